@@ -1,0 +1,1 @@
+//! What NixMox decides.

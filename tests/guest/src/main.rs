@@ -1,0 +1,2 @@
+//! The static guest.
+fn main() {}
