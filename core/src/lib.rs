@@ -1,1 +1,10 @@
-//! What NixMox decides.
+//! What NixMox decides: values in, values out.
+//!
+//! Owns the manifest's grammar, the model of what is desired and observed, the plan that leads from one
+//! to the other, and the health and restart state machines. Does no IO, reads no clock, starts no thread:
+//! times and observations are arguments.
+//!
+//! Data goes one way: `manifest` → `model::Desired` → `plan` (with `model::Observed`) → `model::Plan`.
+
+pub mod model;
+pub mod network;

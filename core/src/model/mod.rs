@@ -1,0 +1,25 @@
+//! The words of NixMox as types: what is desired, what is observed, what a plan says.
+//!
+//! Nothing here knows a file format or a wire format (no serde); `manifest` and the `nixmox-api` crate
+//! convert at the edges. A value of these types is valid by construction.
+
+mod desired;
+mod name;
+mod observed;
+mod plan;
+mod quantity;
+mod service;
+mod spec;
+
+pub use desired::{Addresses, Assigned, Desired, Hold};
+pub use name::{ContainerName, InvalidName, InvalidStorePath, StackName, StorePath};
+pub use observed::{
+    ActiveState, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Retry, SystemState,
+};
+pub use plan::{Action, Change, ChangeKind, Plan, Reason, Step, StepId, Subject};
+pub use quantity::{Bytes, CpuQuota, InvalidQuantity, Weight};
+pub use service::{
+    Condition, Device, HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers,
+    Probe, Protocol, Restart, RestartPolicy, Service, System, Tmpfs,
+};
+pub use spec::{Spec, SpecField};

@@ -1,0 +1,189 @@
+//! What was read back from systemd, machined, files and probes, at one moment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{ContainerName, Device, Limits, Spec};
+use crate::network::FirewallTable;
+
+/// Everything a plan depends on, read at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// What systemd as a whole is doing.
+    pub system: SystemState,
+    /// Every container that has a unit, a conf file or a drop-in; a service that has none of them is absent.
+    pub containers: BTreeMap<ContainerName, Container>,
+    /// The published ports as the kernel has them; `None`: the table is missing or not readable as ours.
+    pub firewall: Option<FirewallTable>,
+    /// The text of the hosts file that guests share; `None`: it is missing.
+    pub hosts: Option<String>,
+}
+
+/// What systemd as a whole is doing (`SystemState` of org.freedesktop.systemd1(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemState {
+    /// Booting, running or degraded: changes are allowed.
+    #[default]
+    Up,
+    /// Shutting down: nothing may be corrected any more.
+    Stopping,
+}
+
+/// One container as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The state of its unit.
+    pub active: ActiveState,
+    /// The unit's current or last invocation; `None` when systemd knows none.
+    pub invocation: Option<InvocationId>,
+    /// Whether a job that is not the agent's is queued or running on the unit.
+    pub foreign_job: bool,
+    /// Whether a machine of this name is registered that another unit runs.
+    pub foreign_machine: bool,
+    /// What the running instance was started with, from its environment; `None` when it does not run, or was
+    /// not started by NixMox.
+    pub started_with: Option<Spec>,
+    /// Its conf file.
+    pub conf: ConfFile,
+    /// Our drop-in of its unit.
+    pub drop_in: DropIn,
+    /// Limits as systemd has them now.
+    pub limits: Limits,
+    /// Device rules as systemd has them now, without those of the template, sorted.
+    pub devices: Vec<Device>,
+    /// How its last instance ended, with what it was started; `None`: nothing is recorded.
+    pub exit: Option<ExitRecord>,
+    /// What its health check says.
+    pub health: Health,
+    /// Whether it may be started again now.
+    pub retry: Retry,
+}
+
+impl Default for Container {
+    /// A container of which nothing is there.
+    fn default() -> Self {
+        Self {
+            active: ActiveState::Inactive,
+            invocation: None,
+            foreign_job: false,
+            foreign_machine: false,
+            started_with: None,
+            conf: ConfFile::Absent,
+            drop_in: DropIn::Absent,
+            limits: Limits::default(),
+            devices: Vec::new(),
+            exit: None,
+            health: Health::Unknown,
+            retry: Retry::Now,
+        }
+    }
+}
+
+/// `ActiveState` of a unit, as systemd spells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ActiveState {
+    /// Not running.
+    #[default]
+    Inactive,
+    /// Starting: nspawn runs, its guest has not said READY=1.
+    Activating,
+    /// Running.
+    Active,
+    /// Stopping.
+    Deactivating,
+    /// Ended with an error.
+    Failed,
+}
+
+impl ActiveState {
+    /// Returns whether processes of the unit may exist.
+    #[must_use]
+    pub fn has_processes(self) -> bool {
+        matches!(self, Self::Activating | Self::Active | Self::Deactivating)
+    }
+}
+
+/// Names one run of a unit (`InvocationID`, systemd.exec(5)): 128 bits, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InvocationId(pub u128);
+
+impl fmt::Display for InvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for InvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `/etc/nixos-containers/NAME.conf`, or where it lives when `/etc` is read-only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfFile {
+    /// There is none.
+    Absent,
+    /// NixMox wrote it; the text as it is.
+    Ours(String),
+    /// `nixos-container` wrote it.
+    Foreign,
+    /// A link: the host's own declaration.
+    Link,
+}
+
+/// `/run/systemd/system/container@NAME.service.d/10-nixmox.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DropIn {
+    /// There is none.
+    Absent,
+    /// The text as it is.
+    Ours(String),
+}
+
+/// How an instance ended, as `ExecStopPost=` wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// Which run it was.
+    pub invocation: InvocationId,
+    /// What it was started with; `None` when NixMox did not start it.
+    pub spec: Option<Spec>,
+    /// `$SERVICE_RESULT`: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, ... (systemd.exec(5)).
+    pub result: String,
+    /// `$EXIT_STATUS`: a number, or the name of a signal; empty when nothing was started.
+    pub status: String,
+}
+
+impl ExitRecord {
+    /// Returns whether it ended as asked for, with 0.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.result == "success"
+    }
+}
+
+/// What the health check says about the current instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Nobody asked yet, or it does not run.
+    #[default]
+    Unknown,
+    /// It runs and has not answered well yet, within its start period.
+    Starting,
+    /// It answered well.
+    Healthy,
+    /// It failed too often, or did not answer well within its start period.
+    Unhealthy,
+}
+
+/// Whether a container that ended may be started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// At once.
+    #[default]
+    Now,
+    /// Later: the back-off runs, or the time in which a person may undo what they did behind our back.
+    Later,
+    /// Not by itself: its policy says no, or the cap is reached.
+    Never,
+}
