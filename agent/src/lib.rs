@@ -1,1 +1,7 @@
-//! The privileged agent.
+//! The privileged agent: observes the host, plans with `nixmox-core`, acts.
+//!
+//! `host` is everything outside (systemd, machined, files, cgroups, the firewall, guests) behind one trait
+//! at the level of a plan's steps. `reconcile` is the one task that changes the host. `state` is what is
+//! kept on disk. `server` answers the wire. `app` wires them; only `main` names the real host.
+
+pub mod host;

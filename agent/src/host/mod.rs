@@ -1,0 +1,254 @@
+//! The outside, as the reconcile task sees it: one trait at the level of a plan's steps.
+//!
+//! Owns the seam and its errors. `live` composes the adapters below it into the real host, one folder or file
+//! per outside thing; `fake` (feature `testing`) is a simulator with scripted faults. Nothing here decides:
+//! which step is taken, and when, is `nixmox_core::plan`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nixmox_core::model::{Assigned, ContainerName, Files, InvocationId, Observed, Probe, Protocol, StorePath};
+use nixmox_core::network::FirewallTable;
+use tokio::sync::watch;
+
+/// The host as the reconcile task sees it.
+///
+/// Every call has a time limit of its own and may be repeated after a failure or a crash: steps are
+/// idempotent, and what an earlier attempt left behind is no error.
+pub trait Host: Send + Sync + 'static {
+    /// Reads everything a plan depends on, for the declared containers and all others that exist.
+    ///
+    /// `health` and `retry` are left at their defaults: the reconcile task keeps those. `exit` is what
+    /// `ExecStopPost=` wrote since boot.
+    ///
+    /// # Errors
+    /// Only when systemd itself cannot be asked; a file that cannot be read counts as absent and is logged.
+    fn observe(
+        &self,
+        declared: &BTreeSet<ContainerName>,
+    ) -> impl Future<Output = Result<Observed, StepError>> + Send;
+
+    /// Returns a channel whose value grows whenever something outside may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Clears what an earlier instance left behind, writes the files, starts the unit and waits for the job.
+    ///
+    /// Joins a start job that is already running. Returns once the unit is active, or, for a job whose guest
+    /// ended at once with 0, once it is inactive.
+    fn start(&self, assigned: &Assigned, files: &Files) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Stops the unit and waits for the job; nothing to do when it does not run.
+    fn stop(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Rewrites the files of a running container, reloads systemd when the drop-in changed, and sets the
+    /// live properties (limits, device rules).
+    fn update(&self, assigned: &Assigned, files: &Files) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Removes what was written for a stopped container: drop-in, conf file if ours, live properties,
+    /// environment file, roots, exit record. Never its data.
+    fn remove(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Replaces the table of published ports in one transaction.
+    fn publish_ports(&self, table: &FirewallTable) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Replaces the hosts file that guests share, by rename.
+    fn publish_names(&self, text: &str) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Makes the store paths of kept generations roots of Nix's garbage collector, and no others.
+    fn root(&self, kept: &BTreeSet<StorePath>) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Asks a container for its health; `None` asks the guest's systemd whether it is `running`, and a guest
+    /// without one counts as well.
+    ///
+    /// Never fails: what goes wrong is the answer.
+    fn probe(
+        &self,
+        name: &ContainerName,
+        probe: Option<&Probe>,
+        timeout: Duration,
+    ) -> impl Future<Output = ProbeResult> + Send;
+
+    /// Reads what running containers use. A container that does not run is absent.
+    fn usage(&self, names: &BTreeSet<ContainerName>)
+    -> impl Future<Output = BTreeMap<ContainerName, Usage>> + Send;
+
+    /// Returns the last lines that this container logged, oldest first, at most `count`: its unit's output
+    /// on the host and, where its journal is linked, its own errors. Empty when nothing can be read.
+    fn log_tail(&self, name: &ContainerName, count: usize) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Deletes the state of a container that does not run (`rm --data`): its root below
+    /// `/var/lib/nixos-containers`, never what is mounted there or crosses a file system.
+    fn remove_data(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
+}
+
+/// What a health probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeResult {
+    /// Whether the container answered well.
+    pub healthy: bool,
+    /// What was asked and answered, in one line, such as `http://localhost/ -> 503`; bounded, without
+    /// control characters, since guests can choose it.
+    pub output: String,
+}
+
+/// What a running container uses. `None`: the kernel has no such figure here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Which run the figures are of.
+    pub invocation: Option<InvocationId>,
+    /// When it became active, in microseconds since 1970.
+    pub active_since_usec: Option<u64>,
+    /// `memory.current` in bytes.
+    pub memory_current: Option<u64>,
+    /// `usage_usec` of `cpu.stat`: CPU time in microseconds.
+    pub cpu_usec: Option<u64>,
+    /// `pids.current`.
+    pub tasks_current: Option<u64>,
+}
+
+/// Why a step failed. The message says what was tried on what; `hint` says the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A system that is not in the store, or has no `init`.
+    #[error("`{path}` is not in the Nix store of this host")]
+    StorePathMissing {
+        /// The declared system.
+        path: StorePath,
+    },
+    /// The source of a mount or a credential does not exist.
+    #[error("`{path}` does not exist on this host")]
+    SourceMissing {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// Nothing is mounted where the manifest says a mount point must be.
+    #[error("nothing is mounted at `{path}`")]
+    NotAMountpoint {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// Another program listens on a port that is to be published.
+    #[error("port {port}/{protocol:?} on {address} is taken by {owner}")]
+    PortTaken {
+        /// The address of the host.
+        address: IpAddr,
+        /// The port on the host.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The program and its process id, or `another program`.
+        owner: String,
+    },
+    /// A machine of this name runs that `container@.service` did not start.
+    #[error("a machine named `{name}` runs already (unit `{unit}`)")]
+    ForeignMachine {
+        /// The name.
+        name: ContainerName,
+        /// The unit that runs it; may be empty.
+        unit: String,
+    },
+    /// The unit's start job ended without the unit being active.
+    #[error("`{unit}` did not start: {result}")]
+    StartFailed {
+        /// The unit.
+        unit: String,
+        /// The job's or the service's result, such as `timeout` or `exit-code 1`.
+        result: String,
+    },
+    /// The unit's stop job failed.
+    #[error("`{unit}` did not stop: {result}")]
+    StopFailed {
+        /// The unit.
+        unit: String,
+        /// The job's result.
+        result: String,
+    },
+    /// A job did not end in the time its unit allows, with a margin.
+    #[error("the {job} job of `{unit}` did not end within {limit:?}")]
+    JobTimedOut {
+        /// The unit.
+        unit: String,
+        /// `start` or `stop`.
+        job: &'static str,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// A file of ours could not be written, read or removed.
+    #[error("cannot {action} `{path}`")]
+    File {
+        /// `write`, `read`, `remove` or `create`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// systemd or machined refused, or did not answer in time.
+    #[error("{call} on {subject} failed")]
+    Bus {
+        /// The D-Bus method.
+        call: &'static str,
+        /// The unit or machine it was about.
+        subject: String,
+        /// The cause; boxed since bus errors are large.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The firewall table could not be replaced.
+    #[error("cannot replace the nftables table `inet nixmox`: {detail}")]
+    Firewall {
+        /// What nft said, bounded.
+        detail: String,
+    },
+    /// The container still runs, so its data is left alone.
+    #[error("`{name}` runs; its data is left alone")]
+    StillRunning {
+        /// The container.
+        name: ContainerName,
+    },
+}
+
+impl StepError {
+    /// Returns what to do about it, as a sentence for a person; `None` when the cause says all there is.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::StorePathMissing { .. } => "build the system again and run `nixmoxctl up`".to_owned(),
+            Self::SourceMissing { path } => {
+                format!("create it (mkdir -p {}), or say `create = true` in the mount", path.display())
+            }
+            Self::NotAMountpoint { path } => {
+                format!("mount it (`mount {}`), or drop `must_be_mountpoint`", path.display())
+            }
+            Self::PortTaken { port, owner, .. } => {
+                format!("stop {owner}, or publish another port than {port} in `network.ports`")
+            }
+            Self::ForeignMachine { name, .. } => {
+                format!("stop it (`machinectl terminate {name}`), or give the service another name")
+            }
+            Self::StartFailed { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {
+                format!("look at `journalctl -u {unit}`; a long first boot needs a longer health.start_period")
+            }
+            Self::StopFailed { unit, .. } | Self::JobTimedOut { unit, .. } => {
+                format!("look at `systemctl status {unit}`")
+            }
+            Self::File { source, path, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    format!("free space on the file system of {} (`df -h`)", path.display())
+                }
+                std::io::ErrorKind::ReadOnlyFilesystem => {
+                    format!("the file system of {} is read-only", path.display())
+                }
+                _ => return None,
+            },
+            Self::Firewall { .. } => "is nftables in the kernel and `nft` installed?".to_owned(),
+            Self::StillRunning { name } => format!("stop it first: nixmoxctl stop {name}"),
+            Self::Bus { .. } => return None,
+        };
+        Some(hint)
+    }
+}
