@@ -5,3 +5,4 @@
 //! kept on disk. `server` answers the wire. `app` wires them; only `main` names the real host.
 
 pub mod host;
+pub mod server;

@@ -1,1 +1,28 @@
-//! The Varlink contract `io.nixmox.Agent`.
+//! The Varlink contract `io.nixmox.Agent`: types, errors and proxy.
+//!
+//! The third family of types beside the file form and the model: plain structures that Varlink can describe.
+//! They are also what `--json` prints and what a generation keeps on disk, under one rule: fields are only
+//! added, with a default, and names are never reused. Conversions to and from `nixmox_core::model` live
+//! here, next to the type, and check everything that comes from outside.
+
+mod error;
+mod proxy;
+mod request;
+mod service;
+mod status;
+
+pub use error::AgentError;
+pub use proxy::AgentProxy;
+pub use request::{
+    Applied, Done, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply, Warning,
+};
+pub use service::{
+    Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, Restart, Service, Tmpfs,
+};
+pub use status::{Caller, Drift, HostStatus, ServiceState, ServiceStatus, StackStatus, Status, Update, UpdateKind};
+
+/// The interface's name.
+pub const INTERFACE: &str = "io.nixmox.Agent";
+
+/// Where the agent listens.
+pub const SOCKET: &str = "/run/nixmox/io.nixmox.Agent";

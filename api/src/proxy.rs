@@ -1,0 +1,45 @@
+//! The client's side of the interface.
+
+use futures_util::Stream;
+use zlink::proxy;
+
+use crate::{AgentError, Applied, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update};
+
+/// Calls of `io.nixmox.Agent` on a connection.
+#[proxy(interface = "io.nixmox.Agent")]
+pub trait AgentProxy {
+    /// Returns the snapshot. Role: observer.
+    async fn status(&mut self) -> zlink::Result<Result<Status, AgentError>>;
+
+    /// Follows the snapshot: first as it is, then every event. Role: observer.
+    #[zlink(more)]
+    async fn watch(&mut self) -> zlink::Result<impl Stream<Item = zlink::Result<Result<Update, AgentError>>>>;
+
+    /// Returns the stacks. Role: observer.
+    async fn stacks(&mut self) -> zlink::Result<Result<StacksReply, AgentError>>;
+
+    /// Returns where everything of a service lies. Role: observer.
+    async fn paths(&mut self, name: &str) -> zlink::Result<Result<PathsReply, AgentError>>;
+
+    /// Returns what `Apply` would do. Role: observer.
+    async fn plan(&mut self, request: &Request) -> zlink::Result<Result<PlanReply, AgentError>>;
+
+    /// Makes a stack as declared: a new generation. Returns once it is written, not once it is done. Role: operator.
+    async fn apply(&mut self, request: &Request) -> zlink::Result<Result<Applied, AgentError>>;
+
+    /// Stops services of a stack and no longer desires them: a new generation. No names: the whole stack.
+    /// Role: operator.
+    async fn down(&mut self, stack: &str, names: &[String]) -> zlink::Result<Result<Applied, AgentError>>;
+
+    /// Releases services that `stop` holds. Role: operator.
+    async fn start(&mut self, names: &[String]) -> zlink::Result<Result<Done, AgentError>>;
+
+    /// Holds services stopped, until `start` or the next `Apply` of them. Role: operator.
+    async fn stop(&mut self, names: &[String], with_dependents: bool) -> zlink::Result<Result<Done, AgentError>>;
+
+    /// Restarts services. Role: operator.
+    async fn restart(&mut self, names: &[String]) -> zlink::Result<Result<Done, AgentError>>;
+
+    /// Deletes the state of a service that is stopped and not declared. Role: operator.
+    async fn remove_data(&mut self, name: &str) -> zlink::Result<Result<(), AgentError>>;
+}
