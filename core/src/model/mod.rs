@@ -7,6 +7,7 @@ mod desired;
 mod name;
 mod observed;
 mod plan;
+mod pool;
 mod quantity;
 mod service;
 mod spec;
@@ -17,6 +18,7 @@ pub use observed::{
     ActiveState, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Retry, SystemState,
 };
 pub use plan::{Action, Change, ChangeKind, Plan, Reason, Step, StepId, Subject};
+pub use pool::{AddressPool, InvalidPool};
 pub use quantity::{Bytes, CpuQuota, InvalidQuantity, Weight};
 pub use service::{
     Condition, Device, HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers,

@@ -8,8 +8,11 @@ use std::time::Duration;
 use super::{Bytes, ContainerName, CpuQuota, StackName, StorePath, Weight};
 
 /// A declared service, realised as one nixos-container of the same name.
+///
+/// `S` is what its root runs: a store path once it is built; the manifest's resolver has what is still to be
+/// built in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
+pub struct Service<S = System> {
     /// The container's name, unique on the host.
     pub name: ContainerName,
     /// The stack it belongs to.
@@ -19,7 +22,7 @@ pub struct Service {
     /// Whether it runs on or runs to its end.
     pub kind: Kind,
     /// What its root runs.
-    pub system: System,
+    pub system: S,
     /// What must hold before it is started. Keys may name services of other stacks.
     pub depends_on: BTreeMap<ContainerName, Condition>,
     /// How its health is found out; `None`: a booted guest is healthy when its systemd says `running`, a
@@ -51,6 +54,35 @@ pub struct Service {
     pub nspawn_flags: Vec<String>,
     /// What happens after it ended.
     pub restart: Restart,
+}
+
+impl<S> Service<S> {
+    /// Returns this service with another system.
+    #[must_use]
+    pub fn with_system<T>(self, system: T) -> Service<T> {
+        Service {
+            system,
+            name: self.name,
+            stack: self.stack,
+            origin: self.origin,
+            kind: self.kind,
+            depends_on: self.depends_on,
+            health: self.health,
+            limits: self.limits,
+            network: self.network,
+            ports: self.ports,
+            mounts: self.mounts,
+            tmpfs: self.tmpfs,
+            credentials: self.credentials,
+            environment: self.environment,
+            devices: self.devices,
+            capabilities: self.capabilities,
+            ephemeral: self.ephemeral,
+            private_users: self.private_users,
+            nspawn_flags: self.nspawn_flags,
+            restart: self.restart,
+        }
+    }
 }
 
 /// Where a service is declared.
