@@ -1,1 +1,49 @@
-//! The testbed.
+//! The testbed: a real systemd as PID 1, booted inside a `systemd-nspawn` that the caller starts itself.
+//!
+//! Owns everything between a bare Debian machine and a booted host on which the agent can run real containers:
+//!
+//! ```text
+//!  machine (packages) ─▶ cache (root, guest root, homelab layer) ─▶ bed (mount + PID namespace, nspawn) ─▶ exec, files, power
+//!                                                          install (our build, units) ──┘    └── store, lan, users
+//! ```
+//!
+//! Nothing of the machine changes but installed packages, the cache folder and, while a testbed lives, one cgroup. All mounts
+//! are made in a mount namespace and all processes run in a PID namespace whose first process ends when its owner does, so a
+//! killed test leaves nothing behind but an empty cgroup, which the next run removes.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use nixmox_testbed::{Behaviour, Options, Testbed};
+//! let bed = Testbed::boot(&Options::new("example"))?;
+//! let system = bed.static_guest("hello", &Behaviour::new().http(80))?;
+//! bed.succeed(&format!("test -x {system}/init"))?;
+//! # Ok(())
+//! # }
+//! ```
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "every method fails for the same reason: the machine or the booted host did not do what was asked; the message says which"
+)]
+
+mod bed;
+mod behaviour;
+mod build;
+mod cache;
+mod exec;
+mod files;
+mod homelab;
+mod install;
+mod lan;
+mod leftovers;
+mod machine;
+mod power;
+mod recipe;
+mod store;
+
+pub use bed::{Options, Testbed};
+pub use behaviour::Behaviour;
+pub use build::{Build, guest_binary, workspace_root};
+pub use cache::Cache;
+pub use exec::Output;
+pub use homelab::HOMELAB_DIR;
+pub use lan::{LAN_CLIENT_ADDRESS, LAN_HOST_ADDRESS};

@@ -1,0 +1,26 @@
+# Finishes the host's root file system. $1 is its folder.
+root=$1
+
+echo testbed > "$root/etc/hostname"
+printf '127.0.0.1 localhost testbed\n::1 localhost\n' > "$root/etc/hosts"
+
+# A fixed machine ID: an empty one makes systemd treat every boot as the first and enable all units by preset.
+echo 6e69786d6f787465737462656400beef > "$root/etc/machine-id"
+
+# Persistent, so that a test reads the journal of the boot before; unlimited, so that a busy test loses no line.
+mkdir -p "$root/var/log/journal" "$root/etc/systemd/journald.conf.d"
+printf '[Journal]\nStorage=persistent\nRateLimitBurst=0\nSystemMaxUse=200M\n' > "$root/etc/systemd/journald.conf.d/testbed.conf"
+
+# Nothing waits for a terminal, a clock or the network here.
+for unit in console-getty.service getty.target systemd-timesyncd.service systemd-networkd.service \
+    systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer; do
+    ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+
+# Nix as root, without a daemon, builders or the network.
+mkdir -p "$root/etc/nix" "$root/nix/store" "$root/nix/var/nix"
+printf 'experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n' > "$root/etc/nix/nix.conf"
+
+# Containers reach each other through the host.
+mkdir -p "$root/etc/sysctl.d"
+echo 'net.ipv4.ip_forward = 1' > "$root/etc/sysctl.d/90-testbed.conf"

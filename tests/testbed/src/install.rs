@@ -1,0 +1,47 @@
+//! Our programs and units on a testbed, at the places a distribution's package would put them.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    bed::Testbed,
+    build::{Programs, workspace_root},
+};
+
+/// Where each file of `systemd/` goes, by its ending or its name.
+fn place(name: &str) -> Option<(String, u32)> {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    match (name, extension) {
+        (_, Some("service" | "socket" | "target" | "slice")) => Some((format!("/usr/lib/systemd/system/{name}"), 0o644)),
+        ("sysusers.conf", _) => Some(("/usr/lib/sysusers.d/nixmox.conf".to_owned(), 0o644)),
+        ("tmpfiles.conf", _) => Some(("/usr/lib/tmpfiles.d/nixmox.conf".to_owned(), 0o644)),
+        ("sysctl.conf", _) => Some(("/usr/lib/sysctl.d/60-nixmox.conf".to_owned(), 0o644)),
+        (name, None) => Some((format!("/usr/lib/nixmox/{name}"), 0o755)),
+        (_, Some(_)) => None,
+    }
+}
+
+/// Copies programs and units into a host that is not booted, and enables the agent.
+pub(crate) fn install(bed: &Testbed, programs: &Programs) -> Result<()> {
+    bed.copy_in(&programs.agent, "/usr/bin/nixmox-agent")?;
+    bed.copy_in(&programs.ctl, "/usr/bin/nixmoxctl")?;
+    let units = workspace_root().join("systemd");
+    for entry in fs::read_dir(&units).with_context(|| format!("cannot read {}", units.display()))? {
+        let entry = entry?;
+        if let Some((target, mode)) = entry.file_name().to_str().and_then(place) {
+            let content = fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
+            bed.write_file(target, content, mode)?;
+        }
+    }
+    enable(bed, "sockets.target.wants", "nixmox-agent.socket")?;
+    enable(bed, "multi-user.target.wants", "nixmox-agent.service")
+}
+
+fn enable(bed: &Testbed, wants: &str, unit: &str) -> Result<()> {
+    let link = bed.path(format!("/etc/systemd/system/{wants}/{unit}"));
+    let parent = link.parent().context("a unit link has a folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(format!("/usr/lib/systemd/system/{unit}"), &link).with_context(|| format!("cannot enable {unit}"))
+}

@@ -1,0 +1,60 @@
+//! Systems in a testbed's Nix store, added by the host's own Nix: valid paths with a hash, a size and an entry in its database.
+
+use std::{fs, os::unix::fs::symlink};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{bed::Testbed, behaviour::Behaviour, build::guest_binary};
+
+/// Where systems are put together before they are added, inside.
+const STAGE: &str = "/var/tmp/testbed-systems";
+/// Keeps the shared guest program: an added path has no references, so nothing else would keep it from garbage collection.
+const GUEST_ROOT: &str = "/nix/var/nix/gcroots/testbed/static-guest";
+
+impl Testbed {
+    /// Puts the system of a static guest into the host's store and returns its store path. The host must be booted.
+    pub fn static_guest(&self, name: &str, behaviour: &Behaviour) -> Result<String> {
+        let mut paths = self.static_guests(&[(name, behaviour)])?;
+        paths.pop().context("one system gives one path")
+    }
+
+    /// Like [`Testbed::static_guest`], for many at once; the paths come in the order of the systems.
+    pub fn static_guests(&self, systems: &[(&str, &Behaviour)]) -> Result<Vec<String>> {
+        let program = self.guest_program()?;
+        let mut staged = Vec::new();
+        for (index, (name, behaviour)) in systems.iter().enumerate() {
+            let inside = format!("{STAGE}/{index}/nixos-system-{name}");
+            self.write_file(format!("{inside}/behaviour"), behaviour.to_text(), 0o644)?;
+            let init = self.path(format!("{inside}/init"));
+            let _ = fs::remove_file(&init);
+            symlink(format!("{program}/bin/guest"), &init).with_context(|| format!("cannot link {}", init.display()))?;
+            staged.push(inside);
+        }
+        let paths = self.store_add(&staged)?;
+        self.succeed(&format!("rm -rf {STAGE}"))?;
+        Ok(paths)
+    }
+
+    /// Adds files or folders of the host to its store; the paths come in the order of the arguments.
+    pub fn store_add(&self, inside: &[String]) -> Result<Vec<String>> {
+        let argv: Vec<&str> = ["nix-store", "--add"].into_iter().chain(inside.iter().map(String::as_str)).collect();
+        let output = self.exec(&argv)?;
+        ensure!(output.success(), "nix-store --add failed: {output}");
+        let paths: Vec<String> = output.stdout.lines().map(str::to_owned).collect();
+        ensure!(paths.len() == inside.len(), "nix-store --add answered {} paths for {}", paths.len(), inside.len());
+        Ok(paths)
+    }
+
+    /// Returns the store path of the guest program, adding it at the first call.
+    fn guest_program(&self) -> Result<String> {
+        let known = self.exec(&["readlink", GUEST_ROOT])?;
+        if known.success() {
+            return Ok(known.stdout.trim_end().to_owned());
+        }
+        let staged = format!("{STAGE}/static-guest");
+        self.copy_in(guest_binary()?, format!("{staged}/bin/guest"))?;
+        let path = self.store_add(&[staged])?.pop().context("one folder gives one path")?;
+        self.succeed(&format!("mkdir -p $(dirname {GUEST_ROOT}); ln -sfn {path} {GUEST_ROOT}"))?;
+        Ok(path)
+    }
+}
