@@ -1,2 +1,203 @@
-//! The static guest.
-fn main() {}
+//! A static guest: PID 1 of a container that behaves, or misbehaves, as a file beside its `init` says.
+//!
+//! ```text
+//!  start ──▶ read behaviour ──▶ log, ports, load ──▶ READY=1 ──▶ reap children ──SIGRTMIN+3 or SIGTERM──▶ take time ──▶ marker ──▶ exit 0
+//! ```
+//!
+//! Needs nothing of its root file system. Standard output and standard error are its log.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the standard streams of PID 1 are a container's log"
+)]
+
+mod behaviour;
+mod notify;
+mod serve;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process, thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::{
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+        signalfd::SignalFd,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use crate::behaviour::{Behaviour, Delay};
+
+/// Written at the end of an orderly stop: proves that the guest was allowed its own time.
+const STOPPED_FILE: &str = "/var/lib/guest/stopped";
+/// `SIGRTMIN+3` as glibc counts: what `systemd-nspawn --kill-signal=SIGRTMIN+3` sends for "halt" (systemd(1), signals).
+const HALT_SIGNAL: i32 = 37;
+/// How long the keeper of children sleeps between looks.
+const FORK_PAUSE: Duration = Duration::from_millis(100);
+/// Exit status for a behaviour that cannot be read.
+const BAD_BEHAVIOUR: i32 = 64;
+
+fn main() {
+    // As a child of itself it only waits: see `keep_children`.
+    if std::env::args().nth(1).as_deref() == Some("idle") {
+        loop {
+            thread::park();
+        }
+    }
+    let behaviour = match read_behaviour() {
+        Ok(behaviour) => behaviour,
+        Err(text) => {
+            eprintln!("guest: {text}");
+            process::exit(BAD_BEHAVIOUR);
+        }
+    };
+    // All of them, before any thread starts: the set type has no names for real-time signals, and they are read below.
+    let signals = SigSet::all();
+    if let Err(errno) = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None) {
+        eprintln!("guest: cannot block signals: {errno}");
+    }
+    for line in &behaviour.log {
+        println!("{line}");
+    }
+    let _ = fs::create_dir_all("/var/lib/guest");
+    if let Some((code, after)) = behaviour.exit {
+        if after.is_zero() {
+            process::exit(code.into());
+        }
+        thread::spawn(move || {
+            thread::sleep(after);
+            println!("ending with status {code}");
+            process::exit(code.into());
+        });
+    }
+    listen(&behaviour);
+    load(&behaviour);
+    match behaviour.ready {
+        Delay::After(time) => {
+            thread::spawn(move || {
+                thread::sleep(time);
+                if let Err(error) = notify::ready() {
+                    eprintln!("guest: cannot notify: {error}");
+                }
+            });
+        }
+        Delay::Never => {}
+    }
+    obey(&signals, behaviour.stop)
+}
+
+fn read_behaviour() -> Result<Behaviour, String> {
+    // The first argument is the path that was asked for, `SYSTEM_PATH/init`, also where that is a link to a shared program.
+    let init = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let file = init.parent().unwrap_or_else(|| Path::new("/")).join("behaviour");
+    let text = fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    Behaviour::parse(&text)
+}
+
+/// Takes the dead and waits for the request to end. Wakes up for signals alone: an idle guest costs nothing.
+fn obey(signals: &SigSet, stop: Delay) -> ! {
+    let descriptor = SignalFd::new(signals);
+    loop {
+        let number = match descriptor.as_ref().map(SignalFd::read_signal) {
+            Ok(Ok(Some(signal))) => i32::try_from(signal.ssi_signo).unwrap_or_default(),
+            Ok(Ok(None)) => continue,
+            Ok(Err(errno)) | Err(&errno) => {
+                eprintln!("guest: cannot read signals: {errno}");
+                process::exit(71);
+            }
+        };
+        if number == Signal::SIGCHLD as i32 {
+            reap();
+        } else if number == HALT_SIGNAL || number == Signal::SIGTERM as i32 {
+            // Beside the loop, so that the dead are taken meanwhile.
+            thread::spawn(move || end(stop));
+        }
+    }
+}
+
+fn end(stop: Delay) {
+    let Delay::After(time) = stop else {
+        println!("asked to end; not now");
+        return;
+    };
+    println!("asked to end");
+    thread::sleep(time);
+    if let Err(error) = fs::write(STOPPED_FILE, "stopped\n") {
+        eprintln!("guest: cannot write {STOPPED_FILE}: {error}");
+    }
+    println!("ended");
+    process::exit(0);
+}
+
+fn listen(behaviour: &Behaviour) {
+    let (after, status) = (behaviour.listen_after, behaviour.http_status);
+    for port in behaviour.http.clone() {
+        thread::spawn(move || {
+            thread::sleep(after);
+            if let Err(error) = serve::http(port, status) {
+                eprintln!("guest: cannot listen on {port}: {error}");
+            }
+        });
+    }
+    for port in behaviour.tcp.clone() {
+        thread::spawn(move || {
+            thread::sleep(after);
+            if let Err(error) = serve::tcp(port) {
+                eprintln!("guest: cannot listen on {port}: {error}");
+            }
+        });
+    }
+}
+
+fn load(behaviour: &Behaviour) {
+    if behaviour.hog > 0 {
+        let size = behaviour.hog * 1024 * 1024;
+        thread::spawn(move || {
+            // Not zero, so that every page is really written.
+            let memory = vec![1_u8; size];
+            println!("holding {} bytes", std::hint::black_box(&memory).len());
+            loop {
+                thread::park();
+            }
+        });
+    }
+    if behaviour.spin {
+        thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    if behaviour.forks > 0 {
+        let wanted = behaviour.forks;
+        thread::spawn(move || keep_children(wanted));
+    }
+}
+
+fn keep_children(wanted: u32) {
+    let mut failed = false;
+    for _ in 0..wanted {
+        // Never waited for here: `reap` takes the dead.
+        if let Err(error) = process::Command::new("/proc/self/exe").arg("idle").spawn() {
+            if !failed {
+                eprintln!("guest: cannot fork: {error}");
+                failed = true;
+            }
+            thread::sleep(FORK_PAUSE);
+        }
+    }
+}
+
+/// Takes the exit status of every process that has died so far and whose parent is gone.
+fn reap() {
+    while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            break;
+        }
+    }
+}

@@ -20,11 +20,11 @@ echo 0 > "/sys/fs/cgroup/$name/holder/cgroup.procs"
 host() {
     while :; do
         count=$((${count:-0} + 1))
+        code=0
         mkdir "/sys/fs/cgroup/$name/$1-$count"
         sh -c 'echo 0 > "$0/cgroup.procs"; exec "$@"' "/sys/fs/cgroup/$name/$1-$count" \
             systemd-nspawn --quiet --keep-unit --register=no --capability=all --private-network --boot \
-            --directory=/run/bed/root --machine="$name" < /dev/null >> "$console" 2>&1
-        code=$?
+            --directory=/run/bed/root --machine="$name" < /dev/null >> "$console" 2>&1 || code=$?
         [ "$code" = 133 ] || break
     done
     echo "off $code"

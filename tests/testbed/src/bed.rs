@@ -129,12 +129,21 @@ impl Testbed {
             bail!("cannot mount the testbed's file systems: {}", String::from_utf8_lossy(&output.stderr));
         }
         let inside = children(holder.id().cast_signed()).first().copied().context("the holder has no process")?;
-        Ok(Self { name: name.to_owned(), holder, orders, reports: Mutex::new(reports), inside, leader: AtomicI32::new(0), run })
+        Ok(Self {
+            name: name.to_owned(),
+            holder,
+            orders,
+            reports: Mutex::new(reports),
+            inside,
+            leader: AtomicI32::new(0),
+            run,
+        })
     }
 
     /// Boots a host that is off, and waits until its systemd has finished starting, well or with failed units.
     pub fn start(&self) -> Result<()> {
-        let mut orders = self.orders.lock().map_err(|_| anyhow::anyhow!("a thread died while it gave the holder orders"))?;
+        let mut orders =
+            self.orders.lock().map_err(|_| anyhow::anyhow!("a thread died while it gave the holder orders"))?;
         let pipe = orders.as_mut().context("the holder is gone")?;
         pipe.write_all(b"boot\n").context("the holder does not take orders")?;
         drop(orders);
@@ -156,7 +165,10 @@ impl Testbed {
                 }
             }
             if Instant::now() > end {
-                bail!("the host did not finish booting within {BOOT_LIMIT:?}; its console:\n{}", self.console_tail());
+                bail!(
+                    "the host did not finish booting within {BOOT_LIMIT:?}; its console:\n{}",
+                    self.console_tail()
+                );
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -164,11 +176,14 @@ impl Testbed {
 
     /// Waits until the host is off; returns nspawn's exit status.
     pub(crate) fn wait_for_off(&self) -> Result<String> {
-        let reports = self.reports.lock().map_err(|_| anyhow::anyhow!("a thread died while it read the holder's reports"))?;
+        let reports =
+            self.reports.lock().map_err(|_| anyhow::anyhow!("a thread died while it read the holder's reports"))?;
         let report = reports.recv_timeout(POWER_OFF_LIMIT);
         drop(reports);
         self.leader.store(0, Ordering::Relaxed);
-        report.with_context(|| format!("the host did not power off within {POWER_OFF_LIMIT:?}; its console:\n{}", self.console_tail()))
+        report.with_context(|| {
+            format!("the host did not power off within {POWER_OFF_LIMIT:?}; its console:\n{}", self.console_tail())
+        })
     }
 
     /// PID of the booted host's PID 1, as seen from the machine; 0 when it is off.
@@ -245,7 +260,8 @@ fn children(pid: i32) -> Vec<i32> {
 /// Tells whether a process is systemd running as PID 1 of its own PID namespace.
 fn is_booted_init(pid: i32) -> bool {
     let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
     let namespaced = field("NSpid:");
     field("Name:") == "systemd" && namespaced.split_whitespace().count() > 2 && namespaced.ends_with("\t1")
 }

@@ -112,7 +112,9 @@ impl Cache {
             Ok(lock) => Ok(lock),
             Err((file, _)) => {
                 say(&format!("waiting for another run that builds {name}"));
-                Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(|| format!("cannot lock {}", path.display()))
+                Flock::lock(file, FlockArg::LockExclusive)
+                    .map_err(|(_, errno)| errno)
+                    .with_context(|| format!("cannot lock {}", path.display()))
             }
         }
     }
@@ -120,8 +122,14 @@ impl Cache {
     /// Removes entries of old recipes. Failures do not matter: the next build tries again.
     fn forget_unused(&self) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
-        for stamp in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "used")) {
-            let age = fs::metadata(&stamp).and_then(|meta| meta.modified()).map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
+        for stamp in entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "used"))
+        {
+            let age = fs::metadata(&stamp)
+                .and_then(|meta| meta.modified())
+                .map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
             if age.is_ok_and(|age| age > KEEP_UNUSED) {
                 let _ = remove_tree(&stamp.with_extension(""));
                 let _ = fs::remove_file(&stamp);
@@ -158,7 +166,10 @@ fn run_script(script: &str, arguments: &[&Path]) -> Result<()> {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     if !output.status.success() {
         bail!(
             "{} ended with {}:\n{}{}",

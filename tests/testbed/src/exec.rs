@@ -114,7 +114,10 @@ impl Testbed {
             if output.success() {
                 return Ok(output.stdout.trim_end().to_owned());
             }
-            ensure!(Instant::now() < end, "`{script}` did not succeed in the testbed within {limit:?}; last: {output}");
+            ensure!(
+                Instant::now() < end,
+                "`{script}` did not succeed in the testbed within {limit:?}; last: {output}"
+            );
             thread::sleep(POLL);
         }
     }

@@ -25,7 +25,8 @@ impl Testbed {
         let path = self.path(inside);
         make_parent(&path)?;
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).with_context(|| format!("cannot set the mode of {}", path.display()))
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .with_context(|| format!("cannot set the mode of {}", path.display()))
     }
 
     /// Reads a file as text.
@@ -41,7 +42,8 @@ impl Testbed {
 
     /// Adds a user who is in these groups, which must exist.
     pub fn add_user(&self, name: &str, groups: &[&str]) -> Result<()> {
-        self.succeed(&format!("useradd --create-home --shell /bin/bash --groups '{}' {name}", groups.join(","))).map(|_| ())
+        self.succeed(&format!("useradd --create-home --shell /bin/bash --groups '{}' {name}", groups.join(",")))
+            .map(|_| ())
     }
 }
 
@@ -62,7 +64,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     } else {
         // A program that runs cannot be written to; a new file in its place can.
         let _ = fs::remove_file(to);
-        fs::copy(from, to).map(|_| ()).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+        fs::copy(from, to)
+            .map(|_| ())
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
     }
 }
 

@@ -11,13 +11,18 @@ pub const HOMELAB_DIR: &str = "/srv/homelab";
 /// Where the layer lists its systems: a line `NAME PATH` each.
 const SYSTEMS: &str = "/etc/testbed/systems";
 /// The passwords that the stack's credentials name, with made-up values.
-const SECRETS: [(&str, &str); 2] = [("postgres-password", "correct-horse"), ("miniflux-password", "battery-staple")];
+const SECRETS: [(&str, &str); 2] =
+    [("postgres-password", "correct-horse"), ("miniflux-password", "battery-staple")];
 
 impl Testbed {
     /// Returns the store paths of the homelab's booted Debian systems by service name.
     pub fn homelab_systems(&self) -> Result<BTreeMap<String, String>> {
         let text = self.read_file(SYSTEMS).context("this testbed was booted without the homelab's systems")?;
-        Ok(text.lines().filter_map(|line| line.split_once(' ')).map(|(name, path)| (name.to_owned(), path.to_owned())).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, path)| (name.to_owned(), path.to_owned()))
+            .collect())
     }
 
     /// Puts the stack into [`HOMELAB_DIR`], with its secrets, and in each service's folder the link `result` to its system.

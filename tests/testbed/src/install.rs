@@ -13,7 +13,9 @@ use crate::{
 fn place(name: &str) -> Option<(String, u32)> {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     match (name, extension) {
-        (_, Some("service" | "socket" | "target" | "slice")) => Some((format!("/usr/lib/systemd/system/{name}"), 0o644)),
+        (_, Some("service" | "socket" | "target" | "slice")) => {
+            Some((format!("/usr/lib/systemd/system/{name}"), 0o644))
+        }
         ("sysusers.conf", _) => Some(("/usr/lib/sysusers.d/nixmox.conf".to_owned(), 0o644)),
         ("tmpfiles.conf", _) => Some(("/usr/lib/tmpfiles.d/nixmox.conf".to_owned(), 0o644)),
         ("sysctl.conf", _) => Some(("/usr/lib/sysctl.d/60-nixmox.conf".to_owned(), 0o644)),
@@ -30,7 +32,8 @@ pub(crate) fn install(bed: &Testbed, programs: &Programs) -> Result<()> {
     for entry in fs::read_dir(&units).with_context(|| format!("cannot read {}", units.display()))? {
         let entry = entry?;
         if let Some((target, mode)) = entry.file_name().to_str().and_then(place) {
-            let content = fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
+            let content =
+                fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
             bed.write_file(target, content, mode)?;
         }
     }
@@ -43,5 +46,6 @@ fn enable(bed: &Testbed, wants: &str, unit: &str) -> Result<()> {
     let parent = link.parent().context("a unit link has a folder")?;
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     let _ = fs::remove_file(&link);
-    std::os::unix::fs::symlink(format!("/usr/lib/systemd/system/{unit}"), &link).with_context(|| format!("cannot enable {unit}"))
+    std::os::unix::fs::symlink(format!("/usr/lib/systemd/system/{unit}"), &link)
+        .with_context(|| format!("cannot enable {unit}"))
 }

@@ -44,13 +44,17 @@ impl RunDir {
         // One claims or sweeps at a time: a folder without its lock file is being made.
         let guard = base.join("lock");
         let guard = File::create(&guard).with_context(|| format!("cannot create {}", guard.display()))?;
-        let _guard = Flock::lock(guard, FlockArg::LockExclusive).map_err(|(_, errno)| errno).context("cannot lock the run folder")?;
+        let _guard = Flock::lock(guard, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .context("cannot lock the run folder")?;
         sweep(&base);
         let name = format!("bed-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = base.join(&name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let lock = File::create(path.join("lock")).context("cannot create the testbed's lock file")?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).context("cannot lock the testbed's folder")?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| errno)
+            .context("cannot lock the testbed's folder")?;
         Ok(Self { path, name, _lock: lock })
     }
 

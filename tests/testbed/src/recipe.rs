@@ -43,13 +43,8 @@ pub(crate) const GUEST_PACKAGES: &[&str] = &[
 ];
 
 /// What guests never read. `jit = off` in the `PostgreSQL` seed makes LLVM (120 MB) dead weight.
-pub(crate) const GUEST_EXCLUDES: &[&str] = &[
-    "/usr/share/man/*",
-    "/usr/share/doc/*",
-    "/usr/share/info/*",
-    "/usr/share/locale/*",
-    "/usr/lib/*/libLLVM*",
-];
+pub(crate) const GUEST_EXCLUDES: &[&str] =
+    &["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/lib/*/libLLVM*"];
 
 /// Finishes the host's root after its packages are in.
 pub(crate) const ROOT_SCRIPT: &str = include_str!("../assets/finish-root.sh");

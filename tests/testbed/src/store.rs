@@ -27,7 +27,8 @@ impl Testbed {
             self.write_file(format!("{inside}/behaviour"), behaviour.to_text(), 0o644)?;
             let init = self.path(format!("{inside}/init"));
             let _ = fs::remove_file(&init);
-            symlink(format!("{program}/bin/guest"), &init).with_context(|| format!("cannot link {}", init.display()))?;
+            symlink(format!("{program}/bin/guest"), &init)
+                .with_context(|| format!("cannot link {}", init.display()))?;
             staged.push(inside);
         }
         let paths = self.store_add(&staged)?;

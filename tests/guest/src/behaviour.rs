@@ -1,0 +1,145 @@
+//! The file `behaviour` beside `init`: what this guest is to do.
+//!
+//! Lines `KEY=VALUE`; `#` begins a comment line. An unknown key ends the guest with status 64, so that a typing error fails the test
+//! that made it.
+//!
+//! | key | value |
+//! |---|---|
+//! | `ready_after` | seconds until `READY=1`, or `never` |
+//! | `exit` | `CODE` before ready, or `CODE@SECONDS` after the start |
+//! | `http` | port; answers 200, or what `http_status` or the file `/var/lib/guest/status` says, `0` hangs up |
+//! | `http_status` | status while that file does not exist |
+//! | `tcp` | port; accepts and closes |
+//! | `listen_after` | seconds until ports are listened on |
+//! | `stop_takes` | seconds from the request to end to the end, or `never` |
+//! | `hog` | MiB to allocate and touch |
+//! | `forks` | number of idle children to keep |
+//! | `spin` | any: keeps a processor busy |
+//! | `log` | a line for standard output |
+//! | `revision` | nothing: makes another system |
+
+use std::time::Duration;
+
+/// A time that may never come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delay {
+    /// After this time.
+    After(Duration),
+    /// Not at all.
+    Never,
+}
+
+/// What the file says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Behaviour {
+    /// When to say `READY=1`.
+    pub(crate) ready: Delay,
+    /// Exit status and time of an end of its own; `None` runs until asked to end.
+    pub(crate) exit: Option<(u8, Duration)>,
+    /// Ports that answer HTTP.
+    pub(crate) http: Vec<u16>,
+    /// Status of answers while no file says another.
+    pub(crate) http_status: u16,
+    /// Ports that accept and close.
+    pub(crate) tcp: Vec<u16>,
+    /// Time until ports are listened on.
+    pub(crate) listen_after: Duration,
+    /// Time between the request to end and the end.
+    pub(crate) stop: Delay,
+    /// MiB to hold.
+    pub(crate) hog: usize,
+    /// Children to keep.
+    pub(crate) forks: u32,
+    /// Keeps a processor busy.
+    pub(crate) spin: bool,
+    /// Lines to print at the start.
+    pub(crate) log: Vec<String>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            ready: Delay::After(Duration::ZERO),
+            exit: None,
+            http: Vec::new(),
+            http_status: 200,
+            tcp: Vec::new(),
+            listen_after: Duration::ZERO,
+            stop: Delay::After(Duration::ZERO),
+            hog: 0,
+            forks: 0,
+            spin: false,
+            log: Vec::new(),
+        }
+    }
+}
+
+impl Behaviour {
+    /// Reads the text of the file; the error names the line.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut behaviour = Self::default();
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (key, value) = line.split_once('=').ok_or_else(|| format!("no `=` in `{line}`"))?;
+            behaviour.set(key, value).ok_or_else(|| format!("cannot read `{line}`"))?;
+        }
+        Ok(behaviour)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Option<()> {
+        match key {
+            "ready_after" => self.ready = delay(value)?,
+            "exit" => {
+                let (code, after) = value.split_once('@').unwrap_or((value, "0"));
+                self.exit = Some((code.parse().ok()?, seconds(after)?));
+            }
+            "http" => self.http.push(value.parse().ok()?),
+            "http_status" => self.http_status = value.parse().ok()?,
+            "tcp" => self.tcp.push(value.parse().ok()?),
+            "listen_after" => self.listen_after = seconds(value)?,
+            "stop_takes" => self.stop = delay(value)?,
+            "hog" => self.hog = value.parse().ok()?,
+            "forks" => self.forks = value.parse().ok()?,
+            "spin" => self.spin = true,
+            "log" => self.log.push(value.to_owned()),
+            "revision" => {}
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn delay(value: &str) -> Option<Delay> {
+    if value == "never" { Some(Delay::Never) } else { seconds(value).map(Delay::After) }
+}
+
+fn seconds(value: &str) -> Option<Duration> {
+    Duration::try_from_secs_f32(value.parse().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Behaviour, Delay};
+
+    #[test]
+    fn reads_every_key() {
+        let text = "# a comment\nready_after=1.5\nexit=3@2\nhttp=80\nhttp=81\nhttp_status=503\ntcp=5432\nlisten_after=1\nstop_takes=never\n\
+                    hog=10\nforks=4\nspin=1\nlog=hello = you\nrevision=2\n";
+        let read = Behaviour::parse(text).expect("the text is good");
+        assert_eq!(read.ready, Delay::After(Duration::from_millis(1500)));
+        assert_eq!(read.exit, Some((3, Duration::from_secs(2))));
+        assert_eq!(read.http, [80, 81]);
+        assert_eq!((read.http_status, read.hog, read.forks, read.spin), (503, 10, 4, true));
+        assert_eq!(read.tcp, [5432]);
+        assert_eq!(read.stop, Delay::Never);
+        assert_eq!(read.log, ["hello = you"]);
+    }
+
+    #[test]
+    fn names_the_line_that_it_cannot_read() {
+        assert_eq!(Behaviour::parse("redy_after=1"), Err("cannot read `redy_after=1`".to_owned()));
+        assert_eq!(Behaviour::parse("http=65536"), Err("cannot read `http=65536`".to_owned()));
+        assert_eq!(Behaviour::parse("http"), Err("no `=` in `http`".to_owned()));
+    }
+}

@@ -1,0 +1,78 @@
+//! The testbed itself: a host boots, keeps its files over reboots and power cuts, and leaves nothing behind.
+
+use std::{fs, path::Path, time::Duration};
+
+use nixmox_testbed::{Behaviour, Build, LAN_HOST_ADDRESS, Options, Testbed};
+
+fn plain(name: &str) -> Testbed {
+    Testbed::boot(&Options::new(name).build(Build::None).without_homelab()).expect("a plain host boots")
+}
+
+#[test]
+fn boots_without_a_failed_unit_and_leaves_nothing() {
+    let bed = plain("boots");
+    let failed = bed.succeed("systemctl --failed --plain --no-legend").expect("systemctl answers");
+    assert_eq!(failed, "", "no unit may have failed");
+    assert_eq!(bed.exec(&["sh", "-c", "exit 7"]).expect("sh runs").code, 7);
+    assert_eq!(bed.succeed("cat /proc/sys/net/ipv4/ip_forward").expect("readable"), "1");
+    let leader = bed.leader();
+    drop(bed);
+    assert!(!Path::new(&format!("/proc/{leader}")).exists(), "the host's PID 1 is gone");
+}
+
+#[test]
+fn files_survive_a_reboot_and_a_power_cut_and_the_runtime_folder_does_not() {
+    let bed = plain("power");
+    let begin = bed.leader();
+    bed.succeed("echo kept > /root/kept; echo lost > /run/lost").expect("files can be written");
+    bed.reboot().expect("the host reboots");
+    assert_ne!(bed.leader(), begin);
+    assert_eq!(bed.read_file("/root/kept").expect("the file is there"), "kept\n");
+    bed.fail("test -e /run/lost").expect("the runtime folder is new");
+    bed.power_cut().expect("the host dies");
+    assert_eq!(bed.read_file("/root/kept").expect("readable while the host is off"), "kept\n");
+    bed.start().expect("the host boots again");
+    bed.poweroff().expect("the host powers off");
+    bed.start().expect("the host boots again");
+    let boots = bed.succeed("journalctl --list-boots --quiet | wc -l").expect("the journal is kept");
+    assert_eq!(boots, "4");
+}
+
+#[test]
+fn reaches_the_host_from_the_local_network() {
+    let bed = plain("lan");
+    bed.add_lan().expect("the network is made");
+    bed.add_lan().expect("making it again does nothing");
+    let ping = bed.exec_from_lan(&["ping", "-c1", "-W2", LAN_HOST_ADDRESS]).expect("ping runs");
+    assert!(ping.success(), "{ping}");
+}
+
+#[test]
+fn systems_in_the_store_are_valid() {
+    let bed = plain("store");
+    let first = bed.static_guest("a", &Behaviour::new().http(80)).expect("the system is added");
+    let same = bed.static_guest("a", &Behaviour::new().http(80)).expect("the system is added");
+    let other = bed.static_guest("a", &Behaviour::new().http(81)).expect("the system is added");
+    assert_eq!(first, same);
+    assert_ne!(first, other);
+    assert!(first.starts_with("/nix/store/") && first.ends_with("-nixos-system-a"), "{first}");
+    bed.succeed(&format!("nix-store --verify-path {first} {other} && test -x {first}/init"))
+        .expect("valid for Nix");
+}
+
+#[test]
+fn a_command_that_hangs_is_ended() {
+    let bed = plain("hang");
+    let output = bed.exec_within(Duration::from_millis(300), &["sleep", "60"]).expect("the command starts");
+    assert_eq!(output.code, 124);
+}
+
+#[test]
+fn two_hosts_do_not_see_each_other() {
+    let (one, two) = (plain("one"), plain("two"));
+    one.write_file("/root/mine", "one", 0o600).expect("writable");
+    assert!(!two.path("/root/mine").exists());
+    assert_ne!(one.machine_name(), two.machine_name());
+    let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", one.leader())).expect("the host runs");
+    assert!(cgroups.contains(one.machine_name()), "{cgroups}");
+}
