@@ -153,7 +153,7 @@ pub struct Drift {
 pub enum UpdateKind {
     /// `status` holds the whole snapshot: the first message, and after falling behind.
     Snapshot,
-    /// `service` and `message` tell what happened; `status` holds the snapshot after it.
+    /// `service`, `event` and `message` tell what happened; `current` or `host` hold what it led to.
     Event,
 }
 
@@ -171,10 +171,15 @@ pub struct Update {
     /// The service it is about; empty for the host.
     pub service: String,
     /// The event in one word: `live`, `starting`, `started`, `healthy`, `unhealthy`, `stopping`, `stopped`, `failed`,
-    /// `completed`, `removed`, `drift`, `generation`; empty for a snapshot.
+    /// `completed`, `removed`, `drift`, `changed` (any other field), `generation`; empty for a snapshot.
     pub event: String,
     /// The event in one line.
     pub message: String,
-    /// The snapshot; absent when it equals that of the message before.
+    /// The whole snapshot; absent in an event.
     pub status: Option<Status>,
+    /// The service's status after the event: replaces the one in the snapshot. Absent when the service is gone,
+    /// and in a snapshot.
+    pub current: Option<ServiceStatus>,
+    /// The host's status after an event of the host; absent otherwise.
+    pub host: Option<HostStatus>,
 }
