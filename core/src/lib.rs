@@ -6,5 +6,6 @@
 //!
 //! Data goes one way: `manifest` → `model::Desired` → `plan` (with `model::Observed`) → `model::Plan`.
 
+pub mod container;
 pub mod model;
 pub mod network;

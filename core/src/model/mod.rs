@@ -4,6 +4,8 @@
 //! convert at the edges. A value of these types is valid by construction.
 
 mod desired;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod name;
 mod observed;
 mod plan;

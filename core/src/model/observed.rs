@@ -152,13 +152,18 @@ pub struct ExitRecord {
     pub result: String,
     /// `$EXIT_STATUS`: a number, or the name of a signal; empty when nothing was started.
     pub status: String,
+    /// Whether it was stopped while it ran: the guest then ends with 0 too, and that says nothing about its work.
+    pub stopped: bool,
 }
 
 impl ExitRecord {
-    /// Returns whether it ended as asked for, with 0.
+    /// Returns whether it ran to its own end, with 0.
+    ///
+    /// `protocol` is systemd's word for a guest that ended before it said READY=1: a job whose work is part of
+    /// its boot. 133 also counts as `success` there, but is a reboot (`SuccessExitStatus=` of the template).
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        self.result == "success"
+        !self.stopped && self.status == "0" && matches!(self.result.as_str(), "success" | "protocol")
     }
 }
 

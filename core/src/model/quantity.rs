@@ -93,8 +93,15 @@ impl FromStr for CpuQuota {
 }
 
 impl fmt::Display for CpuQuota {
+    /// Writes the exact value; a fraction can only come from outside.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}%", self.0 / 10_000)
+        match self.0 % 10_000 {
+            0 => f.pad(&format!("{}%", self.0 / 10_000)),
+            fraction => {
+                let digits = format!("{fraction:04}");
+                f.pad(&format!("{}.{}%", self.0 / 10_000, digits.trim_end_matches('0')))
+            }
+        }
     }
 }
 
