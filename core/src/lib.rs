@@ -7,5 +7,7 @@
 //! Data goes one way: `manifest` → `model::Desired` → `plan` (with `model::Observed`) → `model::Plan`.
 
 pub mod container;
+pub mod health;
 pub mod model;
 pub mod network;
+pub mod restart;
