@@ -36,7 +36,7 @@ impl Timing {
     /// For a service without a health check, whose guest's systemd is asked: it has said READY by then, so
     /// that the question is only whether it still has all its units.
     pub const WITHOUT_CHECK: Self =
-        Self { interval: Duration::from_secs(30), retries: 1, start_period: Duration::from_secs(60) };
+        Self { interval: Duration::from_secs(30), retries: 1, start_period: Duration::from_mins(1) };
 }
 
 impl From<&HealthCheck> for Timing {
@@ -89,11 +89,10 @@ impl Tracker {
         self.last_output = output;
         self.failures = if healthy { 0 } else { self.failures.saturating_add(1) };
         self.health = match (self.health, healthy) {
-            (_, true) => Health::Healthy,
             (Health::Unknown | Health::Starting, false) if now >= self.deadline() => Health::Unhealthy,
             (Health::Unknown | Health::Starting, false) => Health::Starting,
             (Health::Healthy, false) if self.failures >= self.timing.retries => Health::Unhealthy,
-            (Health::Healthy, false) => Health::Healthy,
+            (_, true) | (Health::Healthy, false) => Health::Healthy,
             (Health::Unhealthy, false) => Health::Unhealthy,
         };
         self.schedule(now);

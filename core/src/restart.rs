@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::model::{Kind, Restart, RestartPolicy, Retry};
 
 /// A run of this length counts as well: what follows is a new failure, not a further one.
-pub const GOOD_RUN: Duration = Duration::from_secs(600);
+pub const GOOD_RUN: Duration = Duration::from_mins(10);
 
 /// The time in which a person who stopped a container behind the agent's back can say so with `stop`.
 pub const GRACE: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ impl Tracker {
         let again = match (kind, restart.policy, end) {
             (_, RestartPolicy::No, _)
             | (_, RestartPolicy::OnFailure, End::Exited)
-            | (Kind::Job, RestartPolicy::OnFailure | RestartPolicy::Always, End::Exited) => false,
+            | (Kind::Job, RestartPolicy::Always, End::Exited) => false,
             (_, RestartPolicy::OnFailure | RestartPolicy::Always, End::Failed | End::StoppedByOthers)
             | (Kind::Service, RestartPolicy::Always, End::Exited) => true,
         };
@@ -112,8 +112,8 @@ mod tests {
     fn waits(count: usize, restart: &Restart) -> Vec<Option<u64>> {
         let mut tracker = Tracker::default();
         let mut wait = || {
-            tracker.ended(SECOND, End::Failed, Duration::ZERO, Kind::Service, restart);
-            tracker.due(SECOND).map(|due| (due - SECOND).as_secs())
+            tracker.ended(Duration::ZERO, End::Failed, Duration::ZERO, Kind::Service, restart);
+            tracker.due(Duration::ZERO).map(|due| due.as_secs())
         };
         (0..count).map(|_| wait()).collect()
     }
@@ -155,7 +155,7 @@ mod tests {
         for _ in 0..3 {
             tracker.ended(SECOND, End::StoppedByOthers, SECOND, Kind::Service, &restart);
         }
-        assert_eq!(tracker.retry(SECOND + GRACE - Duration::from_millis(1)), Retry::Later);
+        assert_eq!(tracker.retry(GRACE), Retry::Later);
         assert_eq!((tracker.retry(SECOND + GRACE), tracker.attempts()), (Retry::Now, 0));
     }
 
