@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nixmox_core::model::{Assigned, ContainerName, Files, InvocationId, Observed, Probe, Protocol, StorePath};
+use nixmox_core::container::Files;
+use nixmox_core::model::{Assigned, ContainerName, InvocationId, Observed, Probe, Protocol, StorePath};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 

@@ -44,14 +44,3 @@ pub struct Hold {
     /// When, in seconds since 1970.
     pub at: u64,
 }
-
-/// The texts that carry a service on the host (`container::files` renders them).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
-    /// The conf file; `None` for an adopted container, whose conf is not ours.
-    pub conf: Option<String>,
-    /// Our drop-in of its unit.
-    pub drop_in: String,
-    /// The environment of the guest's services, as a drop-in of the guest's system.conf; `None`: it has none.
-    pub environment: Option<String>,
-}

@@ -14,7 +14,7 @@ mod quantity;
 mod service;
 mod spec;
 
-pub use desired::{Addresses, Assigned, Desired, Files, Hold};
+pub use desired::{Addresses, Assigned, Desired, Hold};
 pub use name::{ContainerName, InvalidName, InvalidStorePath, StackName, StorePath};
 pub use observed::{
     ActiveState, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Retry, SystemState,
