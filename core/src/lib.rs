@@ -11,3 +11,4 @@ pub mod health;
 pub mod model;
 pub mod network;
 pub mod restart;
+pub mod status;
