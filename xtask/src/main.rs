@@ -1,2 +1,51 @@
-//! The task runner.
-fn main() {}
+//! The task runner: `cargo xtask demo | test | bench | testbed`.
+//!
+//! Each command is a file; this one reads the command line.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
+
+mod bench;
+mod check;
+mod demo;
+mod figures;
+mod step;
+mod testbed;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs NixMox on a real systemd, tests it and measures it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring a homelab up on a testbed, show it, kill the agent, bring it down
+    Demo,
+    /// Check the format, lint, and run every test
+    Test(check::Arguments),
+    /// Measure what the design promises
+    Bench(bench::Arguments),
+    /// Boot a testbed and open a shell in it
+    Testbed(testbed::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test(arguments) => check::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Testbed(arguments) => testbed::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -93,9 +93,7 @@ impl Testbed {
         }
         let programs = options.build.programs()?;
         let bed = Self::hold(&options.name, &cache, &lower)?;
-        if let Some(programs) = programs {
-            install::install(&bed, &programs)?;
-        }
+        install::install(&bed, programs.as_ref())?;
         Ok(bed)
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 /// Which build of ours a testbed gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Build {
-    /// Nothing of ours: a plain host.
+    /// No programs: a host with our units, `container@.service` among them, and no agent.
     None,
     /// What `cargo build` makes.
     Debug,

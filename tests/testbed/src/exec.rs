@@ -52,7 +52,7 @@ impl Testbed {
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.leader().to_string(), "--all", "--wd=/", "--"]).arg(program.as_ref());
+        command.args(["--target", &self.leader().to_string(), "--all", "--"]).arg(program.as_ref());
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")

@@ -1,8 +1,8 @@
 //! Our programs and units on a testbed, at the places a distribution's package would put them.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     bed::Testbed,
@@ -24,10 +24,8 @@ fn place(name: &str) -> Option<(String, u32)> {
     }
 }
 
-/// Copies programs and units into a host that is not booted, and enables the agent.
-pub(crate) fn install(bed: &Testbed, programs: &Programs) -> Result<()> {
-    bed.copy_in(&programs.agent, "/usr/bin/nixmox-agent")?;
-    bed.copy_in(&programs.ctl, "/usr/bin/nixmoxctl")?;
+/// Copies our units into a host that is not booted; with programs, those as well, and enables the agent.
+pub(crate) fn install(bed: &Testbed, programs: Option<&Programs>) -> Result<()> {
     let units = workspace_root().join("systemd");
     for entry in fs::read_dir(&units).with_context(|| format!("cannot read {}", units.display()))? {
         let entry = entry?;
@@ -37,8 +35,23 @@ pub(crate) fn install(bed: &Testbed, programs: &Programs) -> Result<()> {
             bed.write_file(target, content, mode)?;
         }
     }
+    make_groups(bed)?;
+    let Some(programs) = programs else { return Ok(()) };
+    bed.copy_in(&programs.agent, "/usr/bin/nixmox-agent")?;
+    bed.copy_in(&programs.ctl, "/usr/bin/nixmoxctl")?;
     enable(bed, "sockets.target.wants", "nixmox-agent.socket")?;
     enable(bed, "multi-user.target.wants", "nixmox-agent.service")
+}
+
+/// Makes our groups now, as a package's installation does: at boot systemd makes users only after an update of `/usr`.
+fn make_groups(bed: &Testbed) -> Result<()> {
+    let output = Command::new("chroot")
+        .arg(bed.root())
+        .args(["systemd-sysusers", "nixmox.conf"])
+        .output()
+        .context("cannot start chroot")?;
+    ensure!(output.status.success(), "systemd-sysusers failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 fn enable(bed: &Testbed, wants: &str, unit: &str) -> Result<()> {

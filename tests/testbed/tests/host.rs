@@ -1,4 +1,5 @@
 //! The testbed itself: a host boots, keeps its files over reboots and power cuts, and leaves nothing behind.
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,0 +1,110 @@
+//! Steps of a command: each is announced, timed and counted.
+
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use nixmox_testbed::workspace_root;
+
+/// Counts what passed and what failed.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Tests and checks that passed.
+    pub(crate) passed: u64,
+    /// Tests and checks that failed.
+    pub(crate) failed: u64,
+    /// What was left out, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Tally {
+    /// Runs a check that passes or fails as a whole.
+    pub(crate) fn check(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        let begin = announce(name);
+        let status =
+            command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        self.count(name, status.success(), begin);
+        Ok(())
+    }
+
+    /// Runs tests and adds up the results that the test programs print.
+    pub(crate) fn tests(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        use std::io::{BufRead as _, BufReader};
+        let begin = announce(name);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let stdout = child.stdout.take().context("a child without standard output")?;
+        let (passed, failed) = (self.passed, self.failed);
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("cannot read the tests' output")?;
+            println!("{line}");
+            if let Some((good, bad)) = test_result(&line) {
+                self.passed += good;
+                self.failed += bad;
+            }
+        }
+        let status = child.wait().context("cannot wait for the tests")?;
+        // Tests that do not compile, or a program that dies, print no result.
+        if !status.success() && self.failed == failed {
+            self.failed += 1;
+        }
+        println!(
+            "== {name}: {} passed, {} failed, {:.1} s",
+            self.passed - passed,
+            self.failed - failed,
+            begin.elapsed().as_secs_f32()
+        );
+        Ok(())
+    }
+
+    fn count(&mut self, name: &str, success: bool, begin: Instant) {
+        let word = if success {
+            self.passed += 1;
+            "passed"
+        } else {
+            self.failed += 1;
+            "FAILED"
+        };
+        println!("== {name}: {word}, {:.1} s", begin.elapsed().as_secs_f32());
+    }
+}
+
+/// Says what begins now.
+pub(crate) fn announce(name: &str) -> Instant {
+    println!("== {name}");
+    Instant::now()
+}
+
+/// Returns a cargo command that runs in the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace_root()).args(arguments);
+    command
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; ...`.
+fn test_result(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let number = |word: &str| {
+        rest.split("; ").find_map(|part| part.strip_suffix(word)).and_then(|count| count.trim().parse().ok())
+    };
+    Some((number("passed")?, number("failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::test_result;
+
+    #[test]
+    fn reads_the_result_line_of_a_test_program() {
+        let line =
+            "test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.0s";
+        assert_eq!(test_result(line), Some((5, 1)));
+        assert_eq!(test_result("test result: ok. 12 passed; 0 failed; 0 ignored"), Some((12, 0)));
+        assert_eq!(test_result("test a ... ok"), None);
+    }
+}
