@@ -19,7 +19,7 @@ done
 
 # Nix as root, without a daemon, builders or the network.
 mkdir -p "$root/etc/nix" "$root/nix/store" "$root/nix/var/nix"
-printf 'experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n' > "$root/etc/nix/nix.conf"
+printf 'experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\nfsync-metadata = false\n' > "$root/etc/nix/nix.conf"
 
 # Containers reach each other through the host.
 mkdir -p "$root/etc/sysctl.d"

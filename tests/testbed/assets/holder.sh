@@ -1,5 +1,5 @@
 # Holds one testbed: its mounts, its cgroup and the processes in it. First process of a PID namespace, in a mount namespace of its own.
-# $1: name, $2: lower layers, $3: where nspawn's console goes, $4: where reports go.
+# $1: name, $2: lower layers, $3: where nspawn's console goes, $4: a folder on the disk that is removed in the end.
 # Reads orders from standard input: `boot` starts the host. When the owner dies or closes the pipe, this ends, and with it everything.
 name=$1 lower=$2 console=$3
 
@@ -9,6 +9,30 @@ mkdir -p /run/bed
 mount -t tmpfs -o size=90%,mode=755 tmpfs /run/bed
 mkdir -p /run/bed/upper /run/bed/work /run/bed/root
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=/run/bed/upper,workdir=/run/bed/work" /run/bed/root
+
+# Overlayfs cannot be mounted with mapped users, which containers with users of their own need; so what they see of the host's file
+# system lies on one that can. The store's one big path is made of links to the cache's files: it costs no space and, like every store
+# path, is never written to. It must not be a mount of its own, since nspawn cannot map a store with mounts in it.
+nix=$4/nix
+mkdir -p "$nix/store"
+cd /run/bed/root/nix
+find . -mindepth 1 -maxdepth 1 ! -name store -exec cp -a -t "$nix" {} +
+find ./store -mindepth 1 -maxdepth 1 ! -name '*-debian-usr' -exec cp -a -t "$nix/store" {} +
+cd /
+for path in "${lower%%:*}"/nix/store/*-debian-usr; do
+    [ ! -e "$path" ] || cp -a --link "$path" "$nix/store/"
+done
+mount --bind "$nix" /run/bed/root/nix
+
+# tmpfs can be mapped since Linux 6.3.
+plain=/run/bed/plain
+case $(uname -r) in
+    [1-5].* | 6.[0-2].*) plain=$4/plain ;;
+esac
+mkdir -p "$plain/srv" /run/bed/root/srv /run/bed/root/var/lib/nixos-containers
+mkdir -m 700 "$plain/containers"
+mount --bind "$plain/srv" /run/bed/root/srv
+mount --bind "$plain/containers" /run/bed/root/var/lib/nixos-containers
 
 # A cgroup v2 tree, whatever the machine has mounted.
 umount -R /sys/fs/cgroup

@@ -40,6 +40,7 @@ begin() {
     # nspawn binds over the first three; a machine ID is made at the first boot.
     rm -rf "$seed"/etc/localtime "$seed"/etc/resolv.conf "$seed"/etc/hostname "$seed"/etc/machine-id "$seed"/etc/hosts
     rm -rf "$seed"/var/cache/* "$seed"/var/log/* "$seed"/var/lib/apt "$seed"/var/lib/dpkg "$seed"/var/lib/ucf "$seed"/var/lib/postgresql
+    touch "$seed/etc/.updated" "$seed/var/.updated"
     rm -f "$seed"/etc/systemd/system/*.wants/*
     [ "$1" = postgres ] || rm -rf "$seed/etc/postgresql"
     printf '127.0.0.1 localhost\n::1 localhost\n' > "$seed/etc/hosts"

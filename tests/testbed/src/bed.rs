@@ -104,6 +104,7 @@ impl Testbed {
             .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-euc", HOLDER, "testbed", run.name(), &layers.join(":")])
             .arg(run.console())
+            .arg(run.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

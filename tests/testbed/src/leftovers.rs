@@ -63,6 +63,11 @@ impl RunDir {
         &self.name
     }
 
+    /// A folder on the disk that is removed with the testbed.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the console of the booted host is written.
     pub(crate) fn console(&self) -> PathBuf {
         self.path.join("console.log")
