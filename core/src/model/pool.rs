@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// A range of IPv4 addresses, written `10.233.0.0/16`; between /8 and /28, with no bits set below the prefix.
+/// A range of IPv4 addresses, written `10.233.0.0/16`; between /8 and /29, with no bits set below the prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressPool {
     network: Ipv4Addr,
@@ -18,7 +18,7 @@ pub enum InvalidPool {
     #[error("`{0}` is not a range of addresses such as 10.233.0.0/16")]
     Form(String),
     /// Too large to be meant, or too small for a veth pair.
-    #[error("a pool has a prefix from /8 to /28, not /{0}")]
+    #[error("a pool has a prefix from /8 to /29, not /{0}")]
     Prefix(u8),
     /// The address has bits below the prefix.
     #[error("`{text}` is an address inside the range {range}")]
@@ -43,7 +43,7 @@ impl AddressPool {
         Ipv4Addr::from_bits(self.network.to_bits() | !self.mask())
     }
 
-    /// Returns the number of leading bits that all addresses share, 8 to 28.
+    /// Returns the number of leading bits that all addresses share, 8 to 29.
     #[must_use]
     pub fn prefix(self) -> u8 {
         self.prefix
@@ -81,7 +81,7 @@ impl FromStr for AddressPool {
         let (address, prefix) = text.split_once('/').ok_or_else(form)?;
         let address: Ipv4Addr = address.parse().map_err(|_| form())?;
         let prefix: u8 = prefix.parse().map_err(|_| form())?;
-        if !(8..=28).contains(&prefix) {
+        if !(8..=29).contains(&prefix) {
             return Err(InvalidPool::Prefix(prefix));
         }
         let mask = Self { network: address, prefix }.mask();

@@ -1,99 +1,39 @@
 //! Which addresses a container gets: stable ones, pairs as `nixos-container` hands them out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 
-use crate::model::{Addresses, ContainerName};
+use crate::model::{AddressPool, Addresses, ContainerName};
 
 /// Addresses from one /24 to the next.
 const STRIDE: u32 = 256;
 
-/// The addresses from which a stack's services get theirs, such as `10.233.0.0/16`.
-///
-/// Between /8 and /29, with no bits beyond the prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pool {
-    base: Ipv4Addr,
-    prefix: u8,
+/// Returns whether the address can be handed out: in the pool, and neither its first nor its last.
+fn usable(pool: AddressPool, address: Ipv4Addr) -> bool {
+    pool.contains(address) && address != pool.network() && address != pool.broadcast()
 }
 
-/// A text that is not a pool.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a pool of addresses: {why}")]
-pub struct InvalidPool {
-    /// The refused text.
-    pub text: String,
-    /// Which rule it breaks.
-    pub why: &'static str,
-}
-
-impl Pool {
-    /// Returns whether the address can be handed out: inside, and neither the first nor the last.
-    #[must_use]
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        let offset = address.to_bits().wrapping_sub(self.base.to_bits());
-        0 < offset && offset < self.size() - 1
-    }
-
-    /// Returns whether two pools have addresses in common.
-    #[must_use]
-    pub fn overlaps(self, other: Self) -> bool {
-        let shift = 32 - self.prefix.min(other.prefix);
-        self.base.to_bits() >> shift == other.base.to_bits() >> shift
-    }
-
-    fn size(self) -> u32 {
-        1 << (32 - self.prefix)
-    }
-
-    /// Returns every pair in the order in which they are handed out: `.1` and `.2` of each /24 but the first,
-    /// which `nixos-container` leaves out too, then `.3` and `.4` of each, and so on.
-    fn pairs(self) -> impl Iterator<Item = Addresses> {
-        let (base, size) = (self.base.to_bits(), self.size());
-        let subnets = (size / STRIDE).max(1);
-        let first = u32::from(subnets > 1);
-        let last_host = size.min(STRIDE) - 3;
-        (1..=last_host).step_by(2).flat_map(move |host| {
-            (first..subnets).map(move |subnet| {
-                let host = base + subnet * STRIDE + host;
-                Addresses { host: Ipv4Addr::from_bits(host), local: Ipv4Addr::from_bits(host + 1) }
-            })
+/// Returns every pair in the order in which they are handed out: `.1` and `.2` of each /24 but the first,
+/// which `nixos-container` leaves out too, then `.3` and `.4` of each, and so on.
+fn pairs(pool: AddressPool) -> impl Iterator<Item = Addresses> {
+    let base = pool.network().to_bits();
+    let size = 1_u32 << (32 - pool.prefix());
+    let subnets = (size / STRIDE).max(1);
+    let first = u32::from(subnets > 1);
+    let last_host = size.min(STRIDE) - 3;
+    (1..=last_host).step_by(2).flat_map(move |host| {
+        (first..subnets).map(move |subnet| {
+            let host = base + subnet * STRIDE + host;
+            Addresses { host: Ipv4Addr::from_bits(host), local: Ipv4Addr::from_bits(host + 1) }
         })
-    }
-}
-
-impl FromStr for Pool {
-    type Err = InvalidPool;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPool> {
-        let invalid = |why| InvalidPool { text: text.to_owned(), why };
-        let (base, prefix) =
-            text.split_once('/').ok_or(invalid("expected ADDRESS/PREFIX, such as 10.233.0.0/16"))?;
-        let base: Ipv4Addr = base.parse().map_err(|_| invalid("its address is not an IPv4 address"))?;
-        let prefix: u8 = prefix.parse().map_err(|_| invalid("its prefix is not a number"))?;
-        if !(8..=29).contains(&prefix) {
-            return Err(invalid("its prefix must be between 8 and 29"));
-        }
-        if base.to_bits().trailing_zeros() < u32::from(32 - prefix) {
-            return Err(invalid("its address has bits beyond the prefix"));
-        }
-        Ok(Self { base, prefix })
-    }
-}
-
-impl fmt::Display for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
+    })
 }
 
 /// What one service with a private network asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Where its addresses come from unless they are fixed.
-    pub pool: Pool,
+    pub pool: AddressPool,
     /// The container's address as the manifest fixes it; it may lie outside the pool.
     pub fixed: Option<Ipv4Addr>,
 }
@@ -107,7 +47,7 @@ pub enum AllocateError {
         /// The service.
         name: ContainerName,
         /// The pool.
-        pool: Pool,
+        pool: AddressPool,
     },
     /// The fixed address, or both of its neighbours, belong to somebody else.
     #[error("the address {address} of `{name}` is taken")]
@@ -168,7 +108,7 @@ pub fn allocate(
         free
     };
     for (name, request) in free() {
-        let kept = previous.get(name).filter(|a| request.pool.contains(a.host) && request.pool.contains(a.local));
+        let kept = previous.get(name).filter(|a| usable(request.pool, a.host) && usable(request.pool, a.local));
         if let Some(addresses) = kept.filter(|addresses| is_free(**addresses)) {
             assigned.insert(name.clone(), *addresses);
         }
@@ -179,7 +119,7 @@ pub fn allocate(
         if assigned.contains_key(name) {
             continue;
         }
-        let walk = walks.entry(request.pool).or_insert_with(|| Box::new(request.pool.pairs()));
+        let walk = walks.entry(request.pool).or_insert_with(|| Box::new(pairs(request.pool)));
         match walk.find(|addresses| is_free(*addresses)) {
             Some(addresses) => {
                 assigned.insert(name.clone(), addresses);
@@ -219,7 +159,7 @@ mod tests {
     use super::*;
     use crate::model::fixture::name;
 
-    fn pool(text: &str) -> Pool {
+    fn pool(text: &str) -> AddressPool {
         text.parse().unwrap()
     }
 
@@ -234,12 +174,12 @@ mod tests {
 
     #[test]
     fn pairs_are_those_of_nixos_container() {
-        let pairs: Vec<_> = pool("10.233.0.0/16").pairs().collect();
-        assert_eq!(pairs[0], pair("10.233.1.1"));
-        assert_eq!(pairs[254], pair("10.233.255.1"));
-        assert_eq!(pairs[255], pair("10.233.1.3"));
-        assert_eq!(pairs.len(), 255 * 127);
-        assert_eq!(pool("10.0.0.0/29").pairs().collect::<Vec<_>>(), ["10.0.0.1", "10.0.0.3", "10.0.0.5"].map(pair));
+        let all: Vec<_> = pairs(pool("10.233.0.0/16")).collect();
+        assert_eq!(all[0], pair("10.233.1.1"));
+        assert_eq!(all[254], pair("10.233.255.1"));
+        assert_eq!(all[255], pair("10.233.1.3"));
+        assert_eq!(all.len(), 255 * 127);
+        assert_eq!(pairs(pool("10.0.0.0/29")).collect::<Vec<_>>(), ["10.0.0.1", "10.0.0.3", "10.0.0.5"].map(pair));
     }
 
     #[test]
@@ -277,16 +217,6 @@ mod tests {
         assert!(allocate(&requests, &BTreeMap::new(), &taken).is_err());
         let neighbours = BTreeSet::from(["10.0.0.8".parse().unwrap(), "10.0.0.10".parse().unwrap()]);
         assert!(allocate(&requests, &BTreeMap::new(), &neighbours).is_err());
-    }
-
-    #[test]
-    fn refuses_pools_that_are_none() {
-        for text in ["10.0.0.0", "10.0.0.1/24", "10.0.0.0/30", "10.0.0.0/7", "::/64", "10.0.0.0/x", "10.0.0.0/33"] {
-            assert!(text.parse::<Pool>().is_err(), "{text}");
-        }
-        assert_eq!(pool("10.233.0.0/16").to_string(), "10.233.0.0/16");
-        assert!(pool("10.233.0.0/16").overlaps(pool("10.233.7.0/24")));
-        assert!(!pool("10.233.6.0/24").overlaps(pool("10.233.7.0/24")));
     }
 
     proptest! {
