@@ -6,12 +6,19 @@
 //! here, next to the type, and check everything that comes from outside.
 
 mod error;
+mod from_model;
+mod from_plan;
+mod into_model;
 mod proxy;
 mod request;
+mod rule;
 mod service;
+mod stack;
 mod status;
+mod word;
 
 pub use error::AgentError;
+pub use from_plan::change_word;
 pub use proxy::AgentProxy;
 pub use request::{
     Applied, Done, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply, Warning,
@@ -19,6 +26,7 @@ pub use request::{
 pub use service::{
     Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, Restart, Service, Tmpfs,
 };
+pub use stack::RequestedStack;
 pub use status::{Caller, Drift, HostStatus, ServiceState, ServiceStatus, StackStatus, Status, Update, UpdateKind};
 
 /// The interface's name.

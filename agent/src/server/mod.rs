@@ -7,9 +7,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use nixmox_api::{
-    AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update,
-};
+use nixmox_api::{AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update};
 use tokio::sync::broadcast;
 
 /// What the server asks of the agent; who may ask is decided before.
