@@ -17,13 +17,16 @@ for unit in console-getty.service getty.target systemd-timesyncd.service systemd
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 
-# Nix as root, without a daemon, builders or the network.
-mkdir -p "$root/etc/nix" "$root/nix/store" "$root/nix/var/nix"
-printf 'experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\nfsync-metadata = false\n' > "$root/etc/nix/nix.conf"
-
-# Containers reach each other through the host.
-mkdir -p "$root/etc/sysctl.d"
-echo 'net.ipv4.ip_forward = 1' > "$root/etc/sysctl.d/90-testbed.conf"
+# Nix for root and, through its daemon, for users; without the network.
+cat > "$root/etc/nix/nix.conf" <<'EOF'
+experimental-features = nix-command flakes
+build-users-group = nixbld
+sandbox = false
+substituters =
+flake-registry =
+fsync-metadata = false
+EOF
+mkdir -p "$root/nix/store" "$root/nix/var/nix"
 
 # Nothing to catch up with at the first boot: the linker's cache and the hardware database are as the packages left them.
 touch "$root/etc/.updated" "$root/var/.updated"

@@ -46,7 +46,7 @@ impl Cache {
     }
 
     /// Returns the folder for what belongs to running testbeds.
-    pub(crate) fn run_dir(&self) -> Result<PathBuf> {
+    pub fn run_dir(&self) -> Result<PathBuf> {
         let dir = self.dir.join("run");
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         Ok(dir)

@@ -16,6 +16,7 @@ pub(crate) const ROOT_PACKAGES: &[&str] = &[
     "udev",
     "polkitd",
     "nix-bin",
+    "nix-setup-systemd",
     "nftables",
     "iproute2",
     "iputils-ping",

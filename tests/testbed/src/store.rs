@@ -1,6 +1,6 @@
 //! Systems in a testbed's Nix store, added by the host's own Nix: valid paths with a hash, a size and an entry in its database.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fmt::Write as _, fs, os::unix::fs::symlink};
 
 use anyhow::{Context, Result, ensure};
 
@@ -10,6 +10,10 @@ use crate::{bed::Testbed, behaviour::Behaviour, build::guest_binary};
 const STAGE: &str = "/var/tmp/testbed-systems";
 /// Keeps the shared guest program: an added path has no references, so nothing else would keep it from garbage collection.
 const GUEST_ROOT: &str = "/nix/var/nix/gcroots/testbed/static-guest";
+/// The same for the shell that builds and guests use.
+const BUSYBOX_ROOT: &str = "/nix/var/nix/gcroots/testbed/busybox";
+/// A flake of systems of static guests; the names between `@` are replaced.
+const FLAKE: &str = include_str!("../assets/guests-flake.nix");
 
 impl Testbed {
     /// Puts the system of a static guest into the host's store and returns its store path. The host must be booted.
@@ -36,6 +40,29 @@ impl Testbed {
         Ok(paths)
     }
 
+    /// Writes a flake to a folder inside whose packages are systems of static guests, for tests that build.
+    ///
+    /// It needs no input and no network; each build takes under a second.
+    pub fn static_guest_flake(&self, inside: &str, systems: &[(&str, &Behaviour)]) -> Result<()> {
+        let program = self.guest_program()?;
+        let builder = self.busybox()?;
+        let mut packages = String::new();
+        for (name, behaviour) in systems {
+            let text = behaviour.to_text();
+            let _ = writeln!(packages, "      {name} = guest \"{name}\" ''\n{text}'';");
+        }
+        let flake =
+            FLAKE.replace("@packages@", &packages).replace("@guest@", &program).replace("@busybox@", &builder);
+        self.write_file(format!("{inside}/flake.nix"), flake, 0o644)
+    }
+
+    /// Returns the store path of a static busybox, adding it at the first call.
+    fn busybox(&self) -> Result<String> {
+        self.rooted(BUSYBOX_ROOT, |staged| {
+            self.succeed(&format!("mkdir -p {staged}/bin && cp /usr/bin/busybox {staged}/bin/")).map(|_| ())
+        })
+    }
+
     /// Adds files or folders of the host to its store; the paths come in the order of the arguments.
     pub fn store_add(&self, inside: &[String]) -> Result<Vec<String>> {
         let argv: Vec<&str> = ["nix-store", "--add"].into_iter().chain(inside.iter().map(String::as_str)).collect();
@@ -48,14 +75,20 @@ impl Testbed {
 
     /// Returns the store path of the guest program, adding it at the first call.
     fn guest_program(&self) -> Result<String> {
-        let known = self.exec(&["readlink", GUEST_ROOT])?;
+        self.rooted(GUEST_ROOT, |staged| self.copy_in(guest_binary()?, format!("{staged}/bin/guest")))
+    }
+
+    /// Returns what a garbage collector's root points to; fills a folder, adds it and makes the root when there is none.
+    fn rooted(&self, root: &str, fill: impl FnOnce(&str) -> Result<()>) -> Result<String> {
+        let known = self.exec(&["readlink", root])?;
         if known.success() {
             return Ok(known.stdout.trim_end().to_owned());
         }
-        let staged = format!("{STAGE}/static-guest");
-        self.copy_in(guest_binary()?, format!("{staged}/bin/guest"))?;
+        let name = root.rsplit('/').next().unwrap_or(root);
+        let staged = format!("{STAGE}/{name}");
+        fill(&staged)?;
         let path = self.store_add(&[staged])?.pop().context("one folder gives one path")?;
-        self.succeed(&format!("mkdir -p $(dirname {GUEST_ROOT}); ln -sfn {path} {GUEST_ROOT}"))?;
+        self.succeed(&format!("mkdir -p $(dirname {root}); ln -sfn {path} {root}"))?;
         Ok(path)
     }
 }

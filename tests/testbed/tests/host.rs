@@ -1,7 +1,13 @@
 //! The testbed itself: a host boots, keeps its files over reboots and power cuts, and leaves nothing behind.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use nixmox_testbed::{Behaviour, Build, LAN_HOST_ADDRESS, Options, Testbed};
 
@@ -76,4 +82,61 @@ fn two_hosts_do_not_see_each_other() {
     assert_ne!(one.machine_name(), two.machine_name());
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", one.leader())).expect("the host runs");
     assert!(cgroups.contains(one.machine_name()), "{cgroups}");
+}
+
+/// Not a test: what the next one kills.
+#[test]
+#[ignore = "runs until it is killed"]
+fn holds_a_host_until_it_is_killed() {
+    let bed = plain("held");
+    println!("held {} {}", bed.leader(), bed.machine_name());
+    std::thread::sleep(Duration::from_mins(1));
+}
+
+#[test]
+fn a_killed_run_leaves_nothing() {
+    let mut run = Command::new(std::env::current_exe().expect("a test is a program"))
+        .args(["--ignored", "--exact", "--nocapture", "holds_a_host_until_it_is_killed"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let output = BufReader::new(run.stdout.take().expect("piped"));
+    let line = output.lines().map_while(Result::ok).find_map(|line| {
+        let at = line.find("held ")?;
+        Some(line[at..].to_owned())
+    });
+    let line = line.expect("it says what it holds");
+    let words: Vec<&str> = line.split(' ').collect();
+    let leader = format!("/proc/{}", words[1]);
+    assert!(Path::new(&leader).exists());
+    run.kill().expect("it runs");
+    run.wait().expect("it is ours");
+    let end = Instant::now() + Duration::from_secs(10);
+    while Path::new(&leader).exists() {
+        assert!(Instant::now() < end, "the host outlives its owner");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The next boot sweeps.
+    drop(plain("next"));
+    let run_dir = nixmox_testbed::Cache::open().expect("the cache opens").run_dir().expect("it has a folder");
+    assert!(!run_dir.join(words[2]).exists(), "the folder of the killed run is gone");
+}
+
+#[test]
+fn a_user_builds_a_flake_without_the_network() {
+    let bed = plain("flake");
+    bed.add_user("anna", &["nixmox", "nix-users"]).expect("the user is made");
+    let flake = "/home/anna/stack";
+    bed.static_guest_flake(flake, &[("hello", &Behaviour::new().http(80))]).expect("the flake is written");
+    bed.succeed(&format!("chown -R anna {flake}")).expect("given away");
+    let built = bed
+        .shell_as("anna", &format!("nix build --no-link --print-out-paths path:{flake}#hello"))
+        .expect("nix runs");
+    assert!(built.success(), "{built}");
+    let path = built.stdout.trim();
+    assert!(path.ends_with("-nixos-system-hello"), "{path}");
+    let text = bed.succeed(&format!("cat {path}/behaviour && test -x {path}/init")).expect("a system");
+    assert_eq!(text, "http=80");
+    let broken = bed.shell_as("anna", &format!("nix build --no-link path:{flake}#nothing")).expect("nix runs");
+    assert!(!broken.success());
 }

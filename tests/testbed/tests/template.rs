@@ -102,3 +102,20 @@ fn the_homelab_serves_its_page() {
     let page = bed.wait_until("curl -sfL http://10.233.4.2/", Duration::from_secs(20)).expect("the page is served");
     assert!(page.contains("Miniflux"), "{page}");
 }
+
+#[test]
+fn a_guest_whose_nspawn_is_killed_comes_back() {
+    let bed = host("killed");
+    let system = bed.static_guest("a", &Behaviour::new().http(80)).expect("the system is added");
+    declare(&bed, "a", &system, 1, "");
+    bed.succeed("systemctl start container@a").expect("the container starts");
+    let before = bed.succeed("systemctl show -P InvocationID container@a").expect("systemctl answers");
+    bed.succeed("kill -9 $(systemctl show -P MainPID container@a)").expect("nspawn is killed");
+    let again = format!(
+        "systemctl is-active container@a && test $(systemctl show -P InvocationID container@a) != {before}"
+    );
+    bed.wait_until(&again, Duration::from_secs(20)).expect("systemd starts it again");
+    bed.wait_until("curl -sf http://10.233.1.2/", Duration::from_secs(5)).expect("it answers");
+    let restarts = bed.succeed("systemctl show -P NRestarts container@a").expect("systemctl answers");
+    assert_eq!(restarts, "1", "the first new start works: nothing of the old one is in its way");
+}
