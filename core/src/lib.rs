@@ -12,3 +12,4 @@ pub mod model;
 pub mod network;
 pub mod restart;
 pub mod status;
+pub mod whole;
