@@ -1,8 +1,8 @@
 //! From a plan to the wire: what happens to a service and why, as words for programs and lines for people.
 
-use nixmox_core::model;
+use nixmox_core::{model, status};
 
-use crate::Reason;
+use crate::{Reason, ServiceState};
 
 impl From<&model::Reason> for Reason {
     fn from(reason: &model::Reason) -> Self {
@@ -47,5 +47,20 @@ pub fn change_word(kind: model::ChangeKind) -> &'static str {
         model::ChangeKind::Remove => "remove",
         model::ChangeKind::Hold => "hold",
         model::ChangeKind::Blocked => "blocked",
+    }
+}
+
+impl From<status::State> for ServiceState {
+    fn from(state: status::State) -> Self {
+        match state {
+            status::State::Healthy => Self::Healthy,
+            status::State::Unhealthy => Self::Unhealthy,
+            status::State::Starting => Self::Starting,
+            status::State::Waiting => Self::Waiting,
+            status::State::Stopping => Self::Stopping,
+            status::State::Stopped => Self::Stopped,
+            status::State::Failed => Self::Failed,
+            status::State::Completed => Self::Completed,
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use nixmox_core::model;
+use nixmox_core::{container, model};
 
 use crate::rule::{self, quoted, shown};
 use crate::word::Word;
@@ -149,6 +149,10 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
     service.capabilities.sort();
     service.capabilities.dedup();
     check_together(&service, faults);
+    // Its messages show values, secrets among them if the checks above did not stop those first.
+    if faults.list.is_empty() {
+        check_carriable(&service, faults);
+    }
     Some(service)
 }
 
@@ -184,6 +188,17 @@ fn check_together(service: &model::Service, faults: &mut Faults) {
     let targets = targets.chain(service.tmpfs.iter().map(|tmpfs| &tmpfs.target));
     faults.unique("mounts", targets.map(|target| target.display().to_string()));
     faults.unique("devices", service.devices.iter().map(|device| device.path.display().to_string()));
+}
+
+/// Checks that the files of a container can carry its values, by writing them.
+fn check_carriable(service: &model::Service, faults: &mut Faults) {
+    // What the host adds is not the service's fault, so it does not matter here.
+    let layout = container::Layout { agent: PathBuf::from("/"), conf_in_run: true, copy_resolv_conf: false };
+    let assigned = model::Assigned { service: service.clone(), addresses: None };
+    if let Err(uncarriable) = container::files(&assigned, &layout) {
+        let container::Uncarriable { what, value, why } = uncarriable;
+        faults.add(what, format_args!("{}: {why}", quoted(&value)));
+    }
 }
 
 /// Returns what two published ports may not share.

@@ -3,11 +3,13 @@
 //! The third family of types beside the file form and the model: plain structures that Varlink can describe.
 //! They are also what `--json` prints and what a generation keeps on disk, under one rule: fields are only
 //! added, with a default, and names are never reused. Conversions to and from `nixmox_core::model` live
-//! here, next to the type, and check everything that comes from outside.
+//! here; the way in checks everything that comes from outside, and refuses a field that it does not know.
 
 mod error;
 mod from_model;
 mod from_plan;
+mod idl_text;
+mod interface;
 mod into_model;
 mod proxy;
 mod request;
@@ -19,6 +21,8 @@ mod word;
 
 pub use error::AgentError;
 pub use from_plan::change_word;
+pub use idl_text::description;
+pub use interface::DESCRIPTION;
 pub use proxy::AgentProxy;
 pub use request::{
     Applied, Done, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply, Warning,

@@ -7,6 +7,7 @@ use crate::status::Caller;
 
 /// A stack as a client resolved it: for `Plan` and `Apply`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Request {
     /// The stack's name.
     pub stack: String,

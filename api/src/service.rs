@@ -1,4 +1,7 @@
 //! A declared service on the wire and on disk.
+//!
+//! A field that this version does not know is refused, not ignored: an agent that drops what a newer client declares
+//! would carry out another plan than the one that was shown.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +10,7 @@ use zlink::introspect::CustomType;
 
 /// A declared service with its system resolved; `nixmox_core::model::Service` documents each field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -50,6 +54,7 @@ pub struct Service {
 
 /// Where a service is declared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The manifest file.
     pub file: String,
@@ -61,6 +66,7 @@ pub struct Origin {
 
 /// What must hold of another service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Dependency {
     /// The other service.
     pub name: String,
@@ -70,6 +76,7 @@ pub struct Dependency {
 
 /// A health check; exactly one of `http`, `tcp`, `unit`, `exec` is present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// An `http://` URL.
     pub http: Option<String>,
@@ -93,6 +100,7 @@ pub struct HealthCheck {
 
 /// Resource limits; absent means none. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// `MemoryMin=`.
     pub memory_min: Option<u64>,
@@ -122,6 +130,7 @@ pub struct Limits {
 
 /// A rate for one block device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct IoLimit {
     /// A block device, or a file on it.
     pub path: String,
@@ -131,6 +140,7 @@ pub struct IoLimit {
 
 /// How a container is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Network {
     /// `private`, `bridge` or `host`.
     pub mode: String,
@@ -142,6 +152,7 @@ pub struct Network {
 
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Port {
     /// The address of the host; absent: all.
     pub host_address: Option<String>,
@@ -155,6 +166,7 @@ pub struct Port {
 
 /// A host path bound into a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// The path on the host.
     pub source: String,
@@ -170,6 +182,7 @@ pub struct Mount {
 
 /// A memory file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Tmpfs {
     /// The path in the container.
     pub target: String,
@@ -179,6 +192,7 @@ pub struct Tmpfs {
 
 /// A host device node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Device {
     /// The node.
     pub path: String,
@@ -188,6 +202,7 @@ pub struct Device {
 
 /// What happens after a container ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
 pub struct Restart {
     /// `no`, `on-failure` or `always`.
     pub policy: String,

@@ -1,0 +1,149 @@
+//! The interface in Varlink's own language, which `varlinkctl introspect` prints.
+//!
+//! Parameters and replies are derived from the types, with their comments; the list of methods is here. A golden
+//! file holds the text, so that a change of the contract is seen.
+
+use zlink::idl::{Comment, CustomType, Interface, Method, Parameter, Type};
+use zlink::introspect::{CustomType as Custom, ReplyError, Type as Described};
+use zlink::names::{FieldName, InterfaceName, TypeName};
+
+use crate::{
+    AgentError, Applied, Caller, Dependency, Device, Done, Drift, HealthCheck, HostStatus, IoLimit, Limits, Mount,
+    Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, Service,
+    ServiceState, ServiceStatus, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, Warning,
+};
+
+/// `io.nixmox.Agent` as Varlink describes it.
+pub const DESCRIPTION: &Interface<'static> = &Interface::new(
+    InterfaceName::from_static_str_unchecked(crate::INTERFACE),
+    METHODS,
+    TYPES,
+    AgentError::VARIANTS,
+    &[&Comment::new("The NixMox agent: nixos-containers as declared.")],
+);
+
+const METHODS: &[&Method<'static>] = &[
+    &method("Status", &[], fields::<Status>(), &[&Comment::new("Returns the snapshot. Role: observer.")]),
+    &method(
+        "Watch",
+        &[],
+        fields::<Update>(),
+        &[
+            &Comment::new("Follows the snapshot: first as it is, then every event. Role: observer."),
+            // The words by which systemd's own interfaces say so, and `varlinkctl` reads them.
+            &Comment::new("[Requires 'more' flag]"),
+        ],
+    ),
+    &method("Stacks", &[], fields::<StacksReply>(), &[&Comment::new("Returns the stacks. Role: observer.")]),
+    &method(
+        "Paths",
+        &[NAME],
+        fields::<PathsReply>(),
+        &[&Comment::new("Returns where everything of a service lies. Role: observer.")],
+    ),
+    &method(
+        "Plan",
+        &[REQUEST],
+        fields::<PlanReply>(),
+        &[&Comment::new("Returns what `Apply` would do. Role: observer.")],
+    ),
+    &method(
+        "Apply",
+        &[REQUEST],
+        fields::<Applied>(),
+        &[
+            &Comment::new(
+                "Makes a stack as declared: a new generation. Returns once it is written, not once it is",
+            ),
+            &Comment::new("done. Role: operator."),
+        ],
+    ),
+    &method(
+        "Down",
+        &[STACK, NAMES],
+        fields::<Applied>(),
+        &[
+            &Comment::new("Stops services of a stack and no longer desires them: a new generation. No names: the"),
+            &Comment::new("whole stack. Role: operator."),
+        ],
+    ),
+    &method(
+        "Start",
+        &[NAMES],
+        fields::<Done>(),
+        &[&Comment::new("Releases services that `Stop` holds. Role: operator.")],
+    ),
+    &method(
+        "Stop",
+        &[NAMES, WITH_DEPENDENTS],
+        fields::<Done>(),
+        &[&Comment::new("Holds services stopped, until `Start` or the next `Apply` of them. Role: operator.")],
+    ),
+    &method("Restart", &[NAMES], fields::<Done>(), &[&Comment::new("Restarts services. Role: operator.")]),
+    &method(
+        "RemoveData",
+        &[NAME],
+        &[],
+        &[&Comment::new("Deletes the state of a service that is stopped and not declared. Role: operator.")],
+    ),
+];
+
+const TYPES: &[&CustomType<'static>] = &[
+    Status::CUSTOM_TYPE,
+    HostStatus::CUSTOM_TYPE,
+    Caller::CUSTOM_TYPE,
+    StackStatus::CUSTOM_TYPE,
+    ServiceState::CUSTOM_TYPE,
+    ServiceStatus::CUSTOM_TYPE,
+    Drift::CUSTOM_TYPE,
+    UpdateKind::CUSTOM_TYPE,
+    StackInfo::CUSTOM_TYPE,
+    PathInfo::CUSTOM_TYPE,
+    Request::CUSTOM_TYPE,
+    Service::CUSTOM_TYPE,
+    Origin::CUSTOM_TYPE,
+    Dependency::CUSTOM_TYPE,
+    HealthCheck::CUSTOM_TYPE,
+    Limits::CUSTOM_TYPE,
+    IoLimit::CUSTOM_TYPE,
+    Network::CUSTOM_TYPE,
+    Port::CUSTOM_TYPE,
+    Mount::CUSTOM_TYPE,
+    Tmpfs::CUSTOM_TYPE,
+    Device::CUSTOM_TYPE,
+    Restart::CUSTOM_TYPE,
+    PlanReply::CUSTOM_TYPE,
+    Planned::CUSTOM_TYPE,
+    Reason::CUSTOM_TYPE,
+    Warning::CUSTOM_TYPE,
+];
+
+const NAME: &Parameter<'static> = &parameter("name", String::TYPE);
+const NAMES: &Parameter<'static> = &parameter("names", <Vec<String>>::TYPE);
+const STACK: &Parameter<'static> = &parameter("stack", String::TYPE);
+const WITH_DEPENDENTS: &Parameter<'static> = &parameter("with_dependents", bool::TYPE);
+const REQUEST: &Parameter<'static> = &parameter("request", Request::TYPE);
+
+const fn method(
+    name: &'static str,
+    inputs: &'static [&'static Parameter<'static>],
+    outputs: &'static [&'static Parameter<'static>],
+    comments: &'static [&'static Comment<'static>],
+) -> Method<'static> {
+    Method::new(TypeName::from_static_str_unchecked(name), inputs, outputs, comments)
+}
+
+const fn parameter(name: &'static str, kind: &'static Type<'static>) -> Parameter<'static> {
+    Parameter::new(FieldName::from_static_str_unchecked(name), kind, &[])
+}
+
+/// Returns the fields of a structure, which are what a method replies.
+const fn fields<T: Custom>() -> &'static [&'static Parameter<'static>] {
+    match T::CUSTOM_TYPE.as_object() {
+        Some(object) => match object.fields_as_slice() {
+            Some(fields) => fields,
+            None => panic!("the derive makes constants"),
+        },
+        None => panic!("a reply is a structure"),
+    }
+}

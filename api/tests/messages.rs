@@ -1,0 +1,258 @@
+//! Each message as a golden file: what a client of the first release sends and reads must stay readable.
+
+#![allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
+use std::collections::BTreeMap;
+
+use nixmox_api::{
+    AgentError, Applied, Caller, Dependency, Device, Done, Drift, HealthCheck, HostStatus, IoLimit, Limits, Mount,
+    Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, Service,
+    ServiceState, ServiceStatus, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, Warning,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Compares a message with its golden file, and what is read back with the message.
+fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, message: &T) {
+    let text = serde_json::to_string_pretty(message).expect("a message can be written");
+    insta::assert_snapshot!(name, text);
+    assert_eq!(&serde_json::from_str::<T>(&text).expect("a message can be read"), message);
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn pair(key: &str, value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(key.to_owned(), value.to_owned())])
+}
+
+fn caller() -> Caller {
+    Caller { uid: 1000, name: "anna".into() }
+}
+
+fn system() -> String {
+    format!("/nix/store/{}-nixos-system-web", "a".repeat(32))
+}
+
+/// Every field in use.
+fn full_service() -> Service {
+    Service {
+        name: "web".into(),
+        origin: Origin { file: "nixmox.toml".into(), line: 18, health_line: 22 },
+        kind: "service".into(),
+        system: Some(system()),
+        depends_on: vec![Dependency { name: "postgres".into(), condition: "healthy".into() }],
+        health: Some(HealthCheck {
+            http: Some("http://localhost/status".into()),
+            tcp: None,
+            unit: None,
+            exec: None,
+            interval_ms: 5000,
+            timeout_ms: 2000,
+            retries: 3,
+            start_period_ms: 300_000,
+            on_unhealthy: "restart".into(),
+        }),
+        limits: Limits {
+            memory_min: Some(1),
+            memory_low: Some(2),
+            memory_high: Some(3),
+            memory_max: Some(4),
+            memory_swap_max: Some(0),
+            cpu_quota: Some(1_500_000),
+            cpu_weight: Some(100),
+            allowed_cpus: vec![0, 1],
+            tasks_max: Some(1024),
+            io_weight: Some(50),
+            io_read_bandwidth_max: vec![IoLimit { path: "/dev/sda".into(), bytes_per_second: 1000 }],
+            io_write_bandwidth_max: vec![IoLimit { path: "/srv".into(), bytes_per_second: 2000 }],
+        },
+        network: Network { mode: "private".into(), address: Some("10.233.1.2".into()), bridge: None },
+        ports: vec![Port {
+            host_address: Some("127.0.0.1".into()),
+            host_port: 8080,
+            container_port: 80,
+            protocol: "tcp".into(),
+        }],
+        mounts: vec![Mount {
+            source: "/srv/web".into(),
+            target: "/var/www".into(),
+            read_only: true,
+            create: true,
+            must_be_mountpoint: false,
+        }],
+        tmpfs: vec![Tmpfs { target: "/tmp".into(), size: Some(1 << 20) }],
+        credentials: pair("admin-password", "/run/secrets/admin"),
+        environment: pair("LANG", "C.UTF-8"),
+        devices: vec![Device { path: "/dev/dri/renderD128".into(), access: "rw".into() }],
+        capabilities: words(&["CAP_NET_ADMIN"]),
+        ephemeral: false,
+        private_users: "pick".into(),
+        nspawn_flags: words(&["--timezone=off"]),
+        restart: Restart {
+            policy: "on-failure".into(),
+            delay_ms: 1000,
+            delay_max_ms: 300_000,
+            attempts_max: Some(5),
+        },
+    }
+}
+
+fn full_status() -> Status {
+    Status {
+        sequence: 7,
+        host: HostStatus {
+            version: "0.1.0".into(),
+            generation: 41,
+            generation_at: 1_763_600_000,
+            generation_by: caller(),
+            busy: true,
+            warnings: words(&["net.ipv4.ip_forward is 0; set it to 1"]),
+        },
+        stacks: vec![StackStatus {
+            name: "cloud".into(),
+            file: "/home/anna/cloud/nixmox.toml".into(),
+            generation: 41,
+            changed_at: 1_763_600_000,
+            changed_by: caller(),
+        }],
+        services: vec![service_status()],
+    }
+}
+
+fn service_status() -> ServiceStatus {
+    ServiceStatus {
+        name: "web".into(),
+        stack: "cloud".into(),
+        job: false,
+        state: ServiceState::Unhealthy,
+        since: Some(1_763_600_100),
+        reason: "http://localhost/status -> 503".into(),
+        hint: "try: nixmoxctl why web".into(),
+        waits_for: words(&["postgres: healthy"]),
+        probe: "http://localhost/status -> 503".into(),
+        probe_failures: 12,
+        start_period_ms: 300_000,
+        log: words(&["php-fpm[212]: could not connect to host \"postgres\""]),
+        declared_at: "nixmox.toml:18".into(),
+        health_declared_at: "nixmox.toml:22".into(),
+        restarts: 1,
+        address: Some("10.233.1.2".into()),
+        ports: words(&["127.0.0.1:8080:80"]),
+        invocation: Some("0123456789abcdef0123456789abcdef".into()),
+        system: Some(system()),
+        memory_current: Some(400 << 20),
+        memory_max: Some(1 << 30),
+        cpu_usec: Some(1_000_000),
+        cpu_percent: Some(12.5),
+        tasks_current: Some(12),
+        drift: vec![Drift { what: "memory_max is 6G, declared 4G".into(), corrected_in: Some(20) }],
+        held_by: None,
+    }
+}
+
+fn plan() -> PlanReply {
+    PlanReply {
+        base: "0123456789abcdef".into(),
+        generation: 42,
+        services: vec![Planned {
+            name: "web".into(),
+            change: "live".into(),
+            reasons: vec![Reason { kind: "limit".into(), text: "memory_max unset -> 1G".into() }],
+            after: words(&["postgres: healthy"]),
+            state: Some(ServiceState::Healthy),
+        }],
+        orphans: words(&["wiki"]),
+        warnings: vec![Warning { service: "web".into(), text: "autoStart starts it before its gates".into() }],
+    }
+}
+
+#[test]
+fn a_status_is_as_its_golden_file_has_it() {
+    check("status", &full_status());
+}
+
+#[test]
+fn the_messages_of_a_watch_are_as_their_golden_files_have_them() {
+    let snapshot = Update {
+        kind: UpdateKind::Snapshot,
+        number: 9,
+        at_usec: 1_763_600_000_000_000,
+        resynchronize: true,
+        service: String::new(),
+        event: String::new(),
+        message: String::new(),
+        status: Some(Status { services: Vec::new(), ..full_status() }),
+        current: None,
+        host: None,
+    };
+    check("update_snapshot", &snapshot);
+    let event = Update {
+        kind: UpdateKind::Event,
+        number: 10,
+        resynchronize: false,
+        service: "web".into(),
+        event: "unhealthy".into(),
+        message: "http://localhost/status -> 503".into(),
+        status: None,
+        current: Some(service_status()),
+        ..snapshot
+    };
+    check("update_event", &event);
+}
+
+#[test]
+fn a_request_is_as_its_golden_file_has_it() {
+    let request = Request {
+        stack: "cloud".into(),
+        file: "/home/anna/cloud/nixmox.toml".into(),
+        address_pool: "10.233.0.0/16".into(),
+        services: vec![full_service()],
+        only: words(&["web"]),
+        prune: true,
+        base: Some("0123456789abcdef".into()),
+    };
+    check("request", &request);
+    assert!(request.into_model().is_ok(), "the example is a valid request");
+}
+
+#[test]
+fn the_answers_are_as_their_golden_files_have_them() {
+    check("applied", &Applied { generation: 42, number: 9, plan: plan() });
+    check("done", &Done { number: 9, services: words(&["web"]) });
+    let stack = StackInfo {
+        name: "cloud".into(),
+        file: "/home/anna/cloud/nixmox.toml".into(),
+        services: words(&["postgres", "web"]),
+        generation: 41,
+        changed_by: caller(),
+        changed_at: 1_763_600_000,
+    };
+    check("stacks", &StacksReply { stacks: vec![stack] });
+    let path = PathInfo { what: "conf".into(), path: "/etc/nixos-containers/web.conf".into(), exists: true };
+    check("paths", &PathsReply { paths: vec![path] });
+}
+
+#[test]
+fn the_errors_are_as_their_golden_file_has_them() {
+    let (name, hint, text) = ("web".to_owned(), "the way out".to_owned(), "text".to_owned());
+    let errors = vec![
+        AgentError::NotPermitted { role: "operator".into(), method: "Apply".into(), hint: hint.clone() },
+        AgentError::Invalid { problems: words(&["web: ports[0]: 0 is not a port"]), hint: hint.clone() },
+        AgentError::UnknownService { name: name.clone(), hint: hint.clone() },
+        AgentError::UnknownStack { name: name.clone(), hint: hint.clone() },
+        AgentError::Stale { expected: text.clone(), actual: text.clone() },
+        AgentError::HasDependents { dependents: vec![name], hint: hint.clone() },
+        AgentError::Refused { reason: text, hint },
+    ];
+    check("errors", &errors);
+}
+
+#[test]
+fn a_field_that_this_version_does_not_know_is_refused() {
+    let mut request = serde_json::to_value(full_service()).expect("a message can be written");
+    request["gpu"] = serde_json::json!({ "vram": 1 });
+    let refused = serde_json::from_value::<Service>(request).expect_err("`gpu` is not known");
+    assert!(refused.to_string().contains("unknown field `gpu`"), "{refused}");
+}
