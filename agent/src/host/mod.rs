@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nixmox_core::container::Files;
+use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{Assigned, ContainerName, InvocationId, Observed, Probe, Protocol, StorePath};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
@@ -31,6 +31,12 @@ pub trait Host: Send + Sync + 'static {
         &self,
         declared: &BTreeSet<ContainerName>,
     ) -> impl Future<Output = Result<Observed, StepError>> + Send;
+
+    /// Returns what the texts of containers depend on, as found when the agent started.
+    fn layout(&self) -> Layout;
+
+    /// Returns the addresses of containers that NixMox does not manage, read from their conf files.
+    fn foreign_addresses(&self) -> impl Future<Output = BTreeSet<Ipv4Addr>> + Send;
 
     /// Returns a channel whose value grows whenever something outside may have changed.
     fn changes(&self) -> watch::Receiver<u64>;

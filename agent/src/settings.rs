@@ -1,0 +1,105 @@
+//! The agent's own settings, `/etc/nixmox/agent.toml`; every key has a default and the file may be missing.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The settings.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What is done about changes made behind the agent's back.
+    pub drift: DriftPolicy,
+    /// Containers started at the same time, at least 1. The default lets systemd use the machine fully and
+    /// still keeps a boot with hundreds of containers from starving itself.
+    pub parallel_starts: usize,
+    /// Generations kept on disk, at least 1; the current one is never removed.
+    pub keep_generations: usize,
+}
+
+/// What is done about changes made behind the agent's back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftPolicy {
+    /// They are reported, and undone after a time in which a person can declare them.
+    #[default]
+    Correct,
+    /// They are reported. A container that died is still started again, as its `restart` says.
+    Report,
+}
+
+/// Why the settings could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file is there and cannot be read.
+    #[error("cannot read `{path}`")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("`{path}` is not valid; the agent's settings are `drift`, `parallel_starts` and `keep_generations`")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// The cause, with the line.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A number is 0.
+    #[error("`{key}` in `{path}` must be at least 1")]
+    Zero {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+    },
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { drift: DriftPolicy::default(), parallel_starts: 32, keep_generations: 100 }
+    }
+}
+
+impl Settings {
+    /// Reads the settings; a missing file means all defaults.
+    ///
+    /// # Errors
+    /// When the file is there and is not valid: the agent then does not start, rather than guess.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        let settings: Self = match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text)
+                .map_err(|source| SettingsError::Form { path: path.to_owned(), source: Box::new(source) })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::default(),
+            Err(source) => return Err(SettingsError::Io { path: path.to_owned(), source }),
+        };
+        let counts =
+            [("parallel_starts", settings.parallel_starts), ("keep_generations", settings.keep_generations)];
+        match counts.iter().find(|(_, count)| *count == 0) {
+            Some((key, _)) => Err(SettingsError::Zero { path: path.to_owned(), key }),
+            None => Ok(settings),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_means_defaults_and_a_bad_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        assert_eq!(Settings::load(&path).unwrap(), Settings::default());
+        std::fs::write(&path, "drift = \"report\"\nparallel_starts = 4\n").unwrap();
+        assert_eq!(Settings::load(&path).unwrap().drift, DriftPolicy::Report);
+        for bad in ["drif = 1", "drift = \"ignore\"", "parallel_starts = 0", "["] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(Settings::load(&path).is_err(), "{bad}");
+        }
+    }
+}

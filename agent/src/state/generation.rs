@@ -1,0 +1,110 @@
+//! A generation: an immutable, numbered record of everything desired on the host, and its form on disk.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use nixmox_api::Caller;
+use nixmox_core::model::{Addresses, Assigned, ContainerName, StackName};
+use serde::{Deserialize, Serialize};
+
+/// The newest format this agent writes and knows.
+pub(super) const FORMAT: u64 = 1;
+
+/// Everything desired on the host, with who asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number, from 1; 0 stands for "nothing was ever desired".
+    pub number: u64,
+    /// When it was made, in seconds since 1970.
+    pub made_at: u64,
+    /// Who made it.
+    pub made_by: Caller,
+    /// The stacks.
+    pub stacks: BTreeMap<StackName, StackRecord>,
+    /// The services of all stacks.
+    pub services: BTreeMap<ContainerName, Assigned>,
+}
+
+/// What is known of a stack beside its services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackRecord {
+    /// The stack file: an absolute path.
+    pub file: String,
+    /// The pool of addresses, such as `10.233.0.0/16`.
+    pub address_pool: String,
+    /// The generation in which it was last changed.
+    pub changed_in: u64,
+    /// When that was, in seconds since 1970.
+    pub changed_at: u64,
+    /// Who changed it.
+    pub changed_by: Caller,
+}
+
+/// The form on disk. A service is kept as the wire has it: one set of types under one rule of compatibility.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OnDisk {
+    format: u64,
+    number: u64,
+    made_at: u64,
+    made_by: Caller,
+    stacks: BTreeMap<String, StackRecord>,
+    services: Vec<ServiceOnDisk>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ServiceOnDisk {
+    stack: String,
+    host_address: Option<Ipv4Addr>,
+    local_address: Option<Ipv4Addr>,
+    service: nixmox_api::Service,
+}
+
+/// What is wrong with a file that is JSON of the right format.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Meaningless(String);
+
+impl From<&Generation> for OnDisk {
+    fn from(generation: &Generation) -> Self {
+        let service = |assigned: &Assigned| ServiceOnDisk {
+            stack: assigned.service.stack.to_string(),
+            host_address: assigned.addresses.map(|addresses| addresses.host),
+            local_address: assigned.addresses.map(|addresses| addresses.local),
+            service: nixmox_api::Service::from(&assigned.service),
+        };
+        Self {
+            format: FORMAT,
+            number: generation.number,
+            made_at: generation.made_at,
+            made_by: generation.made_by.clone(),
+            stacks: generation.stacks.iter().map(|(name, stack)| (name.to_string(), stack.clone())).collect(),
+            services: generation.services.values().map(service).collect(),
+        }
+    }
+}
+
+impl TryFrom<OnDisk> for Generation {
+    type Error = Meaningless;
+
+    fn try_from(disk: OnDisk) -> Result<Self, Meaningless> {
+        let stack_name = |text: &str| text.parse::<StackName>().map_err(|error| Meaningless(error.to_string()));
+        let mut stacks = BTreeMap::new();
+        for (name, stack) in disk.stacks {
+            stacks.insert(stack_name(&name)?, stack);
+        }
+        let mut services = BTreeMap::new();
+        for entry in disk.services {
+            let service = entry
+                .service
+                .into_model(&stack_name(&entry.stack)?)
+                .map_err(|problems| Meaningless(problems.join("; ")))?;
+            let addresses = match (entry.host_address, entry.local_address) {
+                (Some(host), Some(local)) => Some(Addresses { host, local }),
+                (None, None) => None,
+                _ => return Err(Meaningless(format!("{}: one of two addresses is missing", service.name))),
+            };
+            services.insert(service.name.clone(), Assigned { service, addresses });
+        }
+        Ok(Self { number: disk.number, made_at: disk.made_at, made_by: disk.made_by, stacks, services })
+    }
+}

@@ -1,0 +1,131 @@
+//! What outlives a generation and is no part of it: holds, and which specification of a job succeeded.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use nixmox_core::model::{ContainerName, ExitRecord, Hold, InvocationId, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::StateError;
+
+const FORMAT: u64 = 1;
+
+/// The notes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Services held back by `stop`.
+    pub holds: BTreeMap<ContainerName, Hold>,
+    /// The last success of each job.
+    pub completed: BTreeMap<ContainerName, ExitRecord>,
+}
+
+/// The file `notes.json`.
+#[derive(Clone, Debug)]
+pub struct NotesFile {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OnDisk {
+    format: u64,
+    holds: BTreeMap<String, HoldOnDisk>,
+    completed: BTreeMap<String, CompletedOnDisk>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HoldOnDisk {
+    by: String,
+    at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CompletedOnDisk {
+    invocation: String,
+    spec: String,
+}
+
+impl NotesFile {
+    /// Returns the notes below this folder (`/var/lib/nixmox`); the file need not exist.
+    #[must_use]
+    pub fn new(state: &Path) -> Self {
+        Self { path: state.join("notes.json") }
+    }
+
+    /// Reads the notes; none are there before the first write.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be used.
+    pub fn load(&self) -> Result<Notes, StateError> {
+        Ok(super::read::<OnDisk>(&self.path, FORMAT)?.map(Notes::from).unwrap_or_default())
+    }
+
+    /// Writes the notes.
+    ///
+    /// # Errors
+    /// When they could not be written; the file is then as it was.
+    pub fn write(&self, notes: &Notes) -> Result<(), StateError> {
+        super::write(&self.path, &OnDisk::from(notes))
+    }
+}
+
+impl From<OnDisk> for Notes {
+    /// An entry that makes no sense is dropped: a hold less is a service that runs as declared.
+    fn from(disk: OnDisk) -> Self {
+        let hold =
+            |(name, hold): (String, HoldOnDisk)| Some((name.parse().ok()?, Hold { by: hold.by, at: hold.at }));
+        let completed = |(name, job): (String, CompletedOnDisk)| {
+            let record = ExitRecord {
+                invocation: InvocationId(u128::from_str_radix(&job.invocation, 16).ok()?),
+                spec: Some(job.spec.parse::<Spec>().ok()?),
+                result: "success".to_owned(),
+                status: "0".to_owned(),
+            };
+            Some((name.parse().ok()?, record))
+        };
+        Self {
+            holds: disk.holds.into_iter().filter_map(hold).collect(),
+            completed: disk.completed.into_iter().filter_map(completed).collect(),
+        }
+    }
+}
+
+impl From<&Notes> for OnDisk {
+    fn from(notes: &Notes) -> Self {
+        let hold = |(name, hold): (&ContainerName, &Hold)| {
+            (name.to_string(), HoldOnDisk { by: hold.by.clone(), at: hold.at })
+        };
+        let completed = |(name, record): (&ContainerName, &ExitRecord)| {
+            let spec = record.spec.as_ref()?.to_string();
+            Some((name.to_string(), CompletedOnDisk { invocation: record.invocation.to_string(), spec }))
+        };
+        Self {
+            format: FORMAT,
+            holds: notes.holds.iter().map(hold).collect(),
+            completed: notes.completed.iter().filter_map(completed).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_read_back() {
+        let state = tempfile::tempdir().unwrap();
+        let file = NotesFile::new(state.path());
+        assert_eq!(file.load().unwrap(), Notes::default());
+        let job = ExitRecord {
+            invocation: InvocationId(7),
+            spec: "system:0000002a".parse().ok(),
+            result: "success".to_owned(),
+            status: "0".to_owned(),
+        };
+        let notes = Notes {
+            holds: BTreeMap::from([("web".parse().unwrap(), Hold { by: "anna".to_owned(), at: 5 })]),
+            completed: BTreeMap::from([("migrate".parse().unwrap(), job)]),
+        };
+        file.write(&notes).unwrap();
+        assert_eq!(file.load().unwrap(), notes);
+    }
+}
