@@ -1,11 +1,11 @@
 # Makes the overlay layer whose store holds the homelab's systems.
 # $1: the host's root, $2: the guests' root, $3: the guests' init, with placeholders, $4: the folder to fill.
-# Runs in mount and PID namespaces of its own; what it mounts ends with it.
+# Runs in mount and PID namespaces of its own; what it mounts ends with it. What it leaves when it fails is removed from outside, where
+# none of its mounts is seen: a removal in here could reach the machine's /dev.
 root=$1 guest=$2 init=$3 target=$4
 
 bed=$target.bed
 mkdir -p "$bed/upper" "$bed/work" "$bed/root"
-trap 'rm -rf "$bed"' EXIT
 mount -t overlay overlay -o "lowerdir=$root,upperdir=$bed/upper,workdir=$bed/work" "$bed/root"
 mount -t proc proc "$bed/root/proc"
 mount --rbind /dev "$bed/root/dev"
@@ -157,3 +157,4 @@ umount "$bed/root/proc"
 umount "$bed/root"
 rmdir "$target"
 mv "$bed/upper" "$target"
+rm -rf --one-file-system "$bed"

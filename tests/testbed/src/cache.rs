@@ -4,7 +4,9 @@
 //! exists is whole, two runs never build the same one twice, and a killed run leaves only a `.tmp` folder that the next one removes.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -20,6 +22,17 @@ use crate::{
 
 /// Entries that no run used for this long are removed when a new one is built.
 const KEEP_UNUSED: Duration = Duration::from_hours(14 * 24);
+
+/// First process of a PID namespace: runs its arguments, and ends, with all of them, when its standard input is closed.
+const LIFE_LINE: &str = r#"
+exec 3<&0
+trap 'exit 143' TERM
+"$@" < /dev/null 3<&- &
+job=$!
+(cat <&3 > /dev/null; kill -TERM 1) > /dev/null 2>&1 &
+exec 3<&-
+wait $job
+"#;
 
 /// The folder in which built file systems are kept between runs.
 #[derive(Clone, Debug)]
@@ -93,7 +106,7 @@ impl Cache {
             let _lock = self.lock(name)?;
             if !place.exists() {
                 let temporary = self.dir.join(format!("{name}.tmp"));
-                remove_tree(&temporary)?;
+                self.remove_half_built(name)?;
                 let begin = Instant::now();
                 build(&temporary).with_context(|| format!("cannot build the cache entry {name}"))?;
                 fs::rename(&temporary, &place).with_context(|| format!("cannot move {name} into place"))?;
@@ -103,6 +116,18 @@ impl Cache {
         }
         fs::write(&stamp, []).with_context(|| format!("cannot write {}", stamp.display()))?;
         Ok(place)
+    }
+
+    /// Removes what a killed or failed build of this entry left. The caller holds the lock.
+    fn remove_half_built(&self, name: &str) -> Result<()> {
+        let prefix = format!("{name}.tmp");
+        for entry in fs::read_dir(&self.dir).with_context(|| format!("cannot read {}", self.dir.display()))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self, name: &str) -> Result<Flock<File>> {
@@ -139,41 +164,51 @@ impl Cache {
     }
 }
 
-/// Removes a folder that may hold immutable files of a half-built root.
 fn remove_tree(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
+    let removed = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Ok(meta) if !meta.is_dir() => fs::remove_file(path),
+        _ => fs::remove_dir_all(path),
+    };
+    removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
 fn mmdebstrap(packages: &[&str], excludes: &[&str], target: &Path) -> Result<()> {
-    let mut command = Command::new("mmdebstrap");
-    command.args(["--quiet", "--variant=minbase", "--mode=root", "--format=directory"]);
-    for exclude in excludes {
-        command.arg(format!("--dpkgopt=path-exclude={exclude}"));
-    }
-    command.arg(format!("--include={}", packages.join(","))).arg(recipe::SUITE).arg(target);
-    run(&mut command).context("mmdebstrap could not build a root file system (does apt reach a Debian mirror?)")
+    let mut argv: Vec<OsString> =
+        ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--format=directory"]
+            .map(OsString::from)
+            .to_vec();
+    argv.extend(excludes.iter().map(|exclude| format!("--dpkgopt=path-exclude={exclude}").into()));
+    argv.push(format!("--include={}", packages.join(",")).into());
+    argv.extend([recipe::SUITE.into(), target.into()]);
+    run_contained(&argv).context("mmdebstrap could not build a root file system (does apt reach a Debian mirror?)")
 }
 
-/// Runs a shell script in mount and PID namespaces of its own, so that a killed build leaves no mount and no process.
 fn run_script(script: &str, arguments: &[&Path]) -> Result<()> {
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    command.args(["sh", "-euc", script, "testbed"]).args(arguments);
-    run(&mut command)
+    let mut argv = ["sh", "-euc", script, "testbed"].map(OsString::from).to_vec();
+    argv.extend(arguments.iter().map(OsString::from));
+    run_contained(&argv)
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+/// Runs a command in mount and PID namespaces that end when this process does: a killed build leaves no mount and no process, only
+/// files, and removing those can never reach through a mount into the machine.
+fn run_contained(argv: &[OsString]) -> Result<()> {
+    let mut child = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["sh", "-c", LIFE_LINE, "testbed"])
+        .args(argv)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start unshare")?;
+    // Closed when this function returns, or when this process dies.
+    let _line = child.stdin.take();
+    let output = child.wait_with_output().context("cannot wait for unshare")?;
     if !output.status.success() {
         bail!(
             "{} ended with {}:\n{}{}",
-            command.get_program().display(),
+            argv.first().map(|name| name.to_string_lossy()).unwrap_or_default(),
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
