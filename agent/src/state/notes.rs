@@ -79,6 +79,7 @@ impl From<OnDisk> for Notes {
                 spec: Some(job.spec.parse::<Spec>().ok()?),
                 result: "success".to_owned(),
                 status: "0".to_owned(),
+                stopped: false,
             };
             Some((name.parse().ok()?, record))
         };
@@ -120,6 +121,7 @@ mod tests {
             spec: "system:0000002a".parse().ok(),
             result: "success".to_owned(),
             status: "0".to_owned(),
+            stopped: false,
         };
         let notes = Notes {
             holds: BTreeMap::from([("web".parse().unwrap(), Hold { by: "anna".to_owned(), at: 5 })]),
