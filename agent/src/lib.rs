@@ -4,12 +4,10 @@
 //! at the level of a plan's steps. `reconcile` is the one task that changes the host. `state` is what is
 //! kept on disk. `server` answers the wire. `app` wires them; only `main` names the real host.
 
-pub mod app;
 pub mod disk;
 pub mod host;
 pub mod journal;
 pub mod notify;
-pub mod reconcile;
 pub mod server;
 pub mod settings;
 pub mod state;

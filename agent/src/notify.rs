@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)): READY, STATUS, WATCHDOG, STOPPING.
+//! What the service manager is told (`sd_notify(3)`): READY, STATUS, WATCHDOG, STOPPING.
 //!
 //! Without a service manager every call does nothing.
 
