@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod figures;
+mod measure;
 mod step;
 mod testbed;
 

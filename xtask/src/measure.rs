@@ -1,0 +1,203 @@
+//! How each figure is measured, on a booted host with the release build.
+//!
+//! Containers are static guests without a health check of their own: what is measured is NixMox, not a service.
+
+use std::{
+    fmt::Write as _,
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nixmox_testbed::{Behaviour, Testbed};
+
+use crate::figures::{Budget, Figure, pairs};
+
+/// Longest time one bring-up may take.
+const UP_LIMIT: Duration = Duration::from_mins(3);
+/// How long an idle agent is watched.
+const IDLE: Duration = Duration::from_mins(1);
+/// Repetitions inside one sample of something that takes milliseconds.
+const REPEAT: u32 = 20;
+/// Where the stack lies inside.
+const STACK: &str = "/root/bench";
+
+/// `nixmoxctl up` of 20 independent containers, divided by one `systemctl start` of the same units.
+pub(crate) fn bring_up(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
+    let units = write_stack(bed, 20)?;
+    let up = format!("cd {STACK} && nixmoxctl up");
+    let down = format!("cd {STACK} && nixmoxctl down");
+    bed.succeed(&up)?;
+    // Both sides start the same conf files and drop-ins; the other side without an agent.
+    bed.succeed("mkdir /run/kept && cp -a /etc/nixos-containers /run/kept/conf && cp -a /run/systemd/system /run/kept/units")?;
+    let samples = pairs(
+        count,
+        || {
+            bed.succeed(&down)?;
+            timed(bed, &up)
+        },
+        || {
+            bed.succeed(&down)?;
+            bed.succeed(&format!(
+                "systemctl stop nixmox-agent.socket nixmox-agent.service; systemctl stop {units}
+                 cp -a /run/kept/conf/. /etc/nixos-containers/ && cp -a /run/kept/units/. /run/systemd/system/ && systemctl daemon-reload"
+            ))?;
+            let time = timed(bed, &format!("systemctl start {units}"))?;
+            bed.succeed(&format!(
+                "systemctl stop {units}; systemctl start nixmox-agent.socket nixmox-agent.service"
+            ))?;
+            Ok::<_, anyhow::Error>(time)
+        },
+    )?;
+    Ok(vec![Figure {
+        name: "up of 20 containers / systemctl start of the same".to_owned(),
+        budget: Some(Budget { limit: 1.05, unit: "times" }),
+        samples,
+        note: "up includes a client, the manifest, the plan and a generation; both sides pay for nspawn".to_owned(),
+    }])
+}
+
+/// Memory and wake-ups of the agent while 20 containers run and nothing happens.
+pub(crate) fn idle(bed: &Testbed, _count: usize) -> Result<Vec<Figure>> {
+    write_stack(bed, 20)?;
+    bed.succeed(&format!("cd {STACK} && nixmoxctl up"))?;
+    let pid = bed.succeed("systemctl show -P MainPID nixmox-agent")?;
+    let read = |key: &str| -> Result<f64> {
+        let text =
+            bed.succeed(&format!("grep -h '^{key}:' /proc/{pid}/status /proc/{pid}/task/*/status | head -1"))?;
+        text.split_whitespace()
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .with_context(|| format!("no {key} in `{text}`"))
+    };
+    let switches = || -> Result<f64> {
+        let text = bed.succeed(&format!(
+            "cat /proc/{pid}/task/*/status | awk '/ctxt_switches/ {{ n += $2 }} END {{ print n }}'"
+        ))?;
+        text.parse().context("not a number of context switches")
+    };
+    let before = switches()?;
+    thread::sleep(IDLE);
+    let woken = switches()? - before;
+    let memory = |name: &str, key: &str, limit: f64| -> Result<Figure> {
+        Ok(Figure {
+            name: format!("agent, idle, 20 containers: {name}"),
+            budget: Some(Budget { limit, unit: "MiB" }),
+            samples: vec![read(key)? / 1024.0],
+            note: "one reading of /proc/PID/status".to_owned(),
+        })
+    };
+    Ok(vec![
+        memory("resident", "VmRSS", 8.0)?,
+        memory("anonymous", "RssAnon", 3.0)?,
+        Figure {
+            name: "agent, idle, 20 containers: context switches in 60 s".to_owned(),
+            budget: None,
+            samples: vec![woken],
+            note: "all threads, voluntary and not; includes the watchdog's".to_owned(),
+        },
+    ])
+}
+
+/// `nixmoxctl status` with 100 running containers, less the time of a program that does nothing.
+pub(crate) fn status(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
+    write_stack(bed, 100)?;
+    bed.exec_within(UP_LIMIT, &["sh", "-c", &format!("cd {STACK} && nixmoxctl up")])?;
+    let samples = (0..count)
+        .map(|_| Ok(1000.0 * (repeated(bed, "nixmoxctl status")? - repeated(bed, "/bin/true")?)))
+        .collect::<Result<_>>()?;
+    let strace = "strace -f -qq -e trace=execve,clone,clone3,fork,vfork -o /tmp/trace nixmoxctl status > /dev/null";
+    bed.succeed(&format!("cd {STACK} && {strace}"))?;
+    let spawned = bed.succeed("grep -c execve /tmp/trace")?;
+    ensure!(spawned == "1", "nixmoxctl status starts other programs: {}", bed.succeed("cat /tmp/trace")?);
+    Ok(vec![Figure {
+        name: "nixmoxctl status, 100 running containers".to_owned(),
+        budget: Some(Budget { limit: 15.0, unit: "ms" }),
+        samples,
+        note: format!("mean of {REPEAT} calls per sample, less that of /bin/true; no other program is started"),
+    }])
+}
+
+/// Start of the agent until it says that everything is as desired, with 100 containers that run already.
+pub(crate) fn agent_start(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
+    let units = write_stack(bed, 100)?;
+    bed.exec_within(UP_LIMIT, &["sh", "-c", &format!("cd {STACK} && nixmoxctl up")])?;
+    let invocations = || bed.succeed(&format!("systemctl show -P InvocationID {units}"));
+    let before = invocations()?;
+    let script = format!(
+        "cd {STACK} && systemctl stop nixmox-agent.service && begin=$(date +%s%N) && systemctl start nixmox-agent.service
+         until nixmoxctl plan --exit-code > /dev/null 2>&1; do sleep 0.005; done; echo $(( $(date +%s%N) - begin ))"
+    );
+    let samples = (0..count)
+        .map(|_| {
+            let text = bed.succeed(&script)?;
+            let nanoseconds: f64 = text.lines().last().unwrap_or_default().parse().context("no time")?;
+            Ok(nanoseconds / 1_000_000.0)
+        })
+        .collect::<Result<_>>()?;
+    ensure!(before == invocations()?, "a start of the agent touched containers");
+    Ok(vec![Figure {
+        name: "agent start to everything as desired, 100 containers".to_owned(),
+        budget: Some(Budget { limit: 300.0, unit: "ms" }),
+        samples,
+        note: "from systemctl start until a plan is empty, one nixmoxctl call included; no container touched"
+            .to_owned(),
+    }])
+}
+
+/// Start-up of the client, and sizes of both programs.
+pub(crate) fn programs(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
+    bed.succeed(&format!("mkdir -p {STACK}"))?;
+    let samples = (0..count)
+        .map(|_| Ok(1000.0 * (repeated(bed, "nixmoxctl --version")? - repeated(bed, "/bin/true")?)))
+        .collect::<Result<_>>()?;
+    let mut figures = vec![Figure {
+        name: "nixmoxctl --version beyond /bin/true".to_owned(),
+        budget: Some(Budget { limit: 2.0, unit: "ms" }),
+        samples,
+        note: format!("mean of {REPEAT} calls per sample"),
+    }];
+    for program in ["nixmoxctl", "nixmox-agent"] {
+        let path = bed.path(format!("/usr/bin/{program}"));
+        let size = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+        #[allow(clippy::cast_precision_loss, reason = "a program's size in MiB needs no more than 52 bits")]
+        let mebibytes = size as f64 / 1_048_576.0;
+        figures.push(Figure {
+            name: format!("size of {program}"),
+            budget: Some(Budget { limit: 4.0, unit: "MiB" }),
+            samples: vec![mebibytes],
+            note: "release build, stripped".to_owned(),
+        });
+    }
+    Ok(figures)
+}
+
+/// Writes a stack of static guests and returns the names of its units.
+fn write_stack(bed: &Testbed, containers: usize) -> Result<String> {
+    let behaviour = Behaviour::new();
+    let names: Vec<String> = (0..containers).map(|index| format!("bench-{index:03}")).collect();
+    let systems: Vec<(&str, &Behaviour)> = names.iter().map(|name| (name.as_str(), &behaviour)).collect();
+    let mut manifest = "format = 1\n[stack]\nname = \"bench\"\n".to_owned();
+    for (name, path) in names.iter().zip(bed.static_guests(&systems)?) {
+        let _ = writeln!(manifest, "[services.{name}]\nsystem = \"{path}\"");
+    }
+    bed.write_file(format!("{STACK}/nixmox.toml"), manifest, 0o644)?;
+    Ok(names.iter().map(|name| format!("container@{name}.service")).collect::<Vec<_>>().join(" "))
+}
+
+/// Time of a script inside, with the 20 ms that entering the host takes.
+fn timed(bed: &Testbed, script: &str) -> Result<Duration> {
+    let begin = Instant::now();
+    let output = bed.exec_within(UP_LIMIT, &["bash", "-c", script])?;
+    ensure!(output.success(), "`{script}` failed: {output}");
+    Ok(begin.elapsed())
+}
+
+/// Mean time in seconds of a command that is called over and over inside.
+fn repeated(bed: &Testbed, command: &str) -> Result<f64> {
+    let script = format!(
+        "cd {STACK} && begin=$(date +%s%N); for i in $(seq {REPEAT}); do {command} > /dev/null || exit 1; done; echo $(( $(date +%s%N) - begin ))"
+    );
+    let nanoseconds: f64 = bed.succeed(&script)?.parse().context("no time")?;
+    Ok(nanoseconds / 1e9 / f64::from(REPEAT))
+}
