@@ -10,6 +10,7 @@ pub mod container;
 pub mod health;
 pub mod model;
 pub mod network;
+pub mod plan;
 pub mod restart;
 pub mod status;
 pub mod whole;
