@@ -8,6 +8,7 @@
 
 pub mod container;
 pub mod health;
+pub mod manifest;
 pub mod model;
 pub mod network;
 pub mod plan;
