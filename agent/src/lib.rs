@@ -5,6 +5,7 @@
 //! kept on disk. `server` answers the wire. `app` wires them; only `main` names the real host.
 
 pub mod disk;
+pub mod exit_record;
 pub mod host;
 pub mod journal;
 pub mod notify;

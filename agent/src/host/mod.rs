@@ -4,6 +4,21 @@
 //! per outside thing; `fake` (feature `testing`) is a simulator with scripted faults. Nothing here decides:
 //! which step is taken, and when, is `nixmox_core::plan`'s.
 
+mod bus;
+mod cgroup;
+mod changes;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+pub(crate) mod files;
+pub mod live;
+mod machined;
+mod netlink;
+mod nix;
+mod nspawn;
+pub(crate) mod paths;
+mod readable;
+mod systemd;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
@@ -157,6 +172,20 @@ pub enum StepError {
         /// The unit that runs it; may be empty.
         unit: String,
     },
+    /// A conf file of this name is there that NixMox did not write.
+    #[error("`{path}` was not written by NixMox")]
+    ForeignConf {
+        /// The conf file.
+        path: PathBuf,
+    },
+    /// A file in `/etc` sets what is to be changed live, and wins at every reload.
+    #[error("`{path}` overrides what is declared for `{unit}`")]
+    Overridden {
+        /// The unit.
+        unit: String,
+        /// The file that `systemctl set-property` or a person wrote.
+        path: PathBuf,
+    },
     /// The unit's start job ended without the unit being active.
     #[error("`{unit}` did not start: {result}")]
     StartFailed {
@@ -237,6 +266,11 @@ impl StepError {
             Self::ForeignMachine { name, .. } => {
                 format!("stop it (`machinectl terminate {name}`), or give the service another name")
             }
+            Self::ForeignConf { path } => format!(
+                "give the service another name, declare `adopt = true`, or remove {} if nothing needs it",
+                path.display()
+            ),
+            Self::Overridden { unit, .. } => format!("`systemctl revert {unit}` removes it"),
             Self::StartFailed { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {
                 format!("look at `journalctl -u {unit}`; a long first boot needs a longer health.start_period")
             }

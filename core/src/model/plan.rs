@@ -96,8 +96,6 @@ pub enum Reason {
     ForeignConf,
     /// The host shuts down.
     Stopping,
-    /// A value of it cannot be carried to systemd-nspawn: which, and why.
-    Uncarriable(String),
 }
 
 /// What a step or a warning is about.

@@ -1,0 +1,75 @@
+//! `nixmox-agent exit-record [--stop] NAME`: how a container ended, written down by its own unit.
+//!
+//! Runs from `ExecStop=` and `ExecStopPost=` of the drop-in, so that nobody has to be alive when a container ends.
+//! Owns reading systemd's variables and replacing the file; what is written is `nixmox_core::container`'s.
+
+use nixmox_core::container::{ExitVariables, note_stop, record_exit};
+use nixmox_core::model::ContainerName;
+
+use crate::host::StepError;
+use crate::host::files::{self, Durability};
+use crate::host::paths::Paths;
+
+/// The record names no secrets; `status` is for everybody.
+const MODE: u32 = 0o644;
+
+/// When in a unit's end this is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// From `ExecStop=`: the container was active, and stops.
+    Stop,
+    /// From `ExecStopPost=`: nothing of it runs any more.
+    StopPost,
+}
+
+/// Writes the record of a container from this process's environment.
+///
+/// # Errors
+/// `StepError::File` when it cannot be written; the unit ignores that (`-` before the command).
+pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
+    let variable = |key: &str| std::env::var(key).unwrap_or_default();
+    let variables = ExitVariables {
+        invocation: variable("INVOCATION_ID"),
+        spec: variable("NIXMOX_SPEC"),
+        result: variable("SERVICE_RESULT"),
+        code: variable("EXIT_CODE"),
+        status: variable("EXIT_STATUS"),
+    };
+    write_to(&Paths::default(), name, moment, &variables)
+}
+
+fn write_to(
+    paths: &Paths,
+    name: &ContainerName,
+    moment: Moment,
+    variables: &ExitVariables,
+) -> Result<(), StepError> {
+    let path = paths.exit_record(name);
+    let text = match moment {
+        Moment::Stop => note_stop(variables),
+        Moment::StopPost => record_exit(files::read(&path).as_deref(), variables),
+    };
+    files::replace(&path, &text, MODE, Durability::Runtime).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use nixmox_core::container::parse_exit_record;
+
+    use super::*;
+
+    #[test]
+    fn what_the_stop_noted_is_kept_by_what_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
+        let mut variables = ExitVariables { invocation: "a".repeat(32), ..ExitVariables::default() };
+        write_to(&paths, &web, Moment::Stop, &variables).unwrap();
+        variables.result = "success".to_owned();
+        variables.code = "exited".to_owned();
+        variables.status = "0".to_owned();
+        write_to(&paths, &web, Moment::StopPost, &variables).unwrap();
+        let record = files::read(&paths.exit_record(&web)).and_then(|text| parse_exit_record(&text)).unwrap();
+        assert!(record.stopped, "{record:?}");
+        assert!(!record.succeeded());
+    }
+}

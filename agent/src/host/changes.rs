@@ -1,0 +1,238 @@
+//! What wakes the reconcile task: signals of systemd and machined, conf files, the nftables ruleset.
+//!
+//! Owns the watching tasks and the subscription of job ends. A wake-up says only that something may have changed;
+//! what did is observed anew, so lost, doubled and coalesced signals do not matter.
+//!
+//! ```text
+//!            connected               bus gone
+//! connecting ─────────▶ watching ───────────────▶ connecting (100 ms, doubling up to 5 s)
+//! ```
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{SelectAll, StreamExt};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nixmox_core::model::ContainerName;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, Message, MessageStream};
+
+use super::paths::Paths;
+use super::readable::Readable;
+use super::systemd::{self, JobEnd, JobSignal, Jobs};
+use super::{bus, netlink};
+
+const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
+/// After a change of a file or of the ruleset, what follows within this time is one change with it.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
+const MACHINED: &str = "org.freedesktop.machine1";
+const SYSTEMD_UNITS: &str = "/org/freedesktop/systemd1/unit";
+
+/// A counter that grows with every change outside.
+#[derive(Clone, Debug)]
+pub(super) struct Changes(watch::Sender<u64>);
+
+impl Changes {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    /// Says that something may have changed.
+    pub(super) fn note(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// What the watching tasks need.
+pub(super) struct Watcher {
+    pub(super) changes: Changes,
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) connection: watch::Sender<Option<Connection>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Watcher {
+    /// Starts the tasks; they end when `stop` is cancelled.
+    pub(super) fn spawn(self, paths: &Paths, tasks: &TaskTracker) {
+        match watch_files(paths) {
+            Ok(inotify) => {
+                tasks.spawn(watch_fd(inotify.into(), self.changes.clone(), self.stop.clone()));
+            }
+            Err(error) => tracing::warn!(%error, "cannot watch conf files; the periodic look will see changes"),
+        }
+        match netlink::ruleset_changes() {
+            Ok(socket) => {
+                tasks.spawn(watch_fd(socket, self.changes.clone(), self.stop.clone()));
+            }
+            Err(error) => tracing::warn!(%error, "cannot watch nftables; the periodic look will see changes"),
+        }
+        tasks.spawn(self.keep_connection());
+    }
+
+    async fn keep_connection(self) {
+        let mut delay = RECONNECT_DELAY_MIN;
+        loop {
+            let stop = self.stop.clone();
+            // Both arms are cancel-safe: a connection that is not used is closed.
+            let attempt = tokio::select! {
+                () = stop.cancelled() => return,
+                attempt = tokio::time::timeout(bus::CALL_LIMIT, open()) => attempt,
+            };
+            match attempt {
+                Ok(Ok((connection, signals))) => {
+                    delay = RECONNECT_DELAY_MIN;
+                    self.watch_signals(connection, signals).await;
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    tracing::warn!("the connection to the system bus ended; connecting again");
+                }
+                Ok(Err(error)) => tracing::warn!(%error, ?delay, "cannot connect to systemd; trying again"),
+                Err(_elapsed) => tracing::warn!(?delay, "systemd does not answer on the bus; trying again"),
+            }
+            // Both arms are cancel-safe.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(delay) => {}
+            }
+            delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+        }
+    }
+
+    /// Publishes a connection and hands on its signals until it ends.
+    async fn watch_signals(&self, connection: Connection, mut signals: SelectAll<MessageStream>) {
+        self.connection.send_replace(Some(connection.clone()));
+        self.jobs.publish(JobSignal::Lost);
+        self.changes.note();
+        loop {
+            // Every arm is cancel-safe, and only the chosen arm's value is used.
+            let message = tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = connection.closed() => break,
+                message = signals.next() => message,
+            };
+            match message {
+                Some(Ok(message)) => self.hand_on(&message),
+                Some(Err(error)) => tracing::debug!(%error, "unreadable signal"),
+                None => break,
+            }
+        }
+        self.connection.send_replace(None);
+    }
+
+    fn hand_on(&self, message: &Message) {
+        let header = message.header();
+        let body = message.body();
+        let unit = match header.member().map(zbus::names::MemberName::as_str) {
+            Some("JobRemoved") => {
+                let Ok((id, _path, unit, result)) =
+                    body.deserialize::<(u32, zbus::ObjectPath<'_>, String, String)>()
+                else {
+                    return;
+                };
+                let end = if result == "done" { JobEnd::Done } else { JobEnd::Other(result) };
+                self.jobs.publish(JobSignal::Ended(id, end));
+                Some(unit)
+            }
+            Some("JobNew") => {
+                body.deserialize::<(u32, zbus::ObjectPath<'_>, String)>().ok().map(|(_, _, unit)| unit)
+            }
+            Some("UnitNew" | "UnitRemoved") => {
+                body.deserialize::<(String, zbus::ObjectPath<'_>)>().ok().map(|(unit, _)| unit)
+            }
+            Some("PropertiesChanged") => {
+                // `container@x.service` is escaped to `container_40x_2eservice` in object paths.
+                let ours = header.path().is_some_and(|path| path.as_str().contains("/unit/container_40"));
+                if ours {
+                    self.changes.note();
+                }
+                return;
+            }
+            Some("MachineNew" | "MachineRemoved") => {
+                self.changes.note();
+                return;
+            }
+            Some(_) | None => return,
+        };
+        if unit.is_some_and(|unit| ContainerName::from_unit(&unit).is_some()) {
+            self.changes.note();
+        }
+    }
+}
+
+/// Connects, and subscribes before anything is asked.
+async fn open() -> zbus::Result<(Connection, SelectAll<MessageStream>)> {
+    let connection = bus::connect().await?;
+    let signal = |sender| MatchRule::builder().msg_type(Type::Signal).sender(sender);
+    let mut rules = Vec::new();
+    for member in ["JobNew", "JobRemoved", "UnitNew", "UnitRemoved"] {
+        let manager = signal(systemd::DESTINATION).path(systemd::PATH).interface(systemd::MANAGER);
+        rules.push(manager.member(member).build()?);
+    }
+    // Each change is signalled for both interfaces of a unit; one of them is enough.
+    let properties = signal(systemd::DESTINATION).interface("org.freedesktop.DBus.Properties");
+    rules.push(properties.path_namespace(SYSTEMD_UNITS).add_arg("org.freedesktop.systemd1.Unit").build()?);
+    for member in ["MachineNew", "MachineRemoved"] {
+        rules.push(signal(MACHINED).interface("org.freedesktop.machine1.Manager").member(member).build()?);
+    }
+    let mut signals = SelectAll::new();
+    for rule in rules {
+        signals.push(bus::subscribe(&connection, rule).await?);
+    }
+    // Without a subscriber systemd sends no signals: org.freedesktop.systemd1(5).
+    let subscribe =
+        connection.call_method(Some(systemd::DESTINATION), systemd::PATH, Some(systemd::MANAGER), "Subscribe", &());
+    subscribe.await?;
+    Ok((connection, signals))
+}
+
+fn watch_files(paths: &Paths) -> nix::Result<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    let flags = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_ONLYDIR;
+    for directory in [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir()] {
+        // What does not exist yet is made here, so that it can be watched; in a read-only /etc it cannot.
+        let _ = std::fs::create_dir_all(&directory);
+        if let Err(error) = inotify.add_watch(&directory as &Path, flags) {
+            tracing::warn!(path = %directory.display(), %error, "cannot watch");
+        }
+    }
+    Ok(inotify)
+}
+
+/// Notes a change whenever a descriptor becomes readable.
+async fn watch_fd(fd: OwnedFd, changes: Changes, stop: CancellationToken) {
+    let readable = match Readable::new(fd) {
+        Ok(readable) => readable,
+        Err(error) => {
+            tracing::warn!(%error, "cannot watch a descriptor; the periodic look will see changes");
+            return;
+        }
+    };
+    loop {
+        // Both arms are cancel-safe: what is there to read stays until it is drained.
+        let ready = tokio::select! {
+            () = stop.cancelled() => return,
+            ready = readable.ready() => ready,
+        };
+        if ready.is_err() {
+            return;
+        }
+        tokio::time::sleep(SETTLE_TIME).await;
+        readable.drain();
+        changes.note();
+    }
+}

@@ -1,0 +1,357 @@
+//! A simulated host, for tests of whatever drives one.
+//!
+//! Units change state by themselves, as under systemd: a start that nobody waits for any more goes on, a container
+//! that ends by itself wakes whoever watches. Time is tokio's, so a test with paused time is deterministic and takes
+//! none. Files are kept as texts, and what a container was started with is what was written then.
+//!
+//! ```text
+//!             start                 start_time                       stop, end
+//!  inactive ──────────▶ activating ────────────▶ active ──────────────────────────▶ deactivating ──▶ inactive
+//!     ▲                     │ failing_starts        │ end with a status other than 0                     │
+//!     └─── reset by start ──┴──────▶ failed ◀───────┘                                  stop_time ◀───────┘
+//! ```
+
+mod behaviour;
+mod container;
+mod outside;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nixmox_core::container::{Files, Layout};
+use nixmox_core::model::{
+    ActiveState, Assigned, ContainerName, InvocationId, Kind, Observed, Probe, StorePath, SystemState,
+};
+use nixmox_core::network::FirewallTable;
+use tokio::sync::watch;
+
+pub use behaviour::{Behaviour, End, Fault, HealthBehaviour, Operation};
+use container::Simulated;
+
+use super::{Host, ProbeResult, StepError, Usage};
+
+/// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    state: Arc<Mutex<State>>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    system: SystemState,
+    containers: BTreeMap<ContainerName, Simulated>,
+    behaviours: BTreeMap<ContainerName, Behaviour>,
+    firewall: Option<FirewallTable>,
+    hosts: Option<String>,
+    roots: BTreeSet<StorePath>,
+    foreign_addresses: BTreeSet<Ipv4Addr>,
+    trace: Vec<Operation>,
+    faults: Vec<(Operation, Fault)>,
+    invocations: u128,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self { state: Arc::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl Fake {
+    /// Returns a host on which nothing is.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how a container behaves from its next start on.
+    pub fn behave(&self, name: &ContainerName, behaviour: Behaviour) {
+        self.state().behaviours.insert(name.clone(), behaviour);
+    }
+
+    /// Lets the next call of this operation go wrong; may be called again for the calls after it.
+    pub fn fail_next(&self, operation: Operation, fault: Fault) {
+        self.state().faults.push((operation, fault));
+    }
+
+    /// Returns the operations so far, in the order of their calls.
+    #[must_use]
+    pub fn trace(&self) -> Vec<Operation> {
+        self.state().trace.clone()
+    }
+
+    /// Forgets the operations so far.
+    pub fn clear_trace(&self) {
+        self.state().trace.clear();
+    }
+
+    /// Returns the roots that are set.
+    #[must_use]
+    pub fn roots(&self) -> BTreeSet<StorePath> {
+        self.state().roots.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_change(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Notes a call and returns how it goes wrong, if it does.
+    fn begin(&self, operation: &Operation) -> Option<Fault> {
+        let mut state = self.state();
+        state.trace.push(operation.clone());
+        let at = state.faults.iter().position(|(faulty, _)| faulty == operation)?;
+        Some(state.faults.remove(at).1)
+    }
+
+    /// Runs an operation with its scripted fault.
+    async fn run(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<(), StepError>> + Send,
+    ) -> Result<(), StepError> {
+        // As every call of a real host, none is done before others had a chance to run.
+        tokio::task::yield_now().await;
+        match self.begin(&operation) {
+            None => work.await,
+            Some(fault @ Fault::Before) => Err(fault.error(&operation)),
+            Some(fault @ Fault::After) => work.await.and(Err(fault.error(&operation))),
+            Some(Fault::Hang) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until a container's unit is in one of these states.
+    async fn settled(&self, name: &ContainerName, states: &[ActiveState]) -> ActiveState {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let active = self.state().containers.get(name).map_or(ActiveState::Inactive, Simulated::active);
+            if states.contains(&active) {
+                return active;
+            }
+            // The sender lives in `self`.
+            let _ = changes.changed().await;
+        }
+    }
+
+    async fn start_unit(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
+        let name = &assigned.service.name;
+        self.settled(
+            name,
+            &[ActiveState::Inactive, ActiveState::Failed, ActiveState::Activating, ActiveState::Active],
+        )
+        .await;
+        self.begin_start(assigned, files)?;
+        match self.settled(name, &[ActiveState::Active, ActiveState::Inactive, ActiveState::Failed]).await {
+            ActiveState::Active => Ok(()),
+            ActiveState::Inactive if assigned.service.kind == Kind::Job => Ok(()),
+            ActiveState::Inactive | ActiveState::Failed | ActiveState::Activating | ActiveState::Deactivating => {
+                Err(StepError::StartFailed { unit: name.unit(), result: "exit-code 1".to_owned() })
+            }
+        }
+    }
+
+    /// Lets a unit start, as systemd does: it goes on when nobody waits for it.
+    fn begin_start(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
+        let name = assigned.service.name.clone();
+        let mut state = self.state();
+        let behaviour = state.behaviours.get(&name).cloned().unwrap_or_default();
+        let invocation = InvocationId(state.invocations + 1);
+        let container = state.containers.entry(name.clone()).or_default();
+        if container.seen.foreign_machine {
+            return Err(StepError::ForeignMachine { name, unit: String::new() });
+        }
+        if container.active().has_processes() {
+            return Ok(());
+        }
+        container.write(assigned, files);
+        container.begin(invocation, files.spec.clone());
+        state.invocations += 1;
+        drop(state);
+        self.note_change();
+        tokio::spawn(self.clone().live(name, invocation, behaviour));
+        Ok(())
+    }
+
+    /// The life of one instance after its start.
+    async fn live(self, name: ContainerName, invocation: InvocationId, behaviour: Behaviour) {
+        tokio::time::sleep(behaviour.start_time).await;
+        if behaviour.failing_starts > 0 {
+            if let Some(left) = self.state().behaviours.get_mut(&name) {
+                left.failing_starts = left.failing_starts.saturating_sub(1);
+            }
+            self.change(&name, invocation, |container| container.end(1, false));
+            return;
+        }
+        self.change(&name, invocation, Simulated::become_active);
+        if let Some(End { after, status }) = behaviour.ends {
+            tokio::time::sleep(after).await;
+            self.change(&name, invocation, |container| container.end(status, false));
+        }
+    }
+
+    /// Changes an instance, unless it is over.
+    fn change(&self, name: &ContainerName, invocation: InvocationId, change: impl FnOnce(&mut Simulated)) {
+        let mut state = self.state();
+        let Some(container) = state.containers.get_mut(name) else { return };
+        let runs = container.seen.invocation == Some(invocation)
+            && matches!(container.active(), ActiveState::Active | ActiveState::Activating);
+        if runs {
+            change(container);
+        }
+        drop(state);
+        self.note_change();
+    }
+
+    async fn stop_unit(&self, name: &ContainerName) -> Result<(), StepError> {
+        let behaviour = {
+            let mut state = self.state();
+            let behaviour = state.behaviours.get(name).cloned().unwrap_or_default();
+            match state.containers.get_mut(name) {
+                Some(container) if container.active().has_processes() => container.begin_stop(),
+                Some(_) | None => return Ok(()),
+            }
+            behaviour
+        };
+        self.note_change();
+        let (host, owner) = (self.clone(), name.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(behaviour.stop_time).await;
+            if let Some(container) = host.state().containers.get_mut(&owner)
+                && container.active() == ActiveState::Deactivating
+            {
+                container.end(0, true);
+            }
+            host.note_change();
+        });
+        self.settled(name, &[ActiveState::Inactive, ActiveState::Failed]).await;
+        Ok(())
+    }
+}
+
+impl Host for Fake {
+    async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
+        tokio::task::yield_now().await;
+        let state = self.state();
+        let mut containers: BTreeMap<_, _> =
+            state.containers.iter().map(|(name, container)| (name.clone(), container.seen.clone())).collect();
+        containers
+            .retain(|name, seen| declared.contains(name) || *seen != nixmox_core::model::Container::default());
+        Ok(Observed {
+            system: state.system,
+            containers,
+            firewall: state.firewall.clone(),
+            hosts: state.hosts.clone(),
+        })
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { agent: "/usr/bin/nixmox-agent".into(), conf_in_run: false, copy_resolv_conf: true }
+    }
+
+    async fn foreign_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        self.state().foreign_addresses.clone()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn start(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
+        let operation = Operation::Start(assigned.service.name.clone());
+        self.run(operation, self.start_unit(assigned, files)).await
+    }
+
+    async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
+        self.run(Operation::Stop(name.clone()), self.stop_unit(name)).await
+    }
+
+    async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
+        let name = &assigned.service.name;
+        let update = async {
+            self.state().containers.entry(name.clone()).or_default().write(assigned, files);
+            Ok(())
+        };
+        self.run(Operation::Update(name.clone()), update).await
+    }
+
+    async fn remove(&self, name: &ContainerName) -> Result<(), StepError> {
+        let remove = async {
+            let mut state = self.state();
+            let runs = state.containers.get(name).is_some_and(|container| container.active().has_processes());
+            if runs {
+                return Err(StepError::StillRunning { name: name.clone() });
+            }
+            if let Some(container) = state.containers.get_mut(name)
+                && !container.remove()
+            {
+                state.containers.remove(name);
+            }
+            Ok(())
+        };
+        self.run(Operation::Remove(name.clone()), remove).await
+    }
+
+    async fn publish_ports(&self, table: &FirewallTable) -> Result<(), StepError> {
+        let publish = async {
+            self.state().firewall = Some(table.clone());
+            Ok(())
+        };
+        self.run(Operation::PublishPorts, publish).await
+    }
+
+    async fn publish_names(&self, text: &str) -> Result<(), StepError> {
+        let publish = async {
+            self.state().hosts = Some(text.to_owned());
+            Ok(())
+        };
+        self.run(Operation::PublishNames, publish).await
+    }
+
+    async fn root(&self, kept: &BTreeSet<StorePath>) -> Result<(), StepError> {
+        let root = async {
+            self.state().roots.clone_from(kept);
+            Ok(())
+        };
+        self.run(Operation::Root, root).await
+    }
+
+    async fn probe(&self, name: &ContainerName, _probe: Option<&Probe>, _timeout: Duration) -> ProbeResult {
+        tokio::task::yield_now().await;
+        let state = self.state();
+        let behaviour = state.behaviours.get(name).cloned().unwrap_or_default();
+        let healthy = state.containers.get(name).is_some_and(|container| container.is_healthy(behaviour.health));
+        let output = format!("simulated -> {}", if healthy { 200 } else { 503 });
+        ProbeResult { healthy, output }
+    }
+
+    async fn usage(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, Usage> {
+        let state = self.state();
+        let running = state
+            .containers
+            .iter()
+            .filter(|(name, container)| names.contains(*name) && container.active() == ActiveState::Active);
+        running.map(|(name, container)| (name.clone(), container.usage())).collect()
+    }
+
+    async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {
+        let lines = [format!("{name}: starting"), format!("{name}: simulated")];
+        lines.into_iter().rev().take(count).rev().collect()
+    }
+
+    async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {
+        let remove = async {
+            let state = self.state();
+            let runs = state.containers.get(name).is_some_and(|container| container.active().has_processes());
+            if runs { Err(StepError::StillRunning { name: name.clone() }) } else { Ok(()) }
+        };
+        self.run(Operation::RemoveData(name.clone()), remove).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

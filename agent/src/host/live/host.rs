@@ -1,0 +1,85 @@
+//! The seam: `Host` for the real host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use nixmox_core::container::{Files, Layout};
+use nixmox_core::model::{Assigned, ContainerName, Observed, Probe, StorePath};
+use nixmox_core::network::FirewallTable;
+use tokio::sync::watch;
+
+use super::Live;
+use crate::host::files::{self, Durability};
+use crate::host::{Host, ProbeResult, StepError, Usage, nix, nspawn};
+
+/// The hosts file is for every user of every guest.
+const HOSTS_MODE: u32 = 0o644;
+
+impl Host for Live {
+    async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
+        self.observe_all(declared).await
+    }
+
+    fn layout(&self) -> Layout {
+        self.layout.clone()
+    }
+
+    async fn foreign_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        // Fails only when the runtime shuts down.
+        self.blocking(|paths| Ok(nspawn::foreign_addresses(paths))).await.unwrap_or_default()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn start(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
+        self.start_container(assigned, files).await
+    }
+
+    async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
+        self.systemd.stop(name).await
+    }
+
+    async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
+        self.update_container(assigned, files).await
+    }
+
+    async fn remove(&self, name: &ContainerName) -> Result<(), StepError> {
+        self.remove_container(name).await
+    }
+
+    async fn publish_ports(&self, _table: &FirewallTable) -> Result<(), StepError> {
+        Err(StepError::Firewall { detail: "interim".to_owned() })
+    }
+
+    async fn publish_names(&self, text: &str) -> Result<(), StepError> {
+        let text = text.to_owned();
+        self.blocking(move |paths| files::replace(&paths.hosts(), &text, HOSTS_MODE, Durability::Runtime))
+            .await
+            .map(drop)
+    }
+
+    async fn root(&self, kept: &BTreeSet<StorePath>) -> Result<(), StepError> {
+        let kept = kept.clone();
+        self.blocking(move |paths| nix::set_roots(&paths.gc_roots(), &kept)).await
+    }
+
+    async fn probe(&self, name: &ContainerName, _probe: Option<&Probe>, _timeout: Duration) -> ProbeResult {
+        let active = self.systemd.loaded_properties(name).await.ok().flatten().is_some_and(|u| u.is_active());
+        ProbeResult { healthy: active, output: "interim: unit active".to_owned() }
+    }
+
+    async fn usage(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, Usage> {
+        self.usage_of(names).await
+    }
+
+    async fn log_tail(&self, _name: &ContainerName, _count: usize) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {
+        Err(StepError::StillRunning { name: name.clone() })
+    }
+}

@@ -1,0 +1,60 @@
+//! The real host: the adapters, composed into the steps of a plan.
+//!
+//! Owns the order of calls within one step. Each adapter knows one outside thing; nothing but this module knows
+//! two of them.
+
+mod host;
+mod layout;
+mod observe;
+mod start;
+mod update;
+
+use std::sync::Arc;
+
+use nixmox_core::container::Layout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::StepError;
+use super::bus::Bus;
+use super::changes::{Changes, Watcher};
+use super::machined::Machined;
+use super::paths::Paths;
+use super::systemd::{Jobs, Systemd};
+
+/// The host that the agent runs on.
+#[derive(Debug)]
+pub struct Live {
+    paths: Paths,
+    layout: Layout,
+    systemd: Systemd,
+    machined: Machined,
+    changes: Changes,
+}
+
+impl Live {
+    /// Starts watching the host and returns it. The bus is connected in the background, again and again where it
+    /// fails: calls wait a few seconds for it.
+    ///
+    /// The watching tasks run on `tasks` until `stop` is cancelled.
+    #[must_use]
+    pub fn open(tasks: &TaskTracker, stop: CancellationToken) -> Self {
+        let paths = Paths::default();
+        let (connection, bus) = Bus::new();
+        let (changes, jobs) = (Changes::new(), Jobs::new());
+        Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), connection, stop }.spawn(&paths, tasks);
+        let layout = layout::find(&paths);
+        Self { paths, layout, systemd: Systemd::new(bus.clone(), jobs), machined: Machined::new(bus), changes }
+    }
+
+    /// Runs blocking work of an adapter (files, `/proc`, netlink) on the blocking pool.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Paths) -> Result<T, StepError> + Send + 'static,
+    ) -> Result<T, StepError> {
+        let paths = self.paths.clone();
+        let done = tokio::task::spawn_blocking(move || work(&paths)).await;
+        // Fails only when the runtime shuts down.
+        done.unwrap_or_else(|error| Err(super::bus::failed("spawn_blocking", "blocking work", error)))
+    }
+}

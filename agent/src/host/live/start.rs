@@ -1,0 +1,95 @@
+//! Start, stop and removal of one container.
+
+use nixmox_core::container::Files;
+use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind};
+
+use super::Live;
+use crate::host::systemd::UnitProperties;
+use crate::host::{StepError, files, nspawn};
+
+impl Live {
+    pub(super) async fn start_container(&self, assigned: &Assigned, texts: &Files) -> Result<(), StepError> {
+        let service = &assigned.service;
+        let name = &service.name;
+        let loaded = self.systemd.loaded_properties(name).await?;
+        let state = loaded.as_ref().map_or(ActiveState::Inactive, UnitProperties::active_state);
+        match state {
+            ActiveState::Active => return Ok(()),
+            // Nothing may be cleared or written under a start that runs; asking again joins its job.
+            ActiveState::Activating => return self.start_unit(assigned).await,
+            // A stop of somebody else: asking for a start now would be refused, so its end is awaited.
+            ActiveState::Deactivating => self.systemd.stop(name).await?,
+            ActiveState::Failed | ActiveState::Inactive => {}
+        }
+        let checked = service.clone();
+        self.blocking(move |paths| {
+            nspawn::check_system(paths, &checked)?;
+            nspawn::prepare_sources(paths, &checked)
+        })
+        .await?;
+        self.clear_leftovers(name).await?;
+        if loaded.is_some() {
+            self.systemd.reset_failed(name).await?;
+        }
+        let (owner, texts) = (name.clone(), texts.clone());
+        self.blocking(move |paths| {
+            // Live properties of an earlier instance outlive its stop and would win over the drop-in.
+            files::remove_directory(&paths.runtime_control(&owner))?;
+            nspawn::write(paths, &owner, &texts)
+        })
+        .await?;
+        // A unit that nothing refers to is read from its files by the start itself. One that another unit names
+        // (`After=`) may be loaded already, with files of before.
+        if self.systemd.loaded_properties(name).await?.is_some_and(|unit| unit.needs_reload()) {
+            self.systemd.reload().await?;
+        }
+        self.start_unit(assigned).await
+    }
+
+    async fn start_unit(&self, assigned: &Assigned) -> Result<(), StepError> {
+        let name = &assigned.service.name;
+        match self.systemd.start(name).await {
+            Ok(()) => {}
+            Err(error) => {
+                // The whole work of a job may be part of its boot.
+                let ended =
+                    self.systemd.loaded_properties(name).await?.is_some_and(|u| u.ended_well_before_ready());
+                return if assigned.service.kind == Kind::Job && ended { Ok(()) } else { Err(error) };
+            }
+        }
+        if assigned.addresses.is_some() {
+            let owner = name.clone();
+            self.blocking(move |_| {
+                nspawn::route_localnet(&owner);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn clear_leftovers(&self, name: &ContainerName) -> Result<(), StepError> {
+        self.machined.clear(name).await?;
+        let owner = name.clone();
+        let export = self.blocking(move |paths| {
+            nspawn::delete_link(&owner)?;
+            Ok(nspawn::mounted_export(paths, &owner))
+        });
+        if let Some(unit) = export.await? {
+            tracing::warn!(container = %name, %unit, "unmounting what a killed container left");
+            self.systemd.stop_mount(&unit).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove_container(&self, name: &ContainerName) -> Result<(), StepError> {
+        let loaded = self.systemd.loaded_properties(name).await?;
+        if loaded.is_some_and(|unit| unit.active_state().has_processes()) {
+            return Err(StepError::StillRunning { name: name.clone() });
+        }
+        let owner = name.clone();
+        self.blocking(move |paths| nspawn::remove_all(paths, &owner)).await?;
+        // Lets systemd forget the unit; a drop-in that is gone counts from the next load on.
+        self.systemd.reset_failed(name).await
+    }
+}

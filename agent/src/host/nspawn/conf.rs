@@ -1,0 +1,190 @@
+//! The three texts of a container: conf file, drop-in, environment.
+//!
+//! Owns where each lies and who may replace it. A conf file that is a link is the host's own declaration, one
+//! without our first line is `nixos-container`'s: neither is ever written or removed.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use nixmox_core::container::{Files, conf_addresses, is_ours};
+use nixmox_core::model::{ConfFile, ContainerName, DropIn};
+
+use crate::host::StepError;
+use crate::host::files::{self, Durability};
+use crate::host::paths::Paths;
+
+/// Conf files name credentials and flags, no secrets; `nixos-container` makes them 0644 too.
+const MODE: u32 = 0o644;
+/// The environment of services may hold what its owner does not want every user to read.
+const ENVIRONMENT_MODE: u32 = 0o600;
+
+/// What `write` changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::host) struct Written {
+    /// The drop-in is another: systemd must read it before it counts for a loaded unit.
+    pub(in crate::host) drop_in: bool,
+}
+
+/// Returns what a container's conf file is. That in `/etc` counts before that in `/run`.
+pub(in crate::host) fn read_conf(paths: &Paths, name: &ContainerName) -> ConfFile {
+    for path in [paths.conf(name), paths.runtime_conf(name)] {
+        if path.is_symlink() {
+            return ConfFile::Link;
+        }
+        if let Some(text) = files::read(&path) {
+            return if is_ours(&text) { ConfFile::Ours(text) } else { ConfFile::Foreign };
+        }
+    }
+    ConfFile::Absent
+}
+
+/// Returns our drop-in of a container's unit.
+pub(in crate::host) fn read_drop_in(paths: &Paths, name: &ContainerName) -> DropIn {
+    files::read(&paths.drop_in(name)).map_or(DropIn::Absent, DropIn::Ours)
+}
+
+/// Returns the containers that have a conf file or a drop-in of ours.
+pub(in crate::host) fn names_with_files(paths: &Paths) -> BTreeSet<ContainerName> {
+    let confs = entries(&paths.conf_dir()).into_iter().chain(entries(&paths.runtime_conf_dir()));
+    let confs = confs.filter_map(|entry| entry.strip_suffix(".conf")?.parse().ok());
+    let units = entries(&paths.runtime_units());
+    let drop_ins = units.iter().filter_map(|entry| ContainerName::from_unit(entry.strip_suffix(".d")?));
+    confs.chain(drop_ins.filter(|name| paths.drop_in(name).exists())).collect()
+}
+
+/// Returns the addresses in conf files that are not ours, links included.
+pub(in crate::host) fn foreign_addresses(paths: &Paths) -> BTreeSet<Ipv4Addr> {
+    let directory = paths.conf_dir();
+    let confs = entries(&directory).into_iter().filter(|entry| entry.ends_with(".conf"));
+    let texts = confs.filter_map(|entry| files::read(&directory.join(entry)));
+    texts.filter(|text| !is_ours(text)).flat_map(|text| conf_addresses(&text)).collect()
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect(),
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                tracing::warn!(path = %directory.display(), %error, "cannot list; counted as empty");
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// Writes what differs from what is there.
+///
+/// # Errors
+/// `StepError::File` with the path; what was written before it stays, and the call may be repeated.
+pub(in crate::host) fn write(paths: &Paths, name: &ContainerName, files: &Files) -> Result<Written, StepError> {
+    let environment = paths.environment(name);
+    match &files.environment {
+        Some(text) => {
+            files::replace(&environment, text, ENVIRONMENT_MODE, Durability::Runtime)?;
+        }
+        None => files::remove(&environment)?,
+    }
+    if let Some(text) = &files.conf {
+        write_conf(paths, name, text)?;
+    }
+    let drop_in = files::replace(&paths.drop_in(name), &files.drop_in, MODE, Durability::Runtime)?;
+    Ok(Written { drop_in })
+}
+
+fn write_conf(paths: &Paths, name: &ContainerName, text: &str) -> Result<(), StepError> {
+    let (path, runtime) = (paths.conf(name), paths.runtime_conf(name));
+    match read_conf(paths, name) {
+        ConfFile::Absent | ConfFile::Ours(_) => {}
+        ConfFile::Foreign | ConfFile::Link => return Err(StepError::ForeignConf { path }),
+    }
+    match files::replace(&path, text, MODE, Durability::Synced) {
+        // An older copy in /run would win over the one in /etc: it is named later in the unit.
+        Ok(_) => files::remove(&runtime),
+        Err(StepError::File { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+            files::replace(&runtime, text, MODE, Durability::Runtime).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes all that was written for a container, and what systemd wrote for its live properties.
+///
+/// Returns whether a drop-in was there.
+///
+/// # Errors
+/// `StepError::File` with the path.
+pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result<Written, StepError> {
+    if matches!(read_conf(paths, name), ConfFile::Ours(_)) {
+        files::remove(&paths.runtime_conf(name))?;
+        match files::remove(&paths.conf(name)) {
+            Err(StepError::File { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {}
+            other => other?,
+        }
+    }
+    let path = paths.drop_in(name);
+    let written = Written { drop_in: path.exists() };
+    files::remove(&path)?;
+    if let Some(directory) = path.parent() {
+        // Stays when somebody else has a drop-in there.
+        let _ = std::fs::remove_dir(directory);
+    }
+    files::remove_directory(&paths.runtime_control(name))?;
+    files::remove(&paths.environment(name))?;
+    files::remove(&paths.exit_record(name))?;
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use nixmox_core::container::CONF_OWNER;
+    use nixmox_core::model::Spec;
+
+    use super::*;
+
+    fn files(conf: &str) -> Files {
+        Files {
+            spec: Spec::default(),
+            conf: Some(format!("{CONF_OWNER}\n{conf}")),
+            drop_in: "[Service]\n".to_owned(),
+            environment: None,
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_is_removed_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
+        let text = "SYSTEM_PATH=/x\n";
+        assert_eq!(write(&paths, &web, &files(text)).unwrap(), Written { drop_in: true });
+        assert_eq!(write(&paths, &web, &files(text)).unwrap(), Written { drop_in: false });
+        assert_eq!(read_conf(&paths, &web), ConfFile::Ours(format!("{CONF_OWNER}\n{text}")));
+        assert_eq!(read_drop_in(&paths, &web), DropIn::Ours("[Service]\n".to_owned()));
+        assert_eq!(names_with_files(&paths), BTreeSet::from([web.clone()]));
+        remove_all(&paths, &web).unwrap();
+        remove_all(&paths, &web).unwrap();
+        assert_eq!(names_with_files(&paths), BTreeSet::new());
+        assert_eq!(std::fs::read_dir(paths.runtime_units()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_conf_file_of_others_is_neither_written_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
+        std::fs::create_dir_all(paths.conf_dir()).unwrap();
+        std::fs::write(paths.conf(&web), "SYSTEM_PATH=/y\nLOCAL_ADDRESS=10.233.7.2\n").unwrap();
+        assert_eq!(read_conf(&paths, &web), ConfFile::Foreign);
+        let address = Ipv4Addr::new(10, 233, 7, 2);
+        assert_eq!(foreign_addresses(&paths), BTreeSet::from([address]));
+        let error = write(&paths, &web, &files("X=1\n")).unwrap_err();
+        assert!(matches!(error, StepError::ForeignConf { .. }), "{error}");
+        remove_all(&paths, &web).unwrap();
+        assert!(paths.conf(&web).exists());
+
+        std::fs::remove_file(paths.conf(&web)).unwrap();
+        std::os::unix::fs::symlink("/nowhere", paths.conf(&web)).unwrap();
+        assert_eq!(read_conf(&paths, &web), ConfFile::Link);
+        assert!(write(&paths, &web, &files("X=1\n")).is_err());
+    }
+}

@@ -1,0 +1,14 @@
+//! What a container is on the host beside its unit: files, mounts, links, the environment of its nspawn.
+//!
+//! Owns reading and writing them. The texts come from `nixmox_core::container`; when they are written is the
+//! business of `live`. Everything here blocks and runs on the blocking pool.
+
+mod conf;
+mod leftovers;
+mod mounts;
+mod started_with;
+
+pub(super) use conf::{foreign_addresses, names_with_files, read_conf, read_drop_in, remove_all, write};
+pub(super) use leftovers::{delete_link, mounted_export, route_localnet};
+pub(super) use mounts::{check_system, prepare_sources};
+pub(super) use started_with::started_with;

@@ -1,0 +1,92 @@
+//! What a container is given from the host: its system, and paths that are there, mounted, or made.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use nixmox_core::model::{Mount, Service, System};
+
+use crate::host::StepError;
+use crate::host::paths::Paths;
+
+/// Checks that the declared system is in the store and can be booted.
+///
+/// # Errors
+/// `StorePathMissing`.
+pub(in crate::host) fn check_system(paths: &Paths, service: &Service) -> Result<(), StepError> {
+    match &service.system {
+        // `init` may be a link that leads into the store; that it is there is what counts.
+        System::Store(path) if !paths.store_path(path).join("init").exists() => {
+            Err(StepError::StorePathMissing { path: path.clone() })
+        }
+        System::Store(_) | System::Adopted => Ok(()),
+    }
+}
+
+/// Makes the sources that may be made and checks all others, before nspawn fails on them without saying which.
+///
+/// # Errors
+/// `SourceMissing`, `NotAMountpoint`, or `File` when a directory cannot be made.
+pub(in crate::host) fn prepare_sources(paths: &Paths, service: &Service) -> Result<(), StepError> {
+    for mount in &service.mounts {
+        prepare(&paths.host_path(&mount.source), mount)?;
+    }
+    let credentials = service.credentials.values();
+    for path in credentials.chain(service.devices.iter().map(|device| &device.path)) {
+        if !paths.host_path(path).exists() {
+            return Err(StepError::SourceMissing { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn prepare(source: &Path, mount: &Mount) -> Result<(), StepError> {
+    // First: a directory made where a disk is missing would hide that it is missing.
+    if mount.must_be_mountpoint && !is_mountpoint(source) {
+        return Err(StepError::NotAMountpoint { path: mount.source.clone() });
+    }
+    match std::fs::metadata(source) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && mount.create => std::fs::create_dir_all(source)
+            .map_err(|source| StepError::File { action: "create", path: mount.source.clone(), source }),
+        Err(_) => Err(StepError::SourceMissing { path: mount.source.clone() }),
+    }
+}
+
+/// Returns whether something is mounted here on the host: listed in PID 1's mountinfo (`proc_pid_mountinfo(5)`).
+/// Comparing the device with the parent's would miss bind mounts.
+pub(super) fn is_mountpoint(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    procfs::process::Process::new(1)
+        .and_then(|process| process.mountinfo())
+        .is_ok_and(|mounts| mounts.into_iter().any(|mount| mount.mount_point == path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(source: &Path, create: bool, must_be_mountpoint: bool) -> Mount {
+        let target = "/data".into();
+        Mount { source: source.to_owned(), target, read_only: false, create, must_be_mountpoint }
+    }
+
+    #[test]
+    fn a_missing_source_is_made_only_where_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("a/b");
+        let error = prepare(&source, &mount(&source, false, false)).unwrap_err();
+        assert!(matches!(error, StepError::SourceMissing { .. }), "{error}");
+        prepare(&source, &mount(&source, true, false)).unwrap();
+        assert!(source.is_dir());
+    }
+
+    #[test]
+    fn a_disk_that_is_missing_is_not_hidden_by_a_new_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("disk");
+        let error = prepare(&source, &mount(&source, true, true)).unwrap_err();
+        assert!(matches!(error, StepError::NotAMountpoint { .. }), "{error}");
+        assert!(!source.exists());
+        prepare(Path::new("/proc"), &mount(Path::new("/proc"), false, true)).unwrap();
+    }
+}

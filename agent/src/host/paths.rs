@@ -1,0 +1,114 @@
+//! Where things lie on the host: every path that the adapters touch, in one place.
+//!
+//! Owns names and places, no content and no access. It can be rooted elsewhere, for tests of the
+//! adapters on a temporary directory.
+
+use std::path::{Path, PathBuf};
+
+use nixmox_core::container::{CONF_FOLDER, CONF_FOLDER_RUN, ENVIRONMENT_FOLDER, EXIT_FOLDER, GUESTS_FOLDER};
+use nixmox_core::model::{ContainerName, StorePath};
+
+/// The paths of the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    root: PathBuf,
+}
+
+impl Default for Paths {
+    /// The host itself.
+    fn default() -> Self {
+        Self { root: PathBuf::from("/") }
+    }
+}
+
+impl Paths {
+    /// Returns the same paths below `root`.
+    #[cfg(test)]
+    pub(crate) fn below(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Returns a path that is absolute on the host, as a path below this root.
+    pub(crate) fn host_path(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The directory of conf files that NixOS's template and `nixos-container` read.
+    pub(crate) fn conf_dir(&self) -> PathBuf {
+        self.host_path(Path::new(CONF_FOLDER))
+    }
+
+    /// The conf file of a container.
+    pub(crate) fn conf(&self, name: &ContainerName) -> PathBuf {
+        self.conf_dir().join(format!("{name}.conf"))
+    }
+
+    /// Where conf files live when `/etc` is read-only; the drop-in names it as a further `EnvironmentFile=`.
+    pub(crate) fn runtime_conf_dir(&self) -> PathBuf {
+        self.host_path(Path::new(CONF_FOLDER_RUN))
+    }
+
+    /// The conf file of a container when `/etc` is read-only.
+    pub(crate) fn runtime_conf(&self, name: &ContainerName) -> PathBuf {
+        self.runtime_conf_dir().join(format!("{name}.conf"))
+    }
+
+    /// The directory of runtime units, in which drop-in directories lie.
+    pub(crate) fn runtime_units(&self) -> PathBuf {
+        self.at("run/systemd/system")
+    }
+
+    /// Our drop-in of a container's unit. Sorts before systemd's own `50-*.conf`.
+    pub(crate) fn drop_in(&self, name: &ContainerName) -> PathBuf {
+        self.runtime_units().join(format!("{}.d/10-nixmox.conf", name.unit()))
+    }
+
+    /// What `SetUnitProperties` with `runtime` wrote for a unit (systemd's, but ours to remove).
+    pub(crate) fn runtime_control(&self, name: &ContainerName) -> PathBuf {
+        self.at("run/systemd/system.control").join(format!("{}.d", name.unit()))
+    }
+
+    /// The environment of a guest's services, bound into it.
+    pub(crate) fn environment(&self, name: &ContainerName) -> PathBuf {
+        self.host_path(Path::new(ENVIRONMENT_FOLDER)).join(format!("{name}.conf"))
+    }
+
+    /// The directory of the files that guests share.
+    pub(crate) fn guests_dir(&self) -> PathBuf {
+        self.host_path(Path::new(GUESTS_FOLDER))
+    }
+
+    /// The hosts file that guests share.
+    pub(crate) fn hosts(&self) -> PathBuf {
+        self.guests_dir().join("hosts")
+    }
+
+    /// The directory of exit records.
+    pub(crate) fn exit_dir(&self) -> PathBuf {
+        self.host_path(Path::new(EXIT_FOLDER))
+    }
+
+    /// How the last instance of a container ended, as `ExecStopPost=` wrote it.
+    pub(crate) fn exit_record(&self, name: &ContainerName) -> PathBuf {
+        self.exit_dir().join(name.as_str())
+    }
+
+    /// What nspawn exports a guest's sockets through; a mount that a killed nspawn leaves behind.
+    pub(crate) fn unix_export(&self, name: &ContainerName) -> PathBuf {
+        self.at("run/systemd/nspawn/unix-export").join(name.as_str())
+    }
+
+    /// The directory of our roots of Nix's garbage collector.
+    pub(crate) fn gc_roots(&self) -> PathBuf {
+        self.at("nix/var/nix/gcroots/nixmox")
+    }
+
+    /// A store path on this host.
+    pub(crate) fn store_path(&self, path: &StorePath) -> PathBuf {
+        self.host_path(Path::new(path.as_str()))
+    }
+}

@@ -1,0 +1,174 @@
+//! Limits and device rules, to and from systemd's properties.
+//!
+//! Owns the spelling and the "not set" value of each property. The units are those of
+//! org.freedesktop.systemd1(5): bytes, microseconds per second, weights, a bit mask of CPUs.
+
+use std::path::PathBuf;
+
+use nixmox_core::model::{Bytes, CpuQuota, Device, IoLimit, Limits, Weight};
+use zbus::Variant;
+
+use super::{Settings, UnitProperties};
+
+/// Properties for `SetUnitProperties`, in the order in which they are set.
+pub(in crate::host) type Properties = Vec<(String, Variant<'static>)>;
+
+/// "infinity" for a limit and "not set" for a weight.
+const NOT_SET: u64 = u64::MAX;
+
+/// What decides which of a unit's values are declared by NixMox and which are the host's own.
+pub(in crate::host) struct Context<'a> {
+    /// What files other than ours assign.
+    pub(in crate::host) others: &'a Settings,
+    /// What our drop-in assigns.
+    pub(in crate::host) ours: &'a Settings,
+    /// The task limit of units that set none.
+    pub(in crate::host) default_tasks_max: Option<u64>,
+}
+
+impl Context<'_> {
+    /// Returns whether a value comes from the host's own files: then it is not ours to compare or to change.
+    fn is_of_others(&self, key: &str) -> bool {
+        self.others.assigns(key) && !self.ours.assigns(key)
+    }
+}
+
+impl UnitProperties {
+    /// Returns the limits in effect, without those that only the host's own files set.
+    pub(in crate::host) fn limits(&self, context: &Context<'_>) -> Limits {
+        let set = |key: &str, value: Option<u64>, not_set: u64| {
+            value.filter(|value| *value != not_set && !context.is_of_others(key))
+        };
+        let bytes = |key, value, not_set| set(key, value, not_set).map(Bytes);
+        let weight = |key, value| set(key, value, NOT_SET).and_then(|weight| Weight::try_from(weight).ok());
+        // A unit without TasksMax= shows the default as if it were set.
+        let tasks_not_set = context.default_tasks_max.filter(|_| !context.ours.assigns("TasksMax"));
+        Limits {
+            memory_min: bytes("MemoryMin", self.memory_min, 0),
+            memory_low: bytes("MemoryLow", self.memory_low, 0),
+            memory_high: bytes("MemoryHigh", self.memory_high, NOT_SET),
+            memory_max: bytes("MemoryMax", self.memory_max, NOT_SET),
+            memory_swap_max: bytes("MemorySwapMax", self.memory_swap_max, NOT_SET),
+            cpu_quota: set("CPUQuota", self.cpu_quota, NOT_SET).and_then(CpuQuota::from_usec_per_sec),
+            cpu_weight: weight("CPUWeight", self.cpu_weight),
+            allowed_cpus: if context.is_of_others("AllowedCPUs") {
+                Vec::new()
+            } else {
+                cpus(self.allowed_cpus.as_deref().unwrap_or_default())
+            },
+            tasks_max: set("TasksMax", self.tasks_max, NOT_SET).filter(|max| Some(*max) != tasks_not_set),
+            io_weight: weight("IOWeight", self.io_weight),
+            io_read_bandwidth_max: io_limits("IOReadBandwidthMax", self.io_read.as_deref(), context),
+            io_write_bandwidth_max: io_limits("IOWriteBandwidthMax", self.io_write.as_deref(), context),
+        }
+    }
+
+    /// Returns the device rules in effect, sorted, without those that the host's own files set.
+    pub(in crate::host) fn devices(&self, others: &Settings) -> Vec<Device> {
+        let mut kept = others.devices.clone();
+        let mut devices: Vec<Device> = self
+            .device_allow
+            .iter()
+            .flatten()
+            .filter(|rule| match kept.iter().position(|other| other == *rule) {
+                // Each rule of the others hides one: the same rule declared by us is listed twice.
+                Some(at) => {
+                    kept.swap_remove(at);
+                    false
+                }
+                None => true,
+            })
+            .map(|(node, access)| Device { path: PathBuf::from(node), access: access.clone() })
+            .collect();
+        devices.sort();
+        devices.dedup();
+        devices
+    }
+}
+
+fn io_limits(key: &str, limits: Option<&[(String, u64)]>, context: &Context<'_>) -> Vec<IoLimit> {
+    if context.is_of_others(key) {
+        return Vec::new();
+    }
+    let mut limits: Vec<IoLimit> = limits
+        .unwrap_or_default()
+        .iter()
+        .filter(|(_, rate)| *rate != NOT_SET)
+        .map(|(path, rate)| IoLimit { path: PathBuf::from(path), bytes_per_second: Bytes(*rate) })
+        .collect();
+    limits.sort();
+    limits
+}
+
+/// Reads a bit mask: bit 0 of byte 0 is CPU 0.
+fn cpus(mask: &[u8]) -> Vec<u16> {
+    let bits = mask
+        .iter()
+        .enumerate()
+        .flat_map(|(byte, bits)| (0..8).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| byte * 8 + bit));
+    bits.filter_map(|cpu| u16::try_from(cpu).ok()).collect()
+}
+
+fn cpu_mask(cpus: &[u16]) -> Vec<u8> {
+    let mut mask = vec![0_u8; cpus.iter().max().map_or(0, |last| usize::from(last / 8) + 1)];
+    for cpu in cpus {
+        if let Some(byte) = mask.get_mut(usize::from(cpu / 8)) {
+            *byte |= 1 << (cpu % 8);
+        }
+    }
+    mask
+}
+
+/// Returns the properties that lead from the limits in effect to those declared; empty when they are the same.
+pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_max: Option<u64>) -> Properties {
+    let mut changes = Vec::new();
+    let mut number = |key: &str, from: Option<u64>, to: Option<u64>, not_set: u64| {
+        if from != to {
+            changes.push((key.to_owned(), Variant::from(to.unwrap_or(not_set))));
+        }
+    };
+    let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.0);
+    let weight = |weight: Option<Weight>| weight.map(|weight| u64::from(weight.get()));
+    let quota = |quota: Option<CpuQuota>| quota.map(CpuQuota::usec_per_sec);
+    number("MemoryMin", bytes(from.memory_min), bytes(to.memory_min), 0);
+    number("MemoryLow", bytes(from.memory_low), bytes(to.memory_low), 0);
+    number("MemoryHigh", bytes(from.memory_high), bytes(to.memory_high), NOT_SET);
+    number("MemoryMax", bytes(from.memory_max), bytes(to.memory_max), NOT_SET);
+    number("MemorySwapMax", bytes(from.memory_swap_max), bytes(to.memory_swap_max), NOT_SET);
+    number("CPUQuotaPerSecUSec", quota(from.cpu_quota), quota(to.cpu_quota), NOT_SET);
+    number("CPUWeight", weight(from.cpu_weight), weight(to.cpu_weight), NOT_SET);
+    number("TasksMax", from.tasks_max, to.tasks_max, default_tasks_max.unwrap_or(NOT_SET));
+    number("IOWeight", weight(from.io_weight), weight(to.io_weight), NOT_SET);
+    if from.allowed_cpus != to.allowed_cpus {
+        changes.push(("AllowedCPUs".to_owned(), Variant::from(cpu_mask(&to.allowed_cpus))));
+    }
+    let mut rates = |key: &str, from: &[IoLimit], to: &[IoLimit]| {
+        let list = |limits: &[IoLimit]| -> Vec<(String, u64)> {
+            limits.iter().map(|l| (l.path.to_string_lossy().into_owned(), l.bytes_per_second.0)).collect()
+        };
+        if from != to {
+            // Assigning adds to the list, the empty list clears it: systemd.resource-control(5).
+            changes.push((key.to_owned(), Variant::from(list(&[]))));
+            if !to.is_empty() {
+                changes.push((key.to_owned(), Variant::from(list(to))));
+            }
+        }
+    };
+    rates("IOReadBandwidthMax", &from.io_read_bandwidth_max, &to.io_read_bandwidth_max);
+    rates("IOWriteBandwidthMax", &from.io_write_bandwidth_max, &to.io_write_bandwidth_max);
+    changes
+}
+
+/// Returns the properties that make these the device rules, beside those of the host's own files.
+///
+/// `DeviceAllow` appends: the list is cleared and set whole in one call, so that no moment is without the rules of
+/// the template.
+pub(in crate::host) fn device_rules(others: &Settings, devices: &[Device]) -> Properties {
+    let ours = devices.iter().map(|d| (d.path.to_string_lossy().into_owned(), d.access.clone()));
+    let rules: Vec<(String, String)> = others.devices.iter().cloned().chain(ours).collect();
+    let mut changes = vec![("DeviceAllow".to_owned(), Variant::from(Vec::<(String, String)>::new()))];
+    if !rules.is_empty() {
+        changes.push(("DeviceAllow".to_owned(), Variant::from(rules)));
+    }
+    changes
+}

@@ -1,0 +1,209 @@
+//! Units as systemd reports them.
+//!
+//! Owns the reading of `ListUnitsByPatterns` and of a unit's properties. One `GetAll` over all interfaces is one
+//! round trip; only the properties named here are kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nixmox_core::model::{ActiveState, ContainerName, InvocationId};
+use zbus::{Connection, DeserializeDict, ObjectPath, OwnedObjectPath, Type};
+
+use super::{DESTINATION, JobEnd};
+
+/// The row of `ListUnitsByPatterns`: name, description, load state, active state, sub state, followed unit,
+/// object path, job id (0: none), job type, job path.
+type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// A loaded unit.
+#[derive(Debug)]
+pub(in crate::host) struct ListedUnit {
+    /// Its container.
+    pub(in crate::host) name: ContainerName,
+    /// Its state.
+    pub(in crate::host) active: ActiveState,
+    /// The job that is queued or running on it.
+    pub(super) job: Option<u32>,
+    /// Its object.
+    pub(super) path: OwnedObjectPath,
+}
+
+impl ListedUnit {
+    /// Reads a row; `None` for an instance whose name is not a container's, or whose template is missing.
+    pub(super) fn from_reply(row: Row) -> Option<Self> {
+        let (unit, _description, load, active, _sub, _following, path, job, _job_type, _job_path) = row;
+        let name = ContainerName::from_unit(&unit)?;
+        let active = active_state(&active);
+        // Stubs that other units only refer to are listed too.
+        if load == "not-found" && !active.has_processes() {
+            return None;
+        }
+        Some(Self { name, active, job: (job != 0).then_some(job), path })
+    }
+}
+
+/// Reads `ActiveState`.
+fn active_state(text: &str) -> ActiveState {
+    match text {
+        "active" | "reloading" | "refreshing" => ActiveState::Active,
+        "activating" => ActiveState::Activating,
+        "deactivating" => ActiveState::Deactivating,
+        "failed" => ActiveState::Failed,
+        // `inactive`, `maintenance`: nothing runs.
+        _ => ActiveState::Inactive,
+    }
+}
+
+/// The properties of a service unit that containers need; absent ones are `None`.
+///
+/// Names, units and "not set" values: org.freedesktop.systemd1(5). Sizes and times of `u64::MAX` are "infinity".
+#[derive(Clone, Debug, Default, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "PascalCase")]
+pub(in crate::host) struct UnitProperties {
+    pub(super) active_state: Option<String>,
+    #[zbus(rename = "InvocationID")]
+    pub(super) invocation_id: Option<Vec<u8>>,
+    pub(super) active_enter_timestamp: Option<u64>,
+    pub(super) need_daemon_reload: Option<bool>,
+    pub(super) fragment_path: Option<String>,
+    pub(super) drop_in_paths: Option<Vec<String>>,
+    pub(super) result: Option<String>,
+    pub(super) exec_main_code: Option<i32>,
+    pub(super) exec_main_status: Option<i32>,
+    #[zbus(rename = "MainPID")]
+    pub(super) main_pid: Option<u32>,
+    pub(super) control_group: Option<String>,
+    #[zbus(rename = "TimeoutStartUSec")]
+    pub(super) timeout_start: Option<u64>,
+    #[zbus(rename = "TimeoutStopUSec")]
+    pub(super) timeout_stop: Option<u64>,
+    pub(super) memory_min: Option<u64>,
+    pub(super) memory_low: Option<u64>,
+    pub(super) memory_high: Option<u64>,
+    pub(super) memory_max: Option<u64>,
+    pub(super) memory_swap_max: Option<u64>,
+    #[zbus(rename = "CPUQuotaPerSecUSec")]
+    pub(super) cpu_quota: Option<u64>,
+    #[zbus(rename = "CPUWeight")]
+    pub(super) cpu_weight: Option<u64>,
+    #[zbus(rename = "AllowedCPUs")]
+    pub(super) allowed_cpus: Option<Vec<u8>>,
+    pub(super) tasks_max: Option<u64>,
+    #[zbus(rename = "IOWeight")]
+    pub(super) io_weight: Option<u64>,
+    #[zbus(rename = "IOReadBandwidthMax")]
+    pub(super) io_read: Option<Vec<(String, u64)>>,
+    #[zbus(rename = "IOWriteBandwidthMax")]
+    pub(super) io_write: Option<Vec<(String, u64)>>,
+    pub(super) device_allow: Option<Vec<(String, String)>>,
+}
+
+impl UnitProperties {
+    /// Returns its state.
+    pub(in crate::host) fn active_state(&self) -> ActiveState {
+        self.active_state.as_deref().map_or(ActiveState::Inactive, active_state)
+    }
+
+    /// Returns whether it is active.
+    pub(in crate::host) fn is_active(&self) -> bool {
+        self.active_state() == ActiveState::Active
+    }
+
+    /// Returns its current or last invocation.
+    pub(in crate::host) fn invocation(&self) -> Option<InvocationId> {
+        let bytes = <[u8; 16]>::try_from(self.invocation_id.as_deref()?).ok()?;
+        Some(InvocationId(u128::from_be_bytes(bytes))).filter(|id| id.0 != 0)
+    }
+
+    /// Returns the main process: nspawn.
+    pub(in crate::host) fn main_pid(&self) -> Option<u32> {
+        self.main_pid.filter(|pid| *pid != 0)
+    }
+
+    /// Returns its cgroup, relative to the root of the hierarchy; `None` when it has none.
+    pub(in crate::host) fn control_group(&self) -> Option<&str> {
+        self.control_group.as_deref().filter(|path| !path.is_empty())
+    }
+
+    /// Returns when it became active, in microseconds since 1970.
+    pub(in crate::host) fn active_since_usec(&self) -> Option<u64> {
+        self.active_enter_timestamp.filter(|usec| *usec != 0 && self.is_active())
+    }
+
+    /// Returns whether its files changed since systemd read them.
+    pub(in crate::host) fn needs_reload(&self) -> bool {
+        self.need_daemon_reload == Some(true)
+    }
+
+    /// Returns a file that `systemctl set-property` wrote for good: it wins over every drop-in of ours.
+    pub(in crate::host) fn overriding_file(&self) -> Option<PathBuf> {
+        let mut paths = self.drop_in_paths.iter().flatten();
+        paths.find(|path| path.starts_with("/etc/systemd/system.control/")).map(PathBuf::from)
+    }
+
+    /// Returns the time that its limits allow a job; `None`: without limit.
+    ///
+    /// A start runs three kinds of commands, each within `TimeoutStartSec=`, and where it fails a
+    /// stop (systemd.service(5)).
+    pub(super) fn job_time(&self) -> Option<Duration> {
+        let start = self.timeout_start.filter(|usec| *usec != u64::MAX)?;
+        let stop = self.timeout_stop.filter(|usec| *usec != u64::MAX)?;
+        Some(Duration::from_micros(start.saturating_mul(3).saturating_add(stop.saturating_mul(2))))
+    }
+
+    /// Returns how its last instance ended, in systemd's words, such as `exit-code 1`.
+    pub(super) fn failure(&self, job: &JobEnd) -> String {
+        // CLD_EXITED of waitid(2): `ExecMainStatus` is an exit code, not a signal.
+        const CLD_EXITED: i32 = 1;
+        match (self.result.as_deref(), self.exec_main_code, self.exec_main_status) {
+            (None | Some("success"), ..) => job.to_string(),
+            (Some(result @ ("exit-code" | "protocol")), Some(CLD_EXITED), Some(status)) => {
+                format!("{result} {status}")
+            }
+            (Some(result @ ("signal" | "core-dump")), _, Some(status)) => format!("{result} {status}"),
+            (Some(result), ..) => result.to_owned(),
+        }
+    }
+
+    /// Returns whether the last instance's guest ended with 0 before it said that it was ready.
+    pub(in crate::host) fn ended_well_before_ready(&self) -> bool {
+        self.result.as_deref() == Some("protocol") && self.exec_main_status == Some(0)
+    }
+}
+
+/// Reads a unit's properties.
+pub(super) async fn properties(connection: &Connection, path: &ObjectPath<'_>) -> zbus::Result<UnitProperties> {
+    // The empty name means all interfaces of the object, in one reply (org.freedesktop.DBus.Properties).
+    let reply = connection
+        .call_method(Some(DESTINATION), path, Some("org.freedesktop.DBus.Properties"), "GetAll", &"")
+        .await?;
+    reply.body().deserialize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_start_is_told_in_systemds_words() {
+        let mut unit = UnitProperties {
+            result: Some("exit-code".to_owned()),
+            exec_main_code: Some(1),
+            exec_main_status: Some(3),
+            ..UnitProperties::default()
+        };
+        assert_eq!(unit.failure(&JobEnd::Other("failed".to_owned())), "exit-code 3");
+        unit.result = Some("timeout".to_owned());
+        assert_eq!(unit.failure(&JobEnd::Other("failed".to_owned())), "timeout");
+        unit.result = Some("success".to_owned());
+        assert_eq!(unit.failure(&JobEnd::Other("canceled".to_owned())), "canceled");
+    }
+
+    #[test]
+    fn an_invocation_of_zeros_is_none() {
+        let id = |bytes| UnitProperties { invocation_id: Some(bytes), ..UnitProperties::default() }.invocation();
+        assert_eq!(id(vec![0; 16]), None);
+        assert_eq!(id(Vec::new()), None);
+        assert_eq!(id([vec![0; 15], vec![7]].concat()), Some(InvocationId(7)));
+    }
+}
