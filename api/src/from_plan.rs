@@ -31,6 +31,7 @@ impl From<&model::Reason> for Reason {
                 ("foreign_conf", "a conf file of the same name is there that NixMox did not write".to_owned())
             }
             model::Reason::Stopping => ("stopping", "the host shuts down".to_owned()),
+            model::Reason::Uncarriable(why) => ("uncarriable", why.clone()),
         };
         Self { kind: kind.to_owned(), text }
     }

@@ -8,8 +8,10 @@
 
 pub mod container;
 pub mod health;
+pub mod manifest;
 pub mod model;
 pub mod network;
+pub mod plan;
 pub mod restart;
 pub mod status;
 pub mod whole;

@@ -38,6 +38,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for skipped in &tally.skipped {
         println!("left out: {skipped}");
     }
+    for broken in &tally.broken {
+        println!("failed: {broken}");
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

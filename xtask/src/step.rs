@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     /// Tests and checks that failed.
     pub(crate) failed: u64,
+    /// Names of the steps in which something failed.
+    pub(crate) broken: Vec<String>,
     /// What was left out, and why.
     pub(crate) skipped: Vec<String>,
 }
@@ -52,6 +54,9 @@ impl Tally {
         if !status.success() && self.failed == failed {
             self.failed += 1;
         }
+        if self.failed > failed {
+            self.broken.push(name.to_owned());
+        }
         println!(
             "== {name}: {} passed, {} failed, {:.1} s",
             self.passed - passed,
@@ -67,6 +72,7 @@ impl Tally {
             "passed"
         } else {
             self.failed += 1;
+            self.broken.push(name.to_owned());
             "FAILED"
         };
         println!("== {name}: {word}, {:.1} s", begin.elapsed().as_secs_f32());

@@ -96,6 +96,8 @@ pub enum Reason {
     ForeignConf,
     /// The host shuts down.
     Stopping,
+    /// A value of it cannot be carried to systemd-nspawn: which, and why.
+    Uncarriable(String),
 }
 
 /// What a step or a warning is about.

@@ -57,7 +57,7 @@ pub(in crate::host) fn names_with_files(paths: &Paths) -> BTreeSet<ContainerName
 /// Returns the addresses in conf files that are not ours, links included.
 pub(in crate::host) fn foreign_addresses(paths: &Paths) -> BTreeSet<Ipv4Addr> {
     let directory = paths.conf_dir();
-    let confs = entries(&directory).into_iter().filter(|entry| entry.ends_with(".conf"));
+    let confs = entries(&directory).into_iter().filter(|entry| entry.strip_suffix(".conf").is_some());
     let texts = confs.filter_map(|entry| files::read(&directory.join(entry)));
     texts.filter(|text| !is_ours(text)).flat_map(|text| conf_addresses(&text)).collect()
 }

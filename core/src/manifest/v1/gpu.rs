@@ -1,0 +1,168 @@
+//! Shares of a GPU, and what runs models on it: parsed, not yet acted on.
+
+use std::borrow::Cow;
+
+use schemars::json_schema;
+use toml::de::DeValue;
+
+use crate::manifest::form::{Form, List, Reader, Value, schema, table, table_form, unsigned, word};
+use crate::model::Bytes;
+
+table! {
+    /// The service's share of the GPUs. The table is read and not yet acted on: a warning says so.
+    pub struct Gpu {
+        /// Which devices: all, a number of them, or those with these UUIDs.
+        #[key(Default("\"all\""), NotYet, "devices = [\"GPU-5a6c0a2e-0000-0000-0000-000000000000\"]")]
+        pub devices: GpuDevices,
+
+        /// Whose devices.
+        #[key(Means("the only vendor that is there"), NotYet, "vendor = \"nvidia\"")]
+        pub vendor: Vendor,
+
+        /// Video memory that it wants, and may use at most.
+        #[key(Means("no claim"), NotYet, "vram = \"10G\"")]
+        pub vram: Bytes,
+
+        /// Video memory below which it waits; not more than `vram`.
+        #[key(Means("as `vram`"), NotYet, "vram_min = \"4G\"")]
+        pub vram_min: Bytes,
+
+        /// Who goes first when there is not enough; higher wins.
+        #[key(Default("50"), NotYet, "priority = 80")]
+        pub priority: Priority,
+    }
+}
+
+table_form!(Gpu, "a table such as `{ devices = \"all\", vram = \"10G\" }`");
+
+table! {
+    /// What runs models in the service. The table is read and not yet acted on: a warning says so.
+    pub struct Offload {
+        /// The program that runs models.
+        #[key(Refused, NotYet, "engine = \"ollama\"")]
+        pub engine: Engine,
+
+        /// What a model on the CPU means.
+        #[key(Default("\"refuse\""), NotYet, "cpu_fallback = \"allow\"")]
+        pub cpu_fallback: CpuFallback,
+    }
+}
+
+table_form!(Offload, "a table such as `{ engine = \"ollama\" }`");
+
+/// Which GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuDevices {
+    /// All of them.
+    All,
+    /// This many, at least 1.
+    Count(u32),
+    /// Those with these UUIDs.
+    Uuids(List<String>),
+}
+
+/// Who makes a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// NVIDIA.
+    Nvidia,
+    /// AMD.
+    Amd,
+    /// Intel.
+    Intel,
+}
+
+word!(Vendor {
+    Nvidia "nvidia" "NVIDIA.",
+    Amd "amd" "AMD.",
+    Intel "intel" "Intel.",
+});
+
+/// A program that runs models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Ollama.
+    Ollama,
+}
+
+word!(Engine { Ollama "ollama" "Ollama." });
+
+/// What a model on the CPU means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuFallback {
+    /// The service is unhealthy.
+    Refuse,
+    /// Nothing.
+    Allow,
+}
+
+word!(CpuFallback {
+    Refuse "refuse" "It counts as unhealthy.",
+    Allow "allow" "It is reported only.",
+});
+
+/// A priority from 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Priority(pub u8);
+
+schema!(Priority, json_schema!({ "type": "integer", "minimum": 0, "maximum": 100 }));
+
+impl Form for Priority {
+    fn expected() -> Cow<'static, str> {
+        "a priority from 0 to 100".into()
+    }
+
+    fn read(value: &Value<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match unsigned(value).map(|number| number.ok().and_then(|number| u8::try_from(number).ok())) {
+            None => {
+                reader.mismatch::<Self>(value);
+                None
+            }
+            Some(Some(priority @ 0..=100)) => Some(Self(priority)),
+            Some(_) => {
+                let error = reader.error(&value.span(), format!("expected {}", Self::expected()));
+                reader.report(error.label("out of range"));
+                None
+            }
+        }
+    }
+}
+
+schema!(
+    GpuDevices,
+    json_schema!({
+        "anyOf": [
+            { "type": "string", "enum": ["all"] },
+            { "type": "integer", "minimum": 1 },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 }
+        ]
+    })
+);
+
+impl Form for GpuDevices {
+    fn expected() -> Cow<'static, str> {
+        "`\"all\"`, a number of devices, or a list of UUIDs".into()
+    }
+
+    fn read(value: &Value<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let read = match value.get_ref() {
+            DeValue::String(text) if text.as_ref() == "all" => Some(Self::All),
+            DeValue::Integer(_) => {
+                let count = unsigned(value).and_then(Result::ok).and_then(|count| u32::try_from(count).ok());
+                count.filter(|count| *count > 0).map(Self::Count)
+            }
+            DeValue::Array(uuids) if !uuids.is_empty() => return List::read(value, reader).map(Self::Uuids),
+            DeValue::String(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => None,
+        };
+        if read.is_none() {
+            let error = reader.error(&value.span(), format!("expected {}", Self::expected()));
+            reader.report(error.help("a service without a GPU leaves the table out"));
+        }
+        read
+    }
+}
