@@ -7,13 +7,9 @@ use std::fmt::Write as _;
 
 use zlink::idl::{Comment, CustomType, Field, Interface};
 
-/// Returns the interface in Varlink's language, with a final line feed.
+/// Returns an interface in Varlink's language, with a final line feed.
 #[must_use]
-pub fn description() -> String {
-    render(crate::DESCRIPTION)
-}
-
-fn render(interface: &Interface<'_>) -> String {
+pub fn description(interface: &Interface<'_>) -> String {
     let mut text = String::new();
     comments(&mut text, "", interface.comments());
     line(&mut text, format_args!("interface {}", interface.name()));

@@ -7,7 +7,7 @@ use zlink::idl::{CustomType, Type};
 
 #[test]
 fn the_interface_is_as_the_golden_file_has_it() {
-    insta::assert_snapshot!("io.nixmox.Agent.varlink", description());
+    insta::assert_snapshot!("io.nixmox.Agent.varlink", description(DESCRIPTION));
 }
 
 #[test]

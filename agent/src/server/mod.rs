@@ -3,58 +3,34 @@
 //! Owns the sockets and the limits on what a client may do to the agent. What a call means is `Control`'s:
 //! the reconcile task's handle implements it, and handlers never wait for work, only for that task's answer
 //! that a change was written down.
+//!
+//! ```text
+//! listener ─▶ serve ─▶ one session per connection ─▶ Method (table: name, role) ─▶ Control ─▶ reply
+//!             slots     Connection: framing, limits    refused before parameters are read
+//! ```
+//!
+//! The loop of a session is ours, not zlink's `Server`: that one writes a reply into a buffer that grows by 256 bytes
+//! and begins anew each time, which takes 18 to 30 ms for the 60 kB of a snapshot of 100 services (`serde_json`: 0.2 ms);
+//! it does not read while it streams, so it does not notice a client that left; and it takes descriptors in. zlink
+//! gives the contract, the errors and the client.
 
-use std::future::Future;
-use std::sync::Arc;
+mod accept;
+mod audit;
+mod connection;
+mod control;
+mod limits;
+mod listener;
+mod method;
+mod peer;
+mod roles;
+mod session;
+mod slots;
 
-use nixmox_api::{AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update};
-use tokio::sync::broadcast;
-
-/// What the server asks of the agent; who may ask is decided before.
-pub trait Control: Clone + 'static {
-    /// Returns the newest snapshot, with usage figures not older than a second.
-    fn status(&self) -> impl Future<Output = Status>;
-
-    /// Returns the newest snapshot as the first message of a watch, and a channel with every event after it.
-    ///
-    /// A receiver that lags gets `RecvError::Lagged`; the server then sends a fresh snapshot with
-    /// `resynchronize` set.
-    fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>);
-
-    /// Returns the stacks.
-    fn stacks(&self) -> StacksReply;
-
-    /// Returns where everything of a service lies.
-    fn paths(&self, name: &str) -> impl Future<Output = Result<PathsReply, AgentError>>;
-
-    /// Plans a request without changing anything.
-    fn plan(&self, request: Request) -> impl Future<Output = Result<PlanReply, AgentError>>;
-
-    /// Writes a new generation; returns once it is on disk.
-    fn apply(&self, request: Request, caller: Caller) -> impl Future<Output = Result<Applied, AgentError>>;
-
-    /// Drops services of a stack from what is desired; returns once that is on disk.
-    fn down(
-        &self,
-        stack: String,
-        names: Vec<String>,
-        caller: Caller,
-    ) -> impl Future<Output = Result<Applied, AgentError>>;
-
-    /// Releases held services; returns once that is on disk.
-    fn start(&self, names: Vec<String>, caller: Caller) -> impl Future<Output = Result<Done, AgentError>>;
-
-    /// Holds services; returns once that is on disk.
-    fn stop(
-        &self,
-        names: Vec<String>,
-        with_dependents: bool,
-        caller: Caller,
-    ) -> impl Future<Output = Result<Done, AgentError>>;
-
-    /// Asks for a restart; returns once the reconcile task knows.
-    fn restart(&self, names: Vec<String>, caller: Caller) -> impl Future<Output = Result<Done, AgentError>>;
-
-    /// Deletes the state of a stopped, undeclared service; returns once it is gone.
-    fn remove_data(&self, name: String, caller: Caller) -> impl Future<Output = Result<(), AgentError>>;
-}
+pub use accept::serve;
+pub use control::Control;
+pub use limits::Limits;
+pub use listener::{ListenerError, bind, from_systemd};
+pub use peer::Peer;
+pub use roles::{GROUP_OBSERVER, GROUP_OPERATOR, GroupRoles, Role, Roles};
+#[cfg(feature = "testing")]
+pub use session::serve_stream;

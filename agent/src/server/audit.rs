@@ -1,0 +1,40 @@
+//! The record of who asked for what, and how it ended. Parameters are not in it: they may hold secrets.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::Peer;
+
+/// The shortest time between two records of refusals of one user; a user who may nothing could fill the journal.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
+/// How many users are remembered at once.
+const USERS_MAX: usize = 1024;
+
+/// Records a change that was asked for by somebody who may.
+pub(super) fn change(peer: &Peer, method: &str, outcome: &str) {
+    info!(uid = peer.uid, pid = peer.pid, method, outcome, "change");
+}
+
+/// Records refusals, and keeps the record short.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(RefCell<BTreeMap<u32, Instant>>);
+
+impl Refusals {
+    /// Records that somebody asked for something and may not; not each time.
+    pub(super) fn record(&self, peer: &Peer, method: &str) {
+        let now = Instant::now();
+        let mut refusals = self.0.borrow_mut();
+        if refusals.get(&peer.uid).is_some_and(|at| now.duration_since(*at) < REFUSAL_INTERVAL) {
+            return;
+        }
+        if refusals.len() >= USERS_MAX {
+            refusals.clear();
+        }
+        refusals.insert(peer.uid, now);
+        change(peer, method, "NotPermitted");
+    }
+}

@@ -1,0 +1,59 @@
+//! What the server asks of the agent.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use nixmox_api::{AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update};
+use tokio::sync::broadcast;
+
+/// What the server asks of the agent; who may ask is decided before.
+///
+/// Names of services and stacks have the grammar of `ContainerName` and `StackName`; whether there is such a service
+/// is not known yet. A call that was begun is always finished, also when its client has left.
+pub trait Control: Clone + 'static {
+    /// Returns the newest snapshot, with usage figures not older than a second.
+    fn status(&self) -> impl Future<Output = Status>;
+
+    /// Returns the newest snapshot as the first message of a watch, and a channel with every event after it.
+    ///
+    /// A receiver that lags gets `RecvError::Lagged`; the server then sends a fresh snapshot with
+    /// `resynchronize` set.
+    fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>);
+
+    /// Returns the stacks.
+    fn stacks(&self) -> StacksReply;
+
+    /// Returns where everything of a service lies.
+    fn paths(&self, name: &str) -> impl Future<Output = Result<PathsReply, AgentError>>;
+
+    /// Plans a request without changing anything.
+    fn plan(&self, request: Request) -> impl Future<Output = Result<PlanReply, AgentError>>;
+
+    /// Writes a new generation; returns once it is on disk.
+    fn apply(&self, request: Request, caller: Caller) -> impl Future<Output = Result<Applied, AgentError>>;
+
+    /// Drops services of a stack from what is desired; returns once that is on disk.
+    fn down(
+        &self,
+        stack: String,
+        names: Vec<String>,
+        caller: Caller,
+    ) -> impl Future<Output = Result<Applied, AgentError>>;
+
+    /// Releases held services; returns once that is on disk.
+    fn start(&self, names: Vec<String>, caller: Caller) -> impl Future<Output = Result<Done, AgentError>>;
+
+    /// Holds services; returns once that is on disk.
+    fn stop(
+        &self,
+        names: Vec<String>,
+        with_dependents: bool,
+        caller: Caller,
+    ) -> impl Future<Output = Result<Done, AgentError>>;
+
+    /// Asks for a restart; returns once the reconcile task knows.
+    fn restart(&self, names: Vec<String>, caller: Caller) -> impl Future<Output = Result<Done, AgentError>>;
+
+    /// Deletes the state of a stopped, undeclared service; returns once it is gone.
+    fn remove_data(&self, name: String, caller: Caller) -> impl Future<Output = Result<(), AgentError>>;
+}

@@ -1,0 +1,84 @@
+//! The methods, and the role that each needs: the one table of who may do what.
+
+use super::Role;
+
+/// A method of the agent's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    GetInfo,
+    GetInterfaceDescription,
+    Status,
+    Watch,
+    Stacks,
+    Paths,
+    Plan,
+    Apply,
+    Down,
+    Start,
+    Stop,
+    Restart,
+    RemoveData,
+}
+
+use Role::{Observer, Operator};
+
+/// Every method with its full name and the role that it needs; `None`: anybody may call it.
+const METHODS: [(Method, &str, Option<Role>); 13] = [
+    (Method::GetInfo, "org.varlink.service.GetInfo", None),
+    (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
+    (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
+    (Method::Watch, "io.nixmox.Agent.Watch", Some(Observer)),
+    (Method::Stacks, "io.nixmox.Agent.Stacks", Some(Observer)),
+    (Method::Paths, "io.nixmox.Agent.Paths", Some(Observer)),
+    (Method::Plan, "io.nixmox.Agent.Plan", Some(Observer)),
+    (Method::Apply, "io.nixmox.Agent.Apply", Some(Operator)),
+    (Method::Down, "io.nixmox.Agent.Down", Some(Operator)),
+    (Method::Start, "io.nixmox.Agent.Start", Some(Operator)),
+    (Method::Stop, "io.nixmox.Agent.Stop", Some(Operator)),
+    (Method::Restart, "io.nixmox.Agent.Restart", Some(Operator)),
+    (Method::RemoveData, "io.nixmox.Agent.RemoveData", Some(Operator)),
+];
+
+impl Method {
+    /// Returns the method of this name, with the name as a constant and the role that it needs.
+    pub(super) fn find(name: &str) -> Option<(Self, &'static str, Option<Role>)> {
+        METHODS.iter().copied().find(|(_, known, _)| *known == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// What the interface says of each method's role, by its full name.
+    fn described() -> BTreeMap<String, String> {
+        let role = |method: &zlink::idl::Method<'_>| {
+            let text: Vec<&str> = method.comments().map(zlink::idl::Comment::content).collect();
+            let text = text.join(" ");
+            let (_, role) = text.split_once("Role: ").unwrap();
+            role.split_once('.').unwrap().0.to_owned()
+        };
+        nixmox_api::DESCRIPTION
+            .methods()
+            .map(|method| (format!("{}.{}", nixmox_api::INTERFACE, method.name()), role(method)))
+            .collect()
+    }
+
+    #[test]
+    fn the_table_and_the_description_agree() {
+        let table: BTreeMap<String, String> = METHODS
+            .iter()
+            .filter_map(|(_, name, role)| Some(((*name).to_owned(), (*role)?.word().to_owned())))
+            .collect();
+        assert_eq!(table, described());
+    }
+
+    #[test]
+    fn only_the_standard_interface_needs_no_role() {
+        let open: Vec<&str> =
+            METHODS.iter().filter(|(.., role)| role.is_none()).map(|(_, name, _)| *name).collect();
+        assert!(open.iter().all(|name| name.starts_with("org.varlink.service.")), "{open:?}");
+    }
+}

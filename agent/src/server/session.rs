@@ -1,0 +1,365 @@
+//! One connection: a call is read, checked against the role of its peer, handled, answered.
+//!
+//! ```text
+//!            ┌────────── reply ───────────┐
+//!            ▼                            │
+//! receive ─▶ call ─▶ find ─▶ allowed? ─▶ handle ─▶ (Watch) stream until the client leaves
+//!   │          │       │         └─▶ NotPermitted
+//!   │          │       └─▶ MethodNotFound
+//!   ▼          ▼
+//! the connection ends: too slow, too large, descriptors, not a call
+//! ```
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+use nixmox_api::{
+    AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, description,
+};
+use nixmox_core::model::{ContainerName, StackName};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use zlink::Reply;
+use zlink::varlink_service::{self, Info};
+
+use super::audit::{self, Refusals};
+use super::connection::{Connection, Ended};
+use super::method::Method;
+use super::{Control, Peer, Role};
+
+/// How long the look-up of a user's name may take; it may ask the network (nsswitch.conf(5)).
+const NAME_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a session needs beside its connection.
+pub(super) struct Session<C> {
+    pub(super) control: C,
+    pub(super) peer: Peer,
+    pub(super) role: Option<Role>,
+    pub(super) refusals: Rc<Refusals>,
+    pub(super) stop: CancellationToken,
+}
+
+/// A call as the client wrote it. Keys that are not of the protocol are ignored.
+#[derive(Deserialize)]
+struct Call<'a> {
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    /// Read once the method and the right to call it are known.
+    #[serde(borrow, default)]
+    parameters: Option<&'a RawValue>,
+    #[serde(default)]
+    oneway: bool,
+    #[serde(default)]
+    more: bool,
+    #[serde(default)]
+    upgrade: bool,
+}
+
+/// What a call is answered with.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Info(Info<'static>),
+    Description(Description),
+    Status(Status),
+    Stacks(StacksReply),
+    Paths(PathsReply),
+    Plan(PlanReply),
+    Applied(Applied),
+    Done(Done),
+    Nothing {},
+}
+
+/// The reply of `GetInterfaceDescription`.
+#[derive(Serialize)]
+struct Description {
+    description: String,
+}
+
+/// Why a call failed.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Failure {
+    Agent(AgentError),
+    Varlink(varlink_service::Error<'static>),
+}
+
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        Self::Agent(error)
+    }
+}
+
+impl<C: Control> Session<C> {
+    /// Serves a connection until its end, and says why it ended.
+    pub(super) async fn run(&self, connection: &mut Connection) -> Ended {
+        loop {
+            // Both arms are cancel-safe, and only the chosen one's value is used.
+            let message = tokio::select! {
+                () = self.stop.cancelled() => Err(Ended::Stopping),
+                message = connection.receive() => message,
+            };
+            let answered = match message {
+                Ok(message) => self.answer(connection, &message).await,
+                Err(ended) => Err(ended),
+            };
+            if let Err(ended) = answered {
+                return ended;
+            }
+            // A client that floods must not keep the others waiting.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn answer(&self, connection: &mut Connection, message: &[u8]) -> Result<(), Ended> {
+        let Ok(call) = serde_json::from_slice::<Call<'_>>(message) else { return Err(Ended::NotACall) };
+        let result = match self.admit(&call) {
+            Err(failure) => Err(failure),
+            Ok((Method::Watch, _)) if !call.more => Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
+            // Without replies there is nothing to a watch.
+            Ok((Method::Watch, _)) if call.oneway => return Ok(()),
+            Ok((Method::Watch, _)) => return self.watch(connection).await,
+            Ok((method, name)) => {
+                let result = self.handle(method, call.parameters).await;
+                if Method::find(name).is_some_and(|(.., role)| role == Some(Role::Operator)) {
+                    audit::change(&self.peer, name, &outcome(&result));
+                }
+                result
+            }
+        };
+        match result {
+            _ if call.oneway => Ok(()),
+            Ok(answer) => connection.send(&Reply::new(Some(answer))).await,
+            Err(failure) => connection.send(&failure).await,
+        }
+    }
+
+    /// Returns the method that is called, if the peer may call it.
+    fn admit(&self, call: &Call<'_>) -> Result<(Method, &'static str), Failure> {
+        let Some((method, name, role)) = Method::find(&call.method) else {
+            let method = call.method.chars().take(256).collect::<String>().into();
+            return Err(Failure::Varlink(varlink_service::Error::MethodNotFound { method }));
+        };
+        match role {
+            Some(needed) if self.role < Some(needed) => {
+                self.refusals.record(&self.peer, name);
+                let (role, hint) = (needed.word().to_owned(), needed.hint());
+                Err(AgentError::NotPermitted { role, method: name.to_owned(), hint }.into())
+            }
+            Some(_) | None if call.upgrade => {
+                let parameter = Cow::Borrowed("upgrade");
+                Err(Failure::Varlink(varlink_service::Error::InvalidParameter { parameter }))
+            }
+            Some(_) | None => Ok((method, name)),
+        }
+    }
+
+    async fn handle(&self, method: Method, parameters: Option<&RawValue>) -> Result<Answer, Failure> {
+        Ok(match method {
+            Method::GetInfo => Answer::Info(info()?),
+            Method::GetInterfaceDescription => Answer::Description(interface(&parse(parameters)?)?),
+            Method::Status => Answer::Status(self.control.status().await),
+            // Taken by `answer`, which has the connection that a stream needs.
+            Method::Watch => return Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
+            Method::Stacks => Answer::Stacks(self.control.stacks()),
+            Method::Paths => {
+                let Name { name } = parse(parameters)?;
+                Answer::Paths(self.control.paths(&service(name)?).await?)
+            }
+            Method::Plan => {
+                let Requested { request } = parse(parameters)?;
+                Answer::Plan(self.control.plan(request).await?)
+            }
+            Method::Apply => {
+                let Requested { request } = parse(parameters)?;
+                Answer::Applied(self.control.apply(request, self.caller().await).await?)
+            }
+            Method::Down => {
+                let Stack { stack, names } = parse(parameters)?;
+                let (stack, names) = (known_stack(stack)?, services(names)?);
+                Answer::Applied(self.control.down(stack, names, self.caller().await).await?)
+            }
+            Method::Start => {
+                let Names { names } = parse(parameters)?;
+                Answer::Done(self.control.start(services(names)?, self.caller().await).await?)
+            }
+            Method::Stop => {
+                let Stop { names, with_dependents } = parse(parameters)?;
+                Answer::Done(self.control.stop(services(names)?, with_dependents, self.caller().await).await?)
+            }
+            Method::Restart => {
+                let Names { names } = parse(parameters)?;
+                Answer::Done(self.control.restart(services(names)?, self.caller().await).await?)
+            }
+            Method::RemoveData => {
+                let Name { name } = parse(parameters)?;
+                self.control.remove_data(service(name)?, self.caller().await).await?;
+                Answer::Nothing {}
+            }
+        })
+    }
+
+    /// Streams the snapshot and every event after it, until the client leaves.
+    async fn watch(&self, connection: &mut Connection) -> Result<(), Ended> {
+        let (first, mut events) = self.control.watch();
+        connection.send(&Reply::new(Some(&first)).set_continues(Some(true))).await?;
+        loop {
+            // Every arm is cancel-safe, and only the chosen one's value is used.
+            let event = tokio::select! {
+                () = self.stop.cancelled() => return Err(Ended::Stopping),
+                ended = connection.end() => return Err(ended),
+                event = events.recv() => event,
+            };
+            match event {
+                Ok(update) => connection.send(&Reply::new(Some(&*update)).set_continues(Some(true))).await?,
+                Err(RecvError::Lagged(_)) => {
+                    let (mut snapshot, after) = self.control.watch();
+                    snapshot.resynchronize = true;
+                    events = after;
+                    connection.send(&Reply::new(Some(&snapshot)).set_continues(Some(true))).await?;
+                }
+                Err(RecvError::Closed) => return Err(Ended::Stopping),
+            }
+        }
+    }
+
+    async fn caller(&self) -> Caller {
+        let uid = self.peer.uid;
+        let user = timeout(NAME_LIMIT, spawn_blocking(move || User::from_uid(Uid::from_raw(uid)))).await;
+        let name = match user {
+            Ok(Ok(Ok(Some(user)))) => user.name,
+            // Nobody's name is worth a failure.
+            Ok(Ok(Ok(None) | Err(_)) | Err(_)) | Err(_) => format!("uid {uid}"),
+        };
+        Caller { uid, name }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Name {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Names {
+    names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stop {
+    names: Vec<String>,
+    with_dependents: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stack {
+    stack: String,
+    names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Requested {
+    request: Request,
+}
+
+#[derive(Deserialize)]
+struct InterfaceName {
+    interface: String,
+}
+
+fn parse<'a, T: Deserialize<'a>>(parameters: Option<&'a RawValue>) -> Result<T, Failure> {
+    // The client gets back what it sent; a log does not get this.
+    serde_json::from_str(parameters.map_or("{}", RawValue::get)).map_err(|error| {
+        let hint = "do client and agent have the same version?".to_owned();
+        AgentError::Invalid { problems: vec![format!("parameters: {error}")], hint }.into()
+    })
+}
+
+fn service(name: String) -> Result<String, AgentError> {
+    match name.parse::<ContainerName>() {
+        Ok(_) => Ok(name),
+        Err(error) => Err(AgentError::UnknownService { name, hint: error.why.to_owned() }),
+    }
+}
+
+fn services(names: Vec<String>) -> Result<Vec<String>, AgentError> {
+    names.into_iter().map(service).collect()
+}
+
+fn known_stack(name: String) -> Result<String, AgentError> {
+    match name.parse::<StackName>() {
+        Ok(_) => Ok(name),
+        Err(error) => Err(AgentError::UnknownStack { name, hint: error.why.to_owned() }),
+    }
+}
+
+fn info() -> Result<Info<'static>, AgentError> {
+    let interfaces = [nixmox_api::INTERFACE, varlink_service::INTERFACE_NAME.as_str()];
+    Info::new("NixMox", "nixmox-agent", env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_REPOSITORY"), interfaces)
+        .map_err(|error| AgentError::Refused { reason: error.to_string(), hint: String::new() })
+}
+
+fn interface(asked: &InterfaceName) -> Result<Description, Failure> {
+    let described = match asked.interface.as_str() {
+        nixmox_api::INTERFACE => nixmox_api::DESCRIPTION,
+        name if name == varlink_service::INTERFACE_NAME.as_str() => varlink_service::DESCRIPTION,
+        name => {
+            let interface = name.chars().take(256).collect::<String>().into();
+            return Err(Failure::Varlink(varlink_service::Error::InterfaceNotFound { interface }));
+        }
+    };
+    Ok(Description { description: description(described) })
+}
+
+/// Returns how a call ended, for the record: figures and the names of errors, never a text from outside.
+fn outcome(result: &Result<Answer, Failure>) -> String {
+    let error = match result {
+        Ok(Answer::Applied(applied)) => return format!("generation {}", applied.generation),
+        Ok(Answer::Done(done)) => return format!("{} services", done.services.len()),
+        Ok(
+            Answer::Info(_)
+            | Answer::Description(_)
+            | Answer::Status(_)
+            | Answer::Stacks(_)
+            | Answer::Paths(_)
+            | Answer::Plan(_)
+            | Answer::Nothing {},
+        ) => "done",
+        Err(Failure::Varlink(_)) => "InvalidParameter",
+        Err(Failure::Agent(error)) => match error {
+            AgentError::NotPermitted { .. } => "NotPermitted",
+            AgentError::Invalid { .. } => "Invalid",
+            AgentError::UnknownService { .. } => "UnknownService",
+            AgentError::UnknownStack { .. } => "UnknownStack",
+            AgentError::Stale { .. } => "Stale",
+            AgentError::HasDependents { .. } => "HasDependents",
+            AgentError::Refused { .. } => "Refused",
+        },
+    };
+    error.to_owned()
+}
+
+/// Serves one connection with a given role, as `serve` does; for tests that need no listener. Returns when it ended.
+#[cfg(feature = "testing")]
+pub async fn serve_stream<C: Control>(
+    stream: tokio::net::UnixStream,
+    control: C,
+    role: Option<Role>,
+    limits: super::Limits,
+) {
+    let Ok(peer) = Peer::of(&stream) else { return };
+    let Ok(mut connection) = Connection::new(stream, limits) else { return };
+    let session = Session { control, peer, role, refusals: Rc::default(), stop: CancellationToken::new() };
+    session.run(&mut connection).await;
+}
