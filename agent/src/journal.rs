@@ -18,15 +18,11 @@ pub fn start() {
             .with_target("zlink_tokio", LevelFilter::WARN)
             .with_target("zbus", LevelFilter::WARN)
     };
-    match tracing_journald::layer() {
-        Ok(journal) => {
-            let journal = journal.with_field_prefix(Some("NIXMOX".to_owned())).with_filter(filter());
-            tracing_subscriber::registry().with(journal).init();
-        }
-        Err(_) => {
-            let standard_error =
-                tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter());
-            tracing_subscriber::registry().with(standard_error).init();
-        }
+    if let Ok(journal) = tracing_journald::layer() {
+        let journal = journal.with_field_prefix(Some("NIXMOX".to_owned())).with_filter(filter());
+        tracing_subscriber::registry().with(journal).init();
+    } else {
+        let standard_error = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter());
+        tracing_subscriber::registry().with(standard_error).init();
     }
 }

@@ -9,6 +9,7 @@ pub mod exit_record;
 pub mod host;
 pub mod journal;
 pub mod notify;
+pub mod reconcile;
 pub mod server;
 pub mod settings;
 pub mod state;

@@ -1,0 +1,103 @@
+//! The agent as a whole: wires state, reconcile task and server together, and lives until it is told to stop.
+//!
+//! Generic over the host, so that tests run the same agent on a simulated one. Decides nothing.
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::host::Host;
+use crate::reconcile::{Reconciler, Standing};
+use crate::server::{self, Limits, Roles};
+use crate::settings::Settings;
+use crate::state::{Generations, NotesFile, StateError};
+
+/// What the agent needs from the one who starts it.
+#[derive(Debug)]
+pub struct Parts<R> {
+    /// Where it keeps its state, `/var/lib/nixmox`.
+    pub state: PathBuf,
+    /// Its settings.
+    pub settings: Settings,
+    /// Where it listens.
+    pub listener: UnixListener,
+    /// Who may do what.
+    pub roles: R,
+    /// What one client may do to it.
+    pub limits: Limits,
+}
+
+/// Runs the agent until `stop` is cancelled. Containers are never touched by its end.
+///
+/// Says READY to the service manager as soon as it serves, before the first plan.
+///
+/// # Errors
+/// When the state cannot be read at all. State of a newer version is no error: the agent then serves, says so,
+/// and touches nothing.
+pub async fn run<H: Host, R: Roles>(
+    host: Arc<H>,
+    parts: Parts<R>,
+    stop: CancellationToken,
+) -> Result<(), StateError> {
+    let generations = Generations::new(&parts.state);
+    let notes = NotesFile::new(&parts.state);
+    let standing = match standing(&generations, &notes) {
+        Err(newer @ StateError::Newer { .. }) => {
+            error!(event = "hands-off", "{newer}");
+            Standing { hands_off: Some(newer.to_string()), ..Standing::default() }
+        }
+        other => other?,
+    };
+    info!(generation = standing.generation.number, event = "start", version = env!("CARGO_PKG_VERSION"), "serving");
+    let (reconciler, handle) = Reconciler::new(host, standing, generations, notes, parts.settings);
+
+    let tasks = LocalSet::new();
+    tasks
+        .run_until(async {
+            let server = tokio::task::spawn_local(server::serve(
+                parts.listener,
+                handle,
+                parts.roles,
+                parts.limits,
+                stop.clone(),
+            ));
+            crate::notify::ready();
+            let work = tokio::task::spawn_local(reconciler.run(stop.clone()));
+            // Whichever ends first ends the agent: systemd starts it anew.
+            // Both arms are cancel-safe: a task that is not awaited any more goes on until the set is dropped.
+            let ended = tokio::select! {
+                ended = server => ended,
+                ended = work => ended,
+            };
+            if let Err(panic) = ended {
+                error!(event = "crash", "a task of the agent ended: {panic}");
+            }
+            crate::notify::stopping();
+            stop.cancel();
+        })
+        .await;
+    Ok(())
+}
+
+fn standing(generations: &Generations, notes: &NotesFile) -> Result<Standing, StateError> {
+    let current = generations.load()?;
+    let mut warnings: Vec<String> = Vec::new();
+    for damage in &current.damage {
+        error!(event = "damage", generation = current.generation.number, "{damage}");
+        warnings.push(format!("{damage}; generation {} stands in", current.generation.number));
+    }
+    let notes = match notes.load() {
+        Err(damage @ StateError::Damaged { .. }) => {
+            // Holds are lost, what is desired is not: better than not starting at all.
+            error!(event = "damage", "{damage}");
+            warnings.push(format!("{damage}: services held by `stop` are started again"));
+            crate::state::Notes::default()
+        }
+        other => other?,
+    };
+    Ok(Standing { generation: current.generation, notes, warnings, hands_off: None })
+}

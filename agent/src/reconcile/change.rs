@@ -1,0 +1,312 @@
+//! What a request means for what is desired: pure, from one ledger to the next.
+//!
+//! Owns the rules of `up`, `down`, `stop` and `start`. Writes nothing: the reconcile task puts the result on
+//! disk first and works from it afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use nixmox_api::{AgentError, Caller, RequestedStack};
+use nixmox_core::model::{AddressPool, Assigned, ContainerName, Hold, Network, Service, StackName};
+use nixmox_core::{network, whole};
+
+use crate::state::{Generation, Notes, StackRecord};
+
+/// Everything the agent was told: the current generation, and the notes beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    pub(super) generation: Generation,
+    pub(super) notes: Notes,
+}
+
+/// What the host already has, which a stack must not collide with.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken {
+    /// Addresses in conf files that are not ours.
+    pub(super) addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// A ledger to be, and what it means for the stack that was asked about.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) ledger: Ledger,
+    /// The services that the request is about.
+    pub(super) scope: BTreeSet<ContainerName>,
+    /// Services of the stack that the request no longer contains and that stay as they are.
+    pub(super) orphans: Vec<ContainerName>,
+}
+
+/// Who asks, and when, in seconds since 1970.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) by: Caller,
+    pub(super) at: u64,
+}
+
+impl Ledger {
+    /// Returns the ledger after `up`: the stack's services as the request has them, released from any hold.
+    pub(super) fn up(&self, request: RequestedStack, taken: &Taken, asked: &Asked) -> Result<Next, AgentError> {
+        let RequestedStack { name: stack, file, address_pool: pool, services: mut requested, only, prune, base: _ } =
+            request;
+        if !only.is_empty() {
+            requested.retain(|name, _| only.contains(name));
+        }
+        let problems: Vec<String> = requested
+            .keys()
+            .filter_map(|name| {
+                let other = &self.generation.services.get(name)?.service.stack;
+                (*other != stack).then(|| format!("{name}: the stack `{other}` has a service of this name"))
+            })
+            .collect();
+        if !problems.is_empty() {
+            return Err(invalid(problems));
+        }
+
+        let of_stack = |name: &ContainerName| {
+            self.generation.services.get(name).is_some_and(|assigned| assigned.service.stack == stack)
+        };
+        let missing = self.generation.services.keys().filter(|name| {
+            // With `only`, services that were not named stay as the last generation has them: no orphans.
+            of_stack(name) && !requested.contains_key(*name) && only.is_empty()
+        });
+        let (orphans, pruned): (Vec<_>, Vec<_>) = missing.cloned().partition(|_| !prune);
+
+        let mut services: BTreeMap<ContainerName, Service> = self
+            .generation
+            .services
+            .iter()
+            .filter(|(name, _)| !pruned.contains(name))
+            .map(|(name, assigned)| (name.clone(), assigned.service.clone()))
+            .collect();
+        let mut scope: BTreeSet<ContainerName> = requested.keys().cloned().collect();
+        scope.extend(pruned.iter().cloned());
+        services.extend(requested);
+
+        let mut ledger = self.clone();
+        ledger.notes.holds.retain(|name, _| !scope.contains(name));
+        ledger.generation.services = self.assign(services, &stack, pool, taken)?;
+        let record = StackRecord {
+            file: file.to_string_lossy().into_owned(),
+            address_pool: pool.to_string(),
+            changed_in: 0,
+            changed_at: asked.at,
+            changed_by: asked.by.clone(),
+        };
+        ledger.generation.stacks.insert(stack.clone(), record);
+        self.stamp(&mut ledger, &stack, asked);
+        Ok(Next { ledger, scope, orphans })
+    }
+
+    /// Returns the ledger after `down`: these services of the stack, or all, are no longer desired.
+    pub(super) fn down(&self, stack: &str, names: &[String], asked: &Asked) -> Result<Next, AgentError> {
+        let (stack, _) = self
+            .generation
+            .stacks
+            .get_key_value(stack)
+            .ok_or_else(|| unknown_stack(stack, self.generation.stacks.keys()))?;
+        let mut scope = BTreeSet::new();
+        for name in names {
+            let known = self.declared(name)?;
+            let other = &known.service.stack;
+            if other != stack {
+                return Err(invalid(vec![format!("{name}: it belongs to the stack `{other}`")]));
+            }
+            scope.insert(known.service.name.clone());
+        }
+        if names.is_empty() {
+            let all = self.generation.services.values().filter(|assigned| assigned.service.stack == *stack);
+            scope.extend(all.map(|assigned| assigned.service.name.clone()));
+        }
+        let dependents = self.dependents(&scope);
+        if !dependents.is_empty() {
+            return Err(AgentError::HasDependents {
+                dependents: dependents.iter().map(ToString::to_string).collect(),
+                hint: "take them down too, or change what they depend on".to_owned(),
+            });
+        }
+        let mut ledger = self.clone();
+        ledger.generation.services.retain(|name, _| !scope.contains(name));
+        ledger.notes.holds.retain(|name, _| !scope.contains(name));
+        ledger.notes.completed.retain(|name, _| !scope.contains(name));
+        if names.is_empty() {
+            ledger.generation.stacks.remove(stack);
+        }
+        self.stamp(&mut ledger, stack, asked);
+        Ok(Next { ledger, scope, orphans: Vec::new() })
+    }
+
+    /// Returns the notes after `stop`, and the services that are held.
+    pub(super) fn stop(
+        &self,
+        names: &[String],
+        with_dependents: bool,
+        running: impl Fn(&ContainerName) -> bool,
+        asked: &Asked,
+    ) -> Result<(Notes, BTreeSet<ContainerName>), AgentError> {
+        let mut scope = BTreeSet::new();
+        for name in names {
+            scope.insert(self.declared(name)?.service.name.clone());
+        }
+        let dependents: BTreeSet<_> = self.dependents(&scope).into_iter().filter(|name| running(name)).collect();
+        if !dependents.is_empty() && !with_dependents {
+            return Err(AgentError::HasDependents {
+                dependents: dependents.iter().map(ToString::to_string).collect(),
+                hint: "stop them too with --with-dependents".to_owned(),
+            });
+        }
+        scope.extend(dependents);
+        let mut notes = self.notes.clone();
+        for name in &scope {
+            let hold = Hold { by: asked.by.name.clone(), at: asked.at };
+            notes.holds.entry(name.clone()).or_insert(hold);
+        }
+        Ok((notes, scope))
+    }
+
+    /// Returns the notes after `start`, and the services that are released: those named, and what they need.
+    pub(super) fn start(&self, names: &[String]) -> Result<(Notes, BTreeSet<ContainerName>), AgentError> {
+        let mut scope = BTreeSet::new();
+        for name in names {
+            scope.insert(self.declared(name)?.service.name.clone());
+        }
+        // What a released service needs is released too, or it would wait forever.
+        let mut open: Vec<ContainerName> = scope.iter().cloned().collect();
+        while let Some(name) = open.pop() {
+            let needs = self.generation.services.get(&name).map(|assigned| &assigned.service.depends_on);
+            for needed in needs.into_iter().flat_map(BTreeMap::keys) {
+                if self.notes.holds.contains_key(needed) && scope.insert(needed.clone()) {
+                    open.push(needed.clone());
+                }
+            }
+        }
+        let mut notes = self.notes.clone();
+        notes.holds.retain(|name, _| !scope.contains(name));
+        Ok((notes, scope))
+    }
+
+    /// Gives a ledger that was changed the number that is free on disk.
+    pub(super) fn renumber(&mut self, number: u64) {
+        let drafted = std::mem::replace(&mut self.generation.number, number);
+        for record in self.generation.stacks.values_mut().filter(|record| record.changed_in == drafted) {
+            record.changed_in = number;
+        }
+    }
+
+    /// Returns a declared service.
+    pub(super) fn declared(&self, name: &str) -> Result<&Assigned, AgentError> {
+        self.generation.services.get(name).ok_or_else(|| unknown_service(name, self.generation.services.keys()))
+    }
+
+    /// Returns every declared service that needs one of these, directly or not, without these themselves.
+    fn dependents(&self, of: &BTreeSet<ContainerName>) -> BTreeSet<ContainerName> {
+        let mut found = of.clone();
+        loop {
+            let more: Vec<_> = self
+                .generation
+                .services
+                .values()
+                .map(|assigned| &assigned.service)
+                .filter(|service| !found.contains(&service.name))
+                .filter(|service| service.depends_on.keys().any(|needed| found.contains(needed)))
+                .map(|service| service.name.clone())
+                .collect();
+            if more.is_empty() {
+                return found.difference(of).cloned().collect();
+            }
+            found.extend(more);
+        }
+    }
+
+    fn assign(
+        &self,
+        services: BTreeMap<ContainerName, Service>,
+        stack: &StackName,
+        pool: AddressPool,
+        taken: &Taken,
+    ) -> Result<BTreeMap<ContainerName, Assigned>, AgentError> {
+        let problems = whole::faults(services.values());
+        if !problems.is_empty() {
+            return Err(invalid(problems));
+        }
+        let mut previous: BTreeMap<_, _> = self
+            .generation
+            .services
+            .iter()
+            .filter_map(|(name, assigned)| Some((name.clone(), assigned.addresses?)))
+            .collect();
+        let ours = services.values().filter(|service| service.stack == *stack);
+        let requests: BTreeMap<_, _> = ours
+            .filter_map(|service| match service.network {
+                Network::Private { address: fixed } => {
+                    Some((service.name.clone(), network::Request { pool, fixed }))
+                }
+                Network::Bridge(_) | Network::Host => None,
+            })
+            .collect();
+        // Other stacks keep what they have: their addresses are as good as taken.
+        let mut taken = taken.addresses.clone();
+        for service in services.values().filter(|service| service.stack != *stack) {
+            let addresses = previous.get(&service.name);
+            taken.extend(addresses.into_iter().flat_map(|addresses| [addresses.host, addresses.local]));
+        }
+        let assigned = network::allocate(&requests, &previous, &taken)
+            .map_err(|errors| invalid(errors.iter().map(ToString::to_string).collect()))?;
+        previous.extend(assigned);
+        let with_addresses = |(name, service): (ContainerName, Service)| {
+            let private = matches!(service.network, Network::Private { .. });
+            let addresses = previous.get(&name).copied().filter(|_| private);
+            (name, Assigned { service, addresses })
+        };
+        Ok(services.into_iter().map(with_addresses).collect())
+    }
+
+    /// Numbers the ledger as the next generation if it asks for anything else than this one; the number itself
+    /// is the disk's to give.
+    fn stamp(&self, next: &mut Ledger, stack: &StackName, asked: &Asked) {
+        let same_stacks = |a: &Generation, b: &Generation| {
+            let shape = |generation: &Generation| -> Vec<_> {
+                let record =
+                    |(name, s): (&StackName, &StackRecord)| (name.clone(), s.file.clone(), s.address_pool.clone());
+                generation.stacks.iter().map(record).collect()
+            };
+            shape(a) == shape(b)
+        };
+        let (old, new) = (&self.generation, &next.generation);
+        if old.services == new.services && same_stacks(old, new) {
+            next.generation = old.clone();
+            return;
+        }
+        let number = old.number.saturating_add(1);
+        next.generation.number = number;
+        next.generation.made_at = asked.at;
+        next.generation.made_by = asked.by.clone();
+        if let Some(record) = next.generation.stacks.get_mut(stack) {
+            record.changed_in = number;
+            record.changed_at = asked.at;
+            record.changed_by = asked.by.clone();
+        }
+    }
+}
+
+/// Returns the error for requests that make no sense.
+pub(super) fn invalid(problems: Vec<String>) -> AgentError {
+    AgentError::Invalid { problems, hint: "nothing was changed; nixmoxctl check finds the line".to_owned() }
+}
+
+/// Returns the error for a name that nothing declares.
+pub(super) fn unknown_service<'a>(name: &str, known: impl Iterator<Item = &'a ContainerName>) -> AgentError {
+    let known: Vec<&str> = known.map(ContainerName::as_str).collect();
+    let hint = if known.is_empty() {
+        "nothing is declared".to_owned()
+    } else {
+        format!("there are: {}", known.join(", "))
+    };
+    AgentError::UnknownService { name: name.to_owned(), hint }
+}
+
+fn unknown_stack<'a>(name: &str, stacks: impl Iterator<Item = &'a StackName>) -> AgentError {
+    let known: Vec<&str> = stacks.map(StackName::as_str).collect();
+    let hint =
+        if known.is_empty() { "there is no stack".to_owned() } else { format!("there are: {}", known.join(", ")) };
+    AgentError::UnknownStack { name: name.to_owned(), hint }
+}

@@ -1,0 +1,209 @@
+//! The reconcile task as others see it: requests go in by a channel, the newest status comes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use nixmox_api::{
+    AgentError, Applied, Caller, Done, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status,
+    Update, UpdateKind,
+};
+use nixmox_core::model::ContainerName;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::change::unknown_service;
+use crate::host::Host;
+use crate::server::Control;
+
+/// A reply channel.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, AgentError>>;
+
+/// What others ask of the reconcile task.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Plan(Request, Answer<PlanReply>),
+    Apply(Request, Caller, Answer<Applied>),
+    Down(String, Vec<String>, Caller, Answer<Applied>),
+    Start(Vec<String>, Caller, Answer<Done>),
+    Stop(Vec<String>, bool, Caller, Answer<Done>),
+    Restart(Vec<String>, Caller, Answer<Done>),
+    RemoveData(String, Caller, Answer<()>),
+}
+
+/// What the reconcile task publishes, beside the status, for calls that do not change anything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Published {
+    pub(super) status: Arc<Status>,
+    /// The number of the last event that the status includes.
+    pub(super) number: u64,
+    pub(super) stacks: Vec<StackInfo>,
+    /// Where things lie, by service.
+    pub(super) places: Arc<BTreeMap<ContainerName, Vec<(String, String)>>>,
+}
+
+/// A handle on the reconcile task. Cheap to clone.
+#[derive(Debug)]
+pub struct Handle<H> {
+    host: Arc<H>,
+    asks: mpsc::Sender<Ask>,
+    published: watch::Receiver<Published>,
+    events: broadcast::Sender<Arc<Update>>,
+    samples: Arc<Mutex<Samples>>,
+}
+
+/// CPU time as it was at the last look, for percentages.
+type Samples = BTreeMap<String, (Instant, u64)>;
+
+impl<H> Clone for Handle<H> {
+    fn clone(&self) -> Self {
+        Self {
+            host: Arc::clone(&self.host),
+            asks: self.asks.clone(),
+            published: self.published.clone(),
+            events: self.events.clone(),
+            samples: Arc::clone(&self.samples),
+        }
+    }
+}
+
+impl<H: Host> Handle<H> {
+    pub(super) fn new(
+        host: Arc<H>,
+        asks: mpsc::Sender<Ask>,
+        published: watch::Receiver<Published>,
+        events: broadcast::Sender<Arc<Update>>,
+    ) -> Self {
+        Self { host, asks, published, events, samples: Arc::default() }
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Ask) -> Result<T, AgentError> {
+        let (answer, reply) = oneshot::channel();
+        let gone = || AgentError::Refused {
+            reason: "the agent is stopping".to_owned(),
+            hint: "try again in a moment".to_owned(),
+        };
+        self.asks.send(make(answer)).await.map_err(|_| gone())?;
+        reply.await.map_err(|_| gone())?
+    }
+
+    /// Adds what the containers use now. Percentages are of the time since the last look, or since the start.
+    async fn with_usage(&self, status: &Status) -> Status {
+        let mut status = status.clone();
+        let running: BTreeSet<ContainerName> = status
+            .services
+            .iter()
+            .filter(|service| service.invocation.is_some())
+            .filter_map(|service| service.name.parse().ok())
+            .collect();
+        let usage = self.host.usage(&running).await;
+        let now = Instant::now();
+        let wall_usec = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.retain(|name, _| usage.contains_key(name.as_str()));
+        for service in &mut status.services {
+            let Some(used) = usage.get(service.name.as_str()) else { continue };
+            service.memory_current = used.memory_current;
+            service.tasks_current = used.tasks_current;
+            service.cpu_usec = used.cpu_usec;
+            let Some(cpu) = used.cpu_usec else { continue };
+            let since_start = used
+                .active_since_usec
+                .and_then(|start| u64::try_from(wall_usec).ok()?.checked_sub(start))
+                .map(|wall| (wall, cpu));
+            let since_sample = samples.get(&service.name).and_then(|(then, before)| {
+                let wall = u64::try_from(now.duration_since(*then).as_micros()).ok()?;
+                Some((wall, cpu.checked_sub(*before)?))
+            });
+            // A sample younger than 200 ms says more about the clock tick than about the container.
+            let period = since_sample.filter(|(wall, _)| *wall >= 200_000);
+            service.cpu_percent = period.or(since_start).filter(|(wall, _)| *wall > 0).map(percent);
+            if period.is_some() || since_sample.is_none() {
+                samples.insert(service.name.clone(), (now, cpu));
+            }
+        }
+        status
+    }
+}
+
+/// Returns CPU time in percent of wall time.
+#[allow(clippy::cast_precision_loss, reason = "a percentage for people; 2^53 microseconds are 285 years")]
+fn percent((wall, cpu): (u64, u64)) -> f64 {
+    cpu as f64 * 100.0 / wall as f64
+}
+
+impl<H: Host> Control for Handle<H> {
+    async fn status(&self) -> Status {
+        let status = Arc::clone(&self.published.borrow().status);
+        self.with_usage(&status).await
+    }
+
+    fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {
+        // Subscribed before the snapshot is read: an event in between is then in both, never in neither.
+        let events = self.events.subscribe();
+        let published = self.published.borrow();
+        let first = Update {
+            kind: UpdateKind::Snapshot,
+            number: published.number,
+            at_usec: now_usec(),
+            resynchronize: false,
+            service: String::new(),
+            event: String::new(),
+            message: String::new(),
+            status: Some(Status::clone(&published.status)),
+            current: None,
+            host: None,
+        };
+        (first, events)
+    }
+
+    fn stacks(&self) -> StacksReply {
+        StacksReply { stacks: self.published.borrow().stacks.clone() }
+    }
+
+    async fn paths(&self, name: &str) -> Result<PathsReply, AgentError> {
+        let places = Arc::clone(&self.published.borrow().places);
+        let Some(places) = places.get(name) else {
+            return Err(unknown_service(name, places.keys()));
+        };
+        let paths = places.iter().map(|(what, path)| PathInfo {
+            what: what.clone(),
+            path: path.clone(),
+            exists: !path.starts_with('/') || std::path::Path::new(path).symlink_metadata().is_ok(),
+        });
+        Ok(PathsReply { paths: paths.collect() })
+    }
+
+    async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {
+        self.ask(|answer| Ask::Plan(request, answer)).await
+    }
+
+    async fn apply(&self, request: Request, caller: Caller) -> Result<Applied, AgentError> {
+        self.ask(|answer| Ask::Apply(request, caller, answer)).await
+    }
+
+    async fn down(&self, stack: String, names: Vec<String>, caller: Caller) -> Result<Applied, AgentError> {
+        self.ask(|answer| Ask::Down(stack, names, caller, answer)).await
+    }
+
+    async fn start(&self, names: Vec<String>, caller: Caller) -> Result<Done, AgentError> {
+        self.ask(|answer| Ask::Start(names, caller, answer)).await
+    }
+
+    async fn stop(&self, names: Vec<String>, with_dependents: bool, caller: Caller) -> Result<Done, AgentError> {
+        self.ask(|answer| Ask::Stop(names, with_dependents, caller, answer)).await
+    }
+
+    async fn restart(&self, names: Vec<String>, caller: Caller) -> Result<Done, AgentError> {
+        self.ask(|answer| Ask::Restart(names, caller, answer)).await
+    }
+
+    async fn remove_data(&self, name: String, caller: Caller) -> Result<(), AgentError> {
+        self.ask(|answer| Ask::RemoveData(name, caller, answer)).await
+    }
+}
+
+/// Returns the time of day in microseconds since 1970.
+pub(super) fn now_usec() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    u64::try_from(since).unwrap_or(u64::MAX)
+}

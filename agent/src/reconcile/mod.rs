@@ -1,0 +1,650 @@
+//! The one task that changes the host.
+//!
+//! ```text
+//!   request ─┐                                              ┌─▶ status, events
+//!   signal  ─┤         ┌───────── one round ──────────┐     │
+//!   answer  ─┼──wake──▶│ observe → plan → begin steps │─────┘
+//!   step end─┤         └──────────────────────────────┘
+//!   timer   ─┘
+//! ```
+//!
+//! Level-triggered: a round reads everything anew and plans from it, so a lost or doubled wake-up does not
+//! matter, and a restarted agent is nothing but an agent before its first round. Steps run beside the rounds; a
+//! round begins those of its plan that are ready and whose container has nothing under way.
+//!
+//! `change` says what a request makes of what is desired, `supervise` remembers health, back-off and drift,
+//! `execute` takes steps, `report` tells. This file wires them: what is written to disk is written before
+//! anything is done about it.
+
+mod change;
+mod execute;
+mod handle;
+mod report;
+mod supervise;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
+use nixmox_core::container::{self, Layout};
+use nixmox_core::model::{Action, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Retry, Subject};
+use nixmox_core::plan::{self, AllFiles};
+use nixmox_core::status;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::host::{Host, ProbeResult, StepError};
+use crate::notify;
+use crate::settings::Settings;
+use crate::state::{Generation, Generations, Notes, NotesFile, StateError};
+use change::{Asked, Ledger, Next, Taken, invalid};
+use execute::{Executor, Outcome};
+use handle::{Ask, Published};
+use report::{Reporter, Scene};
+use supervise::{Failure, Question, Supervisor};
+
+pub use handle::Handle;
+
+/// Requests that may wait for the task.
+const ASKS: usize = 64;
+/// Events that a watcher may fall behind.
+const EVENTS: usize = 4096;
+/// How soon it is tried again after systemd could not be asked.
+const BLIND_RETRY: Duration = Duration::from_secs(2);
+/// Signals that arrive this soon after each other are answered by one round.
+const SETTLE: Duration = Duration::from_millis(2);
+/// Lines of log that go with a service that is not well.
+const LOG_LINES: usize = 10;
+
+/// What the task begins with, read from disk.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// What is desired.
+    pub generation: Generation,
+    /// Holds and finished jobs.
+    pub notes: Notes,
+    /// What was wrong on disk, one sentence each.
+    pub warnings: Vec<String>,
+    /// Why nothing may be touched; `None`: everything is in order.
+    pub hands_off: Option<String>,
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct Reconciler<H> {
+    host: Arc<H>,
+    layout: Layout,
+    settings: Settings,
+    generations: Generations,
+    notes_file: NotesFile,
+    ledger: Ledger,
+    restarts: BTreeMap<ContainerName, InvocationId>,
+    warnings: Vec<String>,
+    hands_off: Option<String>,
+    asks: mpsc::Receiver<Ask>,
+    supervisor: Supervisor,
+    executor: Executor,
+    probes: JoinSet<(Question, ProbeResult)>,
+    logs: JoinSet<(ContainerName, Vec<String>)>,
+    reporter: Reporter,
+    began: Instant,
+    /// The last round's values; `None` while systemd cannot be asked.
+    round: Option<Round>,
+}
+
+/// What one round saw and decided.
+#[derive(Debug)]
+struct Round {
+    desired: Desired,
+    observed: Observed,
+    files: AllFiles,
+    plan: Plan,
+}
+
+/// Why the task woke up.
+#[derive(Debug)]
+enum Wake {
+    Stop,
+    Asked(Box<Ask>),
+    Ended(Outcome),
+    Answered(Question, ProbeResult),
+    Logged(ContainerName, Vec<String>),
+    /// A signal, or a time that has come: the next round sees for itself.
+    Look,
+    Watchdog,
+}
+
+impl<H: Host> Reconciler<H> {
+    /// Returns the task, to be run, and a handle on it.
+    #[must_use]
+    pub fn new(
+        host: Arc<H>,
+        standing: Standing,
+        generations: Generations,
+        notes_file: NotesFile,
+        settings: Settings,
+    ) -> (Self, Handle<H>) {
+        let (asks, inbox) = mpsc::channel(ASKS);
+        let (published, newest) = watch::channel(Published::default());
+        let (events, _) = broadcast::channel(EVENTS);
+        let reconciler = Self {
+            layout: host.layout(),
+            generations,
+            notes_file,
+            ledger: Ledger { generation: standing.generation, notes: standing.notes },
+            restarts: BTreeMap::new(),
+            warnings: standing.warnings,
+            hands_off: standing.hands_off,
+            asks: inbox,
+            supervisor: Supervisor::default(),
+            executor: Executor::new(settings.parallel_starts),
+            probes: JoinSet::new(),
+            logs: JoinSet::new(),
+            reporter: Reporter::new(published, events.clone()),
+            began: Instant::now(),
+            round: None,
+            settings,
+            host: Arc::clone(&host),
+        };
+        (reconciler, Handle::new(host, asks, newest, events))
+    }
+
+    /// Runs until `stop` is cancelled. Steps under way are left to systemd, which finishes them.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut changes = self.host.changes();
+        let mut watchdog = notify::watchdog_interval().map(time::interval);
+        self.keep_roots().await;
+        loop {
+            changes.mark_unchanged();
+            self.round().await;
+            let due = self.due();
+            // Every arm is cancel-safe: channels, join sets, timers. Arms return values; work happens after.
+            let wake = tokio::select! {
+                biased;
+                () = stop.cancelled() => Wake::Stop,
+                outcome = self.executor.ended() => Wake::Ended(outcome),
+                Some(ask) = self.asks.recv() => Wake::Asked(Box::new(ask)),
+                Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
+                Some(Ok((name, lines))) = self.logs.join_next() => Wake::Logged(name, lines),
+                _ = changes.changed() => Wake::Look,
+                () = time::sleep_until(due) => Wake::Look,
+                () = tick(&mut watchdog) => Wake::Watchdog,
+            };
+            match wake {
+                Wake::Stop => break,
+                // A burst of signals becomes one round.
+                Wake::Look => time::sleep(SETTLE).await,
+                Wake::Watchdog => notify::watchdog(),
+                Wake::Ended(outcome) => self.ended(outcome),
+                Wake::Asked(ask) => self.asked(*ask).await,
+                Wake::Answered(question, result) => self.answered(&question, result),
+                Wake::Logged(name, lines) => self.supervisor.logged(&name, lines),
+            }
+            while let Some(outcome) = self.executor.ended_already() {
+                self.ended(outcome);
+            }
+            while let Some(Ok((question, result))) = self.probes.try_join_next() {
+                self.answered(&question, result);
+            }
+        }
+        info!(event = "stop", "stopping; containers go on");
+    }
+
+    /// Observes, plans, begins what is ready, asks what is due, and publishes.
+    async fn round(&mut self) {
+        if let Err(error) = self.look().await {
+            warn!(event = "blind", "{}", chain(&error));
+            self.round = None;
+            return;
+        }
+        let now = self.now();
+        let Some(round) = &self.round else { return };
+        if self.hands_off.is_none() {
+            let policy = self.settings.drift;
+            let supervisor = &self.supervisor;
+            let allowed =
+                |subject: &Subject| supervisor.correction(now, subject, policy) == supervise::Correction::Now;
+            let begun = self.executor.begin(&self.host, &round.desired, &round.files, &round.plan, allowed);
+            for (subject, action) in begun {
+                if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
+                    (&subject, action)
+                {
+                    let because = round.plan.changes.get(name).map(|change| {
+                        change.reasons.iter().map(report::reason_text).collect::<Vec<_>>().join("; ")
+                    });
+                    info!(service = %name, step = ?action, because = because.unwrap_or_default(), "begins");
+                }
+            }
+        }
+        for question in self.supervisor.due(now, &round.desired) {
+            let host = Arc::clone(&self.host);
+            self.probes.spawn(async move {
+                let result = host.probe(&question.name, question.probe.as_ref(), question.timeout).await;
+                (question, result)
+            });
+        }
+        self.publish();
+    }
+
+    /// Reads the host and plans; the result is `self.round`.
+    async fn look(&mut self) -> Result<(), StepError> {
+        let declared: BTreeSet<ContainerName> = self.ledger.generation.services.keys().cloned().collect();
+        let mut observed = self.host.observe(&declared).await?;
+        self.note_completed(&mut observed);
+        self.restarts.retain(|name, invocation| {
+            observed.containers.get(name).and_then(|container| container.invocation) == Some(*invocation)
+        });
+        let desired = self.desired(&self.ledger.generation);
+        let acting_on = self.executor.acting_on();
+        let now = self.now();
+        self.supervisor.take_in(now, &desired, &mut observed, &acting_on);
+        let files = container::all_files(&desired, &self.layout);
+        let plan = if self.hands_off.is_some() { Plan::default() } else { plan::plan(&desired, &observed, &files) };
+        self.supervisor.take_in_plan(now, &plan);
+        self.round = Some(Round { desired, observed, files, plan });
+        Ok(())
+    }
+
+    /// Makes the success of a job durable, and tells the plan of one that systemd has forgotten.
+    fn note_completed(&mut self, observed: &mut Observed) {
+        let mut notes = self.ledger.notes.clone();
+        for (name, assigned) in &self.ledger.generation.services {
+            if assigned.service.kind != Kind::Job {
+                continue;
+            }
+            let container = observed.containers.entry(name.clone()).or_default();
+            match &container.exit {
+                Some(exit) if exit.succeeded() && exit.spec.is_some() => {
+                    notes.completed.insert(name.clone(), exit.clone());
+                }
+                Some(_) => {}
+                None => container.exit = notes.completed.get(name).cloned(),
+            }
+        }
+        if notes != self.ledger.notes {
+            match self.notes_file.write(&notes) {
+                Ok(()) => self.ledger.notes = notes,
+                // The record in /run lasts until the next boot; the next round tries again.
+                Err(error) => warn!(event = "notes", "{}", chain(&error)),
+            }
+        }
+    }
+
+    fn desired(&self, generation: &Generation) -> Desired {
+        Desired {
+            generation: generation.number,
+            services: generation.services.clone(),
+            holds: self.ledger.notes.holds.clone(),
+            restarts: self.restarts.clone(),
+        }
+    }
+
+    fn ended(&mut self, outcome: Outcome) {
+        let Outcome { subject, action, took, result } = outcome;
+        let now = self.now();
+        match result {
+            Ok(()) => {
+                self.supervisor.succeeded(&subject, action);
+                if let Subject::Service(name) = &subject {
+                    info!(service = %name, step = ?action, milliseconds = took.as_millis(), "done");
+                    if action == Action::Update {
+                        self.tell_live(&name.clone());
+                    }
+                }
+            }
+            Err(step_error) => {
+                let failure = Failure { message: chain(&step_error), hint: step_error.hint().unwrap_or_default() };
+                error!(subject = ?subject, step = ?action, event = "step-failed", "{}", failure.message);
+                let service = match &subject {
+                    Subject::Service(name) if action == Action::Start => self.ledger.generation.services.get(name),
+                    Subject::Service(_) | Subject::Host => None,
+                };
+                self.supervisor.failed(now, &subject, service.map(|assigned| &assigned.service), failure);
+                if let Subject::Service(name) = subject {
+                    self.fetch_log(name);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, question: &Question, result: ProbeResult) {
+        let now = self.now();
+        let service = self.ledger.generation.services.get(&question.name).map(|assigned| &assigned.service);
+        let healthy = result.healthy;
+        if self.supervisor.answered(now, question, result, service) && !healthy {
+            self.fetch_log(question.name.clone());
+        }
+    }
+
+    fn fetch_log(&mut self, name: ContainerName) {
+        let host = Arc::clone(&self.host);
+        self.logs.spawn(async move {
+            let lines = host.log_tail(&name, LOG_LINES).await;
+            (name, lines)
+        });
+    }
+
+    /// Tells what a live change was about: by the plan that asked for it.
+    fn tell_live(&mut self, name: &ContainerName) {
+        let change = self.round.as_ref().and_then(|round| round.plan.changes.get(name));
+        let because: Vec<String> =
+            change.map(|change| change.reasons.iter().map(report::reason_text).collect()).unwrap_or_default();
+        self.reporter.tell(self.ledger.generation.number, name, "live", because.join("; "));
+    }
+
+    fn publish(&mut self) {
+        let Some(round) = &self.round else { return };
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.hands_off.clone());
+        let acts = plan::ready(&round.plan).next().is_some();
+        let scene = Scene {
+            now: self.began.elapsed(),
+            generation: &self.ledger.generation,
+            desired: &round.desired,
+            observed: &round.observed,
+            plan: &round.plan,
+            supervisor: &self.supervisor,
+            busy: self.executor.is_busy() || acts,
+            policy: self.settings.drift,
+            warnings,
+        };
+        self.reporter.publish(&scene);
+    }
+
+    /// Returns when to look again though nothing happens.
+    fn due(&self) -> Instant {
+        let now = self.now();
+        let never = Duration::from_hours(24);
+        let due = if self.round.is_none() {
+            now.saturating_add(BLIND_RETRY)
+        } else {
+            self.supervisor.next_due(now, self.settings.drift).unwrap_or(now.saturating_add(never))
+        };
+        self.began + due
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    async fn keep_roots(&mut self) {
+        match self.generations.prune(self.settings.keep_generations, self.ledger.generation.number) {
+            Ok(kept) if self.hands_off.is_none() => {
+                if let Err(error) = self.host.root(&kept.systems).await {
+                    warn!(event = "roots", "{}", chain(&error));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => warn!(event = "prune", "{}", chain(&error)),
+        }
+    }
+}
+
+impl<H: Host> Reconciler<H> {
+    async fn asked(&mut self, ask: Ask) {
+        // A closed answer channel is a client that left; what it asked for is done all the same.
+        match ask {
+            Ask::Plan(request, answer) => drop(answer.send(self.plan_request(request).await)),
+            Ask::Apply(request, caller, answer) => drop(answer.send(self.apply(request, caller).await)),
+            Ask::Down(stack, names, caller, answer) => {
+                drop(answer.send(self.down(&stack, &names, caller).await));
+            }
+            Ask::Start(names, caller, answer) => drop(answer.send(self.start(&names, &caller))),
+            Ask::Stop(names, with_dependents, caller, answer) => {
+                drop(answer.send(self.stop(&names, with_dependents, caller).await));
+            }
+            Ask::Restart(names, caller, answer) => drop(answer.send(self.restart(&names, &caller).await)),
+            Ask::RemoveData(name, caller, answer) => {
+                drop(answer.send(self.remove_data(&name, &caller).await));
+            }
+        }
+    }
+
+    /// Returns what `up` of this request would lead to, on the host as it is now.
+    async fn next(&mut self, request: Request, asked: &Asked) -> Result<(Next, PlanReply), AgentError> {
+        self.hands_on()?;
+        let request = request.into_model().map_err(invalid)?;
+        let base = request.base.clone();
+        self.look().await.map_err(|error| refused(&error))?;
+        let taken = Taken { addresses: self.host.foreign_addresses().await };
+        let next = self.ledger.up(request, &taken, asked)?;
+        let reply = self.reply(&next)?;
+        match base {
+            Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
+            _ => Ok((next, reply)),
+        }
+    }
+
+    async fn plan_request(&mut self, request: Request) -> Result<PlanReply, AgentError> {
+        let asked = Asked { by: Caller::default(), at: now_seconds() };
+        self.next(request, &asked).await.map(|(_, reply)| reply)
+    }
+
+    async fn apply(&mut self, request: Request, caller: Caller) -> Result<Applied, AgentError> {
+        let asked = Asked { by: caller, at: now_seconds() };
+        let (next, plan) = self.next(request, &asked).await?;
+        self.take_over(next, plan, &asked).await
+    }
+
+    async fn down(&mut self, stack: &str, names: &[String], caller: Caller) -> Result<Applied, AgentError> {
+        self.hands_on()?;
+        let asked = Asked { by: caller, at: now_seconds() };
+        self.look().await.map_err(|error| refused(&error))?;
+        let next = self.ledger.down(stack, names, &asked)?;
+        let plan = self.reply(&next)?;
+        self.take_over(next, plan, &asked).await
+    }
+
+    /// Writes the next ledger down, then works from it.
+    async fn take_over(&mut self, next: Next, plan: PlanReply, asked: &Asked) -> Result<Applied, AgentError> {
+        let Next { mut ledger, scope, .. } = next;
+        if ledger.notes != self.ledger.notes {
+            self.notes_file.write(&ledger.notes).map_err(|error| not_written(&error))?;
+            self.ledger.notes.clone_from(&ledger.notes);
+        }
+        let changed = ledger.generation != self.ledger.generation;
+        if changed {
+            let number = self.generations.next_number().map_err(|error| not_written(&error))?;
+            ledger.renumber(number);
+            self.generations.write(&ledger.generation).map_err(|error| not_written(&error))?;
+        }
+        let number = self.reporter.number();
+        self.ledger = ledger;
+        self.supervisor.asked(&scope);
+        let generation = self.ledger.generation.number;
+        info!(event = "generation", generation, changed, uid = asked.by.uid, services = scope.len(), "applies");
+        if changed {
+            self.keep_roots().await;
+        }
+        Ok(Applied { generation, number, plan: PlanReply { generation, ..plan } })
+    }
+
+    fn start(&mut self, names: &[String], caller: &Caller) -> Result<Done, AgentError> {
+        self.hands_on()?;
+        let (notes, scope) = self.ledger.start(names)?;
+        self.write_notes(notes)?;
+        Ok(self.done("start", &scope, caller))
+    }
+
+    async fn stop(&mut self, names: &[String], with_dependents: bool, caller: Caller) -> Result<Done, AgentError> {
+        self.hands_on()?;
+        self.look().await.map_err(|error| refused(&error))?;
+        let observed = self.round.as_ref().map(|round| &round.observed.containers);
+        let running = |name: &ContainerName| {
+            observed.and_then(|all| all.get(name)).is_some_and(|container| container.active.has_processes())
+        };
+        let asked = Asked { by: caller, at: now_seconds() };
+        let (notes, scope) = self.ledger.stop(names, with_dependents, running, &asked)?;
+        self.write_notes(notes)?;
+        Ok(self.done("stop", &scope, &asked.by))
+    }
+
+    async fn restart(&mut self, names: &[String], caller: &Caller) -> Result<Done, AgentError> {
+        self.hands_on()?;
+        self.look().await.map_err(|error| refused(&error))?;
+        let mut scope = BTreeSet::new();
+        for name in names {
+            let name = self.ledger.declared(name)?.service.name.clone();
+            if self.ledger.notes.holds.contains_key(&name) {
+                return Err(AgentError::Refused {
+                    reason: format!("`{name}` is held by `stop`"),
+                    hint: format!("nixmoxctl start {name}"),
+                });
+            }
+            scope.insert(name);
+        }
+        let containers = self.round.as_ref().map(|round| &round.observed.containers);
+        for name in &scope {
+            let container = containers.and_then(|all| all.get(name));
+            let running = container.filter(|container| container.active.has_processes());
+            if let Some(invocation) = running.and_then(|container| container.invocation) {
+                self.restarts.insert(name.clone(), invocation);
+            }
+        }
+        Ok(self.done("restart", &scope, caller))
+    }
+
+    async fn remove_data(&mut self, name: &str, caller: &Caller) -> Result<(), AgentError> {
+        self.hands_on()?;
+        let name: ContainerName =
+            name.parse().map_err(|error: nixmox_core::model::InvalidName| invalid(vec![error.to_string()]))?;
+        if self.ledger.generation.services.contains_key(&name) {
+            return Err(AgentError::Refused {
+                reason: format!("`{name}` is declared, so its data is in use"),
+                hint: format!("take it down first: nixmoxctl down {name}"),
+            });
+        }
+        let result = self.host.remove_data(&name).await;
+        info!(event = "remove-data", service = %name, uid = caller.uid, ok = result.is_ok(), "removes data");
+        result.map_err(|error| refused(&error))
+    }
+
+    fn done(&mut self, verb: &str, scope: &BTreeSet<ContainerName>, caller: &Caller) -> Done {
+        self.supervisor.asked(scope);
+        let services: Vec<String> = scope.iter().map(ToString::to_string).collect();
+        info!(event = verb, uid = caller.uid, "{verb} {}", services.join(" "));
+        Done { number: self.reporter.number(), services }
+    }
+
+    fn write_notes(&mut self, notes: Notes) -> Result<(), AgentError> {
+        if notes != self.ledger.notes {
+            self.notes_file.write(&notes).map_err(|error| not_written(&error))?;
+            self.ledger.notes = notes;
+        }
+        Ok(())
+    }
+
+    /// Refuses changes while what is on disk belongs to a newer version.
+    fn hands_on(&self) -> Result<(), AgentError> {
+        match &self.hands_off {
+            None => Ok(()),
+            Some(reason) => Err(AgentError::Refused {
+                reason: reason.clone(),
+                hint: "nothing is touched until then".to_owned(),
+            }),
+        }
+    }
+
+    /// Plans a ledger on the last observation and says it for a client.
+    fn reply(&self, next: &Next) -> Result<PlanReply, AgentError> {
+        let Some(round) = &self.round else {
+            return Err(AgentError::Refused {
+                reason: "systemd cannot be asked".to_owned(),
+                hint: "try again in a moment".to_owned(),
+            });
+        };
+        let generation = &next.ledger.generation;
+        let desired = Desired { holds: next.ledger.notes.holds.clone(), ..self.desired(generation) };
+        let files = container::all_files(&desired, &self.layout);
+        let uncarriable: Vec<String> =
+            files.iter().filter_map(|(name, files)| Some(format!("{name}: {}", files.as_ref().err()?))).collect();
+        if !uncarriable.is_empty() {
+            return Err(invalid(uncarriable));
+        }
+        let mut observed = round.observed.clone();
+        for name in &next.scope {
+            if let Some(container) = observed.containers.get_mut(name) {
+                // Asking anew ends every back-off.
+                container.retry = Retry::Now;
+            }
+        }
+        let plan = plan::plan(&desired, &observed, &files);
+        let order = report::start_order(&desired);
+        let concerned = |name: &ContainerName| {
+            next.scope.contains(name) || plan.changes.get(name).is_some_and(|change| !change.reasons.is_empty())
+        };
+        let mut services: Vec<Planned> = plan
+            .changes
+            .iter()
+            .filter(|(name, _)| concerned(name))
+            .map(|(name, change)| Planned {
+                name: name.to_string(),
+                change: change_word(change.kind).to_owned(),
+                reasons: change.reasons.iter().map(Reason::from).collect(),
+                after: status::waits_for(name, &plan)
+                    .into_iter()
+                    .map(|(name, condition)| format!("{name}: {}", report::condition_word(condition)))
+                    .collect(),
+                state: self.reporter.state_of(name),
+            })
+            .collect();
+        let last = services.len();
+        services.sort_by_key(|planned| order.get(planned.name.as_str()).copied().unwrap_or(last));
+        let warnings = plan.warnings.iter().map(|(subject, text)| Warning {
+            service: match subject {
+                Subject::Host => String::new(),
+                Subject::Service(name) => name.to_string(),
+            },
+            text: text.clone(),
+        });
+        Ok(PlanReply {
+            base: plan::fingerprint(&desired, &observed).to_string(),
+            generation: generation.number,
+            services,
+            orphans: next.orphans.iter().map(ToString::to_string).collect(),
+            warnings: warnings.collect(),
+        })
+    }
+}
+
+/// Waits for the next time the watchdog wants to hear; forever without one. Cancel-safe.
+async fn tick(interval: &mut Option<time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn now_seconds() -> u64 {
+    handle::now_usec() / 1_000_000
+}
+
+/// Returns an error with all its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn refused(error: &StepError) -> AgentError {
+    AgentError::Refused { reason: chain(error), hint: error.hint().unwrap_or_default() }
+}
+
+fn not_written(error: &StateError) -> AgentError {
+    let full = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|source| source.kind() == std::io::ErrorKind::StorageFull);
+    let hint = if full { "free space on the file system of /var/lib/nixmox (df -h)" } else { "" };
+    AgentError::Refused { reason: format!("{}; nothing was changed", chain(error)), hint: hint.to_owned() }
+}

@@ -1,0 +1,468 @@
+//! What the agent tells: status from the values a plan was made of, and events from two statuses.
+//!
+//! Owns the texts, the numbers of events and the memory of since when. Level-triggered like everything here: an
+//! event is a difference between what was published and what is, so none can be forgotten and none told twice.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nixmox_api::{
+    Drift, HostStatus, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update, UpdateKind,
+};
+use nixmox_core::container;
+use nixmox_core::health;
+use nixmox_core::model::{
+    Assigned, ChangeKind, Condition, Container, ContainerName, Desired, Kind, Observed, Plan, Port, Protocol,
+    Reason, Subject, System,
+};
+use nixmox_core::status::{self, State};
+use tokio::sync::{broadcast, watch};
+use tracing::{info, warn};
+
+use super::handle::{Published, now_usec};
+use super::supervise::{Correction, Supervisor, start_period};
+use crate::settings::DriftPolicy;
+use crate::state::Generation;
+
+/// Everything that a status is made of.
+#[derive(Debug)]
+pub(super) struct Scene<'a> {
+    pub(super) now: Duration,
+    pub(super) generation: &'a Generation,
+    pub(super) desired: &'a Desired,
+    pub(super) observed: &'a Observed,
+    pub(super) plan: &'a Plan,
+    pub(super) supervisor: &'a Supervisor,
+    pub(super) busy: bool,
+    pub(super) policy: DriftPolicy,
+    /// What hinders the host as a whole.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Publishes statuses and events.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    published: watch::Sender<Published>,
+    events: broadcast::Sender<Arc<Update>>,
+    number: u64,
+    /// In which state each service was last seen, and since when, in seconds since 1970.
+    since: BTreeMap<ContainerName, (ServiceState, u64)>,
+}
+
+impl Reporter {
+    pub(super) fn new(published: watch::Sender<Published>, events: broadcast::Sender<Arc<Update>>) -> Self {
+        Self { published, events, number: 0, since: BTreeMap::new() }
+    }
+
+    /// Returns the number of the last event.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the state of a service as it was last published.
+    pub(super) fn state_of(&self, name: &ContainerName) -> Option<ServiceState> {
+        let published = self.published.borrow();
+        published.status.services.iter().find(|service| service.name == name.as_str()).map(|service| service.state)
+    }
+
+    /// Publishes what is now, with an event for everything that became different.
+    pub(super) fn publish(&mut self, scene: &Scene<'_>) {
+        let next = self.status(scene);
+        let before = Arc::clone(&self.published.borrow().status);
+        let mut updates = Vec::new();
+        let old = |name: &str| before.services.iter().find(|service| service.name == name);
+        for service in &next.services {
+            let (event, message) = match old(&service.name) {
+                Some(old) if old == service => continue,
+                old => difference(old, service),
+            };
+            updates.push((service.name.clone(), event, message, Some(service.clone()), None));
+        }
+        for service in &before.services {
+            if !next.services.iter().any(|still| still.name == service.name) {
+                updates.push((service.name.clone(), "removed", "removed".to_owned(), None, None));
+            }
+        }
+        if before.host != next.host {
+            let generation = next.host.generation;
+            let (event, message) = if before.host.generation == generation {
+                ("changed", String::new())
+            } else {
+                ("generation", format!("generation {generation}"))
+            };
+            updates.push((String::new(), event, message, None, Some(next.host.clone())));
+        }
+        if updates.is_empty() && before.stacks == next.stacks {
+            return;
+        }
+        let first = self.number.saturating_add(1);
+        self.number = self.number.saturating_add(u64::try_from(updates.len()).unwrap_or(u64::MAX));
+        let mut next = next;
+        next.sequence = self.number;
+        self.published.send_replace(Published {
+            status: Arc::new(next),
+            number: self.number,
+            stacks: stacks(scene.generation),
+            places: Arc::new(places(scene)),
+        });
+        for (number, (service, event, message, current, host)) in (first..).zip(updates) {
+            log(&service, event, &message, scene.generation.number);
+            self.send(number, service, event, message, current, host);
+        }
+    }
+
+    /// Publishes an event that no status shows, such as a live change.
+    pub(super) fn tell(&mut self, generation: u64, service: &ContainerName, event: &str, message: String) {
+        self.number = self.number.saturating_add(1);
+        log(service.as_str(), event, &message, generation);
+        let current = self.published.borrow().status.services.iter().find(|s| s.name == service.as_str()).cloned();
+        self.send(self.number, service.to_string(), event, message, current, None);
+    }
+
+    fn send(
+        &self,
+        number: u64,
+        service: String,
+        event: &str,
+        message: String,
+        current: Option<ServiceStatus>,
+        host: Option<HostStatus>,
+    ) {
+        let update = Update {
+            kind: UpdateKind::Event,
+            number,
+            at_usec: now_usec(),
+            resynchronize: false,
+            service,
+            event: event.to_owned(),
+            message,
+            status: None,
+            current,
+            host,
+        };
+        // Nobody listening is no error.
+        let _ = self.events.send(Arc::new(update));
+    }
+
+    fn status(&mut self, scene: &Scene<'_>) -> Status {
+        let generation = scene.generation;
+        self.since.retain(|name, _| scene.desired.services.contains_key(name));
+        let mut services: Vec<ServiceStatus> =
+            scene.desired.services.values().map(|assigned| self.service(scene, assigned)).collect();
+        let order = start_order(scene.desired);
+        services.sort_by_key(|service| (service.stack.clone(), order.get(service.name.as_str()).copied()));
+        let mut warnings = scene.warnings.clone();
+        warnings.extend(scene.plan.warnings.iter().map(|(subject, text)| match subject {
+            Subject::Host => text.clone(),
+            Subject::Service(name) => format!("{name}: {text}"),
+        }));
+        warnings.extend(scene.supervisor.host_failure().map(|failure| with_hint(&failure.message, &failure.hint)));
+        let stack = |(name, record): (&_, &crate::state::StackRecord)| StackStatus {
+            name: ToString::to_string(name),
+            file: record.file.clone(),
+            generation: record.changed_in,
+            changed_at: record.changed_at,
+            changed_by: record.changed_by.clone(),
+        };
+        Status {
+            sequence: self.number,
+            host: HostStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                generation: generation.number,
+                generation_at: generation.made_at,
+                generation_by: generation.made_by.clone(),
+                busy: scene.busy,
+                warnings,
+            },
+            stacks: generation.stacks.iter().map(stack).collect(),
+            services,
+        }
+    }
+
+    fn service(&mut self, scene: &Scene<'_>, assigned: &Assigned) -> ServiceStatus {
+        let service = &assigned.service;
+        let name = &service.name;
+        let absent = Container::default();
+        let container = scene.observed.containers.get(name).unwrap_or(&absent);
+        let watched = scene.supervisor.of(name);
+        let tracker = watched.and_then(super::supervise::Watched::health);
+        let state = status::state(name, scene.desired, scene.observed, scene.plan);
+        let hold = scene.desired.holds.get(name);
+        let wire = wire_state(state);
+        let seen = self.since.entry(name.clone()).or_insert((wire, now_usec() / 1_000_000));
+        if seen.0 != wire {
+            *seen = (wire, now_usec() / 1_000_000);
+        }
+        let since = hold.map_or(seen.1, |hold| hold.at);
+        let well = matches!(state, State::Healthy | State::Completed | State::Stopped);
+        let (reason, hint) = reason(scene, name, container, state);
+        let running = container.active.has_processes();
+        ServiceStatus {
+            name: name.to_string(),
+            stack: service.stack.to_string(),
+            job: service.kind == Kind::Job,
+            state: wire,
+            since: Some(since),
+            reason,
+            hint,
+            waits_for: status::waits_for(name, scene.plan)
+                .into_iter()
+                .map(|(name, condition)| format!("{name}: {}", condition_word(condition)))
+                .collect(),
+            probe: tracker.map(|tracker| tracker.last_output().to_owned()).unwrap_or_default(),
+            probe_failures: tracker.map_or(0, health::Tracker::failures),
+            start_period_ms: millis(start_period(service.health.as_ref())),
+            log: watched.filter(|_| !well).map(|watched| watched.log.clone()).unwrap_or_default(),
+            declared_at: place(&service.origin.file, service.origin.line),
+            health_declared_at: match service.origin.health_line {
+                0 => String::new(),
+                line => place(&service.origin.file, line),
+            },
+            restarts: watched.map_or(0, |watched| watched.retry.attempts()),
+            address: assigned.addresses.map(|addresses| addresses.local.to_string()),
+            ports: service.ports.iter().map(port_text).collect(),
+            invocation: container.invocation.filter(|_| running).map(|invocation| invocation.to_string()),
+            system: match &service.system {
+                System::Store(path) => Some(path.to_string()),
+                System::Adopted => None,
+            },
+            memory_current: None,
+            memory_max: service.limits.memory_max.map(|bytes| bytes.0),
+            cpu_usec: None,
+            cpu_percent: None,
+            tasks_current: None,
+            drift: drift(scene, name),
+            held_by: hold.map(|hold| hold.by.clone()),
+        }
+    }
+}
+
+fn wire_state(state: State) -> ServiceState {
+    match state {
+        State::Healthy => ServiceState::Healthy,
+        State::Unhealthy => ServiceState::Unhealthy,
+        State::Starting => ServiceState::Starting,
+        State::Waiting => ServiceState::Waiting,
+        State::Stopping => ServiceState::Stopping,
+        State::Stopped => ServiceState::Stopped,
+        State::Failed => ServiceState::Failed,
+        State::Completed => ServiceState::Completed,
+    }
+}
+
+/// Returns why a service is in its state and what to do about it, each in one line.
+fn reason(scene: &Scene<'_>, name: &ContainerName, container: &Container, state: State) -> (String, String) {
+    let watched = scene.supervisor.of(name);
+    if let Some(failure) = watched.and_then(|watched| watched.failure.as_ref()) {
+        return (failure.message.clone(), failure.hint.clone());
+    }
+    let probe = || {
+        let tracker = watched.and_then(super::supervise::Watched::health);
+        tracker.map(|tracker| tracker.last_output().to_owned()).unwrap_or_default()
+    };
+    let reason = match state {
+        State::Unhealthy | State::Starting => probe(),
+        State::Waiting => {
+            let gates = status::waits_for(name, scene.plan);
+            let gate = |(name, condition): &(ContainerName, Condition)| {
+                format!("{name} to be {}", condition_word(*condition))
+            };
+            let gates: Vec<String> = gates.iter().map(gate).collect();
+            if gates.is_empty() { blocked(scene, name) } else { format!("waits for {}", gates.join(", ")) }
+        }
+        State::Failed => {
+            let ended = container.exit.as_ref().map(|exit| format!("ended with {} {}", exit.result, exit.status));
+            [ended, Some(blocked(scene, name))]
+                .into_iter()
+                .flatten()
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>()
+                .join("; ")
+        }
+        State::Healthy | State::Stopping | State::Completed => String::new(),
+        State::Stopped => {
+            scene.desired.holds.get(name).map(|hold| format!("stopped by {}", hold.by)).unwrap_or_default()
+        }
+    };
+    let hint = match state {
+        State::Stopped => format!("nixmoxctl start {name}"),
+        State::Failed | State::Unhealthy => format!("nixmoxctl restart {name}, or journalctl -M {name}"),
+        State::Healthy | State::Starting | State::Waiting | State::Stopping | State::Completed => String::new(),
+    };
+    (reason, hint)
+}
+
+fn blocked(scene: &Scene<'_>, name: &ContainerName) -> String {
+    let Some(change) = scene.plan.changes.get(name).filter(|change| change.kind == ChangeKind::Blocked) else {
+        return String::new();
+    };
+    change.reasons.iter().map(reason_text).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns a reason as a line for people.
+pub(super) fn reason_text(reason: &Reason) -> String {
+    nixmox_api::Reason::from(reason).text
+}
+
+/// Returns the differences from what is declared that nobody asked for.
+fn drift(scene: &Scene<'_>, name: &ContainerName) -> Vec<Drift> {
+    if !scene.supervisor.of(name).is_some_and(super::supervise::Watched::drifts) {
+        return Vec::new();
+    }
+    let correction = scene.supervisor.correction(scene.now, &Subject::Service(name.clone()), scene.policy);
+    let corrected_in = match correction {
+        Correction::Now => Some(0),
+        Correction::In(left) => Some(left.as_secs()),
+        Correction::Never => None,
+    };
+    let change = scene.plan.changes.get(name);
+    let drift = |reason: &Reason| Drift {
+        what: match reason {
+            Reason::Limit { key, from, to } => format!("{key} is {from}, declared {to}"),
+            other => reason_text(other),
+        },
+        corrected_in,
+    };
+    change.into_iter().flat_map(|change| &change.reasons).map(drift).collect()
+}
+
+/// Returns what happened between two statuses of a service: a word, and a line for people.
+fn difference(old: Option<&ServiceStatus>, new: &ServiceStatus) -> (&'static str, String) {
+    let reason = |text: &str| {
+        if new.reason.is_empty() { text.to_owned() } else { format!("{text}: {}", new.reason) }
+    };
+    let state = |status: &ServiceStatus| (status.state, status.invocation.clone());
+    if old.map(state) == Some(state(new)) {
+        let drifts = |status: &ServiceStatus| status.drift.iter().map(|d| d.what.clone()).collect::<Vec<_>>();
+        if !new.drift.is_empty() && old.map(drifts) != Some(drifts(new)) {
+            return ("drift", drifts(new).join("; "));
+        }
+        return ("changed", String::new());
+    }
+    let started = new.invocation.is_some() && old.is_some_and(|old| old.invocation != new.invocation);
+    match new.state {
+        ServiceState::Healthy => ("healthy", "healthy".to_owned()),
+        ServiceState::Unhealthy => ("unhealthy", reason("unhealthy")),
+        ServiceState::Starting if started => ("started", "started".to_owned()),
+        ServiceState::Starting => ("starting", "starting".to_owned()),
+        ServiceState::Waiting => ("waiting", reason("waiting")),
+        ServiceState::Stopping => ("stopping", "stopping".to_owned()),
+        ServiceState::Stopped => ("stopped", reason("stopped")),
+        ServiceState::Failed => ("failed", reason("failed")),
+        ServiceState::Completed => ("completed", "completed".to_owned()),
+    }
+}
+
+fn log(service: &str, event: &str, message: &str, generation: u64) {
+    match event {
+        // Figures and countdowns: of use to a watcher, not to the journal.
+        "changed" => {}
+        "failed" | "unhealthy" | "drift" => warn!(service, event, generation, "{service}: {message}"),
+        _ => info!(service, event, generation, "{service}: {message}"),
+    }
+}
+
+/// Returns the rank of every service in start order: dependencies before dependents, then by name.
+pub(super) fn start_order(desired: &Desired) -> BTreeMap<&str, usize> {
+    fn depth<'a>(name: &'a ContainerName, desired: &'a Desired, known: &mut BTreeMap<&'a str, usize>) -> usize {
+        if let Some(depth) = known.get(name.as_str()) {
+            return *depth;
+        }
+        // Guards against a cycle, which a generation never has.
+        known.insert(name.as_str(), 0);
+        let needs = desired.services.get(name).map(|assigned| &assigned.service.depends_on);
+        let deepest =
+            needs.into_iter().flat_map(BTreeMap::keys).map(|needed| depth(needed, desired, known) + 1).max();
+        let own = deepest.unwrap_or(0);
+        known.insert(name.as_str(), own);
+        own
+    }
+    let mut known = BTreeMap::new();
+    let mut ranked: Vec<(usize, &str)> =
+        desired.services.keys().map(|name| (depth(name, desired, &mut known), name.as_str())).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().enumerate().map(|(rank, (_, name))| (name, rank)).collect()
+}
+
+fn stacks(generation: &Generation) -> Vec<StackInfo> {
+    let info = |(name, record): (&nixmox_core::model::StackName, &crate::state::StackRecord)| StackInfo {
+        name: name.to_string(),
+        file: record.file.clone(),
+        services: generation
+            .services
+            .values()
+            .filter(|assigned| assigned.service.stack == *name)
+            .map(|assigned| assigned.service.name.to_string())
+            .collect(),
+        generation: record.changed_in,
+        changed_by: record.changed_by.clone(),
+        changed_at: record.changed_at,
+    };
+    generation.stacks.iter().map(info).collect()
+}
+
+/// Returns where everything of each declared service lies.
+fn places(scene: &Scene<'_>) -> BTreeMap<ContainerName, Vec<(String, String)>> {
+    let of = |assigned: &Assigned| {
+        let service = &assigned.service;
+        let name = &service.name;
+        let unit = name.unit();
+        let mut places = vec![
+            ("unit", unit.clone()),
+            ("drop-in", format!("/run/systemd/system/{unit}.d/10-nixmox.conf")),
+            ("conf", format!("{}/{name}.conf", container::CONF_FOLDER)),
+            ("state", format!("/var/lib/nixos-containers/{name}")),
+        ];
+        if let System::Store(path) = &service.system {
+            places.push(("system", path.to_string()));
+        }
+        if !service.environment.is_empty() {
+            places.push(("environment", format!("{}/{name}.conf", container::ENVIRONMENT_FOLDER)));
+        }
+        places.extend(service.mounts.iter().map(|mount| ("mount", mount.source.display().to_string())));
+        places.extend(service.credentials.values().map(|path| ("credential", path.display().to_string())));
+        places.into_iter().map(|(what, path)| (what.to_owned(), path)).collect()
+    };
+    scene.desired.services.iter().map(|(name, assigned)| (name.clone(), of(assigned))).collect()
+}
+
+fn place(file: &str, line: u32) -> String {
+    if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
+}
+
+fn with_hint(message: &str, hint: &str) -> String {
+    if hint.is_empty() { message.to_owned() } else { format!("{message}; {hint}") }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the manifest's word for a condition.
+pub(super) fn condition_word(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Started => "started",
+        Condition::Healthy => "healthy",
+        Condition::Completed => "completed",
+    }
+}
+
+/// Returns a published port as the manifest writes it.
+fn port_text(port: &Port) -> String {
+    let address = port.host_address.map(|address| match address {
+        IpAddr::V4(address) => format!("{address}:"),
+        IpAddr::V6(address) => format!("[{address}]:"),
+    });
+    let host = if port.host_port == port.container_port && address.is_none() {
+        String::new()
+    } else {
+        format!("{}:", port.host_port)
+    };
+    let protocol = match port.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "/udp",
+    };
+    format!("{}{host}{}{protocol}", address.unwrap_or_default(), port.container_port)
+}

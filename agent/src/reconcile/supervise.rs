@@ -1,0 +1,387 @@
+//! What the reconcile task remembers of each container between two looks: health, back-off, drift, failures.
+//!
+//! Owns the memory that may be lost: after a restart of the agent it is built anew from observation, and the
+//! outcome is the same, a little later. Decides with `core::health` and `core::restart`; asks and starts nothing
+//! itself. Times are durations since the task began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nixmox_core::container;
+use nixmox_core::health::{self, Timing};
+use nixmox_core::model::{
+    Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
+    InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Service, Spec, Subject,
+};
+use nixmox_core::restart::{self, End, GRACE};
+
+use crate::host::ProbeResult;
+use crate::settings::DriftPolicy;
+
+/// The time limit of a question to a guest that has no health check of its own.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is remembered of every container.
+#[derive(Debug, Default)]
+pub(super) struct Supervisor {
+    containers: BTreeMap<ContainerName, Watched>,
+    host: Option<Failure>,
+}
+
+/// What is remembered of one container.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    last: Option<Sight>,
+    spec: Option<Spec>,
+    health: Option<health::Tracker>,
+    pub(super) retry: restart::Tracker,
+    probing: bool,
+    /// It was once exactly as desired, and nobody asked for anything else since: what differs now is drift.
+    settled: bool,
+    drift_since: Option<Duration>,
+    pub(super) failure: Option<Failure>,
+    /// The last lines it logged when it last ceased to be well.
+    pub(super) log: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    active: ActiveState,
+    invocation: Option<InvocationId>,
+    /// When this instance was first seen active.
+    active_since: Option<Duration>,
+}
+
+/// A step that failed, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+/// A question that is due.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) name: ContainerName,
+    pub(super) invocation: Option<InvocationId>,
+    pub(super) probe: Option<Probe>,
+    pub(super) timeout: Duration,
+}
+
+/// What drift is done about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Correction {
+    /// It is no drift, or its time has come.
+    Now,
+    /// In this time.
+    In(Duration),
+    /// Not by itself.
+    Never,
+}
+
+impl Supervisor {
+    /// Takes in an observation: notes ends and new instances, and fills in health and retry.
+    ///
+    /// `stopping` are the containers that the agent itself is stopping or starting right now.
+    pub(super) fn take_in(
+        &mut self,
+        now: Duration,
+        desired: &Desired,
+        observed: &mut Observed,
+        acting_on: &BTreeSet<ContainerName>,
+    ) {
+        let declared = desired.services.keys();
+        self.containers
+            .retain(|name, _| desired.services.contains_key(name) || observed.containers.contains_key(name));
+        for name in declared {
+            observed.containers.entry(name.clone()).or_default();
+        }
+        for (name, container) in &mut observed.containers {
+            let Some(assigned) = desired.services.get(name) else { continue };
+            let watched = self.containers.entry(name.clone()).or_default();
+            let spec = container::spec(assigned);
+            if watched.spec.as_ref() != Some(&spec) {
+                // Another specification deserves another try.
+                if watched.spec.is_some() {
+                    watched.retry.reset();
+                    watched.failure = None;
+                }
+                watched.spec = Some(spec);
+            }
+            watched.see(now, &assigned.service, container, acting_on.contains(name));
+            container.health = watched.health.as_ref().map_or(Health::Unknown, health::Tracker::health);
+            container.retry = watched.retry.retry(now);
+        }
+    }
+
+    /// Takes in the plan that was made of it: notes what is settled, and since when it drifts.
+    pub(super) fn take_in_plan(&mut self, now: Duration, plan: &Plan) {
+        for (name, change) in &plan.changes {
+            let Some(watched) = self.containers.get_mut(name) else { continue };
+            match change.kind {
+                ChangeKind::Unchanged | ChangeKind::Hold => {
+                    watched.settled = true;
+                    watched.drift_since = None;
+                }
+                ChangeKind::Live | ChangeKind::Restart if watched.settled && !asked_for(&change.reasons) => {
+                    watched.drift_since.get_or_insert(now);
+                }
+                ChangeKind::Create
+                | ChangeKind::Live
+                | ChangeKind::Restart
+                | ChangeKind::Remove
+                | ChangeKind::Blocked => watched.drift_since = None,
+            }
+        }
+    }
+
+    /// Returns whether a step on this subject may be taken now, as far as drift is concerned.
+    pub(super) fn correction(&self, now: Duration, subject: &Subject, policy: DriftPolicy) -> Correction {
+        let Subject::Service(name) = subject else { return Correction::Now };
+        let Some(since) = self.containers.get(name).and_then(|watched| watched.drift_since) else {
+            return Correction::Now;
+        };
+        match policy {
+            DriftPolicy::Report => Correction::Never,
+            DriftPolicy::Correct => match since.saturating_add(GRACE).checked_sub(now) {
+                Some(left) if !left.is_zero() => Correction::In(left),
+                _ => Correction::Now,
+            },
+        }
+    }
+
+    /// Forgets back-off, failures and drift of these: somebody asked for them.
+    pub(super) fn asked(&mut self, names: &BTreeSet<ContainerName>) {
+        for name in names {
+            let watched = self.containers.entry(name.clone()).or_default();
+            watched.retry.reset();
+            watched.failure = None;
+            watched.settled = false;
+            watched.drift_since = None;
+        }
+    }
+
+    /// Returns the questions that are due, each once until it is answered.
+    pub(super) fn due(&mut self, now: Duration, desired: &Desired) -> Vec<Question> {
+        let mut questions = Vec::new();
+        for (name, watched) in &mut self.containers {
+            let Some(assigned) = desired.services.get(name) else { continue };
+            let Some(tracker) = watched.health.as_ref().filter(|tracker| tracker.next() <= now) else { continue };
+            if watched.probing || tracker.health() == Health::Unknown {
+                continue;
+            }
+            watched.probing = true;
+            let check = assigned.service.health.as_ref();
+            questions.push(Question {
+                name: name.clone(),
+                invocation: watched.last.and_then(|last| last.invocation),
+                probe: check.map(|check| check.probe.clone()),
+                timeout: check.map_or(READY_TIMEOUT, |check| check.timeout),
+            });
+        }
+        questions
+    }
+
+    /// Takes in the answer to a question. Returns whether the health changed with it.
+    pub(super) fn answered(
+        &mut self,
+        now: Duration,
+        question: &Question,
+        result: ProbeResult,
+        service: Option<&Service>,
+    ) -> bool {
+        let Some(watched) = self.containers.get_mut(&question.name) else { return false };
+        watched.probing = false;
+        // An answer of an earlier instance says nothing about this one.
+        let same = watched.last.is_some_and(|last| last.invocation == question.invocation);
+        let Some(tracker) = watched.health.as_mut().filter(|_| same) else { return false };
+        let changed = tracker.record(now, result.healthy, result.output);
+        match (changed, tracker.health()) {
+            (true, Health::Healthy) => {
+                watched.retry.reset();
+                watched.failure = None;
+                watched.log.clear();
+            }
+            (true, Health::Unhealthy) => {
+                let restarts = service.filter(|service| {
+                    service.health.as_ref().is_some_and(|check| check.on_unhealthy == OnUnhealthy::Restart)
+                });
+                if let Some(service) = restarts {
+                    let ran = watched.ran(now);
+                    watched.retry.ended(now, End::Failed, ran, service.kind, &service.restart);
+                }
+            }
+            (_, Health::Unknown | Health::Starting | Health::Healthy | Health::Unhealthy) => {}
+        }
+        changed
+    }
+
+    /// Takes note of a step that failed. A start that failed counts against the back-off.
+    pub(super) fn failed(
+        &mut self,
+        now: Duration,
+        subject: &Subject,
+        start_of: Option<&Service>,
+        failure: Failure,
+    ) {
+        match subject {
+            Subject::Host => self.host = Some(failure),
+            Subject::Service(name) => {
+                let watched = self.containers.entry(name.clone()).or_default();
+                watched.failure = Some(failure);
+                watched.rest();
+                match start_of {
+                    Some(service) => {
+                        watched.retry.ended(now, End::Failed, Duration::ZERO, service.kind, &service.restart);
+                    }
+                    // A stop or an update is tried again for as long as it is desired.
+                    None => watched.retry.ended(now, End::Failed, Duration::ZERO, Kind::Service, &PATIENT),
+                }
+            }
+        }
+    }
+
+    /// Takes note of a step that succeeded.
+    pub(super) fn succeeded(&mut self, subject: &Subject, action: Action) {
+        match subject {
+            Subject::Host => self.host = None,
+            Subject::Service(name) => {
+                if let Some(watched) = self.containers.get_mut(name) {
+                    watched.failure = None;
+                    if action == Action::Stop {
+                        watched.rest();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps the last lines that a container logged.
+    pub(super) fn logged(&mut self, name: &ContainerName, lines: Vec<String>) {
+        if let Some(watched) = self.containers.get_mut(name) {
+            watched.log = lines;
+        }
+    }
+
+    /// Returns when to look again though nothing else happens; `None`: never.
+    pub(super) fn next_due(&self, now: Duration, policy: DriftPolicy) -> Option<Duration> {
+        let of = |(name, watched): (&ContainerName, &Watched)| {
+            let probe = watched.health.as_ref().filter(|_| !watched.probing).map(health::Tracker::next);
+            let drift = match self.correction(now, &Subject::Service(name.clone()), policy) {
+                Correction::In(left) => Some(now.saturating_add(left)),
+                Correction::Now | Correction::Never => None,
+            };
+            [probe, watched.retry.due(now), drift].into_iter().flatten().min()
+        };
+        self.containers.iter().filter_map(of).min()
+    }
+
+    /// Returns what is remembered of a container.
+    pub(super) fn of(&self, name: &ContainerName) -> Option<&Watched> {
+        self.containers.get(name)
+    }
+
+    /// Returns the last failure of a step on the host as a whole.
+    pub(super) fn host_failure(&self) -> Option<&Failure> {
+        self.host.as_ref()
+    }
+}
+
+/// How often a failed stop or update is tried again.
+const PATIENT: Restart = Restart {
+    policy: nixmox_core::model::RestartPolicy::Always,
+    delay: Duration::from_secs(2),
+    delay_max: Duration::from_mins(5),
+    attempts_max: None,
+};
+
+impl Watched {
+    fn see(&mut self, now: Duration, service: &Service, container: &Container, acting: bool) {
+        let running = container.active == ActiveState::Active;
+        let same_instance = self.last.is_some_and(|last| last.invocation == container.invocation);
+        let active_since = match self.last.filter(|_| same_instance && running).and_then(|last| last.active_since) {
+            Some(since) => Some(since),
+            None => running.then_some(now),
+        };
+        let was_running = self.last.is_none_or(|last| last.active.has_processes());
+        if was_running && !container.active.has_processes() && !acting {
+            let fresh = self.last.is_none();
+            if let Some(end) = self.end_of(container, fresh, service) {
+                let ran = self.ran(now);
+                self.retry.ended(now, end, ran, service.kind, &service.restart);
+            }
+        }
+        if !running {
+            self.health = None;
+        } else if service.kind == Kind::Service {
+            let timing = service.health.as_ref().map_or(Timing::WITHOUT_CHECK, Timing::from);
+            match &mut self.health {
+                Some(tracker) if same_instance => tracker.set_timing(timing, now),
+                _ => self.health = Some(health::Tracker::new(timing, now)),
+            }
+        }
+        self.last = Some(Sight { active: container.active, invocation: container.invocation, active_since });
+    }
+
+    /// Returns how the last instance ended; `None` when that says nothing about the next.
+    fn end_of(&self, container: &Container, fresh: bool, service: &Service) -> Option<End> {
+        let Some(exit) = &container.exit else {
+            // Nothing is recorded: at boot it never ran; else it was killed too hard to leave a record.
+            return (!fresh && container.active == ActiveState::Failed).then_some(End::Failed);
+        };
+        if fresh {
+            // A young agent cannot know who stopped it, and a record of another specification is history. What
+            // ended by itself is judged as if it had been seen, so that a job that failed is not run again and
+            // again by an agent that is restarted.
+            let same = exit.spec.is_some() && exit.spec == self.spec;
+            return (same && !exit.stopped && !succeeded_job(exit, service)).then(|| kind_of_end(exit));
+        }
+        Some(kind_of_end(exit))
+    }
+
+    /// Takes note that it does not run, by a step of the agent's own: no end to be judged later.
+    fn rest(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.active = ActiveState::Inactive;
+        }
+    }
+
+    fn ran(&self, now: Duration) -> Duration {
+        self.last.and_then(|last| last.active_since).map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// Returns the health's last answer, the failures since it was well, and since when it is as it is.
+    pub(super) fn health(&self) -> Option<&health::Tracker> {
+        self.health.as_ref()
+    }
+
+    /// Returns whether it drifts.
+    pub(super) fn drifts(&self) -> bool {
+        self.drift_since.is_some()
+    }
+}
+
+fn kind_of_end(exit: &ExitRecord) -> End {
+    if exit.stopped {
+        End::StoppedByOthers
+    } else if exit.succeeded() {
+        End::Exited
+    } else {
+        End::Failed
+    }
+}
+
+fn succeeded_job(exit: &ExitRecord, service: &Service) -> bool {
+    service.kind == Kind::Job && exit.succeeded()
+}
+
+/// Returns whether a change follows from what somebody asked for or declared, rather than from what changed
+/// behind the agent's back.
+fn asked_for(reasons: &[Reason]) -> bool {
+    reasons.iter().any(|reason| matches!(reason, Reason::Requested | Reason::Unhealthy))
+}
+
+/// Returns the timing of a health check, or of the question that stands in for one.
+pub(super) fn start_period(check: Option<&HealthCheck>) -> Duration {
+    check.map_or(Timing::WITHOUT_CHECK, Timing::from).start_period
+}
