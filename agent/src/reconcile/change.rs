@@ -310,3 +310,6 @@ fn unknown_stack<'a>(name: &str, stacks: impl Iterator<Item = &'a StackName>) ->
         if known.is_empty() { "there is no stack".to_owned() } else { format!("there are: {}", known.join(", ")) };
     AgentError::UnknownStack { name: name.to_owned(), hint }
 }
+
+#[cfg(test)]
+mod tests;

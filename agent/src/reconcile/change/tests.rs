@@ -1,0 +1,178 @@
+//! What requests make of a ledger: plain values in, plain values out.
+
+use std::time::Duration;
+
+use nixmox_core::model::{Condition, Kind, Limits, Network, Origin, PrivateUsers, Restart, RestartPolicy, System};
+
+use super::*;
+
+fn name(text: &str) -> ContainerName {
+    text.parse().unwrap()
+}
+
+fn service(stack: &str, text: &str, needs: &[&str]) -> Service {
+    Service {
+        name: name(text),
+        stack: stack.parse().unwrap(),
+        origin: Origin::default(),
+        kind: Kind::Service,
+        system: System::Store(format!("/nix/store/{}-{text}", "a".repeat(32)).parse().unwrap()),
+        depends_on: needs.iter().map(|needed| (name(needed), Condition::Started)).collect(),
+        health: None,
+        limits: Limits::default(),
+        network: Network::Private { address: None },
+        ports: Vec::new(),
+        mounts: Vec::new(),
+        tmpfs: Vec::new(),
+        credentials: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        devices: Vec::new(),
+        capabilities: Vec::new(),
+        ephemeral: false,
+        private_users: PrivateUsers::No,
+        nspawn_flags: Vec::new(),
+        restart: Restart {
+            policy: RestartPolicy::Always,
+            delay: Duration::from_secs(1),
+            delay_max: Duration::from_mins(5),
+            attempts_max: None,
+        },
+    }
+}
+
+fn request(stack: &str, services: Vec<Service>) -> RequestedStack {
+    RequestedStack {
+        name: stack.parse().unwrap(),
+        file: "/srv/cloud/nixmox.toml".into(),
+        address_pool: AddressPool::default(),
+        services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+        only: BTreeSet::new(),
+        prune: false,
+        base: None,
+    }
+}
+
+fn anna() -> Asked {
+    Asked { by: Caller { uid: 1000, name: "anna".to_owned() }, at: 1_700_000_000 }
+}
+
+fn up(ledger: &Ledger, request: RequestedStack) -> Next {
+    ledger.up(request, &Taken::default(), &anna()).unwrap()
+}
+
+fn names(services: &BTreeMap<ContainerName, Assigned>) -> Vec<&str> {
+    services.keys().map(ContainerName::as_str).collect()
+}
+
+/// The stack `cloud`: web needs db.
+fn cloud() -> Ledger {
+    up(&Ledger::default(), request("cloud", vec![service("cloud", "db", &[]), service("cloud", "web", &["db"])]))
+        .ledger
+}
+
+#[test]
+fn the_same_request_makes_no_new_generation() {
+    let ledger = cloud();
+    assert_eq!(ledger.generation.number, 1);
+    let again =
+        up(&ledger, request("cloud", ledger.generation.services.values().map(|a| a.service.clone()).collect()));
+    assert_eq!(again.ledger, ledger);
+}
+
+#[test]
+fn a_service_that_left_its_stack_stays_unless_pruned() {
+    let ledger = cloud();
+    let without_web = || request("cloud", vec![service("cloud", "db", &[])]);
+    let next = up(&ledger, without_web());
+    assert_eq!(next.orphans, [name("web")]);
+    assert_eq!(names(&next.ledger.generation.services), ["db", "web"]);
+    let next = up(&ledger, RequestedStack { prune: true, ..without_web() });
+    assert_eq!(next.orphans, []);
+    assert_eq!(names(&next.ledger.generation.services), ["db"]);
+    assert!(next.scope.contains("web"));
+}
+
+#[test]
+fn naming_services_leaves_the_others_as_they_were() {
+    let ledger = cloud();
+    let mut changed = request("cloud", vec![service("cloud", "db", &[]), service("cloud", "web", &["db"])]);
+    for service in changed.services.values_mut() {
+        service.ephemeral = true;
+    }
+    changed.only = BTreeSet::from([name("db")]);
+    let next = up(&ledger, changed);
+    let ephemeral = |text: &str| next.ledger.generation.services[text].service.ephemeral;
+    assert_eq!((ephemeral("db"), ephemeral("web")), (true, false));
+    assert_eq!(next.orphans, []);
+}
+
+#[test]
+fn a_name_belongs_to_one_stack() {
+    let error = cloud().up(request("lab", vec![service("lab", "db", &[])]), &Taken::default(), &anna());
+    assert!(matches!(error, Err(AgentError::Invalid { problems, .. }) if problems[0].contains("stack `cloud`")));
+}
+
+#[test]
+fn addresses_are_kept_and_never_taken_from_others() {
+    let ledger = cloud();
+    let address = |ledger: &Ledger, text: &str| ledger.generation.services[text].addresses.unwrap().local;
+    let lab = up(&ledger, request("lab", vec![service("lab", "aaa", &[])])).ledger;
+    assert_eq!(address(&lab, "db"), address(&ledger, "db"));
+    let all: BTreeSet<_> = ["db", "web", "aaa"].iter().map(|text| address(&lab, text)).collect();
+    assert_eq!(all.len(), 3);
+    let foreign = Taken { addresses: BTreeSet::from([address(&ledger, "db")]) };
+    let next =
+        Ledger::default().up(request("cloud", vec![service("cloud", "db", &[])]), &foreign, &anna()).unwrap();
+    assert_ne!(address(&next.ledger, "db"), address(&ledger, "db"));
+}
+
+#[test]
+fn up_clears_holds_of_its_services_alone() {
+    let mut ledger = cloud();
+    let lab = up(&ledger, request("lab", vec![service("lab", "aaa", &[])])).ledger;
+    ledger = lab;
+    let (notes, _) = ledger.stop(&["db".to_owned(), "aaa".to_owned()], true, |_| true, &anna()).unwrap();
+    ledger.notes = notes;
+    assert_eq!(ledger.notes.holds.len(), 3);
+    let next = up(&ledger, request("lab", vec![service("lab", "aaa", &[])]));
+    assert_eq!(next.ledger.notes.holds.keys().map(ContainerName::as_str).collect::<Vec<_>>(), ["db", "web"]);
+}
+
+#[test]
+fn stop_names_running_dependents_and_start_releases_what_is_needed() {
+    let mut ledger = cloud();
+    let stop = |with, running: bool| ledger.stop(&["db".to_owned()], with, |_| running, &anna());
+    assert!(
+        matches!(stop(false, true), Err(AgentError::HasDependents { dependents, .. }) if dependents == ["web"])
+    );
+    assert_eq!(stop(false, false).unwrap().1.len(), 1);
+    let (notes, scope) = stop(true, true).unwrap();
+    assert_eq!(scope.len(), 2);
+    ledger.notes = notes;
+    let (notes, scope) = ledger.start(&["web".to_owned()]).unwrap();
+    assert_eq!((notes.holds.len(), scope.len()), (0, 2));
+    let (notes, _) = ledger.start(&["db".to_owned()]).unwrap();
+    assert_eq!(notes.holds.len(), 1);
+}
+
+#[test]
+fn down_refuses_to_leave_dependents_without_what_they_need() {
+    let ledger = cloud();
+    let down = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        ledger.down("cloud", &names, &anna())
+    };
+    assert!(matches!(down(&["db"]), Err(AgentError::HasDependents { .. })));
+    assert_eq!(names(&down(&["web"]).unwrap().ledger.generation.services), ["db"]);
+    let all = down(&[]).unwrap().ledger.generation;
+    assert!(all.services.is_empty() && all.stacks.is_empty() && all.number == 2);
+    assert!(matches!(down(&["ghost"]), Err(AgentError::UnknownService { .. })));
+    assert!(matches!(ledger.down("lab", &[], &anna()), Err(AgentError::UnknownStack { .. })));
+}
+
+#[test]
+fn a_dependency_on_nobody_is_refused() {
+    let result =
+        Ledger::default().up(request("cloud", vec![service("cloud", "web", &["db"])]), &Taken::default(), &anna());
+    assert!(matches!(result, Err(AgentError::Invalid { .. })));
+}
