@@ -38,7 +38,7 @@ pub struct Parts<R> {
 /// # Errors
 /// When the state cannot be read at all. State of a newer version is no error: the agent then serves, says so,
 /// and touches nothing.
-pub async fn run<H: Host, R: Roles>(
+pub async fn run<H: Host, R: Roles + 'static>(
     host: Arc<H>,
     parts: Parts<R>,
     stop: CancellationToken,
@@ -58,23 +58,22 @@ pub async fn run<H: Host, R: Roles>(
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
-            let server = tokio::task::spawn_local(server::serve(
-                parts.listener,
-                handle,
-                parts.roles,
-                parts.limits,
-                stop.clone(),
-            ));
+            let server = server::serve(parts.listener, handle, parts.roles, parts.limits, stop.clone());
+            let server = tokio::task::spawn_local(server);
             crate::notify::ready();
             let work = tokio::task::spawn_local(reconciler.run(stop.clone()));
-            // Whichever ends first ends the agent: systemd starts it anew.
             // Both arms are cancel-safe: a task that is not awaited any more goes on until the set is dropped.
-            let ended = tokio::select! {
-                ended = server => ended,
-                ended = work => ended,
+            // Whichever ends first ends the agent; systemd starts it anew.
+            let lost = tokio::select! {
+                ended = server => match ended {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(error) => Some(error.to_string()),
+                },
+                ended = work => ended.err().map(|error| error.to_string()),
             };
-            if let Err(panic) = ended {
-                error!(event = "crash", "a task of the agent ended: {panic}");
+            if let Some(reason) = lost {
+                error!(event = "crash", "a task of the agent ended: {reason}");
             }
             crate::notify::stopping();
             stop.cancel();

@@ -4,6 +4,7 @@
 //! at the level of a plan's steps. `reconcile` is the one task that changes the host. `state` is what is
 //! kept on disk. `server` answers the wire. `app` wires them; only `main` names the real host.
 
+pub mod app;
 pub mod disk;
 pub mod exit_record;
 pub mod host;

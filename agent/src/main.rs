@@ -1,2 +1,110 @@
-//! The agent program.
-fn main() {}
+//! The agent program: chooses what to be, and wires the real host. The only file that names it.
+//!
+//! `nixmox-agent` serves. `nixmox-agent guest-helper` and `nixmox-agent exit-record` are the short-lived children
+//! that may hang, enter a guest, or run while the agent does not.
+
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use nixmox_agent::app::{self, Parts};
+use nixmox_agent::exit_record::{self, Moment};
+use nixmox_agent::host::live::Live;
+use nixmox_agent::journal;
+use nixmox_agent::server::{self, GROUP_OBSERVER, GROUP_OPERATOR, GroupRoles, Limits};
+use nixmox_agent::settings::Settings;
+use nixmox_core::model::ContainerName;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const STATE: &str = "/var/lib/nixmox";
+const SETTINGS: &str = "/etc/nixmox/agent.toml";
+
+const USAGE: &str = "usage: nixmox-agent [--version | --check-settings FILE]
+
+Keeps nixos-containers as declared. Started by systemd (nixmox-agent.service); driven by nixmoxctl.
+Settings: /etc/nixmox/agent.toml. State: /var/lib/nixmox.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => finish(serve()),
+        ["exit-record", name] => finish(record_exit(name, Moment::StopPost)),
+        ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),
+        ["--check-settings", file] => finish(Settings::load(Path::new(file)).map(drop).map_err(Into::into)),
+        ["--version" | "-V"] => say(&format!("nixmox-agent {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS),
+        ["--help" | "-h"] => say(USAGE, ExitCode::SUCCESS),
+        _ => say(USAGE, ExitCode::from(2)),
+    }
+}
+
+fn serve() -> anyhow::Result<()> {
+    journal::start();
+    let settings = Settings::load(Path::new(SETTINGS))?;
+    let listener = activated_socket()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let host = Arc::new(Live::open(&tasks, stop.clone()));
+        let parts = Parts {
+            state: PathBuf::from(STATE),
+            settings,
+            listener,
+            roles: GroupRoles::look_up(GROUP_OBSERVER, GROUP_OPERATOR).await,
+            limits: Limits::default(),
+        };
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let told = stop.clone();
+        let waiting = async move {
+            // Every arm is cancel-safe; the last one is an agent that ended by itself.
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = told.cancelled() => {}
+            }
+            told.cancel();
+        };
+        let (ended, ()) = tokio::join!(app::run(host, parts, stop), waiting);
+        tasks.close();
+        tasks.wait().await;
+        ended.context("cannot read what is desired")
+    })
+}
+
+fn record_exit(name: &str, moment: Moment) -> anyhow::Result<()> {
+    let name: ContainerName = name.parse()?;
+    Ok(exit_record::write(&name, moment)?)
+}
+
+/// Returns the socket that systemd listens on for the agent.
+fn activated_socket() -> anyhow::Result<UnixListener> {
+    server::from_systemd()?.context(
+        "systemd passed no socket: start nixmox-agent.socket, or run this under systemd-socket-activate(1)",
+    )
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(event = "exit", "{error:#}");
+            say(&format!("nixmox-agent: {error:#}\n"), ExitCode::FAILURE)
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked this program for")]
+fn say(text: &str, code: ExitCode) -> ExitCode {
+    if code == ExitCode::SUCCESS {
+        print!("{text}")
+    } else {
+        eprint!("{text}")
+    }
+    code
+}
