@@ -102,9 +102,9 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked this program for")]
 fn say(text: &str, code: ExitCode) -> ExitCode {
     if code == ExitCode::SUCCESS {
-        print!("{text}")
+        print!("{text}");
     } else {
-        eprint!("{text}")
+        eprint!("{text}");
     }
     code
 }
