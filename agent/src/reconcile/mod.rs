@@ -303,7 +303,7 @@ impl<H: Host> Reconciler<H> {
                     Subject::Service(name) if action == Action::Start => self.ledger.generation.services.get(name),
                     Subject::Service(_) | Subject::Host => None,
                 };
-                self.supervisor.failed(now, &subject, service.map(|assigned| &assigned.service), failure);
+                self.supervisor.failed(now, (&subject, action), service.map(|assigned| &assigned.service), failure);
                 if let Subject::Service(name) = subject {
                     self.fetch_log(name);
                 }

@@ -158,7 +158,8 @@ impl Reporter {
             Subject::Host => text.clone(),
             Subject::Service(name) => format!("{name}: {text}"),
         }));
-        warnings.extend(scene.supervisor.host_failure().map(|failure| with_hint(&failure.message, &failure.hint)));
+        let failures = scene.supervisor.host_failures();
+        warnings.extend(failures.map(|failure| with_hint(&failure.message, &failure.hint)));
         let stack = |(name, record): (&_, &crate::state::StackRecord)| StackStatus {
             name: ToString::to_string(name),
             file: record.file.clone(),

@@ -13,6 +13,7 @@ use nixmox_core::model::{
     Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
     InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Service, Spec, Subject,
 };
+use nixmox_core::network::{FirewallTable, hosts_file};
 use nixmox_core::restart::{self, End, GRACE};
 
 use crate::host::ProbeResult;
@@ -25,7 +26,15 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Supervisor {
     containers: BTreeMap<ContainerName, Watched>,
-    host: Option<Failure>,
+    /// The host's tables that could not be replaced.
+    tables: BTreeMap<Action, Table>,
+}
+
+/// One of the host's tables that could not be replaced.
+#[derive(Debug)]
+struct Table {
+    failure: Failure,
+    retry: restart::Tracker,
 }
 
 /// What is remembered of one container.
@@ -111,6 +120,15 @@ impl Supervisor {
             watched.see(now, &assigned.service, container, acting_on.contains(name));
             container.health = watched.health.as_ref().map_or(Health::Unknown, health::Tracker::health);
             container.retry = watched.retry.retry(now);
+        }
+        // A table that cannot be replaced now is left out of the plan until it is tried again: containers must
+        // not wait for it. That it failed is in the status.
+        let waits = |action| self.tables.get(&action).is_some_and(|table: &Table| table.retry.due(now).is_some());
+        if waits(Action::PublishPorts) {
+            observed.firewall = Some(FirewallTable::of(desired));
+        }
+        if waits(Action::PublishNames) {
+            observed.hosts = Some(hosts_file(desired));
         }
     }
 
@@ -244,7 +262,9 @@ impl Supervisor {
     /// Takes note of a step that succeeded.
     pub(super) fn succeeded(&mut self, subject: &Subject, action: Action) {
         match subject {
-            Subject::Host => self.host = None,
+            Subject::Host => {
+                self.tables.remove(&action);
+            }
             Subject::Service(name) => {
                 if let Some(watched) = self.containers.get_mut(name) {
                     watched.failure = None;
@@ -273,7 +293,8 @@ impl Supervisor {
             };
             [probe, watched.retry.due(now), drift].into_iter().flatten().min()
         };
-        self.containers.iter().filter_map(of).min()
+        let tables = self.tables.values().filter_map(|table| table.retry.due(now));
+        self.containers.iter().filter_map(of).chain(tables).min()
     }
 
     /// Returns what is remembered of a container.
@@ -281,9 +302,9 @@ impl Supervisor {
         self.containers.get(name)
     }
 
-    /// Returns the last failure of a step on the host as a whole.
-    pub(super) fn host_failure(&self) -> Option<&Failure> {
-        self.host.as_ref()
+    /// Returns what could not be done to the host as a whole.
+    pub(super) fn host_failures(&self) -> impl Iterator<Item = &Failure> {
+        self.tables.values().map(|table| &table.failure)
     }
 }
 
