@@ -238,12 +238,16 @@ impl Supervisor {
     pub(super) fn failed(
         &mut self,
         now: Duration,
-        subject: &Subject,
+        (subject, action): (&Subject, Action),
         start_of: Option<&Service>,
         failure: Failure,
     ) {
         match subject {
-            Subject::Host => self.host = Some(failure),
+            Subject::Host => {
+                let mut retry = self.tables.remove(&action).map(|table| table.retry).unwrap_or_default();
+                retry.ended(now, End::Failed, Duration::ZERO, Kind::Service, &PATIENT);
+                self.tables.insert(action, Table { failure, retry });
+            }
             Subject::Service(name) => {
                 let watched = self.containers.entry(name.clone()).or_default();
                 watched.failure = Some(failure);
