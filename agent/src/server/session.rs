@@ -73,7 +73,7 @@ enum Answer {
     Plan(PlanReply),
     Applied(Applied),
     Done(Done),
-    Nothing {},
+    Nothing,
 }
 
 /// The reply of `GetInterfaceDescription`.
@@ -135,6 +135,8 @@ impl<C: Control> Session<C> {
         };
         match result {
             _ if call.oneway => Ok(()),
+            // zlink's client reads `()` from no parameters only.
+            Ok(Answer::Nothing) => connection.send(&Reply::<()>::new(None)).await,
             Ok(answer) => connection.send(&Reply::new(Some(answer))).await,
             Err(failure) => connection.send(&failure).await,
         }
@@ -200,7 +202,7 @@ impl<C: Control> Session<C> {
             Method::RemoveData => {
                 let Name { name } = parse(parameters)?;
                 self.control.remove_data(service(name)?, self.caller().await).await?;
-                Answer::Nothing {}
+                Answer::Nothing
             }
         })
     }
@@ -334,7 +336,7 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             | Answer::Stacks(_)
             | Answer::Paths(_)
             | Answer::Plan(_)
-            | Answer::Nothing {},
+            | Answer::Nothing,
         ) => "done",
         Err(Failure::Varlink(_)) => "InvalidParameter",
         Err(Failure::Agent(error)) => match error {

@@ -1,0 +1,178 @@
+//! A made-up agent: answers every call, counts them, and sends events when a test says so.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nixmox_agent::server::Control;
+use nixmox_api::{
+    AgentError, Applied, Caller, Done, HostStatus, PathsReply, PlanReply, Request, StacksReply, Status, Update,
+    UpdateKind,
+};
+use tokio::sync::{Semaphore, broadcast};
+
+/// Shared by the server's thread and the test.
+#[derive(Clone)]
+pub(crate) struct Fake {
+    calls: Arc<Mutex<Vec<String>>>,
+    events: broadcast::Sender<Arc<Update>>,
+    number: Arc<Mutex<u64>>,
+    /// `restart` takes a permit of it, so that a test can hold a call back.
+    pub(crate) gate: Arc<Semaphore>,
+    restarts_begun: Arc<AtomicUsize>,
+}
+
+impl Fake {
+    /// An agent whose channel of events holds so many.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            calls: Arc::default(),
+            events: broadcast::channel(capacity).0,
+            number: Arc::default(),
+            gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            restarts_begun: Arc::default(),
+        }
+    }
+
+    /// Returns the changes that were asked for, each with who asked.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// Returns how many watches are in progress.
+    pub(crate) fn watches(&self) -> usize {
+        self.events.receiver_count()
+    }
+
+    /// Returns how many calls of `restart` have begun.
+    pub(crate) fn restarts_begun(&self) -> usize {
+        self.restarts_begun.load(Ordering::SeqCst)
+    }
+
+    /// Sends the next event, with a message of this length; returns its number.
+    pub(crate) fn send_event(&self, length: usize) -> u64 {
+        let mut number = self.number.lock().unwrap();
+        *number += 1;
+        let update = Update {
+            kind: UpdateKind::Event,
+            event: "changed".into(),
+            message: "x".repeat(length),
+            status: None,
+            ..Self::snapshot(*number)
+        };
+        // Without a watch nobody receives it.
+        let _ = self.events.send(Arc::new(update));
+        *number
+    }
+
+    fn snapshot(number: u64) -> Update {
+        Update {
+            kind: UpdateKind::Snapshot,
+            number,
+            at_usec: 0,
+            resynchronize: false,
+            service: String::new(),
+            event: String::new(),
+            message: String::new(),
+            status: Some(Self::made_up_status()),
+            current: None,
+            host: None,
+        }
+    }
+
+    fn made_up_status() -> Status {
+        Status {
+            sequence: 1,
+            host: HostStatus { version: "test".into(), ..HostStatus::default() },
+            ..Status::default()
+        }
+    }
+
+    fn plan_reply() -> PlanReply {
+        PlanReply {
+            base: "base".into(),
+            generation: 1,
+            services: Vec::new(),
+            orphans: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn note(&self, call: &str, caller: &Caller) {
+        self.calls.lock().unwrap().push(format!("{call} by {}", caller.uid));
+    }
+
+    fn done(&self, call: &str, names: Vec<String>, caller: &Caller) -> Done {
+        self.note(call, caller);
+        Done { number: 1, services: names }
+    }
+}
+
+impl Control for Fake {
+    async fn status(&self) -> Status {
+        Self::made_up_status()
+    }
+
+    fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {
+        // The lock keeps an event from coming between the snapshot and the subscription.
+        let number = self.number.lock().unwrap();
+        (Self::snapshot(*number), self.events.subscribe())
+    }
+
+    fn stacks(&self) -> StacksReply {
+        StacksReply { stacks: Vec::new() }
+    }
+
+    async fn paths(&self, name: &str) -> Result<PathsReply, AgentError> {
+        if name == "absent" {
+            return Err(AgentError::UnknownService { name: name.into(), hint: String::new() });
+        }
+        Ok(PathsReply { paths: Vec::new() })
+    }
+
+    async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {
+        check(request)?;
+        Ok(Self::plan_reply())
+    }
+
+    async fn apply(&self, request: Request, caller: Caller) -> Result<Applied, AgentError> {
+        check(request)?;
+        self.note("apply", &caller);
+        Ok(Applied { generation: 42, number: 1, plan: Self::plan_reply() })
+    }
+
+    async fn down(&self, stack: String, _names: Vec<String>, caller: Caller) -> Result<Applied, AgentError> {
+        self.note(&format!("down {stack}"), &caller);
+        Ok(Applied { generation: 43, number: 1, plan: Self::plan_reply() })
+    }
+
+    async fn start(&self, names: Vec<String>, caller: Caller) -> Result<Done, AgentError> {
+        Ok(self.done("start", names, &caller))
+    }
+
+    async fn stop(&self, names: Vec<String>, with_dependents: bool, caller: Caller) -> Result<Done, AgentError> {
+        if !with_dependents {
+            return Err(AgentError::HasDependents { dependents: names, hint: String::new() });
+        }
+        Ok(self.done("stop", names, &caller))
+    }
+
+    async fn restart(&self, names: Vec<String>, caller: Caller) -> Result<Done, AgentError> {
+        self.restarts_begun.fetch_add(1, Ordering::SeqCst);
+        let permit = tokio::time::timeout(Duration::from_mins(1), self.gate.acquire()).await;
+        drop(permit.expect("the test opens the gate"));
+        Ok(self.done("restart", names, &caller))
+    }
+
+    async fn remove_data(&self, name: String, caller: Caller) -> Result<(), AgentError> {
+        self.note(&format!("remove_data {name}"), &caller);
+        Ok(())
+    }
+}
+
+fn check(request: Request) -> Result<(), AgentError> {
+    match request.into_model() {
+        Ok(_) => Ok(()),
+        Err(problems) => Err(AgentError::Invalid { problems, hint: String::new() }),
+    }
+}
