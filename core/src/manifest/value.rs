@@ -23,7 +23,7 @@ const OWNED: [(&str, &str); 6] = [
 
 /// Refuses characters that do not survive the way through the conf file.
 pub(super) fn carried(text: &str) -> Result<(), Misfit> {
-    let lost = |c: char| c.is_whitespace() || c.is_control() || "\"'\\*?[]".contains(c);
+    let lost = |c: char| c.is_whitespace() || c.is_control() || "\"'`\\*?[]".contains(c);
     let Some((at, c)) = text.char_indices().find(|(_, c)| lost(*c)) else { return Ok(()) };
     let name = match c {
         ' ' => "a blank".to_owned(),

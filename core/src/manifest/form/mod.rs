@@ -21,7 +21,7 @@ use super::source::{SourceFile, Span};
 pub(super) use plain::unsigned;
 pub use plain::{List, Map};
 pub use table::{Absence, Change, Key, Table};
-pub(super) use table::{read_table, short_or, table, table_form, table_schema};
+pub(super) use table::{prose, read_table, short_or, table, table_form, table_schema};
 pub(super) use text::{Misfit, Text, read_text};
 pub(super) use word::{Word, either, word, word_schema};
 
@@ -32,6 +32,11 @@ pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 pub(super) trait Form: JsonSchema + Sized {
     /// Returns what a person should write, with an example; completes "expected …".
     fn expected() -> Cow<'static, str>;
+
+    /// Returns the words that can be written, each with its meaning; empty unless there are a few.
+    fn values() -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
 
     /// Reads a value; `None` after a complaint.
     fn read(value: &Value<'_>, reader: &mut Reader<'_>) -> Option<Self>;

@@ -53,7 +53,9 @@ impl Form for String {
 /// `Some(Err(()))`: it is an integer, out of this range.
 pub(in super::super) fn unsigned(value: &Value<'_>) -> Option<Result<u64, ()>> {
     let DeValue::Integer(integer) = value.get_ref() else { return None };
-    Some(u64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| ()))
+    // TOML's integers have 64 bits with a sign.
+    let number = i64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| ());
+    Some(number.and_then(|number| u64::try_from(number).map_err(|_| ())))
 }
 
 macro_rules! unsigned_forms {
@@ -103,6 +105,10 @@ impl<T: JsonSchema> JsonSchema for Located<T> {
 impl<T: Form> Form for Located<T> {
     fn expected() -> Cow<'static, str> {
         T::expected()
+    }
+
+    fn values() -> Vec<(&'static str, &'static str)> {
+        T::values()
     }
 
     fn read(value: &Value<'_>, reader: &mut Reader<'_>) -> Option<Self> {

@@ -37,6 +37,8 @@ pub struct Key {
     pub example: &'static str,
     /// Returns what can be written.
     pub form: fn() -> String,
+    /// Returns the words that can be written, each with its meaning; empty unless there are a few.
+    pub values: fn() -> Vec<(&'static str, &'static str)>,
     /// Returns the schema of what can be written.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -151,11 +153,14 @@ pub(in super::super) fn table_schema<T: Table>(generator: &mut SchemaGenerator) 
     for key in T::KEYS {
         let mut schema = (key.schema)(generator);
         let object = schema.ensure_object();
-        object.insert("description".to_owned(), json!(key.doc));
+        object.insert("description".to_owned(), json!(prose(key.doc)));
         if let Absence::Default(toml) = key.absence
             && let Some(value) = toml_value(toml)
         {
             object.insert("default".to_owned(), value);
+        }
+        if let Some(example) = example(key) {
+            object.insert("examples".to_owned(), json!([example]));
         }
         properties.insert(key.name.to_owned(), schema.to_value());
     }
@@ -163,7 +168,7 @@ pub(in super::super) fn table_schema<T: Table>(generator: &mut SchemaGenerator) 
         T::KEYS.iter().filter(|key| key.absence == Absence::Refused).map(|key| key.name).collect();
     let mut schema = Schema::default();
     schema.insert("type".to_owned(), json!("object"));
-    schema.insert("description".to_owned(), json!(T::DOC));
+    schema.insert("description".to_owned(), json!(prose(T::DOC)));
     schema.insert("properties".to_owned(), properties.into());
     if !required.is_empty() {
         schema.insert("required".to_owned(), json!(required));
@@ -172,9 +177,21 @@ pub(in super::super) fn table_schema<T: Table>(generator: &mut SchemaGenerator) 
     schema
 }
 
+/// Returns a doc comment as it was written: without the blank behind each `///`.
+pub(in super::super) fn prose(doc: &str) -> String {
+    let lines: Vec<&str> = doc.lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    lines.join("\n")
+}
+
 /// Returns the schema of a table that has a short form too.
 pub(in super::super) fn short_or(short: &Schema, table: &Schema) -> Schema {
     schemars::json_schema!({ "anyOf": [short, table] })
+}
+
+/// Returns the value that a key has in its example; `None` if the example is about a key inside it.
+fn example(key: &Key) -> Option<serde_json::Value> {
+    let document: toml::Table = key.example.parse().ok()?;
+    serde_json::to_value(document.get(key.name)?).ok()
 }
 
 /// Returns a TOML value as JSON; `None` if it is not TOML, or a date.
@@ -225,6 +242,7 @@ macro_rules! table {
                     change: $crate::manifest::form::Change::$change,
                     example: $example,
                     form: || <$type as $crate::manifest::form::Form>::expected().into_owned(),
+                    values: <$type as $crate::manifest::form::Form>::values,
                     schema: <$type as schemars::JsonSchema>::json_schema,
                 },
             )+];

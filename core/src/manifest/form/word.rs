@@ -59,6 +59,10 @@ macro_rules! word {
                 $crate::manifest::form::either::<Self>().into()
             }
 
+            fn values() -> Vec<(&'static str, &'static str)> {
+                <Self as $crate::manifest::form::Word>::WORDS.iter().map(|(_, word, doc)| (*word, *doc)).collect()
+            }
+
             fn read(
                 value: &$crate::manifest::form::Value<'_>,
                 reader: &mut $crate::manifest::form::Reader<'_>,

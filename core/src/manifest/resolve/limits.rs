@@ -36,7 +36,7 @@ pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Limits) -> Limits {
         }
     }
     if let Some(tasks) = written.tasks_max.located()
-        && (tasks.value == 0 || tasks.value == u64::MAX)
+        && tasks.value == 0
     {
         let error = scope.error(&tasks.span, "`tasks_max` is at least 1");
         scope.report(error.help("leave it out for systemd's default"));

@@ -2,6 +2,10 @@
 
 mod complaints;
 mod examples;
+mod host;
+mod pages;
+mod properties;
+mod writer;
 
 use std::collections::BTreeMap;
 

@@ -86,6 +86,10 @@ impl Form for Dependencies {
         "a list of names such as `[\"postgres\"]`, or a table such as `{ postgres = \"healthy\" }`".into()
     }
 
+    fn values() -> Vec<(&'static str, &'static str)> {
+        Condition::values()
+    }
+
     fn read(value: &Value<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::Array(names) => {

@@ -34,7 +34,7 @@ pub use mount::{Mount, Tmpfs};
 pub use network::{Network, NetworkMode};
 pub use restart::Restart;
 pub use service::Service;
-pub use stack::{Stack, StackFile};
+pub use stack::{Format, Stack, StackFile};
 pub use system::System;
 
 /// The format that these types describe.

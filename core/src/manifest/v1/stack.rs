@@ -1,8 +1,12 @@
 //! The stack file, `nixmox.toml`.
 
-use super::Service;
-use crate::manifest::form::{List, Map, Text, schema, table, table_form};
-use crate::model::{AddressPool, StackName};
+use std::borrow::Cow;
+
+use schemars::json_schema;
+
+use super::{FORMAT, Service};
+use crate::manifest::form::{Form, List, Map, Misfit, Reader, Text, Value, schema, table, table_form, unsigned};
+use crate::model::{AddressPool, InvalidName, StackName};
 
 table! {
     /// The stack file, `nixmox.toml`: a stack and its services.
@@ -10,7 +14,7 @@ table! {
         /// The format of the file. A later format has another number and is refused by a program that does not know
         /// it.
         #[key(Refused, None, "format = 1")]
-        pub format: u32,
+        pub format: Format,
 
         /// What the services have in common.
         #[key(Refused, PerKey, "stack = { name = \"cloud\" }")]
@@ -30,8 +34,8 @@ table! {
     #[foreign("names" => "write `name`", "subnet" => "write `address_pool`")]
     pub struct Stack {
         /// The stack's name, unique on the host: 1 to 63 characters from `a-z`, `0-9` and `-`, starting with a letter or
-        /// a digit.
-        #[key(Refused, None, "name = \"cloud\"")]
+        /// a digit. A stack of another name is another stack.
+        #[key(Refused, Restart, "name = \"cloud\"")]
         pub name: StackName,
 
         /// Further files, each with one service, as paths relative to this file; `*` stands for any part of one name,
@@ -47,19 +51,40 @@ table! {
     }
 }
 
+/// The number of the format, always 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Format;
+
+schema!(Format, json_schema!({ "type": "integer", "enum": [FORMAT] }));
+
+impl Form for Format {
+    fn expected() -> Cow<'static, str> {
+        format!("`{FORMAT}`").into()
+    }
+
+    fn read(value: &Value<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        // Another number was refused before anything was read.
+        let known = unsigned(value) == Some(Ok(u64::from(FORMAT)));
+        if !known {
+            reader.mismatch::<Self>(value);
+        }
+        known.then_some(Self)
+    }
+}
+
 table_form!(Stack, "a table such as `[stack]` with `name = \"cloud\"`");
 
-schema!(StackName, schemars::json_schema!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$" }));
+schema!(StackName, json_schema!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$" }));
 
 impl Text for StackName {
     const EXPECTED: &'static str = "a name such as `\"cloud\"`";
 
-    fn from_text(text: &str) -> Result<Self, crate::manifest::form::Misfit> {
-        text.parse().map_err(|error: crate::model::InvalidName| {
+    fn from_text(text: &str) -> Result<Self, Misfit> {
+        text.parse().map_err(|error: InvalidName| {
             let named: String =
                 text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
             let named = named.trim_matches('-').get(..63).unwrap_or(named.trim_matches('-')).to_owned();
-            let misfit = crate::manifest::form::Misfit::new(error.to_string());
+            let misfit = Misfit::new(error.to_string());
             if named.parse::<Self>().is_ok() { misfit.help(format!("for example `{named}`")) } else { misfit }
         })
     }
