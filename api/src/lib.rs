@@ -25,7 +25,8 @@ pub use idl_text::description;
 pub use interface::DESCRIPTION;
 pub use proxy::AgentProxy;
 pub use request::{
-    Applied, Done, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply, Warning,
+    Applied, Done, Nothing, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply,
+    Warning,
 };
 pub use service::{
     Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, Restart, Service, Tmpfs,

@@ -3,7 +3,7 @@
 use futures_util::Stream;
 use zlink::proxy;
 
-use crate::{AgentError, Applied, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update};
+use crate::{AgentError, Applied, Done, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, Update};
 
 /// Calls of `io.nixmox.Agent` on a connection.
 #[proxy(interface = "io.nixmox.Agent")]
@@ -41,5 +41,5 @@ pub trait AgentProxy {
     async fn restart(&mut self, names: &[String]) -> zlink::Result<Result<Done, AgentError>>;
 
     /// Deletes the state of a service that is stopped and not declared. Role: operator.
-    async fn remove_data(&mut self, name: &str) -> zlink::Result<Result<(), AgentError>>;
+    async fn remove_data(&mut self, name: &str) -> zlink::Result<Result<Nothing, AgentError>>;
 }

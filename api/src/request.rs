@@ -134,3 +134,7 @@ pub struct PathInfo {
     /// Whether it is there now.
     pub exists: bool,
 }
+
+/// The answer to `RemoveData`: an object without fields, as other Varlink servers send it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nothing {}
