@@ -1,1 +1,27 @@
-//! The client.
+//! The client: reads a stack's manifest, has its systems built, asks the agent, and shows what comes of it.
+//!
+//! Data goes one way: arguments → `manifest` → `build` → `client` → `progress` → `render` → `output`. What is to
+//! happen is decided by the agent alone; nothing here changes the host. `commands` has one file per subcommand;
+//! `output` is the only module that writes to the terminal. The library form serves the tests, which run whole
+//! commands with fixed surroundings.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod cli;
+mod client;
+mod commands;
+mod context;
+mod error;
+mod follow;
+mod manifest;
+mod output;
+mod progress;
+mod render;
+
+pub use cli::main_with_environment;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The command line: what can be asked for, and how the program begins and ends.
+//!
+//! Reads arguments and environment, nothing else: no runtime is built and no file read before they make sense.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::tz::TimeZone;
+
+use crate::commands;
+use crate::context::{Clock, Context};
+use crate::error::{CtlError, Exit};
+use crate::output::{ColorChoice, Output};
+
+/// Docker Compose for nixos-containers: declares, starts, checks and keeps the services of a stack
+#[derive(Debug, Parser)]
+#[command(name = "nixmoxctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Names after a command are always names of services; without any, the whole stack is meant. The stack is that of \
+the nixmox.toml in this folder or the nearest one above, unless -f or -s says otherwise.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 would change (plan --exit-code), 4 agent unreachable, 5 not permitted, \
+130 watching was stopped with Ctrl-C.";
+
+/// The heading of the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+/// The options that every command has.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// The stack file, instead of the nearest nixmox.toml
+    #[arg(short, long, global = true, value_name = "FILE", env = "NIXMOX_FILE", hide_env_values = true, help_heading = EVERYWHERE)]
+    pub(crate) file: Option<PathBuf>,
+    /// A stack that the host holds, instead of that of the stack file
+    #[arg(short, long, global = true, value_name = "STACK", help_heading = EVERYWHERE)]
+    pub(crate) stack: Option<String>,
+    /// All stacks of the host
+    #[arg(long, global = true, conflicts_with = "stack", help_heading = EVERYWHERE)]
+    pub(crate) all: bool,
+    /// Print what the agent says as JSON, one document per line
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) json: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true, help_heading = EVERYWHERE)]
+    pub(crate) color: ColorChoice,
+    /// Where the agent listens
+    #[arg(long, global = true, hide = true, value_name = "PATH", env = "NIXMOX_SOCKET", default_value = nixmox_api::SOCKET)]
+    pub(crate) socket: PathBuf,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(commands::up::Up),
+    Down(commands::down::Down),
+    #[command(alias = "ps")]
+    Status(commands::status::StatusOf),
+    Why(commands::why::Why),
+    Plan(commands::plan::Plan),
+    Start(commands::start::Start),
+    Stop(commands::stop::Stop),
+    Restart(commands::restart::Restart),
+    Check(commands::check::Check),
+    #[command(hide = true)]
+    Config(commands::config::Config),
+    Schema(commands::schema::Schema),
+    #[command(alias = "ls")]
+    Stacks(commands::stacks::Stacks),
+    Paths(commands::paths::Paths),
+    Rm(commands::rm::Rm),
+}
+
+/// Runs the program with the process's own arguments and surroundings; returns the exit code.
+#[must_use]
+pub fn main_with_environment() -> u8 {
+    let cli = match parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own text: help and version to stdout, complaints to stderr.
+            let printed = error.print();
+            return if printed.is_err() {
+                Exit::OutputClosed.code()
+            } else {
+                u8::try_from(error.exit_code()).unwrap_or(2)
+            };
+        }
+    };
+    let mut context = Context {
+        output: Output::of_process(cli.options.color),
+        options: cli.options,
+        folder: std::env::current_dir().unwrap_or_else(|_deleted| PathBuf::from("/")),
+        clock: Clock::System,
+        zone: TimeZone::system(),
+        answers: std::io::stdin()
+            .is_terminal()
+            .then(|| Box::new(std::io::stdin().lock()) as Box<dyn std::io::BufRead>),
+    };
+    run(&cli.command, &mut context).code()
+}
+
+/// Reads the arguments, the program's name first.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments)
+}
+
+/// Carries a command out and complains where it fails.
+pub(crate) fn run(command: &Command, context: &mut Context) -> Exit {
+    let ended = match command {
+        Command::Up(up) => up.run(context),
+        Command::Down(down) => down.run(context),
+        Command::Status(status) => status.run(context),
+        Command::Why(why) => why.run(context),
+        Command::Plan(plan) => plan.run(context),
+        Command::Start(start) => start.run(context),
+        Command::Stop(stop) => stop.run(context),
+        Command::Restart(restart) => restart.run(context),
+        Command::Check(check) => check.run(context),
+        Command::Config(config) => config.run(context),
+        Command::Schema(schema) => schema.run(context),
+        Command::Stacks(stacks) => stacks.run(context),
+        Command::Paths(paths) => paths.run(context),
+        Command::Rm(rm) => rm.run(context),
+    };
+    ended.unwrap_or_else(|error| complain(&error, context))
+}
+
+fn complain(error: &CtlError, context: &mut Context) -> Exit {
+    let exit = error.exit();
+    if exit == Exit::OutputClosed {
+        return exit;
+    }
+    let screen = context.output.screen();
+    let text = match error {
+        CtlError::Manifest(manifest) => manifest.text(screen.error_width, screen.error_style),
+        _ => error.report().text(screen.error_width, screen.error_style),
+    };
+    // With stderr gone there is nobody left to tell.
+    let _unheard = context.output.note(&text);
+    exit
+}

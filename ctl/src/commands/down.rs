@@ -1,0 +1,89 @@
+//! `nixmoxctl down`: stop services and no longer desire them.
+
+use clap::Args;
+use nixmox_api::{Applied, Status};
+
+use super::selection::{Selection, known};
+use crate::context::{Context, block_on};
+use crate::error::{CtlError, Exit};
+use crate::follow::{Opening, Wait};
+use crate::progress::{Goal, Task};
+
+/// Stop services and forget them; their data stays
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Makes a new generation without them. They stop in the reverse of the order in which they start.
+
+Examples:
+  nixmoxctl down                 the whole stack
+  nixmoxctl down wiki            one service
+  nixmoxctl down -s cloud        a stack whose file is not here")]
+pub(crate) struct Down {
+    /// The services; none: all of the stack
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+impl Down {
+    pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
+        let selection = Selection::require(context)?;
+        block_on(async {
+            let mut opening = Opening::begin(context).await?;
+            let stacks: Vec<String> = match &selection {
+                Selection::All => opening.status().stacks.iter().map(|stack| stack.name.clone()).collect(),
+                Selection::Named(stack) => {
+                    known("stack", stack, opening.status().stacks.iter().map(|stack| stack.name.as_str()))?;
+                    vec![stack.clone()]
+                }
+                Selection::OfFile(stack) => vec![stack.clone()],
+            };
+            if selection == Selection::All {
+                for name in &self.names {
+                    known("service", name, opening.status().services.iter().map(|service| service.name.as_str()))?;
+                }
+            }
+            let mut replies: Vec<(String, Applied)> = Vec::new();
+            for stack in stacks {
+                let names = names_in(&stack, &selection, opening.status(), &self.names);
+                if names.is_empty() && !self.names.is_empty() {
+                    continue;
+                }
+                if opening.status().stacks.iter().any(|there| there.name == stack) {
+                    let applied = opening.client.down(&stack, &names).await?;
+                    replies.push((stack, applied));
+                }
+            }
+            let Some((_, first)) = replies.first() else {
+                context.output.note("nothing to do: the stack is not up\n")?;
+                return Ok(Exit::Done);
+            };
+            let number = first.number;
+            let concerned = |service: &&nixmox_api::ServiceStatus| {
+                let of_stack = replies.iter().any(|(stack, _)| *stack == service.stack);
+                of_stack && (self.names.is_empty() || self.names.contains(&service.name))
+            };
+            let tasks = opening.status().services.iter().filter(concerned);
+            let tasks = tasks.map(|service| Task::of_verb("down", &service.name, Some(service))).collect();
+            if context.options.json {
+                for (_, applied) in &replies {
+                    context.output.json(applied)?;
+                }
+            }
+            opening.follow(context, Goal::Gone, tasks, number, self.wait).await
+        })
+    }
+}
+
+/// Returns the names that are for a stack: of several stacks, each gets its own.
+fn names_in(stack: &str, selection: &Selection, status: &Status, names: &[String]) -> Vec<String> {
+    match selection {
+        Selection::Named(_) | Selection::OfFile(_) => names.to_vec(),
+        Selection::All => {
+            let here =
+                |name: &&String| status.services.iter().any(|there| there.stack == stack && there.name == **name);
+            names.iter().filter(here).cloned().collect()
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! One file per subcommand: its arguments, its help, and what it does.
+//!
+//! A command composes what lies below (`manifest`, `build`, `client`, `follow`, `render`) and decides nothing about
+//! the host. [`selection`] is what several of them ask: which stack is meant.
+
+pub(crate) mod check;
+pub(crate) mod config;
+pub(crate) mod down;
+pub(crate) mod paths;
+pub(crate) mod plan;
+mod request;
+pub(crate) mod restart;
+pub(crate) mod rm;
+pub(crate) mod schema;
+mod selection;
+pub(crate) mod stacks;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod up;
+pub(crate) mod why;

@@ -1,0 +1,51 @@
+//! `nixmoxctl plan`: what `up` would do, and why.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::request::{PlanFile, Scope};
+use crate::client::Client;
+use crate::context::{Context, block_on};
+use crate::error::{CtlError, Exit};
+use crate::render;
+
+/// Show what `up` would do, and why
+#[derive(Debug, Args)]
+#[command(after_help = "\
+`+` starts what does not run, `~` changes it while it runs, `!` restarts it, `-` stops it and forgets it.
+
+Examples:
+  nixmoxctl plan
+  nixmoxctl plan -o plan.json && nixmoxctl up --plan plan.json
+  nixmoxctl plan --exit-code         exits with 3 when something would change")]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    scope: Scope,
+    /// Save the plan for `up --plan`
+    #[arg(short, long, value_name = "PLAN")]
+    output: Option<PathBuf>,
+    /// Exit with 3 when something would change
+    #[arg(long)]
+    exit_code: bool,
+}
+
+impl Plan {
+    pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
+        let request = self.scope.request(context)?;
+        let plan = block_on(async { Ok(Client::connect(&context.options.socket).await?.plan(&request).await?) })?;
+        let screen = context.output.screen();
+        if context.options.json {
+            context.output.json(&plan)?;
+        } else {
+            let text = render::plan(&request.stack, &plan, screen.width(), screen.style);
+            let notes = render::plan_notes(&plan, screen.width(), screen.style);
+            context.output.print(&(text + &notes))?;
+        }
+        let would_change = plan.services.iter().any(|planned| planned.change != "unchanged");
+        if let Some(path) = &self.output {
+            PlanFile::new(request, plan).write(&context.folder.join(path))?;
+        }
+        Ok(if would_change && self.exit_code { Exit::WouldChange } else { Exit::Done })
+    }
+}

@@ -1,0 +1,58 @@
+//! `nixmoxctl up`: build, apply, and watch until every service is as declared.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::request::{PlanFile, Scope};
+use crate::context::{Context, block_on};
+use crate::error::{CtlError, Exit};
+use crate::follow::{Opening, Wait};
+use crate::render;
+
+/// Make the services as declared: build, start in order, wait until all are healthy
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Names stand for these services and what they depend on. What differs from the declaration is changed live where that is possible, else the service is restarted; `plan` says which.
+
+Examples:
+  nixmoxctl up                       the whole stack
+  nixmoxctl up nextcloud             one service and what it depends on
+  nixmoxctl up --plan plan.json      what `plan -o plan.json` showed, or nothing
+
+Ctrl-C stops watching; the deployment goes on.")]
+pub(crate) struct Up {
+    #[command(flatten)]
+    scope: Scope,
+    /// Carry out a plan that was saved, if the host is still as it was
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["names", "no_deps", "prune"])]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+impl Up {
+    pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
+        let request = match &self.plan {
+            Some(path) => PlanFile::read(&context.folder.join(path))?.into_request(),
+            None => self.scope.request(context)?,
+        };
+        block_on(async {
+            let mut opening = Opening::begin(context).await?;
+            let applied = opening.client.apply(&request).await?;
+            let screen = context.output.screen();
+            if context.options.json {
+                context.output.json(&applied)?;
+            } else {
+                let notes = render::plan_notes(&applied.plan, screen.error_width, screen.error_style);
+                context.output.note(&notes)?;
+                if self.wait.detach {
+                    let text = render::plan(&request.stack, &applied.plan, screen.width(), screen.style);
+                    context.output.print(&text)?;
+                    return Ok(Exit::Done);
+                }
+            }
+            opening.follow_up(context, request, &applied, self.wait).await
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! Why a command ended otherwise than asked: the exit code, and the text in the one voice of all complaints.
+
+use std::io;
+use std::path::PathBuf;
+
+use nixmox_api::AgentError;
+
+use crate::build::BuildError;
+use crate::client::ClientError;
+use crate::manifest::ManifestError;
+use crate::render::Report;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It did what was asked.
+    Done,
+    /// It failed, and has said why.
+    Failed,
+    /// The arguments make no sense.
+    Usage,
+    /// `plan --exit-code`: something would change.
+    WouldChange,
+    /// The agent cannot be reached.
+    Unreachable,
+    /// The caller may not do that.
+    NotPermitted,
+    /// Ctrl-C: the watching stopped, the deployment goes on. 128 and SIGINT, as a shell has it.
+    Interrupted,
+    /// The reader of the output went away. 128 and SIGPIPE, as a shell has it.
+    OutputClosed,
+}
+
+impl Exit {
+    /// Returns the process's exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::WouldChange => 3,
+            Self::Unreachable => 4,
+            Self::NotPermitted => 5,
+            Self::Interrupted => 130,
+            Self::OutputClosed => 141,
+        }
+    }
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CtlError {
+    /// The agent cannot be reached, or refused.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A system could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The arguments are well formed and make no sense here.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A name that was given is not there.
+    #[error("there is no {kind} `{name}`")]
+    Unknown {
+        /// `service` or `stack`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The nearest name, or those there are; may be empty.
+        hint: String,
+    },
+    /// A generation of somebody else replaced the one that was watched.
+    #[error("generation {newer} by {by} replaced generation {watched} before it was carried out")]
+    Superseded {
+        /// The generation that was watched.
+        watched: u64,
+        /// The generation that replaced it.
+        newer: u64,
+        /// Who made it.
+        by: String,
+    },
+    /// It took longer than `--timeout`.
+    #[error("not done within {limit}; the deployment goes on")]
+    Late {
+        /// The limit as text.
+        limit: String,
+        /// What is not done yet.
+        pending: Vec<String>,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}", path = path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A saved plan could not be understood.
+    #[error("{path} is not a plan that this nixmoxctl can read", path = path.display())]
+    PlanFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The person at the terminal said no, or nobody was there to ask.
+    #[error("{what}")]
+    Declined {
+        /// What was not done.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Nothing more can be written to stdout or stderr.
+    #[error("cannot write the result")]
+    Output(#[from] io::Error),
+    /// The asynchronous runtime could not be set up.
+    #[error("cannot set up the program")]
+    Runtime(#[source] io::Error),
+}
+
+impl CtlError {
+    /// Returns how the process ends.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Client(client) => match client {
+                ClientError::Missing { .. }
+                | ClientError::Refused { .. }
+                | ClientError::Unreachable { .. }
+                | ClientError::Lost { .. }
+                | ClientError::Silent { .. } => Exit::Unreachable,
+                ClientError::Denied { .. } | ClientError::Agent(AgentError::NotPermitted { .. }) => {
+                    Exit::NotPermitted
+                }
+                ClientError::Foreign { .. } | ClientError::Agent(_) => Exit::Failed,
+            },
+            Self::Usage { .. } => Exit::Usage,
+            Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed,
+            Self::Manifest(_)
+            | Self::Build(_)
+            | Self::Unknown { .. }
+            | Self::Superseded { .. }
+            | Self::Late { .. }
+            | Self::File { .. }
+            | Self::PlanFile { .. }
+            | Self::Declined { .. }
+            | Self::Output(_)
+            | Self::Runtime(_) => Exit::Failed,
+        }
+    }
+
+    /// Returns the complaint.
+    pub(crate) fn report(&self) -> Report {
+        let report = Report::new(self.to_string()).causes(self);
+        match self {
+            Self::Client(client) => client_report(client),
+            Self::Manifest(manifest) => manifest.report(),
+            Self::Build(build) => build.report(),
+            Self::Usage { hint, .. } | Self::Declined { hint, .. } | Self::Unknown { hint, .. } => {
+                report.row("try", hint)
+            }
+            Self::Superseded { .. } => report.row("try", "nixmoxctl status"),
+            Self::Late { pending, .. } => report.row("open", pending.join(", ")).row("try", "nixmoxctl status"),
+            Self::PlanFile { .. } => report.row("try", "make it anew: nixmoxctl plan -o FILE"),
+            Self::File { .. } | Self::Output(_) | Self::Runtime(_) => report,
+        }
+    }
+}
+
+const AGENT_UNIT: &str = "systemctl status nixmox-agent";
+
+fn client_report(error: &ClientError) -> Report {
+    let report = Report::new(error.to_string()).causes(error);
+    match error {
+        ClientError::Missing { .. } => report
+            .row("why", "NixMox is not installed here, or nixmox-agent.socket is not enabled")
+            .row("try", format!("{AGENT_UNIT}.socket {AGENT_NAME}")),
+        ClientError::Refused { .. } | ClientError::Unreachable { .. } | ClientError::Silent { .. } => {
+            report.row("try", AGENT_UNIT)
+        }
+        ClientError::Lost { .. } => {
+            report.row("try", "the same again; what was asked for may have been done").row("", AGENT_UNIT)
+        }
+        ClientError::Denied { .. } => report.row("try", "join group nixmox, log in again"),
+        ClientError::Foreign { .. } => report
+            .row("", "their versions differ, or the agent is broken")
+            .row("try", "nixmoxctl --version")
+            .row("", "nixmox-agent --version"),
+        ClientError::Agent(refused) => refused_report(refused),
+    }
+}
+
+const AGENT_NAME: &str = "nixmox-agent";
+
+fn refused_report(error: &AgentError) -> Report {
+    match error {
+        AgentError::NotPermitted { role, method, hint } => {
+            let group = if role == "operator" { "nixmox-operator" } else { "nixmox" };
+            let hint = if hint.is_empty() { format!("join group {group}") } else { hint.clone() };
+            Report::new("you may not do that")
+                .row("why", format!("{method} needs the role {role}, which root and group {group} have"))
+                .row("try", hint)
+                .row("", "a new group counts from the next login on")
+        }
+        AgentError::Invalid { problems, hint } => {
+            Report::new("the agent cannot take this").rows("why", problems).row("try", hint)
+        }
+        AgentError::UnknownService { name, hint } => {
+            Report::new(format!("there is no service `{name}`")).row("try", hint)
+        }
+        AgentError::UnknownStack { name, hint } => {
+            Report::new(format!("there is no stack `{name}`")).row("try", hint)
+        }
+        AgentError::Stale { .. } => Report::new("the plan was made for another state of the host")
+            .row("why", "something was changed, or changed by itself, since it was made; nothing was done")
+            .row("try", "make it anew: nixmoxctl plan -o FILE"),
+        AgentError::HasDependents { dependents, hint } => {
+            let hint = if hint.is_empty() { "--with-dependents stops them too" } else { hint };
+            Report::new("running services depend on it; nothing was stopped")
+                .row("need", dependents.join(", "))
+                .row("try", hint)
+        }
+        AgentError::Refused { reason, hint } => Report::new(reason).row("try", hint),
+    }
+}

@@ -1,0 +1,299 @@
+//! Following work until it is settled: what all verbs that change something have in common.
+//!
+//! Owns the order of things: watch first, then ask for the change, so that no event is missed; then take updates,
+//! show them, and stop when every service is settled. What is settled is `progress`'s to say, what it looks like
+//! `render`'s.
+
+mod block;
+mod display;
+mod wait;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use nixmox_api::{Applied, Done, Request, Status};
+use tokio::time::Instant;
+
+pub(crate) use block::Block;
+use display::Display;
+pub(crate) use wait::Wait;
+
+use crate::client::{Client, ClientError, Message, Mirror, Watch};
+use crate::context::Context;
+use crate::error::{CtlError, Exit};
+use crate::progress::{Goal, Progress, Task, Verdict};
+
+/// How often times are drawn anew, and open questions asked again.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long an idle agent must show the same settled state before it counts though nothing proves it: drift that
+/// nobody corrects keeps a plan from ever saying `unchanged`.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// What is opened before a change is asked for.
+pub(crate) struct Opening {
+    /// The connection to ask on.
+    pub(crate) client: Client,
+    watch: Watch,
+    mirror: Mirror,
+}
+
+/// What is watched for.
+struct Follow {
+    client: Option<Client>,
+    watch: Watch,
+    progress: Progress,
+    /// What was applied: the planner is asked whether it is reached. `None`: the state alone tells.
+    request: Option<Request>,
+    /// The generation and its stack that must stay the newest of that stack.
+    generation: Option<(u64, String)>,
+    display: Display,
+    /// Since when the state has looked settled.
+    settled_since: Option<Instant>,
+}
+
+impl Opening {
+    /// Connects, begins to watch, and takes the first snapshot.
+    pub(crate) async fn begin(context: &Context) -> Result<Self, CtlError> {
+        let socket = &context.options.socket;
+        let client = Client::connect(socket).await?;
+        let mut watch = Watch::begin(socket.clone()).await?;
+        let mut mirror = Mirror::default();
+        while mirror.number().is_none() {
+            match watch.next().await? {
+                Message::Update(update) => mirror.take(&update),
+                Message::Lost => {}
+            }
+        }
+        Ok(Self { client, watch, mirror })
+    }
+
+    /// Returns the snapshot before the change.
+    pub(crate) fn status(&self) -> &Status {
+        self.mirror.status()
+    }
+
+    /// Follows `up`.
+    pub(crate) async fn follow_up(
+        self,
+        context: &mut Context,
+        request: Request,
+        applied: &Applied,
+        wait: Wait,
+    ) -> Result<Exit, CtlError> {
+        let generation = Some((applied.generation, request.stack.clone()));
+        let tasks = tasks_of(&request, applied, self.status());
+        let progress = Progress::new(Goal::Up, tasks, self.mirror, context.clock.now_usec(), applied.number);
+        let display = Display::choose(context, Some(applied.generation));
+        let follow = Follow {
+            client: Some(self.client),
+            watch: self.watch,
+            progress,
+            request: Some(Request { base: None, ..request }),
+            generation,
+            display,
+            settled_since: None,
+        };
+        follow.run(context, wait).await
+    }
+
+    /// Follows a verb that the agent has answered with the services concerned.
+    pub(crate) async fn follow_verb(
+        self,
+        context: &mut Context,
+        goal: Goal,
+        verb: &'static str,
+        done: &Done,
+        wait: Wait,
+    ) -> Result<Exit, CtlError> {
+        let tasks = done.services.iter().map(|name| Task::of_verb(verb, name, self.mirror.service(name))).collect();
+        if context.options.json {
+            context.output.json(done)?;
+        }
+        self.follow(context, goal, tasks, done.number, wait).await
+    }
+
+    /// Follows tasks.
+    pub(crate) async fn follow(
+        self,
+        context: &mut Context,
+        goal: Goal,
+        tasks: Vec<Task>,
+        number: u64,
+        wait: Wait,
+    ) -> Result<Exit, CtlError> {
+        let follow = Follow {
+            client: Some(self.client),
+            watch: self.watch,
+            progress: Progress::new(goal, tasks, self.mirror, context.clock.now_usec(), number),
+            request: None,
+            generation: None,
+            display: Display::choose(context, None),
+            settled_since: None,
+        };
+        follow.run(context, wait).await
+    }
+}
+
+/// The services that `up` is about, in the plan's order; one that the plan does not mention is unchanged.
+fn tasks_of(request: &Request, applied: &Applied, before: &Status) -> Vec<Task> {
+    let meant = |name: &str| {
+        let declared = request.services.iter().any(|service| service.name == name);
+        declared && (request.only.is_empty() || request.only.iter().any(|only| only == name))
+    };
+    let status_of = |name: &str| before.services.iter().find(|status| status.name == name);
+    let planned = applied.plan.services.iter();
+    let planned = planned.filter(|planned| meant(&planned.name) || planned.change == "remove");
+    let mut tasks: Vec<Task> = planned.map(|planned| Task::of_plan(planned, status_of(&planned.name))).collect();
+    for service in request.services.iter().filter(|service| meant(&service.name)) {
+        if !tasks.iter().any(|task| task.name == service.name) {
+            tasks.push(Task::of_verb("unchanged", &service.name, status_of(&service.name)));
+        }
+    }
+    tasks
+}
+
+impl Follow {
+    async fn run(mut self, context: &mut Context, wait: Wait) -> Result<Exit, CtlError> {
+        self.display.begin(&self.progress, context)?;
+        if wait.detach {
+            return Ok(Exit::Done);
+        }
+        let mut stop = pin!(tokio::signal::ctrl_c());
+        let deadline = wait.timeout.map(|timeout| Instant::now() + timeout.0);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.display.draw(&self.progress, context)?;
+            // Every arm is cancel-safe and only the chosen arm's value is used.
+            let message = tokio::select! {
+                _ = &mut stop => {
+                    self.display.end(&self.progress, context)?;
+                    context.output.note("stopped watching; the deployment goes on\n")?;
+                    return Ok(Exit::Interrupted);
+                }
+                () = until(deadline) => {
+                    self.display.end(&self.progress, context)?;
+                    return Err(self.late(wait));
+                }
+                message = self.watch.next() => Some(message?),
+                _ = ticks.tick() => None,
+            };
+            if let Some(message) = message {
+                self.take(&message, context).await?;
+            }
+            // A burst of updates is taken whole before anybody is asked: the question is asked on a tick.
+            else if self.is_over().await? {
+                return self.end(context);
+            }
+        }
+    }
+
+    async fn take(&mut self, message: &Message, context: &mut Context) -> Result<(), CtlError> {
+        match message {
+            Message::Lost => {
+                self.progress.lost();
+                self.display.lost(&self.progress, context)?;
+            }
+            Message::Update(update) => {
+                let happenings = self.progress.take(update);
+                self.display.take(&self.progress, update, &happenings, context)?;
+                self.check_superseded().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Complains when somebody made a newer generation of the stack: what was asked for will never be reached.
+    async fn check_superseded(&mut self) -> Result<(), CtlError> {
+        let Some((watched, stack)) = self.generation.clone() else { return Ok(()) };
+        let host = self.progress.mirror().host();
+        if host.generation <= watched {
+            return Ok(());
+        }
+        // A newer generation may be about another stack.
+        let Some(status) = self.ask(async |client| client.status().await).await? else { return Ok(()) };
+        let newest = status.stacks.iter().find(|there| there.name == stack);
+        let (newer, by) = match newest {
+            Some(newest) if newest.generation <= watched => {
+                self.generation = Some((status.host.generation, stack));
+                return Ok(());
+            }
+            Some(newest) => (newest.generation, newest.changed_by.name.clone()),
+            None => (status.host.generation, status.host.generation_by.name.clone()),
+        };
+        Err(CtlError::Superseded { watched, newer, by })
+    }
+
+    /// Returns whether every task is settled, and that of the time after the request.
+    async fn is_over(&mut self) -> Result<bool, CtlError> {
+        if !self.progress.is_settled() {
+            self.settled_since = None;
+            return Ok(false);
+        }
+        let since = *self.settled_since.get_or_insert_with(Instant::now);
+        if !self.progress.mirror().host().busy && since.elapsed() >= QUIET {
+            return Ok(true);
+        }
+        let open: Vec<String> = {
+            let tasks = self.progress.tasks().iter().filter(|task| !self.progress.is_proven(task));
+            tasks.map(|task| task.name.clone()).collect()
+        };
+        if open.is_empty() {
+            return Ok(true);
+        }
+        let Some(request) = self.request.clone() else { return Ok(false) };
+        // The planner that made the plan says whether it is carried out: nothing else can tell an old healthy
+        // instance from a new one, or a limit that was set from one that was not.
+        let Some(plan) = self.ask(async |client| client.plan(&request).await).await? else { return Ok(false) };
+        Ok(open.iter().all(|name| {
+            let planned = plan.services.iter().find(|planned| planned.name == *name);
+            match planned.map(|planned| planned.change.as_str()) {
+                None | Some("unchanged") => true,
+                Some("blocked") => !self.progress.with(Verdict::Reached).any(|task| task.name == *name),
+                Some(_) => false,
+            }
+        }))
+    }
+
+    /// Asks the agent; `None` when it is away at the moment.
+    async fn ask<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<Option<T>, CtlError> {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => match Client::connect(self.watch.socket()).await {
+                Ok(client) => client,
+                Err(error) if error.may_pass() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        match question(&mut client).await {
+            Ok(answer) => {
+                self.client = Some(client);
+                Ok(Some(answer))
+            }
+            Err(error) if error.may_pass() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn end(&mut self, context: &mut Context) -> Result<Exit, CtlError> {
+        self.display.end(&self.progress, context)?;
+        self.display.summary(&self.progress, context)
+    }
+
+    fn late(&self, wait: Wait) -> CtlError {
+        let pending = self.progress.with(Verdict::Pending).map(|task| task.name.clone()).collect();
+        let limit = wait.timeout.map(|timeout| timeout.to_string()).unwrap_or_default();
+        CtlError::Late { limit, pending }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

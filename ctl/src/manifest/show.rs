@@ -1,0 +1,125 @@
+//! Complaints about manifest files, each beside the lines it is about.
+
+use std::fmt;
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity as Level, SourceCode};
+use nixmox_core::manifest::{Diagnostic, Place, Severity, SourceFile};
+
+use super::Findings;
+use crate::output::WIDTH;
+use crate::render::{Style, counted};
+
+impl Findings {
+    /// Returns the complaints as text, each ended by an empty line.
+    pub(crate) fn text(&self, width: Option<usize>, style: Style) -> String {
+        let theme = if style.has_color() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(width.unwrap_or(WIDTH))
+            .with_links(false)
+            .with_context_lines(1);
+        let mut text = String::new();
+        for diagnostic in &self.diagnostics {
+            // Writing to a string cannot fail; a complaint that could not be drawn is still told in one line.
+            if handler.render_report(&mut text, &Shown::new(diagnostic, &self.sources)).is_err() {
+                text.push_str(&diagnostic.to_string());
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Returns `2 errors, 1 warning`, or `no problems`.
+    pub(crate) fn counts(&self) -> String {
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        let warnings = self.diagnostics.len() - errors;
+        match (errors, warnings) {
+            (0, 0) => "no problems".to_owned(),
+            (0, warnings) => counted(warnings, "warning"),
+            (errors, 0) => counted(errors, "error"),
+            (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
+        }
+    }
+}
+
+/// A complaint as miette draws it.
+#[derive(Debug)]
+struct Shown {
+    message: String,
+    help: Option<String>,
+    level: Level,
+    source: Option<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+    /// Places in other files.
+    related: Vec<Self>,
+}
+
+impl Shown {
+    fn new(diagnostic: &Diagnostic, sources: &[SourceFile]) -> Self {
+        let home = &diagnostic.place.file;
+        let here = diagnostic.related.iter().filter(|place| place.file == *home);
+        let elsewhere = diagnostic.related.iter().filter(|place| place.file != *home);
+        Self {
+            message: diagnostic.message.clone(),
+            help: diagnostic.help.clone(),
+            level: match diagnostic.severity {
+                Severity::Error => Level::Error,
+                Severity::Warning => Level::Warning,
+            },
+            source: source_of(home, sources),
+            labels: std::iter::once(&diagnostic.place).chain(here).map(label).collect(),
+            related: elsewhere.map(|place| Self::elsewhere(place, sources)).collect(),
+        }
+    }
+
+    fn elsewhere(place: &Place, sources: &[SourceFile]) -> Self {
+        Self {
+            message: place.label.clone(),
+            help: None,
+            level: Level::Advice,
+            source: source_of(&place.file, sources),
+            labels: vec![LabeledSpan::new(None, place.span.start, place.span.len())],
+            related: Vec::new(),
+        }
+    }
+}
+
+fn source_of(name: &str, sources: &[SourceFile]) -> Option<NamedSource<String>> {
+    let source = sources.iter().find(|source| source.name() == name)?;
+    Some(NamedSource::new(name, source.text().to_owned()))
+}
+
+fn label(place: &Place) -> LabeledSpan {
+    let text = (!place.label.is_empty()).then(|| place.label.clone());
+    LabeledSpan::new(text, place.span.start, place.span.len())
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Shown {}
+
+impl miette::Diagnostic for Shown {
+    fn severity(&self) -> Option<Level> {
+        Some(self.level)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        let related = self.related.iter().map(|shown| shown as &dyn miette::Diagnostic);
+        if self.related.is_empty() { None } else { Some(Box::new(related)) }
+    }
+}

@@ -1,0 +1,124 @@
+//! Where text leaves the program: results to stdout, everything else to stderr.
+//!
+//! Knows whether a terminal is there, how wide it is and whether it wants colours; knows nothing of what is written.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::render::Style;
+
+/// The width that texts are laid out for when nobody says how wide the terminal is.
+pub(crate) const WIDTH: usize = 80;
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Also into a pipe
+    Always,
+    /// Not even on a terminal
+    Never,
+}
+
+/// What is known of the place that results go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// Columns and rows of a terminal that can be drawn on; `None`: a pipe or a file.
+    pub(crate) size: Option<Size>,
+    /// The width that complaints are laid out for; `None`: stderr is a pipe or a file, where nothing is wrapped.
+    pub(crate) error_width: Option<usize>,
+    /// How results are coloured.
+    pub(crate) style: Style,
+    /// How errors and notes are coloured.
+    pub(crate) error_style: Style,
+}
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Columns, at least 20.
+    pub(crate) width: usize,
+    /// Rows, at least 2.
+    pub(crate) height: usize,
+}
+
+/// The two ways out.
+pub(crate) struct Output {
+    out: Box<dyn Write>,
+    err: Box<dyn Write>,
+    screen: Screen,
+}
+
+impl Output {
+    /// Returns the process's own stdout and stderr.
+    pub(crate) fn of_process(color: ColorChoice) -> Self {
+        let (out, err) = (io::stdout(), io::stderr());
+        // no-color.org: present and not empty, whatever the value.
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        // TERM=dumb (terminfo(5)) can neither move the cursor nor colour.
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let colored = |terminal: bool| match color {
+            ColorChoice::Auto => terminal && !refused && !dumb,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+        };
+        let screen = Screen {
+            size: (out.is_terminal() && !dumb).then(terminal_size),
+            error_width: err.is_terminal().then(|| terminal_size().width),
+            style: Style::new(colored(out.is_terminal())),
+            error_style: Style::new(colored(err.is_terminal())),
+        };
+        Self { out: Box::new(out), err: Box::new(err), screen }
+    }
+
+    /// Returns ways out that lead elsewhere.
+    #[cfg(test)]
+    pub(crate) fn new(out: Box<dyn Write>, err: Box<dyn Write>, screen: Screen) -> Self {
+        Self { out, err, screen }
+    }
+
+    /// Returns what is known of the place that results go to.
+    pub(crate) fn screen(&self) -> Screen {
+        self.screen
+    }
+
+    /// Writes a text of a result as it is, and makes sure that it is seen.
+    pub(crate) fn print(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    /// Writes a value as one line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_string(value)?;
+        text.push('\n');
+        self.print(&text)
+    }
+
+    /// Writes a text to stderr as it is.
+    pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
+        self.err.write_all(text.as_bytes())?;
+        self.err.flush()
+    }
+}
+
+impl Screen {
+    /// Returns the width to lay out for; `None` into a pipe, where nothing is cut.
+    pub(crate) fn width(self) -> Option<usize> {
+        self.size.map(|size| size.width)
+    }
+}
+
+fn terminal_size() -> Size {
+    // A terminal of size 0 exists: serial lines, and pseudo terminals that nobody sized.
+    match terminal_size::terminal_size() {
+        Some((columns, rows)) if columns.0 > 0 && rows.0 > 0 => {
+            Size { width: usize::from(columns.0).max(20), height: usize::from(rows.0).max(2) }
+        }
+        Some(_) | None => Size { width: WIDTH, height: 24 },
+    }
+}

@@ -1,0 +1,130 @@
+//! When a task is settled, and how.
+
+use nixmox_api::{ServiceState, ServiceStatus};
+
+use super::{Goal, Phase, Progress, Task};
+
+/// New starts without success after which a service that starts over and over counts as failed.
+const RESTARTS_MAX: u32 = 3;
+
+/// How a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Something is still to come.
+    Pending,
+    /// It is as asked for.
+    Reached,
+    /// It will not become so by itself, or not soon.
+    Failed,
+    /// It waits for a service that failed, or that is held.
+    Blocked,
+}
+
+impl Progress {
+    /// Returns how a task stands by what the agent reports. `Reached` may still show what was before the request:
+    /// see [`Progress::is_proven`].
+    pub(crate) fn verdict(&self, task: &Task) -> Verdict {
+        // A chain of services that wait for each other is at most as long as there are tasks.
+        self.verdict_within(task, self.tasks().len())
+    }
+
+    /// Returns whether no task is pending.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.tasks().iter().all(|task| self.verdict(task) != Verdict::Pending)
+    }
+
+    /// Returns the tasks of a verdict, in order.
+    pub(crate) fn with(&self, verdict: Verdict) -> impl Iterator<Item = &Task> {
+        self.tasks().iter().filter(move |task| self.verdict(task) == verdict)
+    }
+
+    /// Returns whether the verdict surely is of the time after the request: an event told it, another instance
+    /// shows it, or nothing was to be done.
+    pub(crate) fn is_proven(&self, task: &Task) -> bool {
+        let another = || {
+            let now = self.status(task).and_then(|status| status.invocation.as_ref());
+            now.is_some() && now != task.invocation_before.as_ref()
+        };
+        match self.verdict(task) {
+            Verdict::Pending => false,
+            Verdict::Blocked => true,
+            Verdict::Failed => matches!(task.phase, Phase::Failed | Phase::Unhealthy) || another(),
+            Verdict::Reached => match self.goal() {
+                Goal::Gone | Goal::Held | Goal::Released => true,
+                Goal::Restarted => another() || matches!(task.phase, Phase::Healthy | Phase::Completed),
+                // Whether a change has been made only the planner can tell.
+                Goal::Up => false,
+            },
+        }
+    }
+
+    /// Returns the names of services whose failure keeps this one from starting.
+    pub(crate) fn blockers<'a>(&'a self, task: &'a Task) -> Vec<&'a str> {
+        self.awaited(task).filter(|name| self.is_hopeless(name, self.tasks().len())).collect()
+    }
+
+    /// Returns whether a task waits for a service, directly or through others.
+    pub(crate) fn is_behind(&self, task: &Task, name: &str) -> bool {
+        self.is_behind_within(task, name, self.tasks().len())
+    }
+
+    fn is_behind_within(&self, task: &Task, name: &str, depth: usize) -> bool {
+        let Some(depth) = depth.checked_sub(1) else { return false };
+        self.awaited(task).any(|awaited| {
+            let next = || self.tasks().iter().find(|task| task.name == awaited);
+            awaited == name || next().is_some_and(|next| self.is_behind_within(next, name, depth))
+        })
+    }
+
+    fn verdict_within(&self, task: &Task, depth: usize) -> Verdict {
+        let Some(status) = self.status(task) else {
+            return if task.is_to_be_gone(self.goal()) { Verdict::Reached } else { Verdict::Pending };
+        };
+        if task.is_to_be_gone(self.goal()) {
+            return if task.phase == Phase::Failed { Verdict::Failed } else { Verdict::Pending };
+        }
+        match (self.goal(), status.state) {
+            (Goal::Held, ServiceState::Stopped | ServiceState::Completed | ServiceState::Failed) => {
+                Verdict::Reached
+            }
+            (Goal::Held, _) | (_, ServiceState::Stopping | ServiceState::Stopped) => Verdict::Pending,
+            (_, ServiceState::Healthy | ServiceState::Completed) => Verdict::Reached,
+            (_, ServiceState::Unhealthy | ServiceState::Failed) => Verdict::Failed,
+            (_, ServiceState::Waiting) if status.restarts >= RESTARTS_MAX => Verdict::Failed,
+            (_, ServiceState::Waiting) if self.is_blocked(task, depth) => Verdict::Blocked,
+            (_, ServiceState::Waiting | ServiceState::Starting) => Verdict::Pending,
+        }
+    }
+
+    fn is_blocked(&self, task: &Task, depth: usize) -> bool {
+        self.awaited(task).any(|name| self.is_hopeless(name, depth))
+    }
+
+    /// The services that a task waits for: as the agent says now, else as the plan said.
+    fn awaited<'a>(&'a self, task: &'a Task) -> impl Iterator<Item = &'a str> {
+        let now = self.status(task).map(|status: &ServiceStatus| status.waits_for.as_slice()).unwrap_or_default();
+        let gates = if now.is_empty() { task.after.as_slice() } else { now };
+        gates.iter().map(|gate| gate.split(':').next().unwrap_or(gate).trim())
+    }
+
+    fn is_hopeless(&self, name: &str, depth: usize) -> bool {
+        let Some(depth) = depth.checked_sub(1) else { return false };
+        match self.tasks().iter().find(|task| task.name == name) {
+            Some(task) => match self.verdict_within(task, depth) {
+                Verdict::Failed | Verdict::Blocked => true,
+                Verdict::Pending | Verdict::Reached => false,
+            },
+            None => match self.mirror().service(name).map(|status| status.state) {
+                Some(ServiceState::Unhealthy | ServiceState::Failed | ServiceState::Stopped) => true,
+                Some(
+                    ServiceState::Healthy
+                    | ServiceState::Completed
+                    | ServiceState::Starting
+                    | ServiceState::Waiting
+                    | ServiceState::Stopping,
+                )
+                | None => false,
+            },
+        }
+    }
+}

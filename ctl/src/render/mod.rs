@@ -1,0 +1,31 @@
+//! Values in, text out: nothing here asks, waits or prints.
+
+mod failure;
+mod frame;
+mod log;
+mod paths;
+mod plan;
+mod quantity;
+mod report;
+mod stacks;
+mod state;
+mod status;
+mod style;
+mod table;
+mod text;
+mod why;
+
+pub(crate) use failure::{blocked, failure};
+pub(crate) use frame::frame;
+pub(crate) use log::{log_line, plan_line, subject_line};
+pub(crate) use paths::paths;
+pub(crate) use plan::{plan, plan_notes};
+pub(crate) use quantity::{elapsed, limit};
+pub(crate) use report::Report;
+pub(crate) use stacks::stacks;
+pub(crate) use status::{counts, status};
+pub(crate) use style::{Paint, Style};
+pub(crate) use text::counted;
+#[cfg(test)]
+pub(crate) use text::width;
+pub(crate) use why::why;

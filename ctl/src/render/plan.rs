@@ -1,0 +1,89 @@
+//! A plan as text: one line per service with what happens and why.
+
+use nixmox_api::{PlanReply, Planned};
+
+use super::state;
+use super::style::{Paint, Style};
+use super::text;
+
+/// The columns of the longest word for a change.
+const CHANGE: usize = 9;
+
+/// The columns of a name that are shown at most.
+const NAME_MAX: usize = 30;
+
+/// Returns the text of a plan for a stack.
+pub(crate) fn plan(stack: &str, plan: &PlanReply, width: Option<usize>, style: Style) -> String {
+    let mut out = format!("{}   generation {}", style.paint(Paint::Bold, stack), plan.generation);
+    let changed = plan.services.iter().filter(|planned| planned.change != "unchanged").count();
+    if changed == 0 {
+        out.extend([format!("   nothing to do: {} as declared", text::counted(plan.services.len(), "service"))]);
+    }
+    out.push('\n');
+    let names = plan.services.iter().map(|planned| text::width(&planned.name));
+    let name_width = names.max().unwrap_or(0).min(NAME_MAX);
+    if changed > 0 {
+        out.push('\n');
+        for planned in &plan.services {
+            out.push_str(&service(planned, name_width, width, style));
+        }
+        out.extend([format!("\n{}\n", summary(&plan.services))]);
+    }
+    out
+}
+
+/// Returns what a person should know beside the plan, as lines: warnings, and services that were left over.
+pub(crate) fn plan_notes(plan: &PlanReply, width: Option<usize>, style: Style) -> String {
+    let orphans = plan.orphans.iter().map(|name| {
+        format!("{name} runs, and the stack does not contain it any more; nixmoxctl up --prune stops it")
+    });
+    let warnings = plan.warnings.iter().map(|warning| match warning.service.as_str() {
+        "" => warning.text.clone(),
+        service => format!("{service}: {}", warning.text),
+    });
+    warnings.chain(orphans).map(|note| warning(&note, width, style)).collect()
+}
+
+/// Returns a warning as lines.
+pub(crate) fn warning(note: &str, width: Option<usize>, style: Style) -> String {
+    let lines = text::wrap(&text::clean(note), width.map(|width| width.saturating_sub(9)));
+    let text = lines.join(&format!("\n{}", " ".repeat(9)));
+    format!("{} {text}\n", style.paint(Paint::Busy, "warning:"))
+}
+
+fn service(planned: &Planned, name_width: usize, width: Option<usize>, style: Style) -> String {
+    let (symbol, paint) = state::of_change(&planned.change);
+    let name = text::left(&text::cut(&text::clean(&planned.name), name_width), name_width);
+    let change = text::left(&text::clean(&planned.change), CHANGE);
+    let indent = name_width + CHANGE + 6;
+    let room = width.map(|width| width.saturating_sub(indent));
+    let mut out = String::new();
+    let reasons = planned.reasons.iter().flat_map(|reason| text::wrap(&text::clean(&reason.text), room));
+    let reasons: Vec<String> = reasons.collect();
+    let (first, rest) = reasons.split_first().map_or(("", [].as_slice()), |(first, rest)| (first.as_str(), rest));
+    let head = format!("{} {name}  {change}  {first}", style.paint(paint, symbol));
+    out.push_str(head.trim_end());
+    out.push('\n');
+    for line in rest {
+        out.extend([format!("{}{line}\n", " ".repeat(indent))]);
+    }
+    out
+}
+
+/// Returns `1 to create, 1 to restart, 3 unchanged`.
+fn summary(services: &[Planned]) -> String {
+    let words = [
+        ("create", "to create"),
+        ("live", "to change live"),
+        ("restart", "to restart"),
+        ("remove", "to remove"),
+        ("hold", "to hold"),
+        ("blocked", "blocked"),
+        ("unchanged", "unchanged"),
+    ];
+    let counted = |(word, text): &(&str, &str)| {
+        let number = services.iter().filter(|planned| planned.change == *word).count();
+        (number > 0).then(|| format!("{number} {text}"))
+    };
+    words.iter().filter_map(counted).collect::<Vec<_>>().join(", ")
+}

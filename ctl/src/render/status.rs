@@ -1,0 +1,187 @@
+//! The snapshot as people read it: a heading per stack, a table of its services, and notes on what is not well.
+
+use nixmox_api::{ServiceState, ServiceStatus, StackStatus, Status};
+
+use super::failure::{probe, try_line};
+use super::plan::warning;
+use super::quantity::{age, day, elapsed, limit, percent, size};
+use super::state;
+use super::style::{Paint, Style};
+use super::table::{self, Cell, Column, step};
+use super::text;
+use crate::context::Moment;
+
+const COLUMNS: [Column; 7] = [
+    Column::left("SERVICE").gives_way(&[step(2, 24), step(5, 10)]),
+    Column::left("STATE"),
+    Column::right("FOR").least(3),
+    Column::left("ADDRESS").gives_way(&[step(4, 0)]),
+    Column::left("PORTS").least(8).gives_way(&[step(1, 8)]),
+    Column::left("MEMORY"),
+    Column::right("CPU").least(4).gives_way(&[step(3, 0)]),
+];
+
+/// The columns of a name that notes make room for.
+const NAME_MAX: usize = 30;
+
+/// Returns the text of a snapshot.
+pub(crate) fn status(snapshot: &Status, moment: &Moment, width: Option<usize>, style: Style) -> String {
+    let mut out = String::new();
+    for note in &snapshot.host.warnings {
+        out.push_str(&warning(note, width, style));
+    }
+    for stack in &snapshot.stacks {
+        let services: Vec<&ServiceStatus> =
+            snapshot.services.iter().filter(|service| service.stack == stack.name).collect();
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&heading(stack, &services, moment, width, style));
+        if !services.is_empty() {
+            out.push('\n');
+            let rows: Vec<_> = services.iter().map(|service| row(service, moment)).collect();
+            out.push_str(&table::lines(&COLUMNS, &rows, 2, width, style));
+            out.push_str(&notes(&services, moment, width, style));
+        }
+    }
+    out
+}
+
+fn heading(
+    stack: &StackStatus,
+    services: &[&ServiceStatus],
+    moment: &Moment,
+    width: Option<usize>,
+    style: Style,
+) -> String {
+    let ago = age(moment.now().saturating_sub(stack.changed_at));
+    let name = text::clean(&stack.name);
+    let by = text::clean(&stack.changed_by.name);
+    let head = format!("   generation {}, by {by} {ago} ago", stack.generation);
+    let counts = counts(services);
+    let whole = text::width(&name) + text::width(&head) + 4 + text::width(&counts);
+    let name = style.paint(Paint::Bold, &name);
+    match width.filter(|width| *width < whole) {
+        None => format!("{name}{head}    {counts}\n"),
+        Some(width) => format!("{name}{head}\n  {}\n", text::wrap(&counts, Some(width - 2)).join("\n  ")),
+    }
+}
+
+/// Returns `3 healthy, 1 unhealthy, 1 stopped`.
+pub(crate) fn counts(services: &[&ServiceStatus]) -> String {
+    let order = [
+        ServiceState::Healthy,
+        ServiceState::Completed,
+        ServiceState::Unhealthy,
+        ServiceState::Failed,
+        ServiceState::Starting,
+        ServiceState::Waiting,
+        ServiceState::Stopping,
+        ServiceState::Stopped,
+    ];
+    let counted = |state: &ServiceState| {
+        let number = services.iter().filter(|service| service.state == *state).count();
+        (number > 0).then(|| format!("{number} {}", state::of_state(*state).1))
+    };
+    let counts: Vec<String> = order.iter().filter_map(counted).collect();
+    if counts.is_empty() { "no services".to_owned() } else { counts.join(", ") }
+}
+
+fn row(service: &ServiceStatus, moment: &Moment) -> (Cell, Vec<Cell>) {
+    let (symbol, word, paint) = state::of_state(service.state);
+    let since = service.since.map_or_else(|| "-".to_owned(), |at| age(moment.now().saturating_sub(at)));
+    let dash = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned());
+    let cells = vec![
+        Cell::new(&service.name),
+        Cell::painted(paint, word),
+        Cell::new(since),
+        Cell::new(dash(service.address.clone())),
+        Cell::new(dash(Some(ports(&service.ports)))),
+        Cell::new(memory(service)),
+        Cell::new(service.cpu_percent.map_or_else(|| "-\u{a0}".to_owned(), |share| format!("{}%", percent(share)))),
+    ];
+    (Cell::painted(paint, symbol), cells)
+}
+
+/// Returns published ports in short: only the port on the host.
+///
+/// The manifest's form is `[host-ip:][port:]port[/udp]`.
+fn ports(ports: &[String]) -> String {
+    let on_host = |port: &String| {
+        let (rest, protocol) = port.split_once('/').map_or((port.as_str(), ""), |(rest, udp)| (rest, udp));
+        let fields: Vec<&str> = rest.rsplitn(3, ':').collect();
+        let host = fields.get(1).or(fields.first()).copied().unwrap_or(rest);
+        if protocol.is_empty() || protocol == "tcp" { host.to_owned() } else { format!("{host}/{protocol}") }
+    };
+    ports.iter().map(on_host).collect::<Vec<_>>().join(",")
+}
+
+/// Returns `412M / 2.0G`, the parts aligned; `-` for a service that uses none.
+fn memory(service: &ServiceStatus) -> String {
+    let Some(current) = service.memory_current else { return "-".to_owned() };
+    let most = service.memory_max.map_or_else(|| "-".to_owned(), size);
+    format!("{} / {}", text::right(&size(current), 4), most)
+}
+
+fn notes(services: &[&ServiceStatus], moment: &Moment, width: Option<usize>, style: Style) -> String {
+    let names = services.iter().map(|service| text::width(&service.name));
+    let name_width = names.max().unwrap_or(0).min(NAME_MAX);
+    let room = width.map(|width| width.saturating_sub(name_width + 4));
+    let mut out = String::new();
+    for service in services {
+        let (symbol, _word, paint) = state::of_state(service.state);
+        let lines = note(service, moment).into_iter().flat_map(|line| text::wrap(&text::clean(&line), room));
+        for (index, line) in lines.enumerate() {
+            let (symbol, name) = if index == 0 { (symbol, service.name.as_str()) } else { (" ", "") };
+            let name = text::left(&text::cut(&text::clean(name), name_width), name_width);
+            out.extend([format!("{} {name}  {line}\n", style.paint(paint, symbol))]);
+        }
+    }
+    if out.is_empty() { out } else { format!("\n{out}") }
+}
+
+/// Returns what is to be said about a service, line by line; nothing about one that is well.
+fn note(service: &ServiceStatus, moment: &Moment) -> Vec<String> {
+    let mut lines = Vec::new();
+    match service.state {
+        ServiceState::Healthy | ServiceState::Completed | ServiceState::Stopping => {}
+        ServiceState::Unhealthy => {
+            lines.push(if service.probe.is_empty() { service.reason.clone() } else { probe(service) });
+            lines.push(format!("try: {}", try_line(service)));
+        }
+        ServiceState::Failed => {
+            lines.push(service.reason.clone());
+            lines.push(format!("try: {}", try_line(service)));
+        }
+        ServiceState::Starting => lines.push(starting(service, moment)),
+        ServiceState::Waiting if service.waits_for.is_empty() => lines.push(service.reason.clone()),
+        ServiceState::Waiting => lines.push(format!("waits for {}", service.waits_for.join(", "))),
+        ServiceState::Stopped => lines.push(stopped(service, moment)),
+    }
+    lines.extend(service.drift.iter().map(|drift| match drift.corrected_in {
+        Some(0) => format!("drift: {}; correcting now", drift.what),
+        Some(seconds) => format!("drift: {}; correcting in {seconds}s", drift.what),
+        None => format!("drift: {}", drift.what),
+    }));
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+fn starting(service: &ServiceStatus, moment: &Moment) -> String {
+    let told = if service.probe.is_empty() { service.reason.clone() } else { probe(service) };
+    let Some(since) = service.since else { return told };
+    let passed = elapsed(moment.now().saturating_sub(since).saturating_mul(1000));
+    let of = match service.start_period_ms {
+        0 => format!("starting for {passed}"),
+        period => format!("starting for {passed} of {}", limit(period)),
+    };
+    if told.is_empty() { of } else { format!("{of}; {told}") }
+}
+
+fn stopped(service: &ServiceStatus, moment: &Moment) -> String {
+    let by = service.held_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let at = service.since.map(|at| format!(", {}", day(at, moment.now(), &moment.zone))).unwrap_or_default();
+    let hint =
+        if service.hint.is_empty() { format!("nixmoxctl start {}", service.name) } else { service.hint.clone() };
+    format!("stopped{by}{at}; try: {hint}")
+}

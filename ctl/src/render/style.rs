@@ -1,0 +1,51 @@
+//! Colours: what a piece of text means, and how a terminal is told.
+
+/// What a piece of text means to the eye.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Paint {
+    /// Nothing special.
+    #[default]
+    Plain,
+    /// As it should be.
+    Good,
+    /// Not as it should be.
+    Bad,
+    /// On its way, or worth a look.
+    Busy,
+    /// Of less interest.
+    Dim,
+    /// A heading.
+    Bold,
+}
+
+/// Whether texts are coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Style {
+    color: bool,
+}
+
+impl Style {
+    /// Returns a style with or without colours.
+    pub(crate) fn new(color: bool) -> Self {
+        Self { color }
+    }
+
+    /// Returns whether it has colours.
+    pub(crate) fn has_color(self) -> bool {
+        self.color
+    }
+
+    /// Returns the text in its colour.
+    pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
+        // ECMA-48 SGR parameters; the eight basic colours follow the terminal's own theme.
+        let code = match paint {
+            Paint::Plain => return text.to_owned(),
+            Paint::Good => "32",
+            Paint::Bad => "31",
+            Paint::Busy => "33",
+            Paint::Dim => "2",
+            Paint::Bold => "1",
+        };
+        if self.color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,96 @@
+//! Text in columns: width as a terminal counts it, cutting, wrapping, padding.
+//!
+//! Texts of the agent and of guests may hold anything: [`clean`] takes out what would steer a terminal.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Returns the number of columns that a text without escape sequences takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Returns the text on one line without control characters, which a guest could use to write over the screen.
+pub(crate) fn clean(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim_end_matches(['\n', '\r']).chars().map(shown).collect()
+}
+
+/// Returns the text cut to `columns`, with `…` where something is missing.
+pub(crate) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > columns {
+            break;
+        }
+        kept.push(c);
+    }
+    if columns > 0 {
+        kept.push('…');
+    }
+    kept
+}
+
+/// Returns the text filled up with blanks on its right.
+pub(crate) fn left(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// Returns the text filled up with blanks on its left.
+pub(crate) fn right(text: &str, columns: usize) -> String {
+    format!("{}{text}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// Returns the text broken at blanks into lines of at most `columns`; a word that is longer stays whole.
+///
+/// Never empty; `None` as width: one line.
+pub(crate) fn wrap(text: &str, columns: Option<usize>) -> Vec<String> {
+    let Some(columns) = columns else { return vec![text.to_owned()] };
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && width(&line) + 1 + width(word) > columns {
+            lines.push(std::mem::take(&mut line));
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+/// Returns `1 service`, `2 services`.
+pub(crate) fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_to_columns_not_to_bytes() {
+        assert_eq!(cut("postgres", 8), "postgres");
+        assert_eq!(cut("postgres", 5), "post…");
+        assert_eq!(cut("日本語", 5), "日本…");
+        assert_eq!(cut("日本語", 4), "日…");
+        assert_eq!(cut("ab", 0), "");
+    }
+
+    #[test]
+    fn lines_break_at_blanks_and_long_words_stay_whole() {
+        assert_eq!(wrap("a bb ccc dddddddd", Some(6)), ["a bb", "ccc", "dddddddd"]);
+        assert_eq!(wrap("a bb ccc", None), ["a bb ccc"]);
+        assert_eq!(wrap("", Some(5)), [""]);
+    }
+
+    #[test]
+    fn a_log_line_of_a_guest_cannot_steer_the_terminal() {
+        assert_eq!(clean("ok\x1b[2J\r\nnext\n"), "ok [2J  next");
+    }
+}

@@ -1,0 +1,7 @@
+//! Whole commands against a simulated agent: every output, every exit code.
+
+mod changes;
+mod errors;
+mod help;
+mod manifests;
+mod views;

@@ -1,0 +1,95 @@
+//! Commands on stack files: check, config, schema, and what a system that is no store path leads to.
+
+use std::fs;
+use std::path::Path;
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+
+use crate::testing::{Place, sample};
+
+fn stack(text: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("nixmox.toml"), text).unwrap();
+    folder
+}
+
+fn run(folder: &Path, arguments: &str) -> String {
+    Place::in_folder(folder).run(arguments).told(folder)
+}
+
+#[test]
+fn check_counts_services_and_needs_no_agent() {
+    let folder = stack(sample::STACK);
+    assert_snapshot!(run(folder.path(), "check"));
+}
+
+#[test]
+fn check_shows_every_mistake_of_every_file() {
+    let text = sample::STACK
+        .replace("name = \"cloud\"", "name = \"cloud\"\ninclude = [\"services/*/service.toml\", \"wiki.toml\"]");
+    let folder = stack(&text.replace("health]", "helth]"));
+    let included = folder.path().join("services/ollama");
+    fs::create_dir_all(&included).unwrap();
+    fs::write(included.join("service.toml"), "sytem = \"./result\"\n").unwrap();
+    assert_snapshot!(run(folder.path(), "check"));
+}
+
+#[test]
+fn included_files_are_services_named_after_their_folder() {
+    let folder = stack("format = 1\n[stack]\nname = \"cloud\"\ninclude = [\"services/*/service.toml\"]\n");
+    for name in ["b", "a", ".hidden"] {
+        let included = folder.path().join("services").join(name);
+        fs::create_dir_all(&included).unwrap();
+        fs::write(included.join("service.toml"), "system = \".#x\"\n").unwrap();
+    }
+    let ran = Place::in_folder(folder.path()).run("config");
+    let names: Vec<String> = ran
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<nixmox_api::Service>(line).unwrap())
+        .map(|service| format!("{} {} {}", service.name, service.origin.file, service.system.unwrap()))
+        .collect();
+    assert_eq!(names, ["a services/a/service.toml .#x", "b services/b/service.toml .#x"]);
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_yet_is_only_a_warning() {
+    let text =
+        sample::STACK.replace("name = \"cloud\"", "name = \"cloud\"\ninclude = [\"services/*/service.toml\"]");
+    assert_snapshot!(run(stack(&text).path(), "check"));
+}
+
+#[test]
+fn a_stack_file_is_found_above_and_by_name() {
+    let folder = stack(sample::STACK);
+    let below = folder.path().join("a/b");
+    fs::create_dir_all(&below).unwrap();
+    let ran = Place::in_folder(&below).run("check");
+    assert!(ran.out.ends_with("/nixmox.toml: 3 services, no problems\n"), "{ran:?}");
+    fs::rename(folder.path().join("nixmox.toml"), folder.path().join("other.toml")).unwrap();
+    assert_snapshot!(run(&below, "check"));
+}
+
+#[test]
+fn a_module_or_a_broken_link_is_refused_with_the_way_out() {
+    let module = sample::STACK.replace("/nix/store/cccccccccccccccccccccccccccccccc-caddy", "./caddy.nix");
+    let link = sample::STACK.replace("/nix/store/cccccccccccccccccccccccccccccccc-caddy", "./result");
+    let folder = stack(&module);
+    let mut text = run(folder.path(), "plan");
+    let folder = stack(&link);
+    text += &run(folder.path(), "plan");
+    std::os::unix::fs::symlink("/", folder.path().join("result")).unwrap();
+    text += &run(folder.path(), "plan");
+    assert_snapshot!(text);
+}
+
+#[test]
+fn the_schema_is_json_for_both_kinds_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in ["schema", "schema service"] {
+        let ran = Place::in_folder(folder.path()).run(arguments);
+        let schema: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    }
+}

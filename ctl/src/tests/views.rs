@@ -1,0 +1,159 @@
+//! What commands that only look print.
+
+use insta::assert_snapshot;
+use nixmox_api::{Caller, PathInfo, PathsReply, ServiceState, ServiceStatus, StackInfo, StacksReply, Status};
+
+use crate::testing::{Agent, Place, Script, sample};
+
+fn status_of(status: &Status, width: usize, arguments: &str) -> String {
+    let agent = Agent::start(Script::default().reply("Status", status));
+    let ran = Place::with(&agent).on_terminal(width).run(arguments);
+    let widest = ran.out.lines().map(crate::render::width).max().unwrap_or(0);
+    assert!(widest <= width, "{widest} columns:\n{}", ran.out);
+    ran.told(agent.folder())
+}
+
+#[test]
+fn status_shows_each_service_and_what_is_wrong() {
+    assert_snapshot!(status_of(&sample::status(), 80, "status"));
+}
+
+#[test]
+fn status_fits_a_narrow_terminal() {
+    assert_snapshot!(status_of(&sample::status(), 50, "status"));
+}
+
+#[test]
+fn status_shows_every_state() {
+    let mut status = sample::status();
+    status.host.warnings = vec![
+        "net.ipv4.ip_forward is 0: published ports do not answer; set it to 1, or let the module do it".to_owned(),
+    ];
+    let state = |name: &str, state, reason: &str| ServiceStatus {
+        state,
+        reason: reason.to_owned(),
+        since: Some(sample::NOW - 14),
+        ..sample::service(name)
+    };
+    status.services = vec![
+        ServiceStatus { start_period_ms: 300_000, ..state("starting", ServiceState::Starting, "") },
+        ServiceStatus {
+            waits_for: vec!["starting: healthy".to_owned()],
+            ..state("waiting", ServiceState::Waiting, "")
+        },
+        state("backing-off", ServiceState::Waiting, "ended with exit-code 1; next attempt in 8s"),
+        state("stopping", ServiceState::Stopping, ""),
+        ServiceStatus {
+            hint: "journalctl -M failed -e".to_owned(),
+            ..state("failed", ServiceState::Failed, "its init is missing: /nix/store/x/init")
+        },
+        ServiceStatus { job: true, ..state("completed", ServiceState::Completed, "") },
+        state("a-service-with-quite-a-long-name-that-does-not-fit", ServiceState::Healthy, ""),
+        ServiceStatus {
+            ports: ["80", "443", "443/udp", "127.0.0.1:2019:2019", "[::1]:8080:80"].map(str::to_owned).to_vec(),
+            cpu_percent: Some(1600.0),
+            ..state("many-ports", ServiceState::Healthy, "")
+        },
+        state("日本語", ServiceState::Healthy, ""),
+    ];
+    assert_snapshot!(status_of(&status, 80, "status"));
+}
+
+#[test]
+fn status_into_a_pipe_cuts_nothing() {
+    let mut status = sample::status();
+    let long = "a-service-with-quite-a-long-name-that-does-not-fit-into-a-line";
+    status.services.push(ServiceStatus { address: Some("10.233.6.2".to_owned()), ..sample::service(long) });
+    let agent = Agent::start(Script::default().reply("Status", &status));
+    let ran = Place::with(&agent).run("status");
+    assert!(ran.out.contains(long), "{}", ran.out);
+}
+
+#[test]
+fn status_narrows_to_services_and_stacks() {
+    let mut status = sample::status();
+    status.stacks.push(nixmox_api::StackStatus { name: "media".to_owned(), ..status.stacks[0].clone() });
+    status.services.push(ServiceStatus { stack: "media".to_owned(), ..sample::service("jellyfin") });
+    assert!(status_of(&status, 80, "status").contains("jellyfin"));
+    assert!(!status_of(&status, 80, "status -s cloud").contains("jellyfin"));
+    let one = status_of(&status, 80, "status caddy");
+    assert!(one.contains("caddy") && !one.contains("postgres") && !one.contains("media"), "{one}");
+    assert_snapshot!(status_of(&status, 80, "status -s clout"), @r"
+    exit 1
+    --- stdout
+    --- stderr
+    error: there is no stack `clout`
+      try   did you mean `cloud`?
+    ");
+}
+
+#[test]
+fn status_is_of_the_stack_of_this_folder() {
+    let mut status = sample::status();
+    status.stacks.push(nixmox_api::StackStatus { name: "media".to_owned(), ..status.stacks[0].clone() });
+    let agent = Agent::start(Script::default().reply("Status", &status));
+    std::fs::write(agent.folder().join("nixmox.toml"), sample::STACK).unwrap();
+    std::fs::create_dir(agent.folder().join("below")).unwrap();
+    let mut place = Place::with(&agent);
+    place.folder.push("below");
+    let ran = place.run("status");
+    assert!(ran.out.starts_with("cloud ") && !ran.out.contains("media"), "{}", ran.out);
+}
+
+#[test]
+fn json_is_what_the_agent_said() {
+    let status = sample::status();
+    let agent = Agent::start(Script::default().reply("Status", &status));
+    let ran = Place::with(&agent).run("status --json");
+    assert_eq!(serde_json::from_str::<Status>(&ran.out).unwrap(), status);
+    assert_eq!(ran.out.lines().count(), 1);
+}
+
+#[test]
+fn colours_mean_states() {
+    let text = crate::render::status(
+        &sample::status(),
+        &crate::context::Moment { at_usec: sample::NOW * 1_000_000, zone: jiff::tz::TimeZone::UTC },
+        Some(80),
+        crate::render::Style::new(true),
+    );
+    assert!(text.contains("\x1b[32m●\x1b[0m postgres   \x1b[32mhealthy\x1b[0m"), "{text}");
+    assert!(text.contains("\x1b[31m✗\x1b[0m wiki"), "{text}");
+}
+
+#[test]
+fn why_tells_everything() {
+    let mut status = sample::status();
+    status.services = vec![ServiceStatus {
+        reason: "the health check fails".to_owned(),
+        log: vec!["php-fpm[212]: could not connect to host \"postgres\"".to_owned(), "\x1b[2Jgone".to_owned()],
+        restarts: 2,
+        ..sample::nextcloud(ServiceState::Unhealthy, 61)
+    }];
+    assert_snapshot!(status_of(&status, 80, "why nextcloud"));
+}
+
+#[test]
+fn stacks_and_paths_are_tables() {
+    let stack = StackInfo {
+        name: "cloud".to_owned(),
+        file: "/srv/cloud/nixmox.toml".to_owned(),
+        services: vec!["postgres".to_owned(), "caddy".to_owned()],
+        generation: 41,
+        changed_by: Caller { uid: 1000, name: "anna".to_owned() },
+        changed_at: sample::NOW - 7300,
+    };
+    let stacks = StacksReply { stacks: vec![stack] };
+    let path = |what: &str, path: &str, exists| PathInfo { what: what.to_owned(), path: path.to_owned(), exists };
+    let paths = PathsReply {
+        paths: vec![
+            path("unit", "container@caddy.service", true),
+            path("state", "/var/lib/nixos-containers/caddy", true),
+            path("environment", "/run/nixmox/environment/caddy", false),
+        ],
+    };
+    let agent = Agent::start(Script::default().reply("Stacks", &stacks).reply("Paths", &paths));
+    let place = Place::with(&agent).on_terminal(80);
+    assert_snapshot!(place.run("ls").told(agent.folder()) + &place.run("paths caddy").told(agent.folder()));
+    assert_eq!(agent.calls("Paths"), [serde_json::json!({ "name": "caddy" })]);
+}
