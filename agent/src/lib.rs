@@ -7,6 +7,7 @@
 pub mod app;
 pub mod disk;
 pub mod exit_record;
+pub mod guest_helper;
 pub mod host;
 pub mod journal;
 pub mod notify;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use nixmox_agent::app::{self, Parts};
 use nixmox_agent::exit_record::{self, Moment};
+use nixmox_agent::guest_helper;
 use nixmox_agent::host::live::Live;
 use nixmox_agent::journal;
 use nixmox_agent::server::{self, GROUP_OBSERVER, GROUP_OPERATOR, GroupRoles, Limits};
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         [] => finish(serve()),
         ["exit-record", name] => finish(record_exit(name, Moment::StopPost)),
         ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),
+        ["guest-helper"] => finish(guest_helper::run().map_err(Into::into)),
         ["--check-settings", file] => finish(Settings::load(Path::new(file)).map(drop).map_err(Into::into)),
         ["--version" | "-V"] => say(&format!("nixmox-agent {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS),
         ["--help" | "-h"] => say(USAGE, ExitCode::SUCCESS),

@@ -32,7 +32,6 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
 /// After a change of a file or of the ruleset, what follows within this time is one change with it.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
 const MACHINED: &str = "org.freedesktop.machine1";
-const SYSTEMD_UNITS: &str = "/org/freedesktop/systemd1/unit";
 
 /// A counter that grows with every change outside.
 #[derive(Clone, Debug)]
@@ -181,7 +180,7 @@ async fn open() -> zbus::Result<(Connection, SelectAll<MessageStream>)> {
     }
     // Each change is signalled for both interfaces of a unit; one of them is enough.
     let properties = signal(systemd::DESTINATION).interface("org.freedesktop.DBus.Properties");
-    rules.push(properties.path_namespace(SYSTEMD_UNITS).add_arg("org.freedesktop.systemd1.Unit").build()?);
+    rules.push(properties.path_namespace(systemd::UNITS).add_arg("org.freedesktop.systemd1.Unit").build()?);
     for member in ["MachineNew", "MachineRemoved"] {
         rules.push(signal(MACHINED).interface("org.freedesktop.machine1.Manager").member(member).build()?);
     }

@@ -10,6 +10,8 @@ mod changes;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub(crate) mod files;
+mod guest;
+pub(crate) mod line;
 pub mod live;
 mod machined;
 mod netlink;

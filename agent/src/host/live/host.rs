@@ -66,9 +66,8 @@ impl Host for Live {
         self.blocking(move |paths| nix::set_roots(&paths.gc_roots(), &kept)).await
     }
 
-    async fn probe(&self, name: &ContainerName, _probe: Option<&Probe>, _timeout: Duration) -> ProbeResult {
-        let active = self.systemd.loaded_properties(name).await.ok().flatten().is_some_and(|u| u.is_active());
-        ProbeResult { healthy: active, output: "interim: unit active".to_owned() }
+    async fn probe(&self, name: &ContainerName, probe: Option<&Probe>, timeout: Duration) -> ProbeResult {
+        self.probe_container(name, probe, timeout).await
     }
 
     async fn usage(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, Usage> {

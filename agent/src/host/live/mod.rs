@@ -6,9 +6,11 @@
 mod host;
 mod layout;
 mod observe;
+mod probe;
 mod start;
 mod update;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nixmox_core::container::Layout;
@@ -18,9 +20,13 @@ use tokio_util::task::TaskTracker;
 use super::StepError;
 use super::bus::Bus;
 use super::changes::{Changes, Watcher};
+use super::guest::Guests;
 use super::machined::Machined;
 use super::paths::Paths;
 use super::systemd::{Jobs, Systemd};
+
+/// The program that runs now, even when its file was replaced by an upgrade (`proc_pid_exe(5)`).
+const SELF: &str = "/proc/self/exe";
 
 /// The host that the agent runs on.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ pub struct Live {
     layout: Layout,
     systemd: Systemd,
     machined: Machined,
+    guests: Guests,
     changes: Changes,
 }
 
@@ -44,7 +51,21 @@ impl Live {
         let (changes, jobs) = (Changes::new(), Jobs::new());
         Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), connection, stop }.spawn(&paths, tasks);
         let layout = layout::find(&paths);
-        Self { paths, layout, systemd: Systemd::new(bus.clone(), jobs), machined: Machined::new(bus), changes }
+        Self {
+            paths,
+            layout,
+            systemd: Systemd::new(bus.clone(), jobs),
+            machined: Machined::new(bus),
+            guests: Guests::new(PathBuf::from(SELF)),
+            changes,
+        }
+    }
+
+    /// Enters guests through the helper of another program than the one that runs: for tests, which are not the agent.
+    #[must_use]
+    pub fn with_helper_of(mut self, agent: PathBuf) -> Self {
+        self.guests = Guests::new(agent);
+        self
     }
 
     /// Runs blocking work of an adapter (files, `/proc`, netlink) on the blocking pool.

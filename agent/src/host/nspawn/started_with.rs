@@ -13,6 +13,7 @@ pub(in crate::host) fn started_with(main_pid: u32) -> Option<Spec> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -21,8 +22,12 @@ mod tests {
     fn a_process_tells_what_it_was_started_with() {
         let with = |value: Option<&str>| {
             let mut command = Command::new("cat");
-            command.stdin(Stdio::piped()).env_remove("NIXMOX_SPEC").envs(value.map(|v| ("NIXMOX_SPEC", v)));
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            command.env_remove("NIXMOX_SPEC").envs(value.map(|v| ("NIXMOX_SPEC", v)));
             let mut child = command.spawn().unwrap();
+            // What it echoes shows that execve(2) is over: its environment is set up after its parent runs on.
+            child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
             let read = started_with(child.id());
             drop(child.stdin.take());
             child.wait().unwrap();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nixmox_core::model::{ContainerName, SystemState};
-use zbus::Connection;
+use zbus::{Connection, Variant};
 use zbus_systemd::systemd1::ManagerProxy;
 
 use super::StepError;
@@ -32,6 +32,8 @@ pub(super) const DESTINATION: &str = "org.freedesktop.systemd1";
 pub(super) const PATH: &str = "/org/freedesktop/systemd1";
 /// The manager's interface.
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// The folder of units' objects.
+pub(super) const UNITS: &str = "/org/freedesktop/systemd1/unit";
 /// The error for a unit that is not loaded.
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// Calls on one connection at a time; dbus-daemon(1) has a limit on replies that are still to come.
@@ -126,6 +128,20 @@ impl Systemd {
             Err(error) => return Err(failed("GetUnit", unit, error)),
         };
         unit::properties(&connection, &path).await.map(Some).map_err(|e| failed("GetAll", unit, e))
+    }
+
+    /// Returns whether a container's unit is active.
+    pub(super) async fn is_active(&self, name: &ContainerName) -> Result<bool, StepError> {
+        let connection = self.bus.connection().await?;
+        let unit = name.unit();
+        let path = format!("{UNITS}/{}", zbus_systemd::bus_label_escape(&unit));
+        let body = ("org.freedesktop.systemd1.Unit", "ActiveState");
+        let reply =
+            connection.call_method(Some(DESTINATION), path, Some("org.freedesktop.DBus.Properties"), "Get", &body);
+        let reply = reply.await.map_err(|e| failed("Get", &unit, e))?;
+        let body = reply.body();
+        let state: Variant<'_> = body.deserialize().map_err(|e| failed("Get", &unit, e))?;
+        Ok(matches!(state, Variant::Str(text) if text == "active"))
     }
 
     /// Forgets that a unit failed, so that no start limit holds it back. A unit that is not loaded is fine.
