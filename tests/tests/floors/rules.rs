@@ -146,7 +146,7 @@ pub(crate) const FLOORS: &[Floor] = &[
     },
     Floor {
         module: "nixmoxctl::build",
-        never: &["nixmoxctl::commands", "nixmoxctl::render"],
+        never: &["nixmoxctl::commands"],
         except: &[],
         except_in: &[],
         why: "commands build, builds do not command",
