@@ -10,6 +10,7 @@ mod changes;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub(crate) mod files;
+mod firewall;
 mod guest;
 pub(crate) mod line;
 pub mod live;

@@ -31,11 +31,8 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFNAME_BYTES_MAX: usize = 15;
 // linux/netfilter/nfnetlink.h, nf_tables.h
-#[cfg(test)]
 const NFT_MSG_GETGEN: u16 = (10 << 8) | 16;
-#[cfg(test)]
 const NFGENMSG_BYTES: usize = 4;
-#[cfg(test)]
 const NFTA_GEN_ID: u16 = 1;
 /// The multicast group of changes to the ruleset, as a bit (`NFNLGRP_NFTABLES` is 7).
 const NFTABLES_GROUP: u32 = 1 << (7 - 1);
@@ -92,7 +89,6 @@ pub(super) fn delete_link(link: &Link) -> io::Result<()> {
     }
 }
 
-#[cfg(test)]
 /// Returns the number of the nftables ruleset: another one after every change, by whomever.
 ///
 /// # Errors

@@ -50,8 +50,12 @@ impl Host for Live {
         self.remove_container(name).await
     }
 
-    async fn publish_ports(&self, _table: &FirewallTable) -> Result<(), StepError> {
-        Err(StepError::Firewall { detail: "interim".to_owned() })
+    async fn publish_ports(&self, table: &FirewallTable) -> Result<(), StepError> {
+        self.firewall.replace(table).await?;
+        for obstacle in self.firewall.obstacles(table).await {
+            tracing::warn!(%obstacle, "published ports may not be reachable");
+        }
+        Ok(())
     }
 
     async fn publish_names(&self, text: &str) -> Result<(), StepError> {

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::StepError;
 use super::bus::Bus;
 use super::changes::{Changes, Watcher};
+use super::firewall::Firewall;
 use super::guest::Guests;
 use super::machined::Machined;
 use super::paths::Paths;
@@ -35,6 +36,7 @@ pub struct Live {
     layout: Layout,
     systemd: Systemd,
     machined: Machined,
+    firewall: Firewall,
     guests: Guests,
     changes: Changes,
 }
@@ -56,9 +58,16 @@ impl Live {
             layout,
             systemd: Systemd::new(bus.clone(), jobs),
             machined: Machined::new(bus),
+            firewall: Firewall::default(),
             guests: Guests::new(PathBuf::from(SELF)),
             changes,
         }
+    }
+
+    /// Returns what keeps the ports of this table from being reachable, each with the way out: a kernel that does not
+    /// forward, tables of others that drop, addresses that cannot be served.
+    pub async fn obstacles(&self, table: &nixmox_core::network::FirewallTable) -> Vec<String> {
+        self.firewall.obstacles(table).await
     }
 
     /// Enters guests through the helper of another program than the one that runs: for tests, which are not the agent.

@@ -34,7 +34,9 @@ struct OfUnit {
 
 impl Live {
     pub(super) async fn observe_all(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
-        let (system, units, machines, default_tasks_max) = futures_util::try_join!(
+        let firewall = async { Ok(self.firewall.read().await) };
+        let (firewall, system, units, machines, default_tasks_max) = futures_util::try_join!(
+            firewall,
             self.systemd.system_state(),
             self.systemd.units(),
             self.machined.names(),
@@ -90,7 +92,7 @@ impl Live {
             }
         }
         containers.retain(|_, container| *container != Container::default());
-        Ok(Observed { system, containers, firewall: None, hosts })
+        Ok(Observed { system, containers, firewall, hosts })
     }
 
     pub(super) async fn usage_of(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, Usage> {

@@ -4,6 +4,7 @@ use nixmox_core::container::Files;
 use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind};
 
 use super::Live;
+use crate::host::firewall::check_ports_free;
 use crate::host::systemd::UnitProperties;
 use crate::host::{StepError, files, nspawn};
 
@@ -24,7 +25,8 @@ impl Live {
         let checked = service.clone();
         self.blocking(move |paths| {
             nspawn::check_system(paths, &checked)?;
-            nspawn::prepare_sources(paths, &checked)
+            nspawn::prepare_sources(paths, &checked)?;
+            check_ports_free(&checked.ports)
         })
         .await?;
         self.clear_leftovers(name).await?;

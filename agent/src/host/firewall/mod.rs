@@ -1,0 +1,89 @@
+//! The nftables table `inet nixmox`: published ports and the way out for containers.
+//!
+//! Owns that table alone, as a pure function of `FirewallTable` (`ruleset`), replaced in one transaction and read back
+//! into one (`read`). Rules of others are only looked at, for what stands in our way (`obstacles`). Containers have
+//! IPv4 addresses, so everything here is IPv4: a port published on an IPv6 address is in the table, and leads nowhere.
+//!
+//! ```text
+//! LAN ────▶ prerouting: DNAT ──▶ forward ──▶ ve-NAME          localhost ──▶ output: DNAT ──▶ postrouting ──▶ ve-NAME
+//! ve-NAME ─▶ guard: nothing to 127.0.0.0/8 ──▶ forward ──▶ postrouting: masquerade ──▶ LAN
+//! ```
+
+mod listeners;
+mod nft;
+mod obstacles;
+mod read;
+mod ruleset;
+
+use std::sync::{Mutex, PoisonError};
+
+use nixmox_core::network::FirewallTable;
+
+use super::{StepError, netlink};
+
+pub(super) use listeners::check_ports_free;
+
+/// The firewall of the host.
+#[derive(Debug, Default)]
+pub(super) struct Firewall {
+    /// What was read last, and of which ruleset: the kernel numbers them.
+    last: Mutex<Option<(u32, Option<FirewallTable>)>>,
+}
+
+impl Firewall {
+    /// Replaces our table.
+    ///
+    /// # Errors
+    /// `StepError::Firewall` with what nft said; the table is then as it was.
+    pub(super) async fn replace(&self, table: &FirewallTable) -> Result<(), StepError> {
+        nft::apply(&ruleset::replacement(table)).await
+    }
+
+    /// Reads our table; `None` when it is missing or holds anything that is not ours.
+    ///
+    /// Asks nft only when the ruleset changed since it was asked last.
+    pub(super) async fn read(&self) -> Option<FirewallTable> {
+        // Before the table: a change in between makes the next look read again.
+        let generation = match tokio::task::spawn_blocking(netlink::ruleset_generation).await {
+            Ok(Ok(generation)) => Some(generation),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the kernel does not number its rulesets");
+                None
+            }
+            // The runtime shuts down.
+            Err(_) => None,
+        };
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let (Some(generation), Some((known, table))) = (generation, last)
+            && generation == known
+        {
+            return table;
+        }
+        let table = match nft::list_table().await {
+            Ok(listed) => listed.and_then(|listed| read::table(&listed)),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the firewall table");
+                return None;
+            }
+        };
+        if let Some(generation) = generation {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, table.clone()));
+        }
+        table
+    }
+
+    /// Returns what keeps published ports from working though our table is right, each with the way out.
+    pub(super) async fn obstacles(&self, table: &FirewallTable) -> Vec<String> {
+        if table.is_empty() {
+            return Vec::new();
+        }
+        let chains = nft::list_chains().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot read the chains of others");
+            None
+        });
+        obstacles::find(table, chains.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests;
