@@ -1,10 +1,11 @@
 //! The floors: imports go down only. Also that every file says what it owns, and that the map is true.
 //!
-//! `rules` is the table; `source` reads the paths that a file uses; `map` reads ARCHITECTURE.md.
+//! `rules` is the table; `source` reads the paths that a file uses; `map` reads ARCHITECTURE.md, `sandbox` the unit.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
 mod map;
 mod rules;
+mod sandbox;
 mod source;
 
 use std::collections::BTreeMap;
@@ -180,4 +181,16 @@ fn every_test_that_the_map_names_exists() {
     assert!(unexpected.is_empty(), "named as the holder of an invariant, and not there: {unexpected:?}");
     let done: Vec<_> = map::NOT_YET.iter().filter(|name| !missing.iter().any(|missing| missing == *name)).collect();
     assert!(done.is_empty(), "no longer missing, so no longer to be excused: {done:?}");
+}
+
+#[test]
+fn every_opening_of_the_sandbox_is_explained() {
+    let unit = fs::read_to_string(root().join("systemd/nixmox-agent.service")).unwrap();
+    let explained = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let openings = sandbox::openings(&unit);
+    for known in ["/srv", "AF_NETLINK", "PrivateDevices", "DevicePolicy", "ProcSubset", "PrivateMounts"] {
+        assert!(openings.iter().any(|opening| opening == known), "{known} in {openings:?}");
+    }
+    let silent: Vec<_> = openings.iter().filter(|opening| !explained.contains(&format!("`{opening}`"))).collect();
+    assert!(silent.is_empty(), "docs/security.md says nothing about {silent:?}");
 }
