@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use nixmox_api::{
-    AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, description,
+    AgentError, Applied, Caller, Done, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ enum Answer {
     Plan(PlanReply),
     Applied(Applied),
     Done(Done),
-    Nothing,
+    Nothing(Nothing),
 }
 
 /// The reply of `GetInterfaceDescription`.
@@ -135,8 +135,6 @@ impl<C: Control> Session<C> {
         };
         match result {
             _ if call.oneway => Ok(()),
-            // zlink's client reads `()` from no parameters only.
-            Ok(Answer::Nothing) => connection.send(&Reply::<()>::new(None)).await,
             Ok(answer) => connection.send(&Reply::new(Some(answer))).await,
             Err(failure) => connection.send(&failure).await,
         }
@@ -202,7 +200,7 @@ impl<C: Control> Session<C> {
             Method::RemoveData => {
                 let Name { name } = parse(parameters)?;
                 self.control.remove_data(service(name)?, self.caller().await).await?;
-                Answer::Nothing
+                Answer::Nothing(Nothing {})
             }
         })
     }
@@ -336,7 +334,7 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             | Answer::Stacks(_)
             | Answer::Paths(_)
             | Answer::Plan(_)
-            | Answer::Nothing,
+            | Answer::Nothing(Nothing {}),
         ) => "done",
         Err(Failure::Varlink(_)) => "InvalidParameter",
         Err(Failure::Agent(error)) => match error {

@@ -14,7 +14,7 @@ fn request() -> Value {
             "only": [], "prune": false })
 }
 
-/// Every method with parameters, a key of its reply (empty: it has none), and the least role that it is for.
+/// Every method with parameters, a key of its reply (empty: its reply has none), and the least role that it is for.
 fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
     let (observer, operator) = (Some(Role::Observer), Some(Role::Operator));
     let interface = json!({ "interface": "io.nixmox.Agent" });
@@ -45,7 +45,8 @@ fn every_method_gives_every_role_its_answer() {
             let answer = server.connect().call_raw(&call);
             if role >= needed {
                 assert!(answer.get("error").is_none(), "{role:?} calls {method}: {answer}");
-                assert!(key.is_empty() || answer["parameters"].get(key).is_some(), "{method}: {answer}");
+                let reply = &answer["parameters"];
+                assert!(reply.is_object() && (key.is_empty() || reply.get(key).is_some()), "{method}: {answer}");
             } else {
                 assert_eq!(answer["error"], "io.nixmox.Agent.NotPermitted", "{role:?} calls {method}");
                 assert_eq!(answer["parameters"]["role"], needed.expect("a role is needed").word());
