@@ -1,9 +1,9 @@
-//! `nixmox-agent exit-record [--stop] NAME`: how a container ended, written down by its own unit.
+//! `nixmox-agent exit-record [--started|--stop] NAME`: how a container ended, written down by its own unit.
 //!
-//! Runs from `ExecStop=` and `ExecStopPost=` of the drop-in, so that nobody has to be alive when a container ends.
+//! Runs from `ExecStartPost=`, `ExecStop=` and `ExecStopPost=` of the drop-in, so that nobody has to be alive when a container ends.
 //! Owns reading systemd's variables and replacing the file; what is written is `nixmox_core::container`'s.
 
-use nixmox_core::container::{ExitVariables, note_stop, record_exit};
+use nixmox_core::container::{ExitVariables, Note, record_exit, write_note};
 use nixmox_core::model::ContainerName;
 
 use crate::host::StepError;
@@ -13,9 +13,11 @@ use crate::host::paths::Paths;
 /// The record names no secrets; `status` is for everybody.
 const MODE: u32 = 0o644;
 
-/// When in a unit's end this is called.
+/// When in a unit's life this is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
+    /// From `ExecStartPost=`: the container is ready.
+    Started,
     /// From `ExecStop=`: the container was active, and stops.
     Stop,
     /// From `ExecStopPost=`: nothing of it runs any more.
@@ -44,10 +46,11 @@ fn write_to(
     moment: Moment,
     variables: &ExitVariables,
 ) -> Result<(), StepError> {
-    let path = paths.exit_record(name);
-    let text = match moment {
-        Moment::Stop => note_stop(variables),
-        Moment::StopPost => record_exit(files::read(&path).as_deref(), variables),
+    let note = paths.exit_note(name);
+    let (path, text) = match moment {
+        Moment::Started => (note, write_note(Note::Started, variables)),
+        Moment::Stop => (note, write_note(Note::Stopping, variables)),
+        Moment::StopPost => (paths.exit_record(name), record_exit(files::read(&note).as_deref(), variables)),
     };
     files::replace(&path, &text, MODE, Durability::Runtime).map(drop)
 }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         [] => finish(serve()),
         ["exit-record", name] => finish(record_exit(name, Moment::StopPost)),
+        ["exit-record", "--started", name] => finish(record_exit(name, Moment::Started)),
         ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),
         ["guest-helper"] => finish(guest_helper::run().map_err(Into::into)),
         ["--check-settings", file] => finish(Settings::load(Path::new(file)).map(drop).map_err(Into::into)),

@@ -97,6 +97,11 @@ impl Paths {
         self.exit_dir().join(name.as_str())
     }
 
+    /// What the running instance of a container noted on its way. No container has a dot in its name.
+    pub(crate) fn exit_note(&self, name: &ContainerName) -> PathBuf {
+        self.exit_dir().join(format!("{name}.note"))
+    }
+
     /// What nspawn exports a guest's sockets through; a mount that a killed nspawn leaves behind.
     pub(crate) fn unix_export(&self, name: &ContainerName) -> PathBuf {
         self.at("run/systemd/nspawn/unix-export").join(name.as_str())

@@ -64,6 +64,7 @@ pub fn drop_in(assigned: &Assigned, layout: &Layout) -> Result<String, Uncarriab
         }
     }
     let agent = unit_path("the path of the agent", &layout.agent)?.replace('$', "$$");
+    lines.set("ExecStartPost", &format!("-{agent} exit-record --started %i"));
     lines.set("ExecStop", &format!("-{agent} exit-record --stop %i"));
     lines.set("ExecStopPost", &format!("-{agent} exit-record %i"));
     lines.limits(&service.limits)?;

@@ -1,29 +1,33 @@
-//! Exit records: how an instance ended, written by `ExecStop=` and `ExecStopPost=` of its unit.
+//! Exit records: how an instance ended, written by `ExecStopPost=` of its unit.
 //!
-//! systemd forgets a unit that ended with 0 as soon as it is unloaded, and does not tell a guest that powered
-//! itself off from one that was told to. Both commands run as `nixmox-agent exit-record`, so that nobody has to
-//! be alive when a container ends:
+//! systemd forgets a unit that ended with 0 as soon as it is unloaded, and its variables do not tell a guest that
+//! powered itself off from one that was told to: both end with `success` and 0. So the unit leaves a note on its
+//! way, all of them through `nixmox-agent exit-record`, so that nobody has to be alive when a container ends:
 //!
 //! ```text
-//!            stop job on an active unit                   main process ended by itself
-//! active ──▶ ExecStop without $EXIT_CODE: stopped=yes     ExecStop with $EXIT_CODE: stopped=no
-//!              └──▶ ExecStopPost completes the record       └──▶ ExecStopPost completes the record
-//! activating ──▶ ExecStopPost alone (systemd.service(5)): result `success` only when it was stopped,
-//!                `protocol` when the guest ended before it said READY=1
+//!             ExecStartPost= notes `started`       main process ends by itself
+//! activating ──────────────────────────▶ active ──────────────────────────────────▶ ExecStopPost=: not stopped
+//!     │                                    │ stop job: ExecStop= notes `stopping`
+//!     │                                    └──────────────────────────────────────▶ ExecStopPost=: stopped
+//!     ├── stop job: no note, and systemd says `success` ──────────────────────────▶ ExecStopPost=: stopped
+//!     └── ends before READY=1: no note, and systemd says `protocol` ──────────────▶ ExecStopPost=: not stopped
 //! ```
+//!
+//! Tried on systemd 257: `ExecStop=` runs neither for a main process that ended by itself nor for a unit that is
+//! stopped while it activates.
 
 use std::fmt::Write as _;
 
 use crate::model::{ExitRecord, InvocationId, Spec};
 
-/// What systemd tells a command of `ExecStop=` or `ExecStopPost=` (systemd.exec(5)).
+/// What systemd tells a command of `ExecStartPost=`, `ExecStop=` or `ExecStopPost=` (systemd.exec(5)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExitVariables {
     /// `$INVOCATION_ID`.
     pub invocation: String,
     /// `$NIXMOX_SPEC`, from the conf file; empty when NixMox did not write it.
     pub spec: String,
-    /// `$SERVICE_RESULT`.
+    /// `$SERVICE_RESULT`; empty before the end.
     pub result: String,
     /// `$EXIT_CODE`: `exited`, `killed` or `dumped`; empty while the main process lives.
     pub code: String,
@@ -31,49 +35,71 @@ pub struct ExitVariables {
     pub status: String,
 }
 
-/// Returns the record that `ExecStop=` leaves: whether the stop was asked for.
-#[must_use]
-pub fn note_stop(variables: &ExitVariables) -> String {
-    write_record(variables, variables.code.is_empty())
+/// What a unit notes on its way, before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It became active (`ExecStartPost=`).
+    Started,
+    /// It is being stopped while it is active (`ExecStop=`).
+    Stopping,
 }
 
-/// Returns the record that `ExecStopPost=` leaves, from what `ExecStop=` left; `previous` is `None` when nothing
-/// is there, and ignored when it is about another invocation.
-#[must_use]
-pub fn record_exit(previous: Option<&str>, variables: &ExitVariables) -> String {
-    let noted = previous
-        .and_then(parse_exit_record)
-        .filter(|record| record.invocation.to_string() == variables.invocation)
-        .map(|record| record.stopped);
-    // Without ExecStop= the unit never became active: see the module's documentation.
-    let stopped = noted.unwrap_or_else(|| variables.result == "success");
-    write_record(variables, stopped)
+impl Note {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
-fn write_record(variables: &ExitVariables, stopped: bool) -> String {
-    let mut text = String::new();
-    let stopped = if stopped { "yes" } else { "no" };
-    for (key, value) in [
-        ("invocation", variables.invocation.as_str()),
+/// Returns the text of a note; it replaces the one before.
+#[must_use]
+pub fn write_note(note: Note, variables: &ExitVariables) -> String {
+    lines(&[("invocation", &variables.invocation), ("note", note.word())])
+}
+
+/// Returns the record that `ExecStopPost=` leaves. `note` is the text that was noted last; `None` when nothing was,
+/// and ignored when it is about another invocation.
+#[must_use]
+pub fn record_exit(note: Option<&str>, variables: &ExitVariables) -> String {
+    let note = note
+        .filter(|text| value(text, "invocation") == Some(&variables.invocation))
+        .and_then(|text| value(text, "note"));
+    let stopped = match note {
+        Some(word) => word == Note::Stopping.word(),
+        // It never became active: see the module's documentation.
+        None => variables.result == "success",
+    };
+    lines(&[
+        ("invocation", &variables.invocation),
         ("spec", &variables.spec),
         ("result", &variables.result),
         ("code", &variables.code),
         ("status", &variables.status),
-        ("stopped", stopped),
-    ] {
+        ("stopped", if stopped { "yes" } else { "no" }),
+    ])
+}
+
+fn lines(values: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (key, value) in values {
         // systemd's words have no control characters; a conf file of somebody else may have.
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{key}={value}");
     }
     text
 }
 
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.split_once('=').and_then(|(name, value)| (name == key).then_some(value)))
+}
+
 /// Returns what an exit record says; `None` when it is torn or not one.
 #[must_use]
 pub fn parse_exit_record(text: &str) -> Option<ExitRecord> {
-    let value = |key: &str| {
-        text.lines().find_map(|line| line.split_once('=').and_then(|(name, value)| (name == key).then_some(value)))
-    };
+    let value = |key| value(text, key);
     let stopped = match value("stopped")? {
         "yes" => true,
         "no" => false,

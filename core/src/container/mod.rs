@@ -27,7 +27,7 @@ use crate::model::{Assigned, ContainerName, Desired, Spec};
 pub use conf::{CONF_OWNER, conf_addresses, conf_file, is_ours, writable_sources};
 pub use drop_in::{dependencies, drop_in, slice};
 pub use environment::{environment_file, spec_of_environ};
-pub use exit::{ExitVariables, note_stop, parse_exit_record, record_exit};
+pub use exit::{ExitVariables, Note, parse_exit_record, record_exit, write_note};
 pub use spec::spec;
 pub use value::Uncarriable;
 
@@ -43,13 +43,13 @@ pub const GUESTS_FOLDER_INSIDE: &str = "/run/host/nixmox";
 pub const ENVIRONMENT_FOLDER: &str = "/run/nixmox/env";
 /// Where guests see their environment file: a drop-in of their service manager (systemd-system.conf(5)).
 pub const ENVIRONMENT_FILE_INSIDE: &str = "/run/systemd/system.conf.d/50-nixmox.conf";
-/// Where exit records lie, one per container.
+/// Where exit records lie, one per container, named after it; a running one's note beside it is `NAME.note`.
 pub const EXIT_FOLDER: &str = "/run/nixmox/exit";
 
 /// What the texts depend on besides the service: facts of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The absolute path of the agent's binary, for `ExecStop=` and `ExecStopPost=`.
+    /// The absolute path of the agent's binary, for `ExecStartPost=`, `ExecStop=` and `ExecStopPost=`.
     pub agent: PathBuf,
     /// Whether the conf file lies in [`CONF_FOLDER_RUN`] because `/etc` cannot be written.
     pub conf_in_run: bool,

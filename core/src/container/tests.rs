@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::fixture::{assigned, name};
 use crate::model::{
-    Assigned, Bytes, Condition, Device, HealthCheck, Kind, Mount, Network, OnUnhealthy, PrivateUsers, Probe,
-    SpecField, System, Tmpfs,
+    Assigned, Bytes, Condition, Device, ExitRecord, HealthCheck, Kind, Mount, Network, OnUnhealthy, PrivateUsers,
+    Probe, SpecField, System, Tmpfs,
 };
 
 fn layout() -> Layout {
@@ -169,6 +169,7 @@ TimeoutStopSec=3min
 Slice=machine-nixmox-cloud.slice
 RuntimeDirectory=nixos-containers/%i
 Environment=root=/run/nixos-containers/%i
+ExecStartPost=-/nix/store/x/bin/nixmox-agent exit-record --started %i
 ExecStop=-/nix/store/x/bin/nixmox-agent exit-record --stop %i
 ExecStopPost=-/nix/store/x/bin/nixmox-agent exit-record %i
 MemoryMax=2147483648
@@ -189,6 +190,7 @@ TimeoutStartSec=180s
 TimeoutStopSec=3min
 Slice=machine-nixmox-cloud.slice
 EnvironmentFile=-/run/nixmox/conf/%i.conf
+ExecStartPost=-/nix/store/x/bin/nixmox-agent exit-record --started %i
 ExecStop=-/nix/store/x/bin/nixmox-agent exit-record --stop %i
 ExecStopPost=-/nix/store/x/bin/nixmox-agent exit-record %i
 "##);
@@ -210,6 +212,7 @@ After=container@db.service
 [Service]
 Restart=no
 TimeoutStartSec=420s
+ExecStartPost=-/nix/store/x/bin/nixmox-agent exit-record --started %i
 ExecStop=-/nix/store/x/bin/nixmox-agent exit-record --stop %i
 ExecStopPost=-/nix/store/x/bin/nixmox-agent exit-record %i
 MemoryMax=2147483648
@@ -267,44 +270,48 @@ fn variables(result: &str, code: &str, status: &str) -> ExitVariables {
     }
 }
 
+/// Returns the record of an instance that noted this and then ended like that.
+fn record(note: Option<Note>, result: &str, code: &str, status: &str) -> ExitRecord {
+    let variables = variables(result, code, status);
+    let note = note.map(|note| write_note(note, &variables));
+    parse_exit_record(&record_exit(note.as_deref(), &variables)).unwrap()
+}
+
 #[test]
 fn a_guest_that_powers_itself_off_has_succeeded() {
-    let noted = note_stop(&variables("success", "exited", "0"));
-    let record = parse_exit_record(&record_exit(Some(&noted), &variables("success", "exited", "0"))).unwrap();
+    let record = record(Some(Note::Started), "success", "exited", "0");
     assert_eq!(record.spec.as_ref().map(ToString::to_string).as_deref(), Some("system:00000001"));
     assert!(record.succeeded());
 }
 
 #[test]
 fn a_guest_that_was_stopped_has_not_succeeded() {
-    let noted = note_stop(&variables("success", "", ""));
-    assert!(
-        !parse_exit_record(&record_exit(Some(&noted), &variables("success", "exited", "0"))).unwrap().succeeded()
-    );
-    // Stopped while it booted: no ExecStop=.
-    assert!(!parse_exit_record(&record_exit(None, &variables("success", "exited", "0"))).unwrap().succeeded());
+    assert!(!record(Some(Note::Stopping), "success", "exited", "0").succeeded());
+    assert!(!record(None, "success", "exited", "0").succeeded(), "stopped while it booted");
 }
 
 #[test]
 fn a_job_that_ends_before_it_is_ready_has_succeeded() {
-    assert!(parse_exit_record(&record_exit(None, &variables("protocol", "exited", "0"))).unwrap().succeeded());
-    assert!(!parse_exit_record(&record_exit(None, &variables("protocol", "exited", "1"))).unwrap().succeeded());
-    assert!(!parse_exit_record(&record_exit(None, &variables("signal", "killed", "KILL"))).unwrap().succeeded());
+    assert!(record(None, "protocol", "exited", "0").succeeded());
+    assert!(!record(None, "protocol", "exited", "1").succeeded());
+    assert!(!record(None, "signal", "killed", "KILL").succeeded());
 }
 
 #[test]
 fn a_guest_that_reboots_has_not_succeeded() {
-    let noted = note_stop(&variables("success", "exited", "133"));
-    assert!(
-        !parse_exit_record(&record_exit(Some(&noted), &variables("success", "exited", "133"))).unwrap().succeeded()
-    );
+    assert!(!record(Some(Note::Started), "success", "exited", "133").succeeded());
 }
 
 #[test]
 fn a_note_of_another_invocation_is_not_believed() {
-    let old = ExitVariables { invocation: "f".repeat(32), ..variables("success", "exited", "0") };
-    let record = record_exit(Some(&note_stop(&old)), &variables("success", "exited", "0"));
+    let old = ExitVariables { invocation: "f".repeat(32), ..ExitVariables::default() };
+    let record = record_exit(Some(&write_note(Note::Started, &old)), &variables("success", "exited", "0"));
     assert!(parse_exit_record(&record).unwrap().stopped);
+}
+
+#[test]
+fn a_note_is_no_record() {
+    assert_eq!(parse_exit_record(&write_note(Note::Stopping, &variables("success", "", ""))), None);
 }
 
 #[test]
@@ -395,7 +402,7 @@ proptest! {
         if let Ok(text) = drop_in(&assigned, &layout()) {
             prop_assert!(!text.contains(['\r', '\0']));
             let settings = text.lines().filter(|line| !line.is_empty()).count();
-            prop_assert_eq!(settings, 11 + service.mounts.len() + service.devices.len(), "{}", text);
+            prop_assert_eq!(settings, 12 + service.mounts.len() + service.devices.len(), "{}", text);
         }
         if let Ok(Some(text)) = environment_file(&assigned) {
             prop_assert_eq!(text.lines().count(), 2 + service.environment.len(), "{}", text);

@@ -147,7 +147,10 @@ impl Generation {
     fn desired(&self, number: u64, previous: &Desired, foreign: &BTreeSet<usize>) -> Desired {
         let mut services = BTreeMap::new();
         let mut holds = BTreeMap::new();
-        let is_job = |index: usize| self.services[index].as_ref().is_some_and(|draw| draw.job);
+        let is_job = |index: usize| {
+            let adopted = |draw: &Draw| draw.adopted && foreign.contains(&index);
+            self.services[index].as_ref().is_some_and(|draw| draw.job && !adopted(draw))
+        };
         for (place, index) in self.order.iter().enumerate() {
             let Some(draw) = &self.services[*index] else { continue };
             let mut assigned = draw.assigned(*index, foreign.contains(index));
@@ -184,11 +187,11 @@ impl Draw {
         // What a system does is in the system: the same one cannot be a job today and a service tomorrow.
         service.system = System::Store(store_path(self.system, if self.job { "job" } else { "x" }));
         service.limits.memory_max = self.memory.map(|gigabytes| Bytes(gigabytes << 30));
-        if self.job {
-            service.kind = Kind::Job;
-        }
+        // What nixos-container started runs on: the model has no jobs among these.
         if self.adopted && foreign {
             service.system = System::Adopted;
+        } else if self.job {
+            service.kind = Kind::Job;
         }
         if !self.private || service.system == System::Adopted {
             service.network = Network::Host;

@@ -132,6 +132,7 @@ pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result
     }
     files::remove_directory(&paths.runtime_control(name))?;
     files::remove(&paths.environment(name))?;
+    files::remove(&paths.exit_note(name))?;
     files::remove(&paths.exit_record(name))?;
     Ok(written)
 }
