@@ -12,7 +12,7 @@ pub struct Status {
     pub host: HostStatus,
     /// The stacks, by name.
     pub stacks: Vec<StackStatus>,
-    /// The services, by stack and then in start order.
+    /// The services, by stack and then in start order; last those that are no longer declared and still stop.
     pub services: Vec<ServiceStatus>,
 }
 
@@ -135,6 +135,9 @@ pub struct ServiceStatus {
     pub drift: Vec<Drift>,
     /// Who holds it stopped; absent unless held.
     pub held_by: Option<String>,
+    /// When it is started again by itself, in seconds since 1970; absent: it is not, or it need not be.
+    #[serde(default)]
+    pub restart_at: Option<u64>,
 }
 
 /// A difference from what is declared.

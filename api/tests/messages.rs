@@ -149,6 +149,7 @@ fn service_status() -> ServiceStatus {
         tasks_current: Some(12),
         drift: vec![Drift { what: "memory_max is 6G, declared 4G".into(), corrected_in: Some(20) }],
         held_by: None,
+        restart_at: None,
     }
 }
 

@@ -291,8 +291,18 @@ impl<H: Host> Reconciler<H> {
                 self.supervisor.succeeded(&subject, action);
                 if let Subject::Service(name) = &subject {
                     info!(service = %name, step = ?action, milliseconds = took.as_millis(), "done");
-                    if action == Action::Update {
-                        self.tell_live(&name.clone());
+                    match action {
+                        Action::Update => self.tell_live(&name.clone()),
+                        // No status shows it: what runs and is not healthy yet is still starting.
+                        Action::Start => {
+                            let generation = self.ledger.generation.number;
+                            self.reporter.tell(generation, name, "started", "started".to_owned());
+                        }
+                        Action::PublishPorts
+                        | Action::PublishNames
+                        | Action::Stop
+                        | Action::Remove
+                        | Action::Await(_) => {}
                     }
                 }
             }

@@ -153,6 +153,7 @@ impl Reporter {
             scene.desired.services.values().map(|assigned| self.service(scene, assigned)).collect();
         let order = start_order(scene.desired);
         services.sort_by_key(|service| (service.stack.clone(), order.get(service.name.as_str()).copied()));
+        services.extend(self.leaving(scene));
         let mut warnings = scene.warnings.clone();
         warnings.extend(scene.plan.warnings.iter().map(|(subject, text)| match subject {
             Subject::Host => text.clone(),
@@ -236,7 +237,71 @@ impl Reporter {
             tasks_current: None,
             drift: drift(scene, name),
             held_by: hold.map(|hold| hold.by.clone()),
+            restart_at: watched
+                .filter(|_| !running && !well)
+                .and_then(|watched| watched.retry.due(scene.now))
+                .map(|due| (now_usec() / 1_000_000).saturating_add(due.saturating_sub(scene.now).as_secs())),
         }
+    }
+
+    /// Returns what is told of containers that no generation declares and that are still to be stopped or cleared
+    /// away: else `down` would look done while they run.
+    fn leaving(&self, scene: &Scene<'_>) -> Vec<ServiceStatus> {
+        let published = self.published.borrow();
+        let removed = scene.plan.changes.iter().filter(|(name, change)| {
+            change.kind == ChangeKind::Remove && !scene.desired.services.contains_key(*name)
+        });
+        let leaving = removed.map(|(name, _)| {
+            let before = published.status.services.iter().find(|service| service.name == name.as_str());
+            let failure = scene.supervisor.of(name).and_then(|watched| watched.failure.as_ref());
+            let container = scene.observed.containers.get(name);
+            let running = container.filter(|container| container.active.has_processes());
+            ServiceStatus {
+                state: if failure.is_some() { ServiceState::Failed } else { ServiceState::Stopping },
+                reason: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+                hint: failure.map(|failure| failure.hint.clone()).unwrap_or_default(),
+                invocation: running.and_then(|running| running.invocation).map(|id| id.to_string()),
+                waits_for: Vec::new(),
+                drift: Vec::new(),
+                held_by: None,
+                restart_at: None,
+                ..before.cloned().unwrap_or_else(|| unknown(name))
+            }
+        });
+        leaving.collect()
+    }
+}
+
+/// Returns the status of a container of which nothing is known but that it is there.
+fn unknown(name: &ContainerName) -> ServiceStatus {
+    ServiceStatus {
+        name: name.to_string(),
+        stack: String::new(),
+        job: false,
+        state: ServiceState::Stopping,
+        since: None,
+        reason: String::new(),
+        hint: String::new(),
+        waits_for: Vec::new(),
+        probe: String::new(),
+        probe_failures: 0,
+        start_period_ms: 0,
+        log: Vec::new(),
+        declared_at: String::new(),
+        health_declared_at: String::new(),
+        restarts: 0,
+        address: None,
+        ports: Vec::new(),
+        invocation: None,
+        system: None,
+        memory_current: None,
+        memory_max: None,
+        cpu_usec: None,
+        cpu_percent: None,
+        tasks_current: None,
+        drift: Vec::new(),
+        held_by: None,
+        restart_at: None,
     }
 }
 
@@ -342,11 +407,12 @@ fn difference(old: Option<&ServiceStatus>, new: &ServiceStatus) -> (&'static str
         }
         return ("changed", String::new());
     }
-    let started = new.invocation.is_some() && old.is_some_and(|old| old.invocation != new.invocation);
+    // The instance of a start that was told already.
+    let same_start = old.is_some_and(|old| old.state == ServiceState::Starting && old.invocation.is_none());
     match new.state {
         ServiceState::Healthy => ("healthy", "healthy".to_owned()),
         ServiceState::Unhealthy => ("unhealthy", reason("unhealthy")),
-        ServiceState::Starting if started => ("started", "started".to_owned()),
+        ServiceState::Starting if same_start => ("changed", String::new()),
         ServiceState::Starting => ("starting", "starting".to_owned()),
         ServiceState::Waiting => ("waiting", reason("waiting")),
         ServiceState::Stopping => ("stopping", "stopping".to_owned()),
