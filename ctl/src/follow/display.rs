@@ -7,7 +7,7 @@ use nixmox_api::{ServiceStatus, Update};
 use super::Block;
 use crate::context::Context;
 use crate::error::{CtlError, Exit};
-use crate::progress::{Goal, Happening, Phase, Progress, Verdict};
+use crate::progress::{Goal, Happening, Phase, Progress, Task, Verdict};
 use crate::render;
 
 /// How progress is shown.
@@ -107,7 +107,10 @@ impl Display {
             return Ok(Exit::Done);
         }
         if let Form::Lines = self.form {
-            for task in progress.with(Verdict::Failed).filter(|task| !has_told(task.phase)) {
+            // Where it starts again by itself, the line said so; that it is not waited for any more is new.
+            let again = |task: &Task| progress.status(task).is_some_and(|status| status.restart_at.is_some());
+            let untold = |task: &&Task| !has_told(task.phase) || again(task);
+            for task in progress.with(Verdict::Failed).filter(untold) {
                 context.output.print(&render::subject_line(progress, now, &task.name, "FAILED", &context.zone))?;
             }
         }

@@ -71,7 +71,12 @@ pub(crate) enum What {
     /// Nothing of it is left.
     Removed,
     /// It failed and will be started again.
-    Retried(String),
+    Retried {
+        /// Why it failed; may be empty.
+        reason: String,
+        /// The wait, in seconds.
+        seconds: u64,
+    },
     /// It failed.
     Failed,
     /// Anything else, in the agent's words.
@@ -139,8 +144,10 @@ impl Progress {
         let current = update.current.as_ref();
         let what = match Phase::of_event(&update.event) {
             Some(phase) => task.enter(phase, update.at_usec, current)?,
-            // `changed` only refreshes figures.
-            None if update.event == "changed" || update.message.is_empty() => return None,
+            // `changed` only refreshes figures; who waits says so by not going on.
+            None if matches!(update.event.as_str(), "changed" | "waiting") || update.message.is_empty() => {
+                return None;
+            }
             None => What::Other(format!("{}: {}", update.event, update.message)),
         };
         Some(Happening { at_usec: update.at_usec, service: task.name.clone(), what })

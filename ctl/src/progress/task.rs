@@ -193,8 +193,11 @@ impl Task {
             Phase::Completed => What::Completed(milliseconds(starting, at)),
             Phase::Removed => What::Removed,
             Phase::Unhealthy => What::Failed,
-            Phase::Failed => match current.filter(|current| current.state == ServiceState::Waiting) {
-                Some(current) => What::Retried(current.reason.clone()),
+            Phase::Failed => match current.and_then(|current| Some((current, current.restart_at?))) {
+                Some((current, restart_at)) => What::Retried {
+                    reason: current.reason.clone(),
+                    seconds: restart_at.saturating_sub(at / 1_000_000),
+                },
                 None => What::Failed,
             },
         })

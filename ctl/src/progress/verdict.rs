@@ -89,8 +89,11 @@ impl Progress {
             }
             (Goal::Held, _) | (_, ServiceState::Stopping | ServiceState::Stopped) => Verdict::Pending,
             (_, ServiceState::Healthy | ServiceState::Completed) => Verdict::Reached,
+            // A service that ended is given another try or two: its database may have been a moment late.
+            (_, ServiceState::Failed) if status.restart_at.is_some() && status.restarts < RESTARTS_MAX => {
+                Verdict::Pending
+            }
             (_, ServiceState::Unhealthy | ServiceState::Failed) => Verdict::Failed,
-            (_, ServiceState::Waiting) if status.restarts >= RESTARTS_MAX => Verdict::Failed,
             (_, ServiceState::Waiting) if self.is_blocked(task, depth) => Verdict::Blocked,
             (_, ServiceState::Waiting | ServiceState::Starting) => Verdict::Pending,
         }

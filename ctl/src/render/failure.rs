@@ -18,8 +18,8 @@ pub(crate) fn failure(status: &ServiceStatus, was_healthy: bool, held_back: &[&s
             format!("{name} did not become healthy within {}", limit(status.start_period_ms))
         }
         ServiceState::Unhealthy => format!("{name} did not become healthy"),
-        ServiceState::Waiting if status.restarts > 0 => {
-            format!("{name} does not stay up: started {} times in vain", status.restarts.saturating_add(1))
+        ServiceState::Failed if status.restarts > 1 => {
+            format!("{name} does not stay up: started {} times in vain", status.restarts)
         }
         ServiceState::Waiting => format!("{name} waits"),
         ServiceState::Stopping => format!("{name} did not stop"),

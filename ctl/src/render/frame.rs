@@ -139,8 +139,11 @@ fn phase(progress: &Progress, task: &Task, status: Option<&ServiceStatus>, now: 
         Phase::Removed => "removed".to_owned(),
         Phase::Live => String::new(),
         Phase::Unhealthy => "FAILED".to_owned(),
-        Phase::Failed => match status.filter(|status| status.state == ServiceState::Waiting) {
-            Some(status) => format!("failed, starts again: {}", status.reason),
+        Phase::Failed => match status.and_then(|status| Some((status, status.restart_at?))) {
+            Some((status, at)) => {
+                let seconds = at.saturating_sub(now / 1_000_000);
+                format!("failed, starts again in {seconds}s: {}", status.reason)
+            }
             None => "FAILED".to_owned(),
         },
     }

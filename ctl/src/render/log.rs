@@ -64,8 +64,8 @@ fn what(what: &What, task: Option<&Task>) -> String {
         What::Completed(took) => timed("completed", "in", took),
         What::Stopped(took) => timed("stopped", "in", took),
         What::Removed => "removed".to_owned(),
-        What::Retried(reason) if reason.is_empty() => "failed; will be started again".to_owned(),
-        What::Retried(reason) => format!("failed: {reason}; will be started again"),
+        What::Retried { reason, seconds } if reason.is_empty() => format!("failed; starts again in {seconds}s"),
+        What::Retried { reason, seconds } => format!("failed: {reason}; starts again in {seconds}s"),
         What::Failed => "FAILED".to_owned(),
         What::Other(text) => text.clone(),
     }

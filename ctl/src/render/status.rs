@@ -150,7 +150,10 @@ fn note(service: &ServiceStatus, moment: &Moment) -> Vec<String> {
             lines.push(format!("try: {}", try_line(service)));
         }
         ServiceState::Failed => {
-            lines.push(service.reason.clone());
+            let again =
+                service.restart_at.map(|at| format!("starts again in {}", age(at.saturating_sub(moment.now()))));
+            let told = [Some(service.reason.clone()).filter(|reason| !reason.is_empty()), again];
+            lines.push(told.into_iter().flatten().collect::<Vec<_>>().join("; "));
             lines.push(format!("try: {}", try_line(service)));
         }
         ServiceState::Starting => lines.push(starting(service, moment)),

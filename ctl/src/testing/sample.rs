@@ -57,6 +57,7 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         tasks_current: None,
         drift: Vec::new(),
         held_by: None,
+        restart_at: None,
     }
 }
 

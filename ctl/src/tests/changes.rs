@@ -116,6 +116,29 @@ fn up_names_what_was_not_started_because_of_a_failure() {
 }
 
 #[test]
+fn up_gives_a_service_that_ends_a_few_tries() {
+    let failed = |tries: u32, again| ServiceStatus {
+        reason: "ended with exit-code 1".to_owned(),
+        restarts: tries,
+        restart_at: again,
+        ..nextcloud(ServiceState::Failed, 0)
+    };
+    let starting = || Some(nextcloud(ServiceState::Starting, 0));
+    let mut updates = under_way();
+    updates.truncate(6);
+    updates.push(event(6, 4000, "failed", "nextcloud", Some(failed(1, Some(sample::NOW + 5)))));
+    updates.push(event(7, 5000, "starting", "nextcloud", starting()));
+    updates.push(event(8, 6000, "started", "nextcloud", starting()));
+    let mut recovering = updates.clone();
+    recovering.push(event(9, 7000, "healthy", "nextcloud", Some(nextcloud(ServiceState::Healthy, 0))));
+    let agent = stack_of(up_script(recovering));
+    assert_snapshot!(told(&agent, &Place::with(&agent).run("up")));
+    updates.push(event(9, 7000, "failed", "nextcloud", Some(failed(3, Some(sample::NOW + 11)))));
+    let agent = stack_of(up_script(updates));
+    assert_snapshot!(told(&agent, &Place::with(&agent).run("up")));
+}
+
+#[test]
 fn up_goes_on_when_the_agent_is_killed() {
     let mut after = sample::three();
     after.services[1] = nextcloud(ServiceState::Starting, 2);

@@ -47,6 +47,11 @@ fn status_shows_every_state() {
             hint: "journalctl -M failed -e".to_owned(),
             ..state("failed", ServiceState::Failed, "its init is missing: /nix/store/x/init")
         },
+        ServiceStatus {
+            restarts: 2,
+            restart_at: Some(sample::NOW + 8),
+            ..state("ending", ServiceState::Failed, "ended with exit-code 1")
+        },
         ServiceStatus { job: true, ..state("completed", ServiceState::Completed, "") },
         state("a-service-with-quite-a-long-name-that-does-not-fit", ServiceState::Healthy, ""),
         ServiceStatus {
