@@ -12,6 +12,7 @@ pub mod fake;
 pub(crate) mod files;
 mod firewall;
 mod guest;
+mod journal;
 pub(crate) mod line;
 pub mod live;
 mod machined;

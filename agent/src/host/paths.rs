@@ -107,6 +107,11 @@ impl Paths {
         self.at("run/systemd/nspawn/unix-export").join(name.as_str())
     }
 
+    /// The root file system of a container.
+    pub(crate) fn state(&self, name: &ContainerName) -> PathBuf {
+        self.at("var/lib/nixos-containers").join(name.as_str())
+    }
+
     /// The directory of our roots of Nix's garbage collector.
     pub(crate) fn gc_roots(&self) -> PathBuf {
         self.at("nix/var/nix/gcroots/nixmox")

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::Live;
 use crate::host::files::{self, Durability};
-use crate::host::{Host, ProbeResult, StepError, Usage, nix, nspawn};
+use crate::host::{Host, ProbeResult, StepError, Usage, journal, nix, nspawn};
 
 /// The hosts file is for every user of every guest.
 const HOSTS_MODE: u32 = 0o644;
@@ -78,11 +78,17 @@ impl Host for Live {
         self.usage_of(names).await
     }
 
-    async fn log_tail(&self, _name: &ContainerName, _count: usize) -> Vec<String> {
-        Vec::new()
+    async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {
+        journal::tail(&self.paths, name, count).await
     }
 
     async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {
-        Err(StepError::StillRunning { name: name.clone() })
+        let loaded = self.systemd.loaded_properties(name).await?;
+        let machine = self.machined.machine(name).await?;
+        if machine.is_some() || loaded.is_some_and(|unit| unit.active_state().has_processes()) {
+            return Err(StepError::StillRunning { name: name.clone() });
+        }
+        let owner = name.clone();
+        self.blocking(move |paths| nspawn::remove_data(paths, &owner)).await
     }
 }

@@ -1,7 +1,7 @@
 //! What a container is given from the host: its system, and paths that are there, mounted, or made.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nixmox_core::model::{Mount, Service, System};
 
@@ -59,6 +59,12 @@ pub(super) fn is_mountpoint(path: &Path) -> bool {
     procfs::process::Process::new(1)
         .and_then(|process| process.mountinfo())
         .is_ok_and(|mounts| mounts.into_iter().any(|mount| mount.mount_point == path))
+}
+
+/// Returns a mount point at or below a directory on the host, if there is one.
+pub(super) fn mount_below(path: &Path) -> Option<PathBuf> {
+    let mounts = procfs::process::Process::new(1).and_then(|process| process.mountinfo()).ok()?;
+    mounts.into_iter().map(|mount| mount.mount_point).find(|mount| mount.starts_with(path))
 }
 
 #[cfg(test)]
