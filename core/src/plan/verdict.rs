@@ -111,15 +111,18 @@ fn held(container: &Container) -> Proposal {
 fn declared(assigned: &Assigned, files: &Files, container: &Container, requested: bool) -> Proposal {
     let requested_reason = || requested.then_some(Reason::Requested);
     match container.active {
-        ActiveState::Inactive | ActiveState::Failed | ActiveState::Deactivating => {
+        ActiveState::Inactive | ActiveState::Failed => {
             if is_completed(assigned, files, container) && !requested {
                 return unchanged();
             }
-            // What is still stopping is waited for: its leftovers are only cleared when it is gone.
-            let deactivating = container.active == ActiveState::Deactivating;
-            let work = if deactivating { Work::StopStart } else { Work::Start };
             let reasons = vec![requested_reason().unwrap_or_else(|| not_running(container))];
-            (ChangeKind::Create, reasons, work)
+            (ChangeKind::Create, reasons, Work::Start)
+        }
+        ActiveState::Deactivating => {
+            // How it ends decides what follows, and its leftovers are only cleared when it is gone: the next
+            // plan sees to both.
+            let reasons = vec![requested_reason().unwrap_or_else(|| not_running(container))];
+            (ChangeKind::Create, reasons, Work::Nothing)
         }
         ActiveState::Activating => {
             // Before nspawn runs there is no environment to read, so an instance that tells nothing yet is not

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use nixmox_core::container::parse_exit_record;
-use nixmox_core::model::{ActiveState, ConfFile, Container, ContainerName, DropIn, ExitRecord, Observed, Spec};
+use nixmox_core::model::{ActiveState, ConfFile, Container, ContainerName, DropIn, ExitRecord, Observed};
 
 use super::Live;
+use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
 use crate::host::systemd::{Context, ListedUnit, Settings, UnitProperties};
 use crate::host::{StepError, Usage};
@@ -27,7 +28,7 @@ struct OnDisk {
 
 /// What is read of a container's process and of the files of its unit.
 struct OfUnit {
-    started_with: Option<Spec>,
+    start: Start,
     /// Limits and devices that the host's own files set.
     others: Settings,
 }
@@ -75,7 +76,17 @@ impl Live {
             container.active = listed.active;
             container.invocation = unit.invocation();
             container.foreign_job = self.systemd.is_foreign_job(listed);
-            container.started_with = of_unit.started_with;
+            container.started_with = match of_unit.start {
+                Start::With(spec) => Some(spec),
+                Start::Outside => None,
+                Start::Gone => {
+                    // It ended by itself, and systemd has not yet got round to saying so.
+                    if listed.active == ActiveState::Active {
+                        container.active = ActiveState::Deactivating;
+                    }
+                    None
+                }
+            };
             if listed.active.has_processes() {
                 container.limits = unit.limits(&context);
                 container.devices = unit.devices(others);
@@ -130,11 +141,11 @@ fn read_units(paths: &Paths, units: &[Unit]) -> Vec<OfUnit> {
     units
         .iter()
         .map(|(listed, unit)| OfUnit {
-            started_with: match listed.active {
+            start: match listed.active {
                 ActiveState::Active | ActiveState::Activating | ActiveState::Deactivating => {
-                    unit.main_pid().and_then(nspawn::started_with)
+                    nspawn::started_with(unit.main_pid())
                 }
-                ActiveState::Inactive | ActiveState::Failed => None,
+                ActiveState::Inactive | ActiveState::Failed => Start::Gone,
             },
             others: read(unit),
         })

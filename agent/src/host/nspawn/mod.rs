@@ -14,4 +14,4 @@ pub(super) use conf::{foreign_addresses, names_with_files, read_conf, read_drop_
 pub(super) use data::remove_data;
 pub(super) use leftovers::{delete_link, mounted_export, route_localnet};
 pub(super) use mounts::{check_system, prepare_sources};
-pub(super) use started_with::started_with;
+pub(super) use started_with::{Start, started_with};

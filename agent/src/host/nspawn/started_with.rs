@@ -3,12 +3,27 @@
 use nixmox_core::container::spec_of_environ;
 use nixmox_core::model::Spec;
 
-/// Returns the fingerprint in the environment of a unit's main process; `None` when the process is gone, or was
-/// not started by this or an earlier version of `NixMox`.
+/// What the main process of a unit tells about its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::host) enum Start {
+    /// The process has ended: the unit is about to leave its state.
+    Gone,
+    /// Somebody other than `NixMox` started it.
+    Outside,
+    /// It was started with this.
+    With(Spec),
+}
+
+/// Returns what a unit's main process was started with; `None` stands for a unit that has none.
 ///
-/// The environment is that of execve(2): a process may overwrite it, nspawn does not (`proc_pid_environ(5)`).
-pub(in crate::host) fn started_with(main_pid: u32) -> Option<Spec> {
-    spec_of_environ(&std::fs::read(format!("/proc/{main_pid}/environ")).ok()?)
+/// The environment is that of execve(2): a process may overwrite it, nspawn does not (`proc_pid_environ(5)`). That
+/// of a process that has ended and was not yet waited for reads as empty; systemd starts none with an empty one.
+pub(in crate::host) fn started_with(main_pid: Option<u32>) -> Start {
+    let environ = main_pid.and_then(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok());
+    match environ.filter(|environ| !environ.is_empty()) {
+        None => Start::Gone,
+        Some(environ) => spec_of_environ(&environ).map_or(Start::Outside, Start::With),
+    }
 }
 
 #[cfg(test)]
@@ -28,12 +43,14 @@ mod tests {
             // What it echoes shows that execve(2) is over: its environment is set up after its parent runs on.
             child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
             child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-            let read = started_with(child.id());
+            let read = started_with(Some(child.id()));
             drop(child.stdin.take());
             child.wait().unwrap();
+            assert_eq!(started_with(Some(child.id())), Start::Gone);
             read
         };
-        assert_eq!(with(Some("system:00000007")), Some("system:00000007".parse().unwrap()));
-        assert_eq!(with(None), None);
+        assert_eq!(with(Some("system:00000007")), Start::With("system:00000007".parse().unwrap()));
+        assert_eq!(with(None), Start::Outside);
+        assert_eq!(started_with(None), Start::Gone);
     }
 }
