@@ -249,10 +249,10 @@ mod tests {
         let (_dir, paths, name, root) = container();
         // Longer than PATH_MAX in all, so made step by step.
         let mut at = open(&root, directory_flags(), Mode::empty()).unwrap();
-        let name = CString::new("deep".repeat(50)).unwrap();
+        let deep = CString::new("deep".repeat(50)).unwrap();
         for _ in 0..5 * DEPTH_MAX {
-            nix::sys::stat::mkdirat(&at, name.as_c_str(), Mode::S_IRWXU).unwrap();
-            at = enter(&at, &name).unwrap();
+            nix::sys::stat::mkdirat(&at, deep.as_c_str(), Mode::S_IRWXU).unwrap();
+            at = enter(&at, &deep).unwrap();
         }
         fs::create_dir(root.join(".nixmox-removed-1")).unwrap();
         fs::write(root.join(".nixmox-removed-2"), "taken").unwrap();
