@@ -216,7 +216,8 @@ impl<H: Host> Reconciler<H> {
                     let because = round.plan.changes.get(name).map(|change| {
                         change.reasons.iter().map(report::reason_text).collect::<Vec<_>>().join("; ")
                     });
-                    info!(service = %name, step = ?action, because = because.unwrap_or_default(), "begins");
+                    let (step, because) = (execute::verb(action), because.unwrap_or_default());
+                    info!(service = %name, event = "step", step, "{name}: {step} begins: {because}");
                 }
             }
         }
@@ -290,7 +291,8 @@ impl<H: Host> Reconciler<H> {
             Ok(()) => {
                 self.supervisor.succeeded(&subject, action);
                 if let Subject::Service(name) = &subject {
-                    info!(service = %name, step = ?action, milliseconds = took.as_millis(), "done");
+                    let step = execute::verb(action);
+                    info!(service = %name, event = "step", step, "{name}: {step} took {} ms", took.as_millis());
                     match action {
                         Action::Update => self.tell_live(&name.clone()),
                         // No status shows it: what runs and is not healthy yet is still starting.
@@ -308,7 +310,13 @@ impl<H: Host> Reconciler<H> {
             }
             Err(step_error) => {
                 let failure = Failure { message: chain(&step_error), hint: step_error.hint().unwrap_or_default() };
-                error!(subject = ?subject, step = ?action, event = "step-failed", "{}", failure.message);
+                let step = execute::verb(action);
+                match &subject {
+                    Subject::Service(name) => {
+                        error!(service = %name, step, event = "step-failed", "{name}: {step} failed: {}", failure.message);
+                    }
+                    Subject::Host => error!(step, event = "step-failed", "{}", failure.message),
+                }
                 let service = match &subject {
                     Subject::Service(name) if action == Action::Start => self.ledger.generation.services.get(name),
                     Subject::Service(_) | Subject::Host => None,

@@ -423,11 +423,12 @@ fn difference(old: Option<&ServiceStatus>, new: &ServiceStatus) -> (&'static str
 }
 
 fn log(service: &str, event: &str, message: &str, generation: u64) {
-    match event {
+    match (service, event) {
         // Figures and countdowns: of use to a watcher, not to the journal.
-        "changed" => {}
-        "failed" | "unhealthy" | "drift" => warn!(service, event, generation, "{service}: {message}"),
-        _ => info!(service, event, generation, "{service}: {message}"),
+        (_, "changed") => {}
+        ("", _) => info!(event, generation, "{message}"),
+        (_, "failed" | "unhealthy" | "drift") => warn!(service, event, generation, "{service}: {message}"),
+        (_, _) => info!(service, event, generation, "{service}: {message}"),
     }
 }
 
