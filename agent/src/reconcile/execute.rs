@@ -139,6 +139,19 @@ impl Executor {
     }
 }
 
+/// Returns an action's name, for the journal.
+pub(super) fn verb(action: Action) -> &'static str {
+    match action {
+        Action::PublishPorts => "publish-ports",
+        Action::PublishNames => "publish-names",
+        Action::Stop => "stop",
+        Action::Remove => "remove",
+        Action::Start => "start",
+        Action::Update => "update",
+        Action::Await(_) => "await",
+    }
+}
+
 fn order(subject: &Subject, action: Action, desired: &Desired, files: &AllFiles) -> Option<Order> {
     let carried = |name: &ContainerName| {
         Some(Box::new((desired.services.get(name)?.clone(), files.get(name)?.as_ref().ok()?.clone())))
