@@ -1,10 +1,10 @@
 //! `cargo xtask test`: format, lints, every test, a short run of each fuzz target.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
-use nixmox_testbed::workspace_root;
 
+use crate::fuzz;
 use crate::step::{Tally, announce, cargo};
 
 /// Packages whose tests boot a testbed.
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         testbed(&mut tally)?;
     }
-    fuzz(&mut tally)?;
+    fuzz(&mut tally);
     for skipped in &tally.skipped {
         println!("left out: {skipped}");
     }
@@ -62,11 +62,12 @@ fn testbed(tally: &mut Tally) -> Result<()> {
     tally.tests("tests on a real systemd", &mut tests)
 }
 
-/// Runs each fuzz target for a short time, where the targets are there.
-fn fuzz(tally: &mut Tally) -> Result<()> {
-    let script = workspace_root().join("fuzz/smoke");
-    if !Path::new(&script).exists() {
-        return Ok(());
+/// Runs each fuzz target from its corpus, and once more with a fault that it has to find.
+fn fuzz(tally: &mut Tally) {
+    if !fuzz::has_compiler() {
+        tally.skipped.push("fuzz targets (libFuzzer needs a C++ compiler: apt-get install g++)".to_owned());
+        return;
     }
-    tally.check("fuzz", std::process::Command::new(&script).current_dir(workspace_root()))
+    tally.verify("fuzz", || fuzz::run(None, fuzz::RUNS));
+    tally.verify("fuzz with planted faults", || fuzz::find_planted(None));
 }

@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask demo | test | bench | testbed`.
+//! The task runner: `cargo xtask demo | test | fuzz | bench | testbed`.
 //!
 //! Each command is a file; this one reads the command line.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod figures;
+mod fuzz;
 mod measure;
 mod step;
 mod testbed;
@@ -29,6 +30,8 @@ enum Command {
     Demo,
     /// Check the format, lint, and run every test
     Test(check::Arguments),
+    /// Feed mutated inputs to what reads untrusted ones
+    Fuzz(fuzz::Arguments),
     /// Measure what the design promises
     Bench(bench::Arguments),
     /// Boot a testbed and open a shell in it
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo => demo::run(),
         Command::Test(arguments) => check::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Testbed(arguments) => testbed::run(&arguments),
     };

@@ -31,6 +31,16 @@ impl Tally {
         Ok(())
     }
 
+    /// Runs a check that is a function here.
+    pub(crate) fn verify(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        let begin = announce(name);
+        let outcome = check();
+        if let Err(error) = &outcome {
+            println!("{error:#}");
+        }
+        self.count(name, outcome.is_ok(), begin);
+    }
+
     /// Runs tests and adds up the results that the test programs print.
     pub(crate) fn tests(&mut self, name: &str, command: &mut Command) -> Result<()> {
         use std::io::{BufRead as _, BufReader};

@@ -50,7 +50,11 @@ pub enum HostConflict {
         service: ContainerName,
     },
     /// A service of another stack publishes the same port.
-    #[error("`{service}` and `{other}` of the stack `{stack}` publish {} port {}", protocol(.port.protocol), .port.host_port)]
+    #[error(
+        "`{service}` and `{other}` of the stack `{stack}` publish {} port {}",
+        protocol(.port.protocol),
+        .port.host_port
+    )]
     Port {
         /// The service in question.
         service: ContainerName,
@@ -80,7 +84,11 @@ pub enum HostConflict {
         dependency: ContainerName,
     },
     /// It waits for what a dependency in another stack cannot reach.
-    #[error("`{service}` waits for `{dependency}` to be {}, which {} never is", condition_word(*.condition), kind_word(*.kind))]
+    #[error(
+        "`{service}` waits for `{dependency}` to be {}, which {} never is",
+        condition_word(*.condition),
+        kind_word(*.kind)
+    )]
     Condition {
         /// The service in question.
         service: ContainerName,

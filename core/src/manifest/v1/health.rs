@@ -10,9 +10,9 @@ use crate::manifest::form::{Form, List, Misfit, Reader, Text, Value, schema, tab
 use crate::model::OnUnhealthy;
 
 table! {
-    /// How health is found out, and what follows from it. Exactly one of `http`, `tcp`, `unit` and `exec` is given. Without
-    /// the table, a guest that boots systemd is healthy when its systemd says `running`, another one when its unit is
-    /// active.
+    /// How health is found out, and what follows from it. Exactly one of `http`, `tcp`, `unit` and `exec` is given.
+    /// Without the table, a guest that boots systemd is healthy when its systemd says `running`, another one when
+    /// its unit is active.
     #[foreign(
         "test" => "write `exec`, `http`, `tcp` or `unit`",
         "command" => "write `exec`",
@@ -36,8 +36,8 @@ table! {
         #[key(Means("another check"), Live, "health = { unit = \"postgresql.service\" }")]
         pub unit: UnitName,
 
-        /// This command, run by the guest's systemd, exits with 0. The first item is the program, as an absolute path or a
-        /// name that the guest's systemd finds; no shell is involved.
+        /// This command, run by the guest's systemd, exits with 0. The first item is the program, as an absolute
+        /// path or a name that the guest's systemd finds; no shell is involved.
         #[key(Means("another check"), Live, "health = { exec = [\"pg_isready\", \"-q\"] }")]
         pub exec: List<String>,
 
@@ -53,8 +53,8 @@ table! {
         #[key(Default("3"), Live, "health = { tcp = 80, retries = 5 }")]
         pub retries: u32,
 
-        /// The time after the start in which failures do not count, at most 24 h. The start itself is given this long too,
-        /// so it covers a first boot that migrates a database.
+        /// The time after the start in which failures do not count, at most 24 h. The start itself is given this
+        /// long too, so it covers a first boot that migrates a database.
         #[key(Default("\"1min\""), Live, "health = { tcp = 80, start_period = \"5min\" }")]
         pub start_period: Time,
 

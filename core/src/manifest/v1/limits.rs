@@ -5,8 +5,8 @@ use crate::manifest::form::{Map, table, table_form};
 use crate::model::{Bytes, CpuQuota, Weight};
 
 table! {
-    /// Resource limits under systemd.resource-control(5)'s names, in lower case with underscores. All take effect at once,
-    /// without a restart.
+    /// Resource limits under systemd.resource-control(5)'s names, in lower case with underscores. All take effect
+    /// at once, without a restart.
     #[foreign(
         "memory" => "write `memory_max`",
         "mem_limit" => "write `memory_max`",
@@ -49,7 +49,8 @@ table! {
         #[key(Means("all"), Live, "limits = { allowed_cpus = \"0-3,8\" }")]
         pub allowed_cpus: Cpus,
 
-        /// Number of tasks: processes and threads (`TasksMax=`); at least 1, and a guest that boots systemd needs some 50.
+        /// Number of tasks: processes and threads (`TasksMax=`); at least 1, and a guest that boots systemd needs
+        /// some 50.
         #[key(Means("systemd's default"), Live, "limits = { tasks_max = 1024 }")]
         pub tasks_max: u64,
 
@@ -57,8 +58,8 @@ table! {
         #[key(Means("100, the kernel's"), Live, "limits = { io_weight = 50 }")]
         pub io_weight: Weight,
 
-        /// Bytes per second read from a disk (`IOReadBandwidthMax=`), at least 1, by an absolute path: a block device, or a file
-        /// on it.
+        /// Bytes per second read from a disk (`IOReadBandwidthMax=`), at least 1, by an absolute path: a block
+        /// device, or a file on it.
         #[key(Means("no limit"), Live, "limits = { io_read_bandwidth_max = { \"/dev/sda\" = \"50M\" } }")]
         pub io_read_bandwidth_max: Map<Bytes>,
 

@@ -8,8 +8,8 @@ use crate::manifest::form::{Entry, Located, Misfit, Reader, Value, read_text, ta
 use crate::model::Bytes;
 
 table! {
-    /// A host path bound into the container. The short form is `"SOURCE:TARGET"` or `"SOURCE:TARGET:ro"`; a path with
-    /// a `:` needs the table. Blanks, quotes, backslashes and `*?[]` cannot occur in either path.
+    /// A host path bound into the container. The short form is `"SOURCE:TARGET"` or `"SOURCE:TARGET:ro"`; a path
+    /// with a `:` needs the table. Blanks, quotes, backslashes and `*?[]` cannot occur in either path.
     #[foreign(
         "src" => "write `source`",
         "dst" => "write `target`",
@@ -19,13 +19,13 @@ table! {
     )]
     #[short(mount_schema())]
     pub struct Mount {
-        /// The path on the host, relative to this file or absolute. It must be there at the start, unless `create` says
-        /// otherwise; the container waits for the mount points it lies on.
+        /// The path on the host, relative to this file or absolute. It must be there at the start, unless `create`
+        /// says otherwise; the container waits for the mount points it lies on.
         #[key(Refused, Restart, "source = \"/srv/nextcloud\"")]
         pub source: String,
 
-        /// The absolute path in the container; made if it is missing. `/nix`, `/proc`, `/sys`, `/dev`, `/run/host` and what
-        /// is below them belong to systemd-nspawn and to the template.
+        /// The absolute path in the container; made if it is missing. `/nix`, `/proc`, `/sys`, `/dev`, `/run/host`
+        /// and what is below them belong to systemd-nspawn and to the template.
         #[key(Refused, Restart, "target = \"/var/lib/nextcloud/data\"")]
         pub target: String,
 
@@ -37,8 +37,8 @@ table! {
         #[key(Default("false"), Restart, "create = true")]
         pub create: bool,
 
-        /// Whether the start is refused when nothing is mounted at the source: a disk that is missing must not look like
-        /// an empty one.
+        /// Whether the start is refused when nothing is mounted at the source: a disk that is missing must not look
+        /// like an empty one.
         #[key(Default("false"), Restart, "must_be_mountpoint = true")]
         pub must_be_mountpoint: bool,
     }

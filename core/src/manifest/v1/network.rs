@@ -18,7 +18,7 @@ pub enum NetworkMode {
 }
 
 word!(NetworkMode {
-    Private "private" "A network of its own behind a veth pair, with an address from the stack's pool, NAT to the outside and published ports.",
+    Private "private" "A network of its own: an address from the pool, NAT to the outside, published ports.",
     Bridge "bridge" "A veth pair on a bridge of the host; the guest gets its address there.",
     Host "host" "The host's own network: no isolation, no published ports.",
 });
@@ -42,14 +42,15 @@ table! {
         #[key(Means("one is taken from the pool and kept"), Restart, "network = { address = \"10.233.7.2\" }")]
         pub address: Ipv4Addr,
 
-        /// The bridge on the host that the container is a port of: an interface name of at most 15 characters. Needed with
-        /// `mode = "bridge"`, and only there.
+        /// The bridge on the host that the container is a port of: an interface name of at most 15 characters.
+        /// Needed with `mode = "bridge"`, and only there.
         #[key(Means("no bridge"), Restart, "network = { mode = \"bridge\", bridge = \"br0\" }")]
         pub bridge: String,
 
-        /// Ports published on the host, for the local network and for the host's own `localhost`; only with
-        /// `mode = "private"`. `"80"` publishes port 80 as it is, `"8080:80"` the container's 80 as 8080, `"443/udp"` is UDP,
-        /// `"127.0.0.1:2019:2019"` and `"[::1]:8080:80"` publish on one address only. A number is the same as its text.
+        /// Ports published on the host, for the local network and for the host's own `localhost`; only with `mode =
+        /// "private"`. `"80"` publishes port 80 as it is, `"8080:80"` the container's 80 as 8080, `"443/udp"` is
+        /// UDP, `"127.0.0.1:2019:2019"` and `"[::1]:8080:80"` publish on one address only. A number is the same as
+        /// its text.
         #[key(Default("[]"), Live, "network = { ports = [\"80\", \"443/udp\", \"127.0.0.1:2019:2019\"] }")]
         pub ports: List<Port>,
     }

@@ -7,6 +7,7 @@ use schemars::json_schema;
 use crate::manifest::form::{Misfit, Text, schema};
 use crate::model::{Port, Protocol};
 
+const SHAPE_HELP: &str = "for example \"[::1]:8080:80\"";
 const SHAPE: &str = "[HOST-ADDRESS:][HOST-PORT:]PORT[/udp]";
 
 schema!(
@@ -39,9 +40,10 @@ impl Text for Port {
                 return Err(misfit.help("write `/udp`, or nothing for TCP"));
             }
         };
+        let at = text.len() - rest.len();
         let (host, container) = match (address, ports.split_once(':')) {
-            (_, Some((host, container))) => (number(host, text)?, number(container, text)?),
-            (None, None) => (number(ports, text)?, number(ports, text)?),
+            (_, Some((host, container))) => (number(host, at)?, number(container, at + host.len() + 1)?),
+            (None, None) => (number(ports, at)?, number(ports, at)?),
             (Some(address), None) => {
                 let misfit = Misfit::new(format!("`{text}` has one port, an address needs two"));
                 let address = match address {
@@ -62,19 +64,21 @@ impl Text for Port {
 /// Returns the address in front, if there is one, and what is behind it.
 fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), Misfit> {
     if let Some(rest) = text.strip_prefix('[') {
-        let Some((address, rest)) = rest.split_once(']') else {
-            return Err(Misfit::new(format!("`{text}` has no `]`")).help("for example \"[::1]:8080:80\""));
+        let split = rest.split_once(']');
+        // The fault that the fuzz target has to find; see fuzz/README.md.
+        #[cfg(planted_bug)]
+        let split = Some(split.unwrap_or_else(|| rest.split_at(rest.len() + 1)));
+        let Some((address, rest)) = split else {
+            return Err(Misfit::new(format!("`{text}` has no `]`")).help(SHAPE_HELP));
         };
         let address: Ipv6Addr = address.parse().map_err(|_| {
             Misfit::new(format!("`{address}` is not an IPv6 address"))
                 .at(1..address.len() + 1)
                 .help("for example `[::1]`")
         })?;
-        // The fault that the fuzzer has to find; see fuzz/README.md.
-        #[cfg(planted_bug)]
-        let rest = &rest[1..];
-        #[cfg(not(planted_bug))]
-        let rest = rest.strip_prefix(':').unwrap_or(rest);
+        let Some(rest) = rest.strip_prefix(':') else {
+            return Err(Misfit::new(format!("`{text}` has no port behind the address")).help(SHAPE_HELP));
+        };
         return Ok((Some(IpAddr::V6(address)), rest));
     }
     match text.split_once(':') {
@@ -92,11 +96,9 @@ fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), Misfit> {
     }
 }
 
-fn number(text: &str, whole: &str) -> Result<u16, Misfit> {
-    let misfit = |message: String| {
-        let start = text.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
-        Misfit::new(message).at(start..start + text.len())
-    };
+/// Reads the port that begins at this byte of the whole text.
+fn number(text: &str, at: usize) -> Result<u16, Misfit> {
+    let misfit = |message: String| Misfit::new(message).at(at..at + text.len());
     if text.contains('-') {
         return Err(misfit(format!("`{text}` is a range")).help("write one entry for each port"));
     }
@@ -151,6 +153,7 @@ mod tests {
             "[]:1:1",
             "80/",
             "1:2:3:4",
+            "[::1]80:80",
         ] {
             assert_eq!(port(text), None, "{text}");
         }

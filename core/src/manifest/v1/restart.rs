@@ -5,8 +5,8 @@ use crate::manifest::form::{Entry, Form, Located, Reader, Value, table, table_fo
 use crate::model::RestartPolicy;
 
 table! {
-    /// What happens after a container ended without being asked to. A word alone is the `policy`. The agent restarts,
-    /// not systemd, so that dependencies and health hold for a restart too.
+    /// What happens after a container ended without being asked to. A word alone is the `policy`. The agent
+    /// restarts, not systemd, so that dependencies and health hold for a restart too.
     #[foreign(
         "max_attempts" => "write `attempts_max`",
         "max_retries" => "write `attempts_max`",

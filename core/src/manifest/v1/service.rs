@@ -5,8 +5,9 @@ use crate::manifest::form::{List, Map, table, table_form};
 use crate::model::{Device, Kind, PrivateUsers};
 
 table! {
-    /// A service, realised as one nixos-container of the same name: `[services.NAME]` in the stack file, or the root of
-    /// an included file, which may say `format = 1` too. Paths on the host are relative to the file they stand in.
+    /// A service, realised as one nixos-container of the same name: `[services.NAME]` in the stack file, or the
+    /// root of an included file, which may say `format = 1` too. Paths on the host are relative to the file they
+    /// stand in.
     #[foreign(
         "image" => "write `system`: a flake output, a NixOS module or a store path",
         "build" => "write `system`: a flake output, a NixOS module or a store path",
@@ -44,31 +45,35 @@ table! {
         "command" => "the system decides what runs; a NixOS module is the place for it",
     )]
     pub struct Service {
-        /// What the container's root runs: `PATH/init` is its PID 1. `".#postgres"` is an output of a flake, built by you with
-        /// `nix build`; `"./postgres.nix"` a NixOS module, built on the host's nixpkgs; `"./result"` a link into the store;
-        /// `"/nix/store/..."` a store path that is there.
+        /// What the container's root runs: `PATH/init` is its PID 1. `".#postgres"` is an output of a flake, built
+        /// by you with `nix build`; `"./postgres.nix"` a NixOS module, built on the host's nixpkgs; `"./result"` a
+        /// link into the store; `"/nix/store/..."` a store path that is there.
         #[key(Means("needs `adopt = true`"), Switch, "system = \".#postgres\"")]
         pub system: System,
 
-        /// Whether the container is there already, made by `nixos-container` or by the host's configuration. It gets order,
-        /// health, limits and restarts; its files are not touched, so that only `depends_on`, `health`, `limits`,
-        /// `devices` (the access, not the node), `restart`, `gpu` and `offload` can stand beside it.
+        /// Whether the container is there already, made by `nixos-container` or by the host's configuration. It
+        /// gets order, health, limits and restarts; its files are not touched, so that only `depends_on`, `health`,
+        /// `limits`, `devices` (the access, not the node), `restart`, `gpu` and `offload` can stand beside it.
         #[key(Default("false"), Restart, "adopt = true")]
         pub adopt: bool,
 
-        /// Whether it runs on or runs to its end. A job runs once for each version of what is declared, before what depends
-        /// on it with `"completed"`; it has no health.
+        /// Whether it runs on or runs to its end. A job runs once for each version of what is declared, before what
+        /// depends on it with `"completed"`; it has no health.
         #[key(Default("\"service\""), Live, "kind = \"job\"")]
         pub kind: Kind,
 
-        /// What must hold before it is started, and is stopped after it: `started` (its unit is active), `healthy` or
-        /// `completed` (a job that ended with success). A list means `started`. A service of another stack is written
-        /// `"STACK/NAME"`.
+        /// What must hold before it is started, and is stopped after it: `started` (its unit is active), `healthy`
+        /// or `completed` (a job that ended with success). A list means `started`. A service of another stack is
+        /// written `"STACK/NAME"`.
         #[key(Default("[]"), Live, "depends_on = { postgres = \"healthy\", \"infra/proxy\" = \"started\" }")]
         pub depends_on: Dependencies,
 
         /// How its health is found out.
-        #[key(Means("a booted guest is healthy when its systemd says `running`, another when its unit is active"), Live, "health = { tcp = 5432 }")]
+        #[key(
+            Means("a booted guest is healthy when its systemd says `running`, another when its unit is active"),
+            Live,
+            "health = { tcp = 5432 }"
+        )]
         pub health: Health,
 
         /// Resource limits.
@@ -88,18 +93,18 @@ table! {
         pub tmpfs: List<Tmpfs>,
 
         /// Secrets by credential name, each a file on the host that is read at the start (`--load-credential=` of
-        /// systemd-nspawn(1)). In the guest, `LoadCredential=` or `ImportCredential=` of a unit picks them up. The manifest and
-        /// the generations hold the path only.
+        /// systemd-nspawn(1)). In the guest, `LoadCredential=` or `ImportCredential=` of a unit picks them up. The
+        /// manifest and the generations hold the path only.
         #[key(Default("{}"), Restart, "credentials = { admin-password = \"/run/secrets/admin\" }")]
         pub credentials: Map<String>,
 
-        /// Environment of every service in the guest (`DefaultEnvironment=`). Not for secrets: everyone in the guest reads it.
-        /// Names are letters, digits and `_`; values have no control characters.
+        /// Environment of every service in the guest (`DefaultEnvironment=`). Not for secrets: everyone in the
+        /// guest reads it. Names are letters, digits and `_`; values have no control characters.
         #[key(Default("{}"), Restart, "environment = { TZ = \"Europe/Berlin\" }")]
         pub environment: Map<String>,
 
-        /// Device nodes of the host that it may use, each with an access of `r`, `w` and `m`: `rw` when it is left out. A change
-        /// of the access alone is live.
+        /// Device nodes of the host that it may use, each with an access of `r`, `w` and `m`: `rw` when it is left
+        /// out. A change of the access alone is live.
         #[key(Default("[]"), Restart, "devices = [\"/dev/dri/renderD128\", \"/dev/ttyUSB0:rwm\"]")]
         pub devices: List<Device>,
 
@@ -111,18 +116,22 @@ table! {
         #[key(Default("false"), Restart, "ephemeral = true")]
         pub ephemeral: bool,
 
-        /// Whether the container has a user namespace of its own. What is chosen is recorded, so that a later default never
-        /// changes who owns data.
+        /// Whether the container has a user namespace of its own. What is chosen is recorded, so that a later
+        /// default never changes who owns data.
         #[key(Default("\"no\""), Restart, "private_users = \"pick\"")]
         pub private_users: PrivateUsers,
 
-        /// Further flags of systemd-nspawn(1), each in its long form with `=` before a value. Flags that have a key of their own
-        /// here, or that the container's unit depends on, are refused.
+        /// Further flags of systemd-nspawn(1), each in its long form with `=` before a value. Flags that have a key
+        /// of their own here, or that the container's unit depends on, are refused.
         #[key(Default("[]"), Restart, "nspawn_flags = [\"--rlimit=NOFILE=65536\"]")]
         pub nspawn_flags: List<String>,
 
         /// What happens after it ended.
-        #[key(Means("`\"always\"` for a service, `\"on-failure\"` for a job"), Live, "restart = { policy = \"on-failure\", attempts_max = 10 }")]
+        #[key(
+            Means("`\"always\"` for a service, `\"on-failure\"` for a job"),
+            Live,
+            "restart = { policy = \"on-failure\", attempts_max = 10 }"
+        )]
         pub restart: Restart,
 
         /// Its share of the GPUs.

@@ -33,19 +33,20 @@ table! {
     /// What the services of a stack have in common.
     #[foreign("names" => "write `name`", "subnet" => "write `address_pool`")]
     pub struct Stack {
-        /// The stack's name, unique on the host: 1 to 63 characters from `a-z`, `0-9` and `-`, starting with a letter or
-        /// a digit. A stack of another name is another stack.
+        /// The stack's name, unique on the host: 1 to 63 characters from `a-z`, `0-9` and `-`, starting with a
+        /// letter or a digit. A stack of another name is another stack.
         #[key(Refused, Restart, "name = \"cloud\"")]
         pub name: StackName,
 
-        /// Further files, each with one service, as paths relative to this file; `*` stands for any part of one name,
-        /// `**` for any number of folders. An included file has the keys of a service at its root, and the
+        /// Further files, each with one service, as paths relative to this file; `*` stands for any part of one
+        /// name, `**` for any number of folders. An included file has the keys of a service at its root, and the
         /// service is named after the file's folder, so that a service is a folder that can be copied.
         #[key(Default("[]"), None, "include = [\"services/*/service.toml\"]")]
         pub include: List<String>,
 
-        /// The range of IPv4 addresses that private networks are numbered from, with a prefix from /8 to /28. An address
-        /// that is assigned stays with its service, in a range that was changed too, until it is out of the range.
+        /// The range of IPv4 addresses that private networks are numbered from, with a prefix from /8 to /28. An
+        /// address that is assigned stays with its service, in a range that was changed too, until it is out of the
+        /// range.
         #[key(Default("\"10.233.0.0/16\""), Restart, "address_pool = \"10.233.0.0/16\"")]
         pub address_pool: AddressPool,
     }
