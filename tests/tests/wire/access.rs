@@ -201,6 +201,17 @@ fn the_interface_describes_itself() {
 }
 
 #[test]
+fn a_call_without_a_reply_needs_its_role_too() {
+    let server = TestServer::for_everybody(Some(Role::Observer));
+    let mut client = server.connect();
+    let call = json!({ "method": "io.nixmox.Agent.Start", "parameters": { "names": ["web"] }, "oneway": true });
+    client.send(call.to_string().as_bytes());
+    client.send(&[0]);
+    client.expect_served();
+    assert!(server.fake.calls().is_empty());
+}
+
+#[test]
 fn a_call_without_a_reply_is_carried_out_and_not_answered() {
     let server = TestServer::for_everybody(Some(Role::Operator));
     let mut client = server.connect();

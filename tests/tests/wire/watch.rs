@@ -1,11 +1,11 @@
 //! Streams: order, falling behind, leaving, stopping.
 
-use nixmox_agent::server::Role;
+use nixmox_agent::server::{Limits, Role};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::fake::Fake;
-use crate::harness::{Everybody, Raw, Setup, TestServer, wait_until};
+use crate::harness::{Everybody, LIMIT, Raw, Setup, TestServer, short_limits, wait_until};
 
 const WATCH: &str = r#"{"method":"io.nixmox.Agent.Watch","more":true}"#;
 
@@ -13,7 +13,11 @@ const WATCH: &str = r#"{"method":"io.nixmox.Agent.Watch","more":true}"#;
 const LARGE: usize = 1 << 20;
 
 fn start(capacity: usize) -> TestServer {
-    let setup = Setup { fake: Fake::new(capacity), ..Setup::default() };
+    start_with(capacity, short_limits())
+}
+
+fn start_with(capacity: usize, limits: Limits) -> TestServer {
+    let setup = Setup { fake: Fake::new(capacity), limits, ..Setup::default() };
     TestServer::start(setup, || async { Everybody(Some(Role::Observer)) })
 }
 
@@ -42,7 +46,7 @@ fn a_watch_begins_with_the_snapshot_and_misses_no_event() {
 
 #[test]
 fn a_client_that_fell_behind_gets_a_snapshot_and_is_told_so() {
-    let server = start(4);
+    let server = start_with(4, Limits { write: LIMIT, ..short_limits() });
     let (mut client, _) = watch(&server);
     // The first fills the socket, so that the server waits; of the others the channel holds only the last four.
     let last = (0..20).fold(0, |_, _| server.fake.send_event(LARGE));
