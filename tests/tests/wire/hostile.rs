@@ -168,7 +168,7 @@ fn a_client_that_never_reads_its_answers_is_dropped() {
         }
     };
     // Not `WouldBlock`, which is this client's own time limit.
-    assert_eq!(ended, ErrorKind::BrokenPipe);
+    assert!(matches!(ended, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{ended:?}");
     client.expect_end();
     expect_prompt(&server);
 }
