@@ -30,6 +30,12 @@ const TICK: Duration = Duration::from_millis(250);
 /// nobody corrects keeps a plan from ever saying `unchanged`.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// How long a busy agent must show nothing of what was taken down.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// How long the last updates are waited for once all is settled.
+const DRAIN: Duration = Duration::from_millis(30);
+
 /// What is opened before a change is asked for.
 pub(crate) struct Opening {
     /// The connection to ask on.
@@ -165,8 +171,10 @@ impl Follow {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.display.draw(&self.progress, context)?;
-            // Every arm is cancel-safe and only the chosen arm's value is used.
+            // Every arm is cancel-safe and only the chosen arm's value is used. In this order: what was told already
+            // is taken before anything is asked.
             let message = tokio::select! {
+                biased;
                 _ = &mut stop => {
                     self.display.end(&self.progress, context)?;
                     context.output.note("stopped watching; the deployment goes on\n")?;
@@ -181,10 +189,11 @@ impl Follow {
             };
             if let Some(message) = message {
                 self.take(&message, context).await?;
-            }
-            // A burst of updates is taken whole before anybody is asked: the question is asked on a tick.
-            else if self.is_over().await? {
-                return self.end(context);
+            } else if self.is_over().await? {
+                self.drain(context).await?;
+                if self.progress.is_settled() {
+                    return self.end(context);
+                }
             }
         }
     }
@@ -200,6 +209,15 @@ impl Follow {
                 self.display.take(&self.progress, update, &happenings, context)?;
                 self.check_superseded().await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the last updates: the answer that all is settled may have overtaken them on a connection of its own.
+    async fn drain(&mut self, context: &mut Context) -> Result<(), CtlError> {
+        let end = Instant::now() + DRAIN;
+        while let Ok(Ok(message)) = tokio::time::timeout_at(end, self.watch.next()).await {
+            self.take(&message, context).await?;
         }
         Ok(())
     }
@@ -232,7 +250,13 @@ impl Follow {
             return Ok(false);
         }
         let since = *self.settled_since.get_or_insert_with(Instant::now);
-        if !self.progress.mirror().host().busy && since.elapsed() >= QUIET {
+        // What is taken down may be out of sight between two of its steps; what else is under way is no reason to
+        // wait for long.
+        let busy = self.progress.mirror().host().busy;
+        if self.progress.goal() == Goal::Gone && busy && since.elapsed() < STEADY {
+            return Ok(false);
+        }
+        if !busy && since.elapsed() >= QUIET {
             return Ok(true);
         }
         let open: Vec<String> = {

@@ -68,8 +68,8 @@ pub(crate) enum What {
     Completed(Option<u64>),
     /// It is stopped; with the time it took, in milliseconds, where known.
     Stopped(Option<u64>),
-    /// Nothing of it is left.
-    Removed,
+    /// Nothing of it is left; with the time since work on it began, in milliseconds, where known.
+    Removed(Option<u64>),
     /// It failed and will be started again.
     Retried {
         /// Why it failed; may be empty.

@@ -142,6 +142,10 @@ impl Task {
 
     /// Goes on to a phase because an event says so; returns what is worth a line.
     pub(super) fn enter(&mut self, phase: Phase, at: u64, current: Option<&ServiceStatus>) -> Option<What> {
+        // The agent tells a state again when something else about it changed; a live change may follow another.
+        if phase == self.phase && phase != Phase::Live {
+            return None;
+        }
         let first = self.times.begun.is_none();
         self.times.begun.get_or_insert(at);
         match phase {
@@ -185,13 +189,14 @@ impl Task {
             Phase::Stopped if matches!(self.change.as_str(), "create" | "restart" | "start") => return None,
             Phase::Stopped => What::Stopped(milliseconds(stopping, at)),
             Phase::Started => {
-                let waits = |current: &&ServiceStatus| current.state == ServiceState::Starting;
+                // A job has no health to wait for: it runs to its end.
+                let waits = |current: &&ServiceStatus| current.state == ServiceState::Starting && !current.job;
                 let limit = current.filter(waits).map(|current| current.start_period_ms);
                 What::Started { took: milliseconds(starting, at), limit }
             }
             Phase::Healthy => What::Healthy(milliseconds(started, at)),
             Phase::Completed => What::Completed(milliseconds(starting, at)),
-            Phase::Removed => What::Removed,
+            Phase::Removed => What::Removed(milliseconds(self.times.begun.filter(|_| !first), at)),
             Phase::Unhealthy => What::Failed,
             Phase::Failed => match current.and_then(|current| Some((current, current.restart_at?))) {
                 Some((current, restart_at)) => What::Retried {

@@ -126,6 +126,9 @@ fn phase(progress: &Progress, task: &Task, status: Option<&ServiceStatus>, now: 
         },
         Phase::Stopping => format!("stopping {}", since(times.stopping)),
         Phase::Starting => format!("starting {}", since(times.starting)),
+        Phase::Started if status.is_some_and(|status| status.job) => {
+            format!("{started}, runs for {}", since(times.started))
+        }
         Phase::Started => match status.map_or(0, |status| status.start_period_ms) {
             0 => format!("{started}, health {}", since(times.started)),
             period => format!("{started}, health {} of {}", since(times.started), limit(period)),

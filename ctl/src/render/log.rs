@@ -63,7 +63,7 @@ fn what(what: &What, task: Option<&Task>) -> String {
         What::Healthy(took) => timed("healthy", "after", took),
         What::Completed(took) => timed("completed", "in", took),
         What::Stopped(took) => timed("stopped", "in", took),
-        What::Removed => "removed".to_owned(),
+        What::Removed(took) => timed("removed", "after", took),
         What::Retried { reason, seconds } if reason.is_empty() => format!("failed; starts again in {seconds}s"),
         What::Retried { reason, seconds } => format!("failed: {reason}; starts again in {seconds}s"),
         What::Failed => "FAILED".to_owned(),

@@ -17,7 +17,8 @@ pub(crate) fn plan(stack: &str, plan: &PlanReply, width: Option<usize>, style: S
     let mut out = format!("{}   generation {}", style.paint(Paint::Bold, stack), plan.generation);
     let changed = plan.services.iter().filter(|planned| planned.change != "unchanged").count();
     if changed == 0 {
-        out.extend([format!("   nothing to do: {} as declared", text::counted(plan.services.len(), "service"))]);
+        let line = format!("   nothing to do: {} as declared", text::counted(plan.services.len(), "service"));
+        out.push_str(&line);
     }
     out.push('\n');
     let names = plan.services.iter().map(|planned| text::width(&planned.name));
@@ -27,7 +28,8 @@ pub(crate) fn plan(stack: &str, plan: &PlanReply, width: Option<usize>, style: S
         for planned in &plan.services {
             out.push_str(&service(planned, name_width, width, style));
         }
-        out.extend([format!("\n{}\n", summary(&plan.services))]);
+        let line = format!("\n{}\n", summary(&plan.services));
+        out.push_str(&line);
     }
     out
 }
@@ -65,7 +67,8 @@ fn service(planned: &Planned, name_width: usize, width: Option<usize>, style: St
     out.push_str(head.trim_end());
     out.push('\n');
     for line in rest {
-        out.extend([format!("{}{line}\n", " ".repeat(indent))]);
+        let line = format!("{}{line}\n", " ".repeat(indent));
+        out.push_str(&line);
     }
     out
 }

@@ -69,7 +69,8 @@ impl Report {
             let room = width.map(|width| width.saturating_sub(key_width + 2));
             for (index, line) in text::wrap(row, room).into_iter().enumerate() {
                 let key = text::left(if index == 0 { key } else { "" }, key_width);
-                out.extend([format!("  {}{line}\n", style.paint(Paint::Dim, &key))]);
+                let line = format!("  {}{line}\n", style.paint(Paint::Dim, &key));
+                out.push_str(&line);
             }
         }
         out

@@ -134,7 +134,8 @@ fn notes(services: &[&ServiceStatus], moment: &Moment, width: Option<usize>, sty
         for (index, line) in lines.enumerate() {
             let (symbol, name) = if index == 0 { (symbol, service.name.as_str()) } else { (" ", "") };
             let name = text::left(&text::cut(&text::clean(name), name_width), name_width);
-            out.extend([format!("{} {name}  {line}\n", style.paint(paint, symbol))]);
+            let line = format!("{} {name}  {line}\n", style.paint(paint, symbol));
+            out.push_str(&line);
         }
     }
     if out.is_empty() { out } else { format!("\n{out}") }

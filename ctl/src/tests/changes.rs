@@ -244,7 +244,8 @@ fn a_frame_shows_how_far_each_service_is() {
         let updates = &under_way()[..count];
         let lines = frame(&progress_after(updates), at(17_500), size, Style::default());
         assert!(lines.iter().all(|line| crate::render::width(line) <= 80));
-        text.extend([format!("after {} events\n{}\n", count - 1, lines.join("\n"))]);
+        let line = format!("after {} events\n{}\n", count - 1, lines.join("\n"));
+        text.push_str(&line);
     }
     assert_snapshot!(text);
 }
@@ -362,7 +363,8 @@ fn rm_deletes_only_when_told_and_confirmed() {
         ("rm wiki paperless --data --yes", None),
     ] {
         place.answer = answer;
-        text.extend([format!("$ nixmoxctl {arguments}\n{}", place.run(arguments).told(agent.folder()))]);
+        let line = format!("$ nixmoxctl {arguments}\n{}", place.run(arguments).told(agent.folder()));
+        text.push_str(&line);
     }
     assert_snapshot!(text);
     assert_eq!(agent.calls("RemoveData").len(), 3);

@@ -13,7 +13,8 @@ fn every_command_explains_itself_in_80_columns() {
     for command in root.get_subcommands_mut().filter(|command| command.get_name() != "help") {
         let name = command.get_name().to_owned();
         let help = command.clone().term_width(80).render_help();
-        text.extend([format!("\n======== {name}\n{help}")]);
+        let line = format!("\n======== {name}\n{help}");
+        text.push_str(&line);
     }
     let widest = text.lines().map(crate::render::width).max().unwrap_or(0);
     assert!(widest <= 80, "{widest}");
