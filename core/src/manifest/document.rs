@@ -6,9 +6,9 @@
 use toml::de::DeTable;
 
 use super::diagnostic::{Diagnostic, Place};
-use super::form::Reader;
+use super::form::{Form as _, Reader};
 use super::source::{SourceFile, Span};
-use super::v1::{FORMAT, Service, StackFile};
+use super::v1::{FORMAT, Format, Service, StackFile};
 
 /// A stack file that was read, with holes where it could not be.
 #[derive(Clone, Debug)]
@@ -51,9 +51,11 @@ pub fn parse_stack(source: SourceFile) -> StackDocument {
 #[must_use]
 pub fn parse_service(source: SourceFile) -> ServiceDocument {
     let (content, complete, diagnostics) = parse(&source, |table, reader| {
-        // `format` is checked by then, and no key of a service.
+        // No key of a service in the stack file, which says the format for itself.
         let mut table = table.clone();
-        table.remove("format");
+        if let Some(format) = table.remove("format") {
+            Format::read(&format, reader);
+        }
         Service::from_table(&table, &(0..0), reader)
     });
     ServiceDocument { source, content, complete, diagnostics }

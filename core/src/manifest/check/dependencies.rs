@@ -31,6 +31,11 @@ pub(in super::super) fn dependencies(
                 check_foreign(candidate, dependency, &kinds)
             };
             findings.extend(checked);
+            if candidate.declared.service.depends_on.contains_key(&on.name) {
+                let message = format!("`{}` depends on `{}` twice", candidate.name(), on.name);
+                let error = Diagnostic::error(candidate.source, &dependency.on.span, message);
+                findings.push(error.help("name it once, with the stronger condition"));
+            }
             let service = &mut candidate.declared.service;
             service.depends_on.insert(on.name.clone(), dependency.condition.value);
             if let (Some(stack), false) = (&on.stack, own) {

@@ -1,20 +1,26 @@
 //! Published ports that would meet on the host.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::super::diagnostic::{Diagnostic, Place};
+use super::super::form::Located;
 use super::super::resolve::Candidate;
-use crate::model::{Network, Port};
+use crate::model::{Network, Port, Protocol};
+
+/// A published port with who publishes it.
+type Published<'a> = (&'a Candidate<'a>, &'a Located<Port>);
 
 /// Complains about each published port that an earlier one takes.
 pub(in super::super) fn ports(candidates: &[Candidate<'_>], findings: &mut Vec<Diagnostic>) {
-    let mut taken: Vec<(&Candidate<'_>, &super::super::form::Located<Port>)> = Vec::new();
+    let mut taken: BTreeMap<(u16, Protocol), Vec<Published<'_>>> = BTreeMap::new();
     for candidate in candidates {
         if !matches!(candidate.declared.service.network, Network::Private { .. }) {
             continue;
         }
         let written = candidate.written.network.get().and_then(|network| network.ports.get());
         for port in written.into_iter().flatten() {
+            let taken = taken.entry((port.value.host_port, port.value.protocol)).or_default();
             let Some((other, first)) = taken.iter().find(|(_, other)| overlap(&other.value, &port.value)) else {
                 taken.push((candidate, port));
                 continue;

@@ -106,6 +106,9 @@ depends_on = { postgres = 'completed' }
 [services.api]
 system = '.#api'
 depends_on = { migrate = 'healthy', 'other/postgres' = 'healthy', 'a/b/c' = 'started', postgres = 'ready' }
+[services.twice]
+system = '.#twice'
+depends_on = { web = 'healthy', 'cloud/web' = 'started' }
 ");
 
 says!(a_cycle_is_shown_whole: "
@@ -268,7 +271,7 @@ fn syntax_errors_hide_nothing_in_other_places() {
                 [services.a]\nkind = 'job'\n[services.b]\nsystem = '.#b\nkind = 'jib'\n",
         included: &[
             ("services/c/service.toml", "system = '.#c'\nmounts = ['/a:/b'\nhealth = { tcp = 80 }\nkind = 'job'\n"),
-            ("services/d/service.toml", "system = '.#d'\nkind = 'jobb'\n[services.x]\n"),
+            ("services/d/service.toml", "format = '1'\nsystem = '.#d'\nkind = 'jobb'\n[services.x]\n"),
         ],
     };
     insta::assert_snapshot!(files.complaints());
