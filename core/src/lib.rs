@@ -14,4 +14,3 @@ pub mod network;
 pub mod plan;
 pub mod restart;
 pub mod status;
-pub mod whole;

@@ -54,8 +54,8 @@ pub trait Host: Send + Sync + 'static {
     /// Returns what the texts of containers depend on, as found when the agent started.
     fn layout(&self) -> Layout;
 
-    /// Returns the addresses of containers that NixMox does not manage, read from their conf files.
-    fn foreign_addresses(&self) -> impl Future<Output = BTreeSet<Ipv4Addr>> + Send;
+    /// Returns the containers that have a conf file which NixMox did not write, with the addresses in it.
+    fn foreign_containers(&self) -> impl Future<Output = BTreeMap<ContainerName, Vec<Ipv4Addr>>> + Send;
 
     /// Returns a channel whose value grows whenever something outside may have changed.
     fn changes(&self) -> watch::Receiver<u64>;

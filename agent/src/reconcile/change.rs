@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use nixmox_api::{AgentError, Caller, RequestedStack};
+use nixmox_core::manifest::{self, HostConflict, HostView};
 use nixmox_core::model::{AddressPool, Assigned, ContainerName, Hold, Network, Service, StackName};
-use nixmox_core::{network, whole};
+use nixmox_core::network;
 
 use crate::state::{Generation, Notes, StackRecord};
 
@@ -22,8 +23,10 @@ pub(super) struct Ledger {
 /// What the host already has, which a stack must not collide with.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken {
-    /// Addresses in conf files that are not ours.
-    pub(super) addresses: BTreeSet<Ipv4Addr>,
+    /// Containers with a conf file that is not ours, with the addresses in it.
+    pub(super) containers: BTreeMap<ContainerName, Vec<Ipv4Addr>>,
+    /// Machines that are registered and not run by a container's unit.
+    pub(super) machines: BTreeSet<ContainerName>,
 }
 
 /// A ledger to be, and what it means for the stack that was asked about.
@@ -51,17 +54,6 @@ impl Ledger {
         if !only.is_empty() {
             requested.retain(|name, _| only.contains(name));
         }
-        let problems: Vec<String> = requested
-            .keys()
-            .filter_map(|name| {
-                let other = &self.generation.services.get(name)?.service.stack;
-                (*other != stack).then(|| format!("{name}: the stack `{other}` has a service of this name"))
-            })
-            .collect();
-        if !problems.is_empty() {
-            return Err(invalid(problems));
-        }
-
         let of_stack = |name: &ContainerName| {
             self.generation.services.get(name).is_some_and(|assigned| assigned.service.stack == stack)
         };
@@ -224,9 +216,14 @@ impl Ledger {
         pool: AddressPool,
         taken: &Taken,
     ) -> Result<BTreeMap<ContainerName, Assigned>, AgentError> {
-        let problems = whole::faults(services.values());
-        if !problems.is_empty() {
-            return Err(invalid(problems));
+        let others = self.generation.services.iter().filter(|(_, assigned)| assigned.service.stack != *stack);
+        let others = others.map(|(name, assigned)| (name.clone(), assigned.clone())).collect();
+        let own: Vec<&Service> = services.values().filter(|service| service.stack == *stack).collect();
+        let host = HostView { services: &others, containers: &taken.containers, machines: &taken.machines };
+        let conflicts = manifest::check_host(&own, &host);
+        if !conflicts.is_empty() {
+            let problem = |conflict: &HostConflict| format!("{conflict}; {}", conflict.help());
+            return Err(invalid(conflicts.iter().map(problem).collect()));
         }
         let mut previous: BTreeMap<_, _> = self
             .generation
@@ -244,7 +241,7 @@ impl Ledger {
             })
             .collect();
         // Other stacks keep what they have: their addresses are as good as taken.
-        let mut taken = taken.addresses.clone();
+        let mut taken: BTreeSet<Ipv4Addr> = taken.containers.values().flatten().copied().collect();
         for service in services.values().filter(|service| service.stack != *stack) {
             let addresses = previous.get(&service.name);
             taken.extend(addresses.into_iter().flat_map(|addresses| [addresses.host, addresses.local]));

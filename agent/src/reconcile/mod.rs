@@ -428,7 +428,10 @@ impl<H: Host> Reconciler<H> {
         let request = request.into_model().map_err(invalid)?;
         let base = request.base.clone();
         self.look().await.map_err(|error| refused(&error))?;
-        let taken = Taken { addresses: self.host.foreign_addresses().await };
+        let containers = self.host.foreign_containers().await;
+        let observed = self.round.iter().flat_map(|round| &round.observed.containers);
+        let machines = observed.filter(|(_, container)| container.foreign_machine).map(|(name, _)| name.clone());
+        let taken = Taken { containers, machines: machines.collect() };
         let next = self.ledger.up(request, &taken, asked)?;
         let reply = self.reply(&next)?;
         match base {

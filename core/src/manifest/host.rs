@@ -164,8 +164,8 @@ impl HostConflict {
 
 /// Returns what keeps these services of one stack from being on this host beside what is there.
 ///
-/// The services are in order with each other, as `resolve` checked; the order of the result is that of the
-/// services, cycles last.
+/// What `resolve` checks inside one stack with the lines at hand is checked here once more, since the agent trusts
+/// no client. The order of the result is that of the services, cycles last.
 #[must_use]
 pub fn check_host(services: &[&Service], host: &HostView<'_>) -> Vec<HostConflict> {
     let own: BTreeMap<&ContainerName, &Service> =
@@ -173,7 +173,7 @@ pub fn check_host(services: &[&Service], host: &HostView<'_>) -> Vec<HostConflic
     let mut conflicts = Vec::new();
     for service in services {
         conflicts.extend(name_conflict(service, host));
-        conflicts.extend(port_conflicts(service, host));
+        conflicts.extend(port_conflicts(service, &own, host));
         conflicts.extend(address_conflict(service, host));
         conflicts.extend(dependency_conflicts(service, &own, host));
     }
@@ -197,17 +197,23 @@ fn name_conflict(service: &Service, host: &HostView<'_>) -> Option<HostConflict>
     }
 }
 
-fn port_conflicts(service: &Service, host: &HostView<'_>) -> Vec<HostConflict> {
+fn port_conflicts(
+    service: &Service,
+    own: &BTreeMap<&ContainerName, &Service>,
+    host: &HostView<'_>,
+) -> Vec<HostConflict> {
+    // Of two services of the stack itself, the later one complains.
+    let earlier = own.range::<ContainerName, _>(..&service.name).map(|(_, other)| *other);
+    let others: Vec<&Service> = host.services.values().map(|other| &other.service).chain(earlier).collect();
     let clash = |port: &Port| {
-        let other = host.services.values().find(|other| {
-            other.service.name != service.name
-                && other.service.ports.iter().any(|taken| check::overlap(taken, port))
+        let other = others.iter().find(|other| {
+            other.name != service.name && other.ports.iter().any(|taken| check::overlap(taken, port))
         })?;
         Some(HostConflict::Port {
             service: service.name.clone(),
             port: port.clone(),
-            other: other.service.name.clone(),
-            stack: other.service.stack.clone(),
+            other: other.name.clone(),
+            stack: other.stack.clone(),
         })
     };
     service.ports.iter().filter_map(clash).collect()

@@ -47,7 +47,7 @@ struct State {
     firewall: Option<FirewallTable>,
     hosts: Option<String>,
     roots: BTreeSet<StorePath>,
-    foreign_addresses: BTreeSet<Ipv4Addr>,
+    foreign_containers: BTreeMap<ContainerName, Vec<Ipv4Addr>>,
     trace: Vec<Operation>,
     faults: Vec<(Operation, Fault)>,
     invocations: u128,
@@ -253,8 +253,8 @@ impl Host for Fake {
         Layout { agent: "/usr/bin/nixmox-agent".into(), conf_in_run: false, copy_resolv_conf: true }
     }
 
-    async fn foreign_addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.state().foreign_addresses.clone()
+    async fn foreign_containers(&self) -> BTreeMap<ContainerName, Vec<Ipv4Addr>> {
+        self.state().foreign_containers.clone()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

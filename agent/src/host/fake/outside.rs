@@ -1,6 +1,6 @@
 //! What others do to the host behind the agent's back.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use nixmox_core::model::{ConfFile, Container, ContainerName, DropIn, SystemState};
@@ -58,9 +58,9 @@ impl Fake {
         self.note_change();
     }
 
-    /// Gives containers that NixMox does not manage these addresses.
-    pub fn take_addresses(&self, addresses: BTreeSet<Ipv4Addr>) {
-        self.state().foreign_addresses = addresses;
+    /// Puts containers there that NixMox does not manage, with these addresses.
+    pub fn add_foreign(&self, containers: BTreeMap<ContainerName, Vec<Ipv4Addr>>) {
+        self.state().foreign_containers = containers;
     }
 
     /// Lets systemd shut the host down.

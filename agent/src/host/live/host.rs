@@ -25,9 +25,9 @@ impl Host for Live {
         self.layout.clone()
     }
 
-    async fn foreign_addresses(&self) -> BTreeSet<Ipv4Addr> {
+    async fn foreign_containers(&self) -> BTreeMap<ContainerName, Vec<Ipv4Addr>> {
         // Fails only when the runtime shuts down.
-        self.blocking(|paths| Ok(nspawn::foreign_addresses(paths))).await.unwrap_or_default()
+        self.blocking(|paths| Ok(nspawn::foreign_containers(paths))).await.unwrap_or_default()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -3,7 +3,7 @@
 //! Owns where each lies and who may replace it. A conf file that is a link is the host's own declaration, one
 //! without our first line is `nixos-container`'s: neither is ever written or removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -54,12 +54,15 @@ pub(in crate::host) fn names_with_files(paths: &Paths) -> BTreeSet<ContainerName
     confs.chain(drop_ins.filter(|name| paths.drop_in(name).exists())).collect()
 }
 
-/// Returns the addresses in conf files that are not ours, links included.
-pub(in crate::host) fn foreign_addresses(paths: &Paths) -> BTreeSet<Ipv4Addr> {
+/// Returns the containers whose conf file is not ours, links included, with the addresses in it.
+pub(in crate::host) fn foreign_containers(paths: &Paths) -> BTreeMap<ContainerName, Vec<Ipv4Addr>> {
     let directory = paths.conf_dir();
-    let confs = entries(&directory).into_iter().filter(|entry| entry.strip_suffix(".conf").is_some());
-    let texts = confs.filter_map(|entry| files::read(&directory.join(entry)));
-    texts.filter(|text| !is_ours(text)).flat_map(|text| conf_addresses(&text)).collect()
+    let of = |entry: String| {
+        let name = entry.strip_suffix(".conf")?.parse().ok()?;
+        let text = files::read(&directory.join(entry)).filter(|text| !is_ours(text))?;
+        Some((name, conf_addresses(&text).into_iter().collect()))
+    };
+    entries(&directory).into_iter().filter_map(of).collect()
 }
 
 fn entries(directory: &Path) -> Vec<String> {
@@ -177,7 +180,7 @@ mod tests {
         std::fs::write(paths.conf(&web), "SYSTEM_PATH=/y\nLOCAL_ADDRESS=10.233.7.2\n").unwrap();
         assert_eq!(read_conf(&paths, &web), ConfFile::Foreign);
         let address = Ipv4Addr::new(10, 233, 7, 2);
-        assert_eq!(foreign_addresses(&paths), BTreeSet::from([address]));
+        assert_eq!(foreign_containers(&paths), BTreeMap::from([(web.clone(), vec![address])]));
         let error = write(&paths, &web, &files("X=1\n")).unwrap_err();
         assert!(matches!(error, StepError::ForeignConf { .. }), "{error}");
         remove_all(&paths, &web).unwrap();

@@ -10,7 +10,7 @@ mod leftovers;
 mod mounts;
 mod started_with;
 
-pub(super) use conf::{foreign_addresses, names_with_files, read_conf, read_drop_in, remove_all, write};
+pub(super) use conf::{foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, write};
 pub(super) use data::remove_data;
 pub(super) use leftovers::{delete_link, mounted_export, route_localnet};
 pub(super) use mounts::{check_system, prepare_sources};

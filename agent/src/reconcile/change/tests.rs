@@ -120,7 +120,8 @@ fn addresses_are_kept_and_never_taken_from_others() {
     assert_eq!(address(&lab, "db"), address(&ledger, "db"));
     let all: BTreeSet<_> = ["db", "web", "aaa"].iter().map(|text| address(&lab, text)).collect();
     assert_eq!(all.len(), 3);
-    let foreign = Taken { addresses: BTreeSet::from([address(&ledger, "db")]) };
+    let containers = BTreeMap::from([(name("old"), vec![address(&ledger, "db")])]);
+    let foreign = Taken { containers, ..Taken::default() };
     let next =
         Ledger::default().up(request("cloud", vec![service("cloud", "db", &[])]), &foreign, &anna()).unwrap();
     assert_ne!(address(&next.ledger, "db"), address(&ledger, "db"));
