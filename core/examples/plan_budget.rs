@@ -6,15 +6,13 @@
 
 #![allow(clippy::expect_used, reason = "a measurement, with nothing to report an error to")]
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nixmox_core::container::{Layout, all_files};
 use nixmox_core::model::{
     ActiveState, Addresses, Assigned, Condition, ConfFile, Container, ContainerName, Desired, DropIn, Health,
-    InvocationId, Kind, Limits, Network, Observed, Origin, Port, PrivateUsers, Protocol, Restart, RestartPolicy,
-    Service, System,
+    InvocationId, Observed, Port, Protocol, Service, System,
 };
 use nixmox_core::plan::{AllFiles, plan};
 
@@ -33,37 +31,16 @@ fn service(number: u32) -> Assigned {
         (name((number - 1) / step.pow(4)), condition)
     });
     let [a, b] = [number / 250 + 1, number % 250].map(|part| u8::try_from(part % 256).unwrap_or(0));
+    let system = System::Store(format!("/nix/store/{}-nixos", "a".repeat(32)).parse().expect("a path"));
     let service = Service {
-        name: name(number),
-        stack: "cloud".parse().expect("a name"),
-        origin: Origin::default(),
-        kind: Kind::Service,
-        system: System::Store(format!("/nix/store/{}-nixos", "a".repeat(32)).parse().expect("a path")),
         depends_on: depends_on.collect(),
-        health: None,
-        limits: Limits::default(),
-        network: Network::Private { address: None },
         ports: vec![Port {
             host_address: None,
             host_port: u16::try_from(number + 1).unwrap_or(0),
             container_port: 80,
             protocol: Protocol::Tcp,
         }],
-        mounts: Vec::new(),
-        tmpfs: Vec::new(),
-        credentials: BTreeMap::new(),
-        environment: BTreeMap::new(),
-        devices: Vec::new(),
-        capabilities: Vec::new(),
-        ephemeral: false,
-        private_users: PrivateUsers::No,
-        nspawn_flags: Vec::new(),
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            delay: Duration::from_secs(1),
-            delay_max: Duration::from_mins(5),
-            attempts_max: None,
-        },
+        ..Service::new(name(number), "cloud".parse().expect("a name"), system)
     };
     let addresses = Addresses { host: Ipv4Addr::new(10, a, b, 1), local: Ipv4Addr::new(10, a, b, 2) };
     Assigned { service, addresses: Some(addresses) }

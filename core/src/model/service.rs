@@ -85,6 +85,35 @@ impl<S> Service<S> {
     }
 }
 
+impl<S> Service<S> {
+    /// Returns a service that declares nothing but its name and its system: everything else at its default.
+    #[must_use]
+    pub fn new(name: ContainerName, stack: StackName, system: S) -> Self {
+        Self {
+            name,
+            stack,
+            origin: Origin::default(),
+            kind: Kind::default(),
+            system,
+            depends_on: BTreeMap::new(),
+            health: None,
+            limits: Limits::default(),
+            network: Network::Private { address: None },
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            credentials: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            devices: Vec::new(),
+            capabilities: Vec::new(),
+            ephemeral: false,
+            private_users: PrivateUsers::default(),
+            nspawn_flags: Vec::new(),
+            restart: Restart::default(),
+        }
+    }
+}
+
 /// Where a service is declared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -296,6 +325,17 @@ pub struct Restart {
     /// New starts in a row after which the agent gives up; `None`: never. A run of 10 min, or reaching health,
     /// starts the count anew.
     pub attempts_max: Option<u32>,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            policy: RestartPolicy::Always,
+            delay: Duration::from_secs(1),
+            delay_max: Duration::from_mins(5),
+            attempts_max: None,
+        }
+    }
 }
 
 /// When a container that ended is started again.

@@ -34,7 +34,6 @@ fn on_a_real_systemd(test: &str, guests: &[(&str, Behaviour)]) {
     let output = bed.exec_within(INSIDE_LIMIT, &argv).expect("the program starts");
     let ran = output.stdout.contains("1 passed");
     assert!(output.success() && ran, "{output}\n{}", bed.journal(&["-n", "60"]).unwrap_or_default());
-    println!("{}", output.stdout);
 }
 
 #[test]

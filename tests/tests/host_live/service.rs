@@ -1,15 +1,10 @@
 //! Services for tests inside a testbed.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use nixmox_core::container::{self, Files, Layout};
-use nixmox_core::model::{
-    Addresses, Assigned, ContainerName, Kind, Limits, Network, Origin, PrivateUsers, Restart, RestartPolicy,
-    Service, System,
-};
+use nixmox_core::model::{Addresses, Assigned, ContainerName, Service, System};
 
 /// The variable that holds the systems in the store: `NAME=PATH`, separated by commas.
 pub(crate) const SYSTEMS: &str = "NIXMOX_TEST_SYSTEMS";
@@ -23,33 +18,8 @@ pub(crate) fn name(text: &str) -> ContainerName {
 pub(crate) fn assigned(text: &str, system: &str, number: u8) -> Assigned {
     let systems = std::env::var(SYSTEMS).expect("set by the test outside");
     let path = systems.split(',').find_map(|entry| entry.strip_prefix(system)?.strip_prefix('='));
-    let service = Service {
-        name: name(text),
-        stack: "test".parse().expect("a stack"),
-        origin: Origin::default(),
-        kind: Kind::Service,
-        system: System::Store(path.expect("the system").parse().expect("a store path")),
-        depends_on: BTreeMap::new(),
-        health: None,
-        limits: Limits::default(),
-        network: Network::Private { address: None },
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        tmpfs: Vec::new(),
-        credentials: BTreeMap::new(),
-        environment: BTreeMap::new(),
-        devices: Vec::new(),
-        capabilities: Vec::new(),
-        ephemeral: false,
-        private_users: PrivateUsers::No,
-        nspawn_flags: Vec::new(),
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            delay: Duration::from_secs(1),
-            delay_max: Duration::from_mins(5),
-            attempts_max: None,
-        },
-    };
+    let system = System::Store(path.expect("the system").parse().expect("a store path"));
+    let service = Service::new(name(text), "test".parse().expect("a stack"), system);
     let addresses = Addresses { host: Ipv4Addr::new(10, 233, number, 1), local: Ipv4Addr::new(10, 233, number, 2) };
     Assigned { service, addresses: Some(addresses) }
 }

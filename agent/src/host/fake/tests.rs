@@ -1,13 +1,10 @@
 //! The simulator behaves as systemd does where its users depend on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{
-    ActiveState, Assigned, Container, ContainerName, Kind, Limits, Network, Origin, PrivateUsers, Restart,
-    RestartPolicy, Service, Spec, System,
-};
+use nixmox_core::model::{ActiveState, Assigned, Container, ContainerName, Kind, Network, Service, Spec, System};
 use tokio::time::Instant;
 
 use super::*;
@@ -17,33 +14,9 @@ fn web() -> ContainerName {
 }
 
 fn assigned(kind: Kind) -> Assigned {
-    let service = Service {
-        name: web(),
-        stack: "test".parse().unwrap(),
-        origin: Origin::default(),
-        kind,
-        system: System::Store(format!("/nix/store/{}-x", "a".repeat(32)).parse().unwrap()),
-        depends_on: BTreeMap::new(),
-        health: None,
-        limits: Limits::default(),
-        network: Network::Host,
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        tmpfs: Vec::new(),
-        credentials: BTreeMap::new(),
-        environment: BTreeMap::new(),
-        devices: Vec::new(),
-        capabilities: Vec::new(),
-        ephemeral: false,
-        private_users: PrivateUsers::No,
-        nspawn_flags: Vec::new(),
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            delay: Duration::from_secs(1),
-            delay_max: Duration::from_mins(5),
-            attempts_max: None,
-        },
-    };
+    let system = System::Store(format!("/nix/store/{}-x", "a".repeat(32)).parse().unwrap());
+    let plain = Service::new(web(), "test".parse().unwrap(), system);
+    let service = Service { kind, network: Network::Host, ..plain };
     Assigned { service, addresses: None }
 }
 

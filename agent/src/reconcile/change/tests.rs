@@ -1,8 +1,6 @@
 //! What requests make of a ledger: plain values in, plain values out.
 
-use std::time::Duration;
-
-use nixmox_core::model::{Condition, Kind, Limits, Network, Origin, PrivateUsers, Restart, RestartPolicy, System};
+use nixmox_core::model::{Condition, System};
 
 use super::*;
 
@@ -11,33 +9,9 @@ fn name(text: &str) -> ContainerName {
 }
 
 fn service(stack: &str, text: &str, needs: &[&str]) -> Service {
-    Service {
-        name: name(text),
-        stack: stack.parse().unwrap(),
-        origin: Origin::default(),
-        kind: Kind::Service,
-        system: System::Store(format!("/nix/store/{}-{text}", "a".repeat(32)).parse().unwrap()),
-        depends_on: needs.iter().map(|needed| (name(needed), Condition::Started)).collect(),
-        health: None,
-        limits: Limits::default(),
-        network: Network::Private { address: None },
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        tmpfs: Vec::new(),
-        credentials: BTreeMap::new(),
-        environment: BTreeMap::new(),
-        devices: Vec::new(),
-        capabilities: Vec::new(),
-        ephemeral: false,
-        private_users: PrivateUsers::No,
-        nspawn_flags: Vec::new(),
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            delay: Duration::from_secs(1),
-            delay_max: Duration::from_mins(5),
-            attempts_max: None,
-        },
-    }
+    let system = System::Store(format!("/nix/store/{}-{text}", "a".repeat(32)).parse().unwrap());
+    let depends_on = needs.iter().map(|needed| (name(needed), Condition::Started)).collect();
+    Service { depends_on, ..Service::new(name(text), stack.parse().unwrap(), system) }
 }
 
 fn request(stack: &str, services: Vec<Service>) -> RequestedStack {
