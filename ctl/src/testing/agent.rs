@@ -23,6 +23,7 @@ pub(crate) struct Script {
     /// What `Plan` answers once all updates are out.
     plan_after: Option<Value>,
     watches: Vec<Vec<Update>>,
+    slow: bool,
 }
 
 impl Script {
@@ -47,6 +48,12 @@ impl Script {
     /// Sends these updates on the next watch: the first at once, the others when a change was asked for.
     pub(crate) fn watch(mut self, updates: Vec<Update>) -> Self {
         self.watches.push(updates);
+        self
+    }
+
+    /// Takes its time before anything happens: longer than a client waits before it asks again.
+    pub(crate) fn slow(mut self) -> Self {
+        self.slow = true;
         self
     }
 }
@@ -147,6 +154,9 @@ fn watch(state: &State, stream: &UnixStream) -> std::io::Result<()> {
         if index == 1 {
             let moving = state.moving.lock().unwrap();
             drop(state.changed.wait_while(moving, |moving| !moving.asked_for_change).unwrap());
+            if state.script.slow {
+                thread::sleep(std::time::Duration::from_millis(700));
+            }
         }
         send(stream, &json!({ "parameters": update, "continues": true }))?;
     }

@@ -67,7 +67,7 @@ fn up_does_not_take_an_old_instance_for_a_new_one() {
     // Everything is healthy from the first snapshot on; only the planner knows that nothing was done yet.
     let mut updates = under_way();
     updates.push(event(7, 9000, "healthy", "nextcloud", Some(nextcloud(ServiceState::Healthy, 0))));
-    let agent = stack_of(up_script(updates));
+    let agent = stack_of(up_script(updates).slow());
     let ran = Place::with(&agent).run("up");
     assert!(ran.out.contains("nextcloud  healthy after 5.5s"), "{}", ran.out);
 }
@@ -144,7 +144,10 @@ fn up_goes_on_when_the_agent_is_killed() {
     after.services[1] = nextcloud(ServiceState::Starting, 2);
     let updates =
         vec![snapshot(after), event(1, 17_500, "healthy", "nextcloud", Some(nextcloud(ServiceState::Healthy, 0)))];
-    let agent = stack_of(up_script(under_way()).watch(updates));
+    // The first agent had told 50 events before; the second counts from 1.
+    let before = under_way().into_iter().map(|update| Update { number: update.number + 50, ..update }).collect();
+    let applied = nixmox_api::Applied { number: 50, ..sample::applied(sample::plan_of_three()) };
+    let agent = stack_of(up_script(before).reply("Apply", &applied).watch(updates));
     let ran = Place::with(&agent).run("up");
     assert_snapshot!(told(&agent, &ran));
 }
