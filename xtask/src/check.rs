@@ -2,13 +2,17 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use nixmox_testbed::workspace_root;
 
 use crate::fuzz;
 use crate::step::{Tally, announce, cargo};
 
 /// Packages whose tests boot a testbed.
 const TESTBED_PACKAGES: [&str; 2] = ["nixmox-testbed", "nixmox-tests"];
+
+/// Test programs of `nixmox-tests` that need no testbed, nor root.
+const IN_PROCESS: [&str; 3] = ["floors", "reconcile", "wire"];
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -29,6 +33,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         quick.args(["--exclude", package]);
     }
     tally.tests("unit tests", &mut quick)?;
+    let mut in_process = cargo(&["test", "--quiet", "--package", "nixmox-tests", "--no-fail-fast"]);
+    for program in IN_PROCESS {
+        in_process.args(["--test", program]);
+    }
+    tally.tests("the agent in process", &mut in_process)?;
     if arguments.no_testbed {
         tally.skipped.push("tests on a real systemd (--no-testbed)".to_owned());
     } else {
@@ -55,19 +64,32 @@ fn testbed(tally: &mut Tally) -> Result<()> {
     nixmox_testbed::guest_binary()?;
     nixmox_testbed::Cache::open()?.fill()?;
     println!("== testbed: ready, {:.1} s", begin.elapsed().as_secs_f32());
-    let mut tests = cargo(&["test", "--quiet", "--no-fail-fast"]);
-    for package in TESTBED_PACKAGES {
-        tests.args(["--package", package]);
+    tally.tests(
+        "tests of the testbed",
+        &mut cargo(&["test", "--quiet", "--no-fail-fast", "--package", "nixmox-testbed"]),
+    )?;
+    let mut tests = cargo(&["test", "--quiet", "--no-fail-fast", "--package", "nixmox-tests"]);
+    for program in on_a_real_systemd()? {
+        tests.args(["--test", &program]);
     }
     tally.tests("tests on a real systemd", &mut tests)
 }
 
+/// Returns the test programs of `nixmox-tests` that boot a testbed: all but those named above.
+fn on_a_real_systemd() -> Result<Vec<String>> {
+    let folder = workspace_root().join("tests/tests");
+    let mut programs = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry.context("cannot read the list of tests")?.path();
+        let program = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+        programs.extend(program.filter(|program| !IN_PROCESS.contains(&program.as_str())));
+    }
+    programs.sort();
+    Ok(programs)
+}
+
 /// Runs each fuzz target from its corpus, and once more with a fault that it has to find.
 fn fuzz(tally: &mut Tally) {
-    if !fuzz::has_compiler() {
-        tally.skipped.push("fuzz targets (libFuzzer needs a C++ compiler: apt-get install g++)".to_owned());
-        return;
-    }
     tally.verify("fuzz", || fuzz::run(None, fuzz::RUNS));
     tally.verify("fuzz with planted faults", || fuzz::find_planted(None));
 }

@@ -89,13 +89,6 @@ pub(crate) fn find_planted(target: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether libFuzzer can be compiled here.
-pub(crate) fn has_compiler() -> bool {
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let status = Command::new(compiler).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
-}
-
 /// Returns the names of all targets, or checks that the one asked for is there.
 fn targets(only: Option<&str>) -> Result<Vec<String>> {
     let folder = workspace_root().join("fuzz/fuzz_targets");
@@ -130,6 +123,8 @@ struct Outcome {
 
 impl Bed {
     fn build(planted: bool) -> Result<Self> {
+        // libFuzzer is C++ and comes as source.
+        nixmox_testbed::require(&[("c++", "g++")])?;
         let scratch = workspace_root().join(if planted { "target/fuzz-planted" } else { "target/fuzz" });
         let flags = if planted { format!("{COVERAGE} --cfg planted_bug") } else { COVERAGE.to_owned() };
         // With `--target` the flags do not reach build scripts, which have nobody to count for.

@@ -47,3 +47,4 @@ pub use cache::Cache;
 pub use exec::Output;
 pub use homelab::HOMELAB_DIR;
 pub use lan::{LAN_CLIENT_ADDRESS, LAN_HOST_ADDRESS};
+pub use machine::require;

@@ -28,30 +28,46 @@ pub(crate) fn prepare() -> Result<()> {
         "the testbed needs root: it mounts file systems and starts systemd-nspawn. Run the command with sudo, or leave the testbed \
          out with `cargo xtask test --no-testbed`"
     );
-    let mut missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| find_program(program).is_none())
-        .map(|(_, package)| *package)
-        .collect();
+    let mut missing = missing(&PROGRAMS);
     // mmdebstrap checks signatures with the archive's keys, which a non-Debian derivative may lack.
     if !Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists() {
         missing.push("debian-archive-keyring");
     }
-    missing.dedup();
-    if missing.is_empty() {
+    install(missing)
+}
+
+/// Makes sure that these programs are there, each with the Debian package that has it; installs what is missing.
+/// Safe to repeat.
+///
+/// # Errors
+///
+/// When one is missing and cannot be installed: the error names the package.
+pub fn require(programs: &[(&str, &'static str)]) -> Result<()> {
+    install(missing(programs))
+}
+
+fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(program, _)| find_program(program).is_none()).map(|(_, package)| *package).collect()
+}
+
+fn install(mut packages: Vec<&str>) -> Result<()> {
+    packages.dedup();
+    if packages.is_empty() {
         return Ok(());
     }
+    let packages_text = packages.join(" ");
+    ensure!(Uid::effective().is_root(), "this machine lacks {packages_text}: apt-get install {packages_text}");
     let apt = find_program("apt-get").with_context(|| {
         format!(
-            "this machine lacks {} and has no apt-get; install them by hand (the testbed is made for Debian and its derivatives)",
-            missing.join(", ")
+            "this machine lacks {packages_text} and has no apt-get; install them by hand (the testbed is made for Debian and its \
+             derivatives)"
         )
     })?;
-    say(&format!("installing Debian packages: {}", missing.join(" ")));
+    say(&format!("installing Debian packages: {packages_text}"));
     run_apt(&apt, &["update", "-q"])?;
-    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
-    install.extend(&missing);
-    run_apt(&apt, &install)
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    arguments.extend(packages);
+    run_apt(&apt, &arguments)
 }
 
 /// Tells the person at the terminal what takes time.
