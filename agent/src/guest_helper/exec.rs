@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag};
 use tokio::net::unix::pipe;
 use zbus::message::Type;
 use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
+use zbus_systemd::systemd1::ServiceProxy;
 
 use super::bus::{self, SOCKETS};
 use super::enter::Guest;
@@ -30,51 +31,97 @@ const PATH: &str = "/org/freedesktop/systemd1";
 pub(super) fn run(guest: &Guest, command: &[String], deadline: Deadline) -> Result<Found, Trouble> {
     let stream = guest.connect(&SOCKETS)?.ok_or(Trouble::NoSystemd)?;
     let left = deadline.left()?;
-    let (result, output) = bus::blocking(deadline, async {
+    let (end, output) = bus::blocking(deadline, async {
         let connection = bus::open(stream).await?;
-        let (mut ends, job, read) = start(&connection, command, left).await?;
-        let mut output = Output::new(read)?;
-        loop {
-            // Both arms are cancel-safe: bytes and messages that are not taken stay where they are.
-            tokio::select! {
-                message = ends.next() => {
-                    let body = message.ok_or(zbus::Error::InvalidReply)??.body();
-                    let (_, path, _, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
-                    if path == job {
-                        output.take_rest();
-                        return Ok((result, output.text()));
-                    }
-                }
-                () = output.take() => {}
-            }
-        }
+        let mut started = Started::new(&connection, command, left).await?;
+        let result = started.ended().await?;
+        let end = if result == "done" { End::Exited(0) } else { end_of(&connection, &started.unit).await };
+        Ok((end, started.output.text()))
     })?;
     let said = if output.is_empty() { output } else { format!(": {output}") };
-    match result.as_str() {
-        "done" => Ok(Found { healthy: true, text: format!("exit 0{said}") }),
-        "timeout" => Err(Trouble::TimedOut),
-        other => Ok(Found { healthy: false, text: format!("{other}{said}") }),
+    let (healthy, text) = match end {
+        End::TimedOut => return Err(Trouble::TimedOut),
+        End::Exited(status) => (status == 0, format!("exit {status}{said}")),
+        End::Other(result) => (false, format!("{result}{said}")),
+    };
+    Ok(Found { healthy, text })
+}
+
+/// How a command ended.
+enum End {
+    Exited(i32),
+    TimedOut,
+    /// `Result` of its unit: `signal`, `oom-kill`, ... or `failed` when systemd has forgotten it already.
+    Other(String),
+}
+
+/// A command that was started.
+struct Started {
+    unit: String,
+    job: OwnedObjectPath,
+    ends: MessageStream,
+    output: Output,
+}
+
+impl Started {
+    async fn new(connection: &Connection, command: &[String], limit: Duration) -> zbus::Result<Self> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
+        // On the reading end alone: the command would be told to come back later.
+        nix::fcntl::fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
+        // Before the call: the signal may be read before the reply is.
+        let removed =
+            MatchRule::builder().msg_type(Type::Signal).interface(MANAGER).member("JobRemoved").build()?;
+        let ends = MessageStream::for_match_rule(removed.into_owned(), connection, None).await?;
+        connection.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "Subscribe", &()).await?;
+        let unit = unit_name();
+        let mut properties = properties(command, &write, limit);
+        if connection.is_bus() {
+            // Keeps the unit until this connection ends, so that it can be asked how it ended.
+            properties.push(("AddRef", Variant::from(true)));
+        }
+        let aux: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
+        let body = (&unit, "fail", properties, aux);
+        let call = connection.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "StartTransientUnit", &body);
+        let job = call.await?.body().deserialize()?;
+        Ok(Self { unit, job, ends, output: Output::new(read)? })
+    }
+
+    /// Waits for the end of the job, and takes what the command writes meanwhile.
+    async fn ended(&mut self) -> zbus::Result<String> {
+        loop {
+            // Both arms are cancel-safe: bytes and messages that are not taken stay where they are.
+            let message = tokio::select! {
+                message = self.ends.next() => message,
+                () = self.output.take() => continue,
+            };
+            let body = message.ok_or(zbus::Error::InvalidReply)??.body();
+            let (_, job, _, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
+            if job == self.job {
+                self.output.take_rest();
+                return Ok(result);
+            }
+        }
     }
 }
 
-/// Starts the command; returns the ends of jobs, its job, and what it writes.
-async fn start(
-    connection: &Connection,
-    command: &[String],
-    limit: Duration,
-) -> zbus::Result<(MessageStream, OwnedObjectPath, OwnedFd)> {
-    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-    // On the reading end alone: the command would be told to come back later.
-    nix::fcntl::fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
-    // Before the call: the signal may be read before the reply is.
-    let removed = MatchRule::builder().msg_type(Type::Signal).interface(MANAGER).member("JobRemoved").build()?;
-    let ends = MessageStream::for_match_rule(removed.into_owned(), connection, None).await?;
-    connection.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "Subscribe", &()).await?;
-    let aux: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
-    let body = (unit_name(), "fail", properties(command, &write, limit), aux);
-    let call = connection.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "StartTransientUnit", &body);
-    let job = call.await?.body().deserialize()?;
-    Ok((ends, job, read))
+/// Asks how a command that failed ended.
+async fn end_of(connection: &Connection, unit: &str) -> End {
+    // CLD_EXITED of waitid(2): `ExecMainStatus` is an exit status, not a signal.
+    const CLD_EXITED: i32 = 1;
+    let asked = async {
+        let service = ServiceProxy::builder(connection)
+            .path(format!("/org/freedesktop/systemd1/unit/{}", zbus_systemd::bus_label_escape(unit)))
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await?;
+        futures_util::try_join!(service.result(), service.exec_main_code(), service.exec_main_status())
+    };
+    match asked.await {
+        Ok((result, CLD_EXITED, status)) if result == "exit-code" => End::Exited(status),
+        Ok((result, ..)) if result == "timeout" => End::TimedOut,
+        Ok((result, ..)) => End::Other(result),
+        Err(_forgotten) => End::Other("failed".to_owned()),
+    }
 }
 
 /// What a command writes: the beginning is kept, the rest is read away so that the command can go on.

@@ -31,7 +31,8 @@ const FILES_MAX: usize = 32;
 /// Returns the last lines, oldest first, at most `count`.
 pub(super) async fn tail(paths: &Paths, name: &ContainerName, count: usize) -> Vec<String> {
     let lines = count.to_string();
-    let unit = name.unit();
+    // Not `--unit`, which adds what systemd says about the unit: that is known from the unit itself.
+    let unit = format!("_SYSTEMD_UNIT={}", name.unit());
     let files = guest_files(&paths.state(name));
     let guest = async {
         let Some(files) = files.filter(|files| !files.is_empty()) else { return Vec::new() };
@@ -42,7 +43,7 @@ pub(super) async fn tail(paths: &Paths, name: &ContainerName, count: usize) -> V
         let arguments = names.iter().map(String::as_str).chain(["--priority=err", "--lines", lines.as_str()]);
         journalctl(arguments).await
     };
-    let host = journalctl(["--unit", unit.as_str(), "--lines", lines.as_str()]);
+    let host = journalctl([unit.as_str(), "--lines", lines.as_str()]);
     let (host, guest) = tokio::join!(host, guest);
     let mut lines: Vec<Line> = host.into_iter().chain(guest).collect();
     // Stable: lines of one moment keep their order.

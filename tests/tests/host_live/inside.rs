@@ -1,39 +1,43 @@
-//! What runs inside the testbed, as root, next to its systemd.
+//! Help for what runs inside the testbed, as root, next to its systemd.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use nixmox_agent::host::Host;
 use nixmox_agent::host::live::Live;
-use nixmox_agent::host::{Host, StepError};
-use nixmox_core::model::{ActiveState, Bytes, ConfFile, Container, ContainerName, Device, DropIn};
+use nixmox_core::model::Container;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::service::{assigned, files, name};
+use crate::service::name;
 
 /// Longest wait for anything that a test expects.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-fn open() -> Live {
-    Live::open(&TaskTracker::new(), CancellationToken::new())
+/// Returns the host that this program runs on.
+pub(crate) fn open() -> Live {
+    // This program is not the agent, so the helper is the installed one's.
+    Live::open(&TaskTracker::new(), CancellationToken::new()).with_helper_of(PathBuf::from("/usr/bin/nixmox-agent"))
 }
 
-fn shell(script: &str) -> String {
+/// Runs a script that must succeed.
+pub(crate) fn shell(script: &str) -> String {
     let output = Command::new("bash").args(["-c", script]).output().expect("bash runs");
     assert!(output.status.success(), "`{script}` failed: {output:?}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-async fn observe(host: &Live, text: &str) -> Container {
+/// Returns a container as it is.
+pub(crate) async fn observe(host: &Live, text: &str) -> Container {
     let name = name(text);
     let observed = host.observe(&BTreeSet::from([name.clone()])).await.expect("systemd answers");
     observed.containers.get(&name).cloned().unwrap_or_default()
 }
 
 /// Waits until something that changes wakes the agent and then holds.
-async fn until(host: &Live, text: &str, holds: impl Fn(&Container) -> bool) -> Container {
+pub(crate) async fn until(host: &Live, text: &str, holds: impl Fn(&Container) -> bool) -> Container {
     let mut changes = host.changes();
     let wait = async {
         loop {
@@ -45,179 +49,4 @@ async fn until(host: &Live, text: &str, holds: impl Fn(&Container) -> bool) -> C
         }
     };
     tokio::time::timeout(LIMIT, wait).await.expect("the change woke the agent")
-}
-
-#[tokio::test]
-#[ignore = "runs inside the testbed"]
-async fn starts_observes_changes_and_stops_a_container() {
-    let host = open();
-    let mut web = assigned("web", "web", 1);
-    web.service.limits.memory_max = Some(Bytes(512 << 20));
-    web.service.limits.allowed_cpus = vec![0];
-    host.start(&web, &files(&web)).await.expect("it starts");
-    let seen = observe(&host, "web").await;
-    assert_eq!(seen.active, ActiveState::Active);
-    assert_eq!(seen.started_with, Some(files(&web).spec));
-    assert_eq!(seen.limits, web.service.limits);
-    assert_eq!(seen.devices, []);
-    assert_eq!(seen.conf, ConfFile::Ours(files(&web).conf.expect("a conf")));
-    assert!(!seen.foreign_job && !seen.foreign_machine);
-    let invocation = seen.invocation.expect("it runs");
-
-    // Live: new limits and devices, the same instance.
-    let tasks_default = shell("systemctl show -p DefaultTasksMax --value").parse().expect("a number");
-    web.service.limits.memory_max = None;
-    web.service.limits.memory_high = Some(Bytes(256 << 20));
-    web.service.limits.tasks_max = Some(tasks_default);
-    web.service.devices = vec![Device { path: "/dev/null".into(), access: "rw".to_owned() }];
-    host.update(&web, &files(&web)).await.expect("it is changed");
-    let seen = observe(&host, "web").await;
-    assert_eq!(seen.limits, web.service.limits);
-    assert_eq!(seen.devices, web.service.devices);
-    assert_eq!(seen.drop_in, DropIn::Ours(files(&web).drop_in));
-    assert_eq!(seen.invocation, Some(invocation), "nothing was restarted");
-    assert_eq!(shell("systemctl show -p NeedDaemonReload --value container@web"), "no");
-    shell("test ! -e /run/systemd/system.control/container@web.service.d");
-    shell("systemctl show -p DeviceAllow container@web | grep -q /dev/net/tun");
-    shell("systemctl daemon-reload");
-    assert_eq!(observe(&host, "web").await.limits, web.service.limits, "what is set outlives a reload");
-
-    // Drift behind our back wakes us and is put right.
-    let high = Some(Bytes(64 << 20));
-    shell("systemctl set-property --runtime container@web.service MemoryHigh=64M");
-    until(&host, "web", |seen| seen.limits.memory_high == high).await;
-    host.update(&web, &files(&web)).await.expect("it is put right");
-    assert_eq!(observe(&host, "web").await.limits, web.service.limits);
-
-    // Limits that are dropped are gone, also for systemd after a reload.
-    web.service.limits = nixmox_core::model::Limits::default();
-    web.service.devices.clear();
-    host.update(&web, &files(&web)).await.expect("it is changed");
-    let seen = observe(&host, "web").await;
-    assert_eq!((seen.limits, seen.devices), (web.service.limits.clone(), Vec::new()));
-
-    let error = host.remove(&name("web")).await.expect_err("it runs");
-    assert!(matches!(error, StepError::StillRunning { .. }), "{error}");
-    host.stop(&name("web")).await.expect("it stops");
-    host.stop(&name("web")).await.expect("stopping again does nothing");
-    host.remove(&name("web")).await.expect("it is removed");
-    assert_eq!(observe(&host, "web").await, Container::default());
-}
-
-#[tokio::test]
-#[ignore = "runs inside the testbed"]
-async fn a_failed_start_says_how_and_the_next_one_is_not_held_back() {
-    let host = open();
-    let bad = assigned("web", "bad", 1);
-    for _ in 0..7 {
-        let error = host.start(&bad, &files(&bad)).await.expect_err("its init exits at once");
-        assert!(matches!(&error, StepError::StartFailed { result, .. } if result == "exit-code 3"), "{error}");
-    }
-    let mut missing = assigned("web", "good", 1);
-    missing.service.credentials.insert("key".to_owned(), "/root/no-such-secret".into());
-    let error = host.start(&missing, &files(&missing)).await.expect_err("a credential is missing");
-    assert!(matches!(&error, StepError::SourceMissing { path } if path == Path::new("/root/no-such-secret")));
-    let good = assigned("web", "good", 1);
-    host.start(&good, &files(&good)).await.expect("it starts");
-    assert_eq!(observe(&host, "web").await.started_with, Some(files(&good).spec));
-}
-
-#[tokio::test]
-#[ignore = "runs inside the testbed"]
-async fn a_container_whose_nspawn_was_killed_starts_again() {
-    let host = open();
-    let web = assigned("web", "web", 1);
-    let mut last = None;
-    for _ in 0..3 {
-        host.start(&web, &files(&web)).await.expect("it starts");
-        let seen = observe(&host, "web").await;
-        assert_ne!(seen.invocation, last);
-        last = seen.invocation;
-        shell("kill -KILL $(systemctl show -p MainPID --value container@web)");
-        until(&host, "web", |seen| seen.active == ActiveState::Failed).await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "runs inside the testbed"]
-async fn jobs_of_others_are_told_from_ours() {
-    let host = open();
-    let slow = assigned("slow", "slow", 1);
-    let texts = files(&slow);
-    let ours = tokio::join!(host.start(&slow, &texts), async {
-        let seen = until(&host, "slow", |seen| seen.active == ActiveState::Activating).await;
-        assert!(!seen.foreign_job, "the job is ours");
-    });
-    ours.0.expect("it starts");
-    host.stop(&name("slow")).await.expect("it stops");
-
-    shell("systemctl start --no-block container@slow");
-    let seen = until(&host, "slow", |seen| seen.active == ActiveState::Activating).await;
-    assert!(seen.foreign_job, "the job is somebody else's");
-    host.start(&slow, &files(&slow)).await.expect("their job is joined");
-    assert_eq!(observe(&host, "slow").await.active, ActiveState::Active);
-
-    // A machine of somebody else under the same name is neither ended nor doubled.
-    host.stop(&name("slow")).await.expect("it stops");
-    shell("systemd-run -q --unit=other systemd-nspawn --keep-unit -q -M slow -D / --volatile=yes /bin/sleep 600");
-    shell("for i in $(seq 100); do machinectl show slow >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1");
-    let seen = observe(&host, "slow").await;
-    assert!(seen.foreign_machine);
-    let error = host.start(&slow, &files(&slow)).await.expect_err("the name is taken");
-    assert!(matches!(&error, StepError::ForeignMachine { unit, .. } if unit == "other.service"), "{error}");
-    shell("machinectl show slow");
-}
-
-#[tokio::test]
-#[ignore = "runs inside the testbed"]
-async fn a_hundred_containers_are_observed_at_once() {
-    let host = open();
-    let names: Vec<String> = (1..=100).map(|number| format!("n{number}")).collect();
-    let begin = Instant::now();
-    for chunk in names.chunks(20) {
-        let starts = chunk.iter().map(|text| {
-            let host = &host;
-            async move {
-                let number = text.trim_start_matches('n').parse().expect("a number");
-                let container = assigned(text, "many", number);
-                host.start(&container, &files(&container)).await
-            }
-        });
-        for started in futures_util::future::join_all(starts).await {
-            started.expect("it starts");
-        }
-    }
-    println!("100 containers started in {:?}", begin.elapsed());
-    let declared: BTreeSet<ContainerName> = names.iter().map(|text| name(text)).collect();
-    let mut times = Vec::new();
-    for _ in 0..20 {
-        let begin = Instant::now();
-        let observed = host.observe(&declared).await.expect("systemd answers");
-        times.push(begin.elapsed());
-        let running = observed.containers.values().filter(|c| c.active == ActiveState::Active);
-        assert_eq!(running.filter(|c| c.started_with.is_some()).count(), 100);
-    }
-    times.sort();
-    println!("observed in {:?} (best {:?}, worst {:?})", times[10], times[0], times[19]);
-    let usage = host.usage(&declared).await;
-    assert_eq!(usage.len(), 100);
-    assert!(usage.values().all(|usage| usage.invocation.is_some() && usage.active_since_usec.is_some()));
-}
-
-#[tokio::test]
-#[ignore = "runs inside the testbed"]
-async fn the_agent_survives_a_restart_of_the_bus() {
-    let host = open();
-    let web = assigned("web", "web", 1);
-    host.start(&web, &files(&web)).await.expect("it starts");
-    shell("systemctl restart dbus.service");
-    let begin = Instant::now();
-    loop {
-        let seen = host.observe(&BTreeSet::from([name("web")])).await;
-        if seen.is_ok_and(|seen| seen.containers[&name("web")].active == ActiveState::Active) {
-            break;
-        }
-        assert!(begin.elapsed() < LIMIT, "connected again");
-    }
-    host.stop(&name("web")).await.expect("job signals come again");
 }

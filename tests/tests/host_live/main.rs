@@ -1,10 +1,14 @@
 //! The real host's adapters on a real systemd.
 //!
-//! The tests of `inside` talk to the systemd that they run under, so they are ignored where cargo runs them. Each
+//! The tests of `lifecycle`, `guests` and `ports` talk to the systemd that they run under, so they are ignored where cargo runs them. Each
 //! test here boots a testbed, puts this program into it, and runs one of them there.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
+#![allow(clippy::print_stdout, reason = "figures are for whoever runs a test with --nocapture")]
 
+mod guests;
 mod inside;
+mod lifecycle;
+mod ports;
 mod service;
 
 use std::time::Duration;
@@ -15,22 +19,30 @@ use nixmox_testbed::{Behaviour, Build, Options, Testbed};
 const INSIDE_LIMIT: Duration = Duration::from_mins(2);
 const PROGRAM: &str = "/root/host-live";
 
-/// Boots a host whose store has these static guests, and runs `inside::<test>` on it.
+/// Boots a host whose store has these static guests, and runs a test of this program on it.
 fn on_a_real_systemd(test: &str, guests: &[(&str, Behaviour)]) {
-    let bed = Testbed::boot(&Options::new(test).build(Build::None).without_homelab()).expect("the host boots");
+    run(test, guests, &Options::new(test).without_homelab());
+}
+
+/// The same with a booted Debian guest named `debian`.
+fn with_a_booted_guest(test: &str, guests: &[(&str, Behaviour)]) {
+    run(test, guests, &Options::new(test));
+}
+
+fn run(test: &str, guests: &[(&str, Behaviour)], options: &Options) {
+    let bed = Testbed::boot(&options.clone().build(Build::Debug)).expect("the host boots");
+    // The installed agent is there for its helpers alone.
+    bed.succeed("systemctl disable --now nixmox-agent.socket nixmox-agent.service").expect("the agent stops");
     let systems: Vec<_> = guests.iter().map(|(name, behaviour)| (*name, behaviour)).collect();
     let paths = bed.static_guests(&systems).expect("the systems are added");
-    let systems: Vec<_> = guests.iter().zip(paths).map(|((name, _), path)| format!("{name}={path}")).collect();
+    let mut systems: Vec<_> = guests.iter().zip(paths).map(|((name, _), path)| format!("{name}={path}")).collect();
+    if let Ok(homelab) = bed.homelab_systems() {
+        systems.extend(homelab.get("caddy").map(|path| format!("debian={path}")));
+    }
+    bed.add_lan().expect("the local network is made");
     bed.copy_in(std::env::current_exe().expect("this program"), PROGRAM).expect("the program is copied");
-    let argv = [
-        "env",
-        &format!("{}={}", service::SYSTEMS, systems.join(",")),
-        PROGRAM,
-        "--exact",
-        &format!("inside::{test}"),
-        "--ignored",
-        "--nocapture",
-    ];
+    let systems = format!("{}={}", service::SYSTEMS, systems.join(","));
+    let argv = ["env", &systems, PROGRAM, "--exact", test, "--ignored", "--nocapture"];
     let output = bed.exec_within(INSIDE_LIMIT, &argv).expect("the program starts");
     let ran = output.stdout.contains("1 passed");
     assert!(output.success() && ran, "{output}\n{}", bed.journal(&["-n", "60"]).unwrap_or_default());
@@ -38,32 +50,74 @@ fn on_a_real_systemd(test: &str, guests: &[(&str, Behaviour)]) {
 
 #[test]
 fn starts_observes_changes_and_stops_a_container() {
-    on_a_real_systemd("starts_observes_changes_and_stops_a_container", &[("web", Behaviour::new().http(80))]);
+    on_a_real_systemd(
+        "lifecycle::starts_observes_changes_and_stops_a_container",
+        &[("web", Behaviour::new().http(80))],
+    );
 }
 
 #[test]
 fn a_failed_start_says_how_and_the_next_one_is_not_held_back() {
     let guests = [("bad", Behaviour::new().exit_at_once(3)), ("good", Behaviour::new())];
-    on_a_real_systemd("a_failed_start_says_how_and_the_next_one_is_not_held_back", &guests);
+    on_a_real_systemd("lifecycle::a_failed_start_says_how_and_the_next_one_is_not_held_back", &guests);
 }
 
 #[test]
 fn a_container_whose_nspawn_was_killed_starts_again() {
-    on_a_real_systemd("a_container_whose_nspawn_was_killed_starts_again", &[("web", Behaviour::new())]);
+    on_a_real_systemd("lifecycle::a_container_whose_nspawn_was_killed_starts_again", &[("web", Behaviour::new())]);
 }
 
 #[test]
 fn jobs_of_others_are_told_from_ours() {
     let slow = Behaviour::new().ready_after(Duration::from_secs(2));
-    on_a_real_systemd("jobs_of_others_are_told_from_ours", &[("slow", slow)]);
+    on_a_real_systemd("lifecycle::jobs_of_others_are_told_from_ours", &[("slow", slow)]);
 }
 
 #[test]
 fn a_hundred_containers_are_observed_at_once() {
-    on_a_real_systemd("a_hundred_containers_are_observed_at_once", &[("many", Behaviour::new())]);
+    on_a_real_systemd("lifecycle::a_hundred_containers_are_observed_at_once", &[("many", Behaviour::new())]);
 }
 
 #[test]
 fn the_agent_survives_a_restart_of_the_bus() {
-    on_a_real_systemd("the_agent_survives_a_restart_of_the_bus", &[("web", Behaviour::new())]);
+    on_a_real_systemd("lifecycle::the_agent_survives_a_restart_of_the_bus", &[("web", Behaviour::new())]);
+}
+
+#[test]
+fn asks_a_static_guest_for_its_health() {
+    let guests =
+        [("web", Behaviour::new().http(80).tcp(5432)), ("sick", Behaviour::new().http(80).http_status(503))];
+    on_a_real_systemd("guests::asks_a_static_guest_for_its_health", &guests);
+}
+
+#[test]
+fn asks_a_booted_guest_and_its_systemd() {
+    with_a_booted_guest("guests::asks_a_booted_guest_and_its_systemd", &[]);
+}
+
+#[test]
+fn a_hostile_guest_leads_the_helper_nowhere() {
+    on_a_real_systemd("guests::a_hostile_guest_leads_the_helper_nowhere", &[("web", Behaviour::new())]);
+}
+
+#[test]
+fn tells_the_last_lines_and_deletes_what_is_left() {
+    let guests = [("talker", Behaviour::new().log("first line").log("last line"))];
+    with_a_booted_guest("guests::tells_the_last_lines_and_deletes_what_is_left", &guests);
+}
+
+#[test]
+fn published_ports_answer_on_localhost_and_in_the_local_network() {
+    let web = Behaviour::new().http(80);
+    on_a_real_systemd("ports::published_ports_answer_on_localhost_and_in_the_local_network", &[("web", web)]);
+}
+
+#[test]
+fn a_changed_table_is_seen_and_repaired() {
+    on_a_real_systemd("ports::a_changed_table_is_seen_and_repaired", &[]);
+}
+
+#[test]
+fn a_port_of_another_program_is_not_taken() {
+    on_a_real_systemd("ports::a_port_of_another_program_is_not_taken", &[("web", Behaviour::new().http(80))]);
 }

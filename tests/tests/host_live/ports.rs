@@ -1,0 +1,142 @@
+//! Published ports.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, TcpListener};
+
+use nixmox_agent::host::{Host, StepError};
+use nixmox_core::model::{Addresses, Assigned, Port, Protocol};
+use nixmox_core::network::{FirewallTable, Forward, Guest};
+
+use crate::inside::{LIMIT, open, shell};
+use crate::service::{assigned, files, name};
+
+/// Where `testbed`'s other machine on the local network runs its programs.
+const ON_THE_LAN: &str = "ip netns exec lan";
+
+fn port(host_address: Option<[u8; 4]>, host_port: u16) -> Port {
+    let host_address = host_address.map(IpAddr::from);
+    Port { host_address, host_port, container_port: 80, protocol: Protocol::Tcp }
+}
+
+fn table(services: &[&Assigned]) -> FirewallTable {
+    let mut table = FirewallTable::default();
+    for assigned in services {
+        let addresses: Addresses = assigned.addresses.expect("a private network");
+        table.guests.insert(Guest { name: assigned.service.name.clone(), addresses });
+        let forward = |port: &Port| Forward { port: port.clone(), to: addresses.local };
+        table.forwards.extend(assigned.service.ports.iter().map(forward));
+    }
+    table
+}
+
+fn answers(from: &str, url: &str) -> bool {
+    let script = format!("{from} curl -sf --connect-timeout 2 --max-time 5 {url}");
+    std::process::Command::new("bash").args(["-c", &script]).output().is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn published_ports_answer_on_localhost_and_in_the_local_network() {
+    let host = open();
+    let mut web = assigned("web", "web", 1);
+    web.service.ports = vec![port(None, 8080), port(Some([127, 0, 0, 1]), 8081)];
+    // Longer than a link's name can be.
+    let mut long = assigned("a-name-longer-than-a-link-has", "web", 2);
+    long.service.ports = vec![port(None, 8082)];
+    for service in [&web, &long] {
+        host.start(service, &files(service)).await.expect("it starts");
+    }
+    host.publish_ports(&table(&[&web, &long])).await.expect("the table is replaced");
+    shell("for i in $(seq 50); do curl -sf http://10.233.1.2/ && exit; sleep 0.1; done; exit 1");
+
+    let lan = nixmox_testbed::LAN_HOST_ADDRESS;
+    assert!(answers("", "http://127.0.0.1:8080/"), "localhost");
+    assert!(answers("", "http://localhost:8082/"), "localhost to a long name");
+    assert!(answers("", &format!("http://{lan}:8080/")), "the host's own address");
+    assert!(answers(ON_THE_LAN, &format!("http://{lan}:8080/")), "from the local network");
+    assert!(answers(ON_THE_LAN, &format!("http://{lan}:8082/")), "from the local network to a long name");
+    assert!(answers("", "http://127.0.0.1:8081/"), "localhost alone");
+    assert!(!answers(ON_THE_LAN, &format!("http://{lan}:8081/")), "localhost alone, from the local network");
+
+    // From one container to another's published port, to its own, and out.
+    let leader = shell("machinectl show web -p Leader --value");
+    let inside = format!("nsenter -t {leader} -n");
+    let other = format!("http://{lan}:8082/");
+    assert!(answers(&inside, &other), "from another container");
+    assert!(answers(&inside, &format!("http://{lan}:8080/")), "from the container itself");
+    let seen = shell(&format!(
+        "{ON_THE_LAN} timeout 5 busybox nc -l -p 9999 -e sh -c 'echo $NCREMOTEADDR' >/dev/null & sleep 0.3; \
+         {inside} timeout 3 bash -c 'exec 3<>/dev/tcp/{}/9999; cat <&3' || true",
+        nixmox_testbed::LAN_CLIENT_ADDRESS
+    ));
+    println!("seen from outside: {seen}");
+
+    // A guest may not use `route_localnet` in the other direction.
+    let _held = TcpListener::bind("127.0.0.1:7777").expect("a service of the host on localhost");
+    shell(&format!("{inside} ip route add 127.0.0.99/32 via 10.233.1.1 2>/dev/null || true"));
+    let open = format!("{inside} timeout 2 bash -c 'exec 3<>/dev/tcp/10.233.1.1/7777'");
+    let reached = std::process::Command::new("bash").args(["-c", &open]).status().expect("bash runs");
+    assert!(!reached.success(), "services on the host's loopback stay there");
+
+    let observed = host.observe(&BTreeSet::new()).await.expect("systemd answers");
+    assert_eq!(observed.firewall, Some(table(&[&web, &long])));
+    for text in ["web", "a-name-longer-than-a-link-has"] {
+        host.stop(&name(text)).await.expect("it stops");
+    }
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn a_changed_table_is_seen_and_repaired() {
+    let host = open();
+    let mut web = assigned_without_system();
+    web.service.ports = vec![port(None, 8080)];
+    let table = table(&[&web]);
+    host.publish_ports(&table).await.expect("the table is replaced");
+    let seen = async || host.observe(&BTreeSet::new()).await.expect("systemd answers").firewall;
+    assert_eq!(seen().await, Some(table.clone()));
+    for change in [
+        "nft flush ruleset",
+        "nft add rule inet nixmox prerouting tcp dport 1 drop",
+        "nft delete rule inet nixmox guard handle $(nft -a list chain inet nixmox guard | grep -o 'handle [0-9]*$' | tail -1 | cut -d' ' -f2)",
+    ] {
+        let mut changes = host.changes();
+        changes.mark_unchanged();
+        shell(change);
+        tokio::time::timeout(LIMIT, changes.changed()).await.expect("it wakes").expect("the host is there");
+        assert_eq!(seen().await, None, "{change}");
+        host.publish_ports(&table).await.expect("the table is repaired");
+        assert_eq!(seen().await, Some(table.clone()), "{change}");
+    }
+    // Tables of others are left alone, and named when they are in the way.
+    shell(
+        "nft add table inet other; nft add chain inet other f '{ type filter hook forward priority 0; policy drop; }'",
+    );
+    let obstacles = host.obstacles(&table).await;
+    assert!(obstacles.iter().any(|text| text.contains("`inet other`")), "{obstacles:?}");
+    host.publish_ports(&FirewallTable::default()).await.expect("the table is removed");
+    assert_eq!(seen().await, None);
+    shell("! nft list table inet nixmox && nft list table inet other");
+    host.publish_ports(&FirewallTable::default()).await.expect("removing it again does nothing");
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn a_port_of_another_program_is_not_taken() {
+    let host = open();
+    let mut web = assigned("web", "web", 1);
+    web.service.ports = vec![port(None, 8080)];
+    let held = TcpListener::bind("0.0.0.0:8080").expect("a free port");
+    let error = host.start(&web, &files(&web)).await.expect_err("the port is taken");
+    let StepError::PortTaken { port, owner, .. } = &error else { panic!("{error}") };
+    assert_eq!(*port, 8080);
+    assert!(owner.contains(&format!("pid {}", std::process::id())), "{owner}");
+    println!("{error}; {:?}", error.hint());
+    drop(held);
+    host.start(&web, &files(&web)).await.expect("the port is free");
+}
+
+/// A service that is never started.
+fn assigned_without_system() -> Assigned {
+    assigned("web", "none", 1)
+}
