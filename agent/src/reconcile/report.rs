@@ -354,7 +354,7 @@ fn reason(scene: &Scene<'_>, name: &ContainerName, container: &Container, state:
     };
     let hint = match state {
         State::Stopped => format!("nixmoxctl start {name}"),
-        State::Failed | State::Unhealthy => format!("nixmoxctl restart {name}, or journalctl -M {name}"),
+        State::Failed | State::Unhealthy => format!("nixmoxctl why {name}"),
         State::Healthy | State::Starting | State::Waiting | State::Stopping | State::Completed => String::new(),
     };
     (reason, hint)
