@@ -12,25 +12,25 @@
 //! matter, and a restarted agent is nothing but an agent before its first round. Steps run beside the rounds; a
 //! round begins those of its plan that are ready and whose container has nothing under way.
 //!
-//! `change` says what a request makes of what is desired, `supervise` remembers health, back-off and drift,
-//! `execute` takes steps, `report` tells. This file wires them: what is written to disk is written before
+//! `change` says what a request makes of what is desired, `requests` answers it, `supervise` remembers health, back-off and drift,
+//! `execute` takes steps, `report` tells, in `words`. This file wires them: what is written to disk is written before
 //! anything is done about it.
 
 mod change;
 mod execute;
 mod handle;
 mod report;
+mod requests;
 mod supervise;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
 use nixmox_core::container::{self, Layout};
-use nixmox_core::model::{Action, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Retry, Subject};
+use nixmox_core::model::{Action, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Subject};
 use nixmox_core::plan::{self, AllFiles};
-use nixmox_core::status;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
@@ -40,8 +40,8 @@ use tracing::{error, info, warn};
 use crate::host::{Host, ProbeResult, StepError};
 use crate::notify;
 use crate::settings::Settings;
-use crate::state::{Generation, Generations, Notes, NotesFile, StateError};
-use change::{Asked, Ledger, Next, Taken, invalid};
+use crate::state::{Generation, Generations, Notes, NotesFile};
+use change::Ledger;
 use execute::{Executor, Outcome};
 use handle::{Ask, Published};
 use report::{Reporter, Scene};
@@ -213,9 +213,10 @@ impl<H: Host> Reconciler<H> {
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
                     (&subject, action)
                 {
-                    let because = round.plan.changes.get(name).map(|change| {
-                        change.reasons.iter().map(report::reason_text).collect::<Vec<_>>().join("; ")
-                    });
+                    let because =
+                        round.plan.changes.get(name).map(|change| {
+                            change.reasons.iter().map(words::reason_text).collect::<Vec<_>>().join("; ")
+                        });
                     let (step, because) = (execute::verb(action), because.unwrap_or_default());
                     info!(service = %name, event = "step", step, "{name}: {step} begins: {because}");
                 }
@@ -350,7 +351,7 @@ impl<H: Host> Reconciler<H> {
     fn tell_live(&mut self, name: &ContainerName) {
         let change = self.round.as_ref().and_then(|round| round.plan.changes.get(name));
         let because: Vec<String> =
-            change.map(|change| change.reasons.iter().map(report::reason_text).collect()).unwrap_or_default();
+            change.map(|change| change.reasons.iter().map(words::reason_text).collect()).unwrap_or_default();
         self.reporter.tell(self.ledger.generation.number, name, "live", because.join("; "));
     }
 
@@ -402,236 +403,6 @@ impl<H: Host> Reconciler<H> {
     }
 }
 
-impl<H: Host> Reconciler<H> {
-    async fn asked(&mut self, ask: Ask) {
-        // A closed answer channel is a client that left; what it asked for is done all the same.
-        match ask {
-            Ask::Plan(request, answer) => drop(answer.send(self.plan_request(request).await)),
-            Ask::Apply(request, caller, answer) => drop(answer.send(self.apply(request, caller).await)),
-            Ask::Down(stack, names, caller, answer) => {
-                drop(answer.send(self.down(&stack, &names, caller).await));
-            }
-            Ask::Start(names, caller, answer) => drop(answer.send(self.start(&names, &caller))),
-            Ask::Stop(names, with_dependents, caller, answer) => {
-                drop(answer.send(self.stop(&names, with_dependents, caller).await));
-            }
-            Ask::Restart(names, caller, answer) => drop(answer.send(self.restart(&names, &caller).await)),
-            Ask::RemoveData(name, caller, answer) => {
-                drop(answer.send(self.remove_data(&name, &caller).await));
-            }
-        }
-    }
-
-    /// Returns what `up` of this request would lead to, on the host as it is now.
-    async fn next(&mut self, request: Request, asked: &Asked) -> Result<(Next, PlanReply), AgentError> {
-        self.hands_on()?;
-        let request = request.into_model().map_err(invalid)?;
-        let base = request.base.clone();
-        self.look().await.map_err(|error| refused(&error))?;
-        let containers = self.host.foreign_containers().await;
-        let observed = self.round.iter().flat_map(|round| &round.observed.containers);
-        let machines = observed.filter(|(_, container)| container.foreign_machine).map(|(name, _)| name.clone());
-        let taken = Taken { containers, machines: machines.collect() };
-        let next = self.ledger.up(request, &taken, asked)?;
-        let reply = self.reply(&next)?;
-        match base {
-            Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
-            _ => Ok((next, reply)),
-        }
-    }
-
-    async fn plan_request(&mut self, request: Request) -> Result<PlanReply, AgentError> {
-        let asked = Asked { by: Caller::default(), at: now_seconds() };
-        self.next(request, &asked).await.map(|(_, reply)| reply)
-    }
-
-    async fn apply(&mut self, request: Request, caller: Caller) -> Result<Applied, AgentError> {
-        let asked = Asked { by: caller, at: now_seconds() };
-        let (next, plan) = self.next(request, &asked).await?;
-        self.take_over(next, plan, &asked).await
-    }
-
-    async fn down(&mut self, stack: &str, names: &[String], caller: Caller) -> Result<Applied, AgentError> {
-        self.hands_on()?;
-        let asked = Asked { by: caller, at: now_seconds() };
-        self.look().await.map_err(|error| refused(&error))?;
-        let next = self.ledger.down(stack, names, &asked)?;
-        let plan = self.reply(&next)?;
-        self.take_over(next, plan, &asked).await
-    }
-
-    /// Writes the next ledger down, then works from it.
-    async fn take_over(&mut self, next: Next, plan: PlanReply, asked: &Asked) -> Result<Applied, AgentError> {
-        let Next { mut ledger, scope, .. } = next;
-        if ledger.notes != self.ledger.notes {
-            self.notes_file.write(&ledger.notes).map_err(|error| not_written(&error))?;
-            self.ledger.notes.clone_from(&ledger.notes);
-        }
-        let changed = ledger.generation != self.ledger.generation;
-        if changed {
-            let number = self.generations.next_number().map_err(|error| not_written(&error))?;
-            ledger.renumber(number);
-            self.generations.write(&ledger.generation).map_err(|error| not_written(&error))?;
-        }
-        let number = self.reporter.number();
-        self.ledger = ledger;
-        self.supervisor.asked(&scope);
-        let generation = self.ledger.generation.number;
-        info!(event = "generation", generation, changed, uid = asked.by.uid, services = scope.len(), "applies");
-        if changed {
-            self.keep_roots().await;
-        }
-        Ok(Applied { generation, number, plan: PlanReply { generation, ..plan } })
-    }
-
-    fn start(&mut self, names: &[String], caller: &Caller) -> Result<Done, AgentError> {
-        self.hands_on()?;
-        let (notes, scope) = self.ledger.start(names)?;
-        self.write_notes(notes)?;
-        Ok(self.done("start", &scope, caller))
-    }
-
-    async fn stop(&mut self, names: &[String], with_dependents: bool, caller: Caller) -> Result<Done, AgentError> {
-        self.hands_on()?;
-        self.look().await.map_err(|error| refused(&error))?;
-        let observed = self.round.as_ref().map(|round| &round.observed.containers);
-        let running = |name: &ContainerName| {
-            observed.and_then(|all| all.get(name)).is_some_and(|container| container.active.has_processes())
-        };
-        let asked = Asked { by: caller, at: now_seconds() };
-        let (notes, scope) = self.ledger.stop(names, with_dependents, running, &asked)?;
-        self.write_notes(notes)?;
-        Ok(self.done("stop", &scope, &asked.by))
-    }
-
-    async fn restart(&mut self, names: &[String], caller: &Caller) -> Result<Done, AgentError> {
-        self.hands_on()?;
-        self.look().await.map_err(|error| refused(&error))?;
-        let mut scope = BTreeSet::new();
-        for name in names {
-            let name = self.ledger.declared(name)?.service.name.clone();
-            if self.ledger.notes.holds.contains_key(&name) {
-                return Err(AgentError::Refused {
-                    reason: format!("`{name}` is held by `stop`"),
-                    hint: format!("nixmoxctl start {name}"),
-                });
-            }
-            scope.insert(name);
-        }
-        let containers = self.round.as_ref().map(|round| &round.observed.containers);
-        for name in &scope {
-            let container = containers.and_then(|all| all.get(name));
-            let running = container.filter(|container| container.active.has_processes());
-            if let Some(invocation) = running.and_then(|container| container.invocation) {
-                self.restarts.insert(name.clone(), invocation);
-            }
-        }
-        Ok(self.done("restart", &scope, caller))
-    }
-
-    async fn remove_data(&mut self, name: &str, caller: &Caller) -> Result<(), AgentError> {
-        self.hands_on()?;
-        let name: ContainerName =
-            name.parse().map_err(|error: nixmox_core::model::InvalidName| invalid(vec![error.to_string()]))?;
-        if self.ledger.generation.services.contains_key(&name) {
-            return Err(AgentError::Refused {
-                reason: format!("`{name}` is declared, so its data is in use"),
-                hint: format!("take it down first: nixmoxctl down {name}"),
-            });
-        }
-        let result = self.host.remove_data(&name).await;
-        info!(event = "remove-data", service = %name, uid = caller.uid, ok = result.is_ok(), "removes data");
-        result.map_err(|error| refused(&error))
-    }
-
-    fn done(&mut self, verb: &str, scope: &BTreeSet<ContainerName>, caller: &Caller) -> Done {
-        self.supervisor.asked(scope);
-        let services: Vec<String> = scope.iter().map(ToString::to_string).collect();
-        info!(event = verb, uid = caller.uid, "{verb} {}", services.join(" "));
-        Done { number: self.reporter.number(), services }
-    }
-
-    fn write_notes(&mut self, notes: Notes) -> Result<(), AgentError> {
-        if notes != self.ledger.notes {
-            self.notes_file.write(&notes).map_err(|error| not_written(&error))?;
-            self.ledger.notes = notes;
-        }
-        Ok(())
-    }
-
-    /// Refuses changes while what is on disk belongs to a newer version.
-    fn hands_on(&self) -> Result<(), AgentError> {
-        match &self.hands_off {
-            None => Ok(()),
-            Some(reason) => Err(AgentError::Refused {
-                reason: reason.clone(),
-                hint: "nothing is touched until then".to_owned(),
-            }),
-        }
-    }
-
-    /// Plans a ledger on the last observation and says it for a client.
-    fn reply(&self, next: &Next) -> Result<PlanReply, AgentError> {
-        let Some(round) = &self.round else {
-            return Err(AgentError::Refused {
-                reason: "systemd cannot be asked".to_owned(),
-                hint: "try again in a moment".to_owned(),
-            });
-        };
-        let generation = &next.ledger.generation;
-        let desired = Desired { holds: next.ledger.notes.holds.clone(), ..self.desired(generation) };
-        let files = container::all_files(&desired, &self.layout);
-        let uncarriable: Vec<String> =
-            files.iter().filter_map(|(name, files)| Some(format!("{name}: {}", files.as_ref().err()?))).collect();
-        if !uncarriable.is_empty() {
-            return Err(invalid(uncarriable));
-        }
-        let mut observed = round.observed.clone();
-        for name in &next.scope {
-            if let Some(container) = observed.containers.get_mut(name) {
-                // Asking anew ends every back-off.
-                container.retry = Retry::Now;
-            }
-        }
-        let plan = plan::plan(&desired, &observed, &files);
-        let order = report::start_order(&desired);
-        let concerned = |name: &ContainerName| {
-            next.scope.contains(name) || plan.changes.get(name).is_some_and(|change| !change.reasons.is_empty())
-        };
-        let mut services: Vec<Planned> = plan
-            .changes
-            .iter()
-            .filter(|(name, _)| concerned(name))
-            .map(|(name, change)| Planned {
-                name: name.to_string(),
-                change: change_word(change.kind).to_owned(),
-                reasons: change.reasons.iter().map(Reason::from).collect(),
-                after: status::waits_for(name, &plan)
-                    .into_iter()
-                    .map(|(name, condition)| format!("{name}: {}", report::condition_word(condition)))
-                    .collect(),
-                state: self.reporter.state_of(name),
-            })
-            .collect();
-        let last = services.len();
-        services.sort_by_key(|planned| order.get(planned.name.as_str()).copied().unwrap_or(last));
-        let warnings = plan.warnings.iter().map(|(subject, text)| Warning {
-            service: match subject {
-                Subject::Host => String::new(),
-                Subject::Service(name) => name.to_string(),
-            },
-            text: text.clone(),
-        });
-        Ok(PlanReply {
-            base: plan::fingerprint(&desired, &observed).to_string(),
-            generation: generation.number,
-            services,
-            orphans: next.orphans.iter().map(ToString::to_string).collect(),
-            warnings: warnings.collect(),
-        })
-    }
-}
-
 /// Waits for the next time the watchdog wants to hear; forever without one. Cancel-safe.
 async fn tick(interval: &mut Option<time::Interval>) {
     match interval {
@@ -640,10 +411,6 @@ async fn tick(interval: &mut Option<time::Interval>) {
         }
         None => std::future::pending().await,
     }
-}
-
-fn now_seconds() -> u64 {
-    handle::now_usec() / 1_000_000
 }
 
 /// Returns an error with all its causes, in one line.
@@ -656,16 +423,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn refused(error: &StepError) -> AgentError {
-    AgentError::Refused { reason: chain(error), hint: error.hint().unwrap_or_default() }
-}
-
-fn not_written(error: &StateError) -> AgentError {
-    let full = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|source| source.kind() == std::io::ErrorKind::StorageFull);
-    let hint = if full { "free space on the file system of /var/lib/nixmox (df -h)" } else { "" };
-    AgentError::Refused { reason: format!("{}; nothing was changed", chain(error)), hint: hint.to_owned() }
 }

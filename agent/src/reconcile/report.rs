@@ -4,25 +4,22 @@
 //! event is a difference between what was published and what is, so none can be forgotten and none told twice.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixmox_api::{
-    Drift, HostStatus, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update, UpdateKind,
-};
+use nixmox_api::{HostStatus, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update, UpdateKind};
 use nixmox_core::container;
 use nixmox_core::health;
 use nixmox_core::model::{
-    Assigned, ChangeKind, Condition, Container, ContainerName, Desired, Kind, Observed, Plan, Port, Protocol,
-    Reason, Subject, System,
+    Assigned, ChangeKind, Container, ContainerName, Desired, Kind, Observed, Plan, Subject, System,
 };
 use nixmox_core::status::{self, State};
 use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
 use super::handle::{Published, now_usec};
-use super::supervise::{Correction, Supervisor, start_period};
+use super::supervise::{Supervisor, start_period};
+use super::words::{condition_word, difference, drift, millis, place, port_text, reason, wire_state, with_hint};
 use crate::settings::DriftPolicy;
 use crate::state::Generation;
 
@@ -305,123 +302,6 @@ fn unknown(name: &ContainerName) -> ServiceStatus {
     }
 }
 
-fn wire_state(state: State) -> ServiceState {
-    match state {
-        State::Healthy => ServiceState::Healthy,
-        State::Unhealthy => ServiceState::Unhealthy,
-        State::Starting => ServiceState::Starting,
-        State::Waiting => ServiceState::Waiting,
-        State::Stopping => ServiceState::Stopping,
-        State::Stopped => ServiceState::Stopped,
-        State::Failed => ServiceState::Failed,
-        State::Completed => ServiceState::Completed,
-    }
-}
-
-/// Returns why a service is in its state and what to do about it, each in one line.
-fn reason(scene: &Scene<'_>, name: &ContainerName, container: &Container, state: State) -> (String, String) {
-    let watched = scene.supervisor.of(name);
-    if let Some(failure) = watched.and_then(|watched| watched.failure.as_ref()) {
-        return (failure.message.clone(), failure.hint.clone());
-    }
-    let probe = || {
-        let tracker = watched.and_then(super::supervise::Watched::health);
-        tracker.map(|tracker| tracker.last_output().to_owned()).unwrap_or_default()
-    };
-    let reason = match state {
-        State::Unhealthy | State::Starting => probe(),
-        State::Waiting => {
-            let gates = status::waits_for(name, scene.plan);
-            let gate = |(name, condition): &(ContainerName, Condition)| {
-                format!("{name} to be {}", condition_word(*condition))
-            };
-            let gates: Vec<String> = gates.iter().map(gate).collect();
-            if gates.is_empty() { blocked(scene, name) } else { format!("waits for {}", gates.join(", ")) }
-        }
-        State::Failed => {
-            let ended = container.exit.as_ref().map(|exit| format!("ended with {} {}", exit.result, exit.status));
-            [ended, Some(blocked(scene, name))]
-                .into_iter()
-                .flatten()
-                .filter(|text| !text.is_empty())
-                .collect::<Vec<_>>()
-                .join("; ")
-        }
-        State::Healthy | State::Stopping | State::Completed => String::new(),
-        State::Stopped => {
-            scene.desired.holds.get(name).map(|hold| format!("stopped by {}", hold.by)).unwrap_or_default()
-        }
-    };
-    let hint = match state {
-        State::Stopped => format!("nixmoxctl start {name}"),
-        State::Failed | State::Unhealthy => format!("nixmoxctl why {name}"),
-        State::Healthy | State::Starting | State::Waiting | State::Stopping | State::Completed => String::new(),
-    };
-    (reason, hint)
-}
-
-fn blocked(scene: &Scene<'_>, name: &ContainerName) -> String {
-    let Some(change) = scene.plan.changes.get(name).filter(|change| change.kind == ChangeKind::Blocked) else {
-        return String::new();
-    };
-    change.reasons.iter().map(reason_text).collect::<Vec<_>>().join("; ")
-}
-
-/// Returns a reason as a line for people.
-pub(super) fn reason_text(reason: &Reason) -> String {
-    nixmox_api::Reason::from(reason).text
-}
-
-/// Returns the differences from what is declared that nobody asked for.
-fn drift(scene: &Scene<'_>, name: &ContainerName) -> Vec<Drift> {
-    if !scene.supervisor.of(name).is_some_and(super::supervise::Watched::drifts) {
-        return Vec::new();
-    }
-    let correction = scene.supervisor.correction(scene.now, &Subject::Service(name.clone()), scene.policy);
-    let corrected_in = match correction {
-        Correction::Now => Some(0),
-        Correction::In(left) => Some(left.as_secs()),
-        Correction::Never => None,
-    };
-    let change = scene.plan.changes.get(name);
-    let drift = |reason: &Reason| Drift {
-        what: match reason {
-            Reason::Limit { key, from, to } => format!("{key} is {from}, declared {to}"),
-            other => reason_text(other),
-        },
-        corrected_in,
-    };
-    change.into_iter().flat_map(|change| &change.reasons).map(drift).collect()
-}
-
-/// Returns what happened between two statuses of a service: a word, and a line for people.
-fn difference(old: Option<&ServiceStatus>, new: &ServiceStatus) -> (&'static str, String) {
-    let reason = |text: &str| {
-        if new.reason.is_empty() { text.to_owned() } else { format!("{text}: {}", new.reason) }
-    };
-    let state = |status: &ServiceStatus| (status.state, status.invocation.clone());
-    if old.map(state) == Some(state(new)) {
-        let drifts = |status: &ServiceStatus| status.drift.iter().map(|d| d.what.clone()).collect::<Vec<_>>();
-        if !new.drift.is_empty() && old.map(drifts) != Some(drifts(new)) {
-            return ("drift", drifts(new).join("; "));
-        }
-        return ("changed", String::new());
-    }
-    // The instance of a start that was told already.
-    let same_start = old.is_some_and(|old| old.state == ServiceState::Starting && old.invocation.is_none());
-    match new.state {
-        ServiceState::Healthy => ("healthy", "healthy".to_owned()),
-        ServiceState::Unhealthy => ("unhealthy", reason("unhealthy")),
-        ServiceState::Starting if same_start => ("changed", String::new()),
-        ServiceState::Starting => ("starting", "starting".to_owned()),
-        ServiceState::Waiting => ("waiting", reason("waiting")),
-        ServiceState::Stopping => ("stopping", "stopping".to_owned()),
-        ServiceState::Stopped => ("stopped", reason("stopped")),
-        ServiceState::Failed => ("failed", reason("failed")),
-        ServiceState::Completed => ("completed", "completed".to_owned()),
-    }
-}
-
 fn log(service: &str, event: &str, message: &str, generation: u64) {
     match (service, event) {
         // Figures and countdowns: of use to a watcher, not to the journal.
@@ -494,43 +374,4 @@ fn places(scene: &Scene<'_>) -> BTreeMap<ContainerName, Vec<(String, String)>> {
         places.into_iter().map(|(what, path)| (what.to_owned(), path)).collect()
     };
     scene.desired.services.iter().map(|(name, assigned)| (name.clone(), of(assigned))).collect()
-}
-
-fn place(file: &str, line: u32) -> String {
-    if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
-}
-
-fn with_hint(message: &str, hint: &str) -> String {
-    if hint.is_empty() { message.to_owned() } else { format!("{message}; {hint}") }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Returns the manifest's word for a condition.
-pub(super) fn condition_word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Healthy => "healthy",
-        Condition::Completed => "completed",
-    }
-}
-
-/// Returns a published port as the manifest writes it.
-fn port_text(port: &Port) -> String {
-    let address = port.host_address.map(|address| match address {
-        IpAddr::V4(address) => format!("{address}:"),
-        IpAddr::V6(address) => format!("[{address}]:"),
-    });
-    let host = if port.host_port == port.container_port && address.is_none() {
-        String::new()
-    } else {
-        format!("{}:", port.host_port)
-    };
-    let protocol = match port.protocol {
-        Protocol::Tcp => "",
-        Protocol::Udp => "/udp",
-    };
-    format!("{}{host}{}{protocol}", address.unwrap_or_default(), port.container_port)
 }
