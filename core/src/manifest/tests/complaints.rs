@@ -49,7 +49,10 @@ system = '.#a'
 health = { tcp = 0, interval = '50ms', timeout = '1h', retries = 0, start_period = '2d' }
 restart = { delay = '10min', delay_max = '1min', attempts_max = 0 }
 limits = { cpu_weight = 0, io_weight = 10001, tasks_max = 0, memory_min = '3G', memory_max = '2G', allowed_cpus = [9000] }
-[services.a.limits.io_read_bandwidth_max]
+[services.b]
+system = '.#b'
+restart.delay = '10ms'
+[services.b.limits.io_read_bandwidth_max]
 sda = '1M'
 '/dev/sdb' = 0
 ");
@@ -89,6 +92,10 @@ system = '.#a'
 system = '.#a'
 [services.end-]
 system = '.#a'
+[services.Old]
+adopt = true
+[services.old]
+adopt = true
 [services.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]
 system = '.#a'
 ");
@@ -273,6 +280,15 @@ fn syntax_errors_hide_nothing_in_other_places() {
             ("services/c/service.toml", "system = '.#c'\nmounts = ['/a:/b'\nhealth = { tcp = 80 }\nkind = 'job'\n"),
             ("services/d/service.toml", "format = '1'\nsystem = '.#d'\nkind = 'jobb'\n[services.x]\n"),
         ],
+    };
+    insta::assert_snapshot!(files.complaints());
+}
+
+#[test]
+fn what_a_broken_line_may_have_said_is_not_missing() {
+    let files = Files {
+        stack: "format 1\n[stack\nname = 'cloud'\n[services.a]\ndepends_on = ['b']\nsystem = '.#a'\n",
+        included: &[],
     };
     insta::assert_snapshot!(files.complaints());
 }

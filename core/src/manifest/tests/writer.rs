@@ -145,7 +145,8 @@ impl Writer {
     }
 
     fn rates(&mut self, key: &str, rates: &[IoLimit]) {
-        for rate in rates {
+        // Against the order that the model has.
+        for rate in rates.iter().rev() {
             self.key(&format!("{key}.{}", path(&rate.path)), rate.bytes_per_second.0);
         }
     }
