@@ -287,7 +287,7 @@ fn syntax_errors_hide_nothing_in_other_places() {
 #[test]
 fn what_a_broken_line_may_have_said_is_not_missing() {
     let files = Files {
-        stack: "format 1\n[stack\nname = 'cloud'\n[services.a]\ndepends_on = ['b']\nsystem = '.#a'\n",
+        stack: "# a stack\nformat 1\n[stack\nname = 'cloud'\n[services.a]\ndepends_on = ['b']\nsystem = '.#a'\n",
         included: &[],
     };
     insta::assert_snapshot!(files.complaints());
