@@ -148,7 +148,7 @@ impl Bed {
             .args([&found, &workspace_root().join("fuzz/corpus").join(target)])
             .arg(format!("-runs={runs}"))
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
-            .args(["-seed=1", "-max_len=8192", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+            .args(["-seed=1", "-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot start fuzz target {target}"))?;
