@@ -140,6 +140,12 @@ pub fn conf_addresses(text: &str) -> BTreeSet<Ipv4Addr> {
     text.lines().filter_map(address).collect()
 }
 
+/// Returns the fingerprint that a conf file of ours carries; `None` when it carries none that can be read.
+#[must_use]
+pub fn spec_of_conf(text: &str) -> Option<Spec> {
+    text.lines().find_map(|line| line.strip_prefix("NIXMOX_SPEC="))?.parse().ok()
+}
+
 /// Returns the host paths that a conf file of ours binds writably: no two containers should run on one of these
 /// unless both are declared so.
 #[must_use]

@@ -243,6 +243,7 @@ fn a_drop_in_tells_its_dependencies() {
 fn a_conf_file_tells_its_owner_addresses_and_writable_sources() {
     let conf = files(&full(), &layout()).unwrap().conf.unwrap();
     assert!(is_ours(&conf));
+    assert_eq!(spec_of_conf(&conf), Some(spec(&full())));
     assert_eq!(conf_addresses(&conf), [Ipv4Addr::new(10, 233, 3, 1), Ipv4Addr::new(10, 233, 3, 2)].into());
     assert_eq!(writable_sources(&conf), [PathBuf::from("/srv/a:b")].into());
 

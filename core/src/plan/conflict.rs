@@ -10,64 +10,76 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use super::{Host, Verdict, Work};
-use crate::container::{conf_addresses, writable_sources};
-use crate::model::{ChangeKind, ConfFile, Reason};
+use crate::container::{conf_addresses, spec_of_conf, writable_sources};
+use crate::model::{ChangeKind, ConfFile, Container, Reason};
 
 /// What running containers hold that shall let it go.
 #[derive(Default)]
 struct Held {
     addresses: HashMap<Ipv4Addr, Vec<usize>>,
     sources: BTreeMap<PathBuf, Vec<usize>>,
+    /// Containers of which nobody knows what they hold: their conf file is not the one they were started with.
+    unknown: Vec<usize>,
 }
 
 /// Returns, for each container that starts, the containers whose stop it must wait for; and blocks the start of
 /// those that need what a container holds whose stop is blocked.
-pub(super) fn find(host: &Host<'_>, verdicts: &mut [Verdict]) -> HashMap<usize, BTreeSet<usize>> {
+pub(super) fn find(host: &Host<'_>, verdicts: &mut [Verdict]) -> BTreeMap<usize, BTreeSet<usize>> {
     let held = held(host, verdicts);
-    let mut conflicts = HashMap::new();
-    if held.addresses.is_empty() && held.sources.is_empty() {
-        return conflicts;
+    if held.addresses.is_empty() && held.sources.is_empty() && held.unknown.is_empty() {
+        return BTreeMap::new();
     }
-    for (index, entry) in host.entries.iter().enumerate() {
-        let starts = match verdicts.get(index).map(|verdict| verdict.work) {
-            Some(Work::Start | Work::StopStart) => true,
-            Some(Work::Nothing | Work::AwaitJob | Work::Stop | Work::StopRemove | Work::Remove | Work::Update)
-            | None => false,
-        };
-        let (true, Some(assigned)) = (starts, entry.assigned) else { continue };
-        let mut holders = BTreeSet::new();
-        for address in assigned.addresses.iter().flat_map(|addresses| [addresses.host, addresses.local]) {
-            holders.extend(held.addresses.get(&address).into_iter().flatten());
-        }
-        for mount in &assigned.service.mounts {
-            holders.extend(held.holders_of(&mount.source));
-        }
-        holders.remove(&index);
-        let blocked = holders.iter().filter_map(|holder| verdicts.get(*holder)).find(|v| !v.work.stops());
-        let reason = blocked.map(|verdict| {
-            verdict.change.as_ref().and_then(|change| change.reasons.last()).cloned().unwrap_or(Reason::ForeignJob)
-        });
-        if let (Some(reason), Some(verdict)) = (reason, verdicts.get_mut(index)) {
+    let mut conflicts: BTreeMap<usize, BTreeSet<usize>> = (0..host.entries.len())
+        .filter(|index| verdicts.get(*index).is_some_and(|verdict| is_new_start(verdict.work)))
+        .map(|index| (index, held.holders_of(host, index)))
+        .filter(|(_, holders)| !holders.is_empty())
+        .collect();
+    // A restart that is blocked keeps what it holds, which can block the next one.
+    while let Some((index, reason)) = conflicts.iter().find_map(|(index, holders)| {
+        let holder = holders.iter().filter_map(|holder| verdicts.get(*holder)).find(|v| !v.work.stops())?;
+        let reason = holder.change.as_ref().and_then(|change| change.reasons.last());
+        Some((*index, reason.cloned().unwrap_or(Reason::ForeignJob)))
+    }) {
+        conflicts.remove(&index);
+        if let Some(verdict) = verdicts.get_mut(index) {
             verdict.work = Work::Nothing;
             if let Some(change) = &mut verdict.change {
                 change.kind = ChangeKind::Blocked;
                 change.reasons.push(reason);
             }
-        } else if !holders.is_empty() {
-            conflicts.insert(index, holders);
+        }
+    }
+    // What might be held is waited for where it stops, but blocks nobody.
+    let unknown: Vec<usize> =
+        held.unknown.into_iter().filter(|holder| verdicts.get(*holder).is_some_and(|v| v.work.stops())).collect();
+    if !unknown.is_empty() {
+        for (index, _) in verdicts.iter().enumerate().filter(|(_, verdict)| is_new_start(verdict.work)) {
+            conflicts.entry(index).or_default().extend(unknown.iter().filter(|holder| **holder != index));
         }
     }
     conflicts
+}
+
+/// Returns whether an instance is started that does not run yet.
+fn is_new_start(work: Work) -> bool {
+    match work {
+        Work::Start | Work::StopStart => true,
+        Work::Nothing | Work::AwaitJob | Work::Stop | Work::StopRemove | Work::Remove | Work::Update => false,
+    }
 }
 
 fn held(host: &Host<'_>, verdicts: &[Verdict]) -> Held {
     let mut held = Held::default();
     for (index, (entry, verdict)) in host.entries.iter().zip(verdicts).enumerate() {
         let Some(container) = entry.container.filter(|_| verdict.wanted.stops()) else { continue };
-        // Adopted containers keep what their owner gave them, and nobody else can be declared to have it.
         let text = match &container.conf {
-            ConfFile::Ours(text) => text,
-            ConfFile::Absent | ConfFile::Foreign | ConfFile::Link => continue,
+            ConfFile::Ours(text) if is_of_the_running(text, container) => text,
+            ConfFile::Ours(_) | ConfFile::Absent => {
+                held.unknown.push(index);
+                continue;
+            }
+            // Adopted containers keep what their owner gave them, and nobody else can be declared to have it.
+            ConfFile::Foreign | ConfFile::Link => continue,
         };
         for address in conf_addresses(text) {
             held.addresses.entry(address).or_default().push(index);
@@ -79,9 +91,29 @@ fn held(host: &Host<'_>, verdicts: &[Verdict]) -> Held {
     held
 }
 
+/// Returns whether a conf file tells about the running instance; until that can be asked, it was just written.
+fn is_of_the_running(conf: &str, container: &Container) -> bool {
+    container.started_with.is_none() || container.started_with == spec_of_conf(conf)
+}
+
 impl Held {
+    /// Returns the other containers that hold what this one needs.
+    fn holders_of(&self, host: &Host<'_>, index: usize) -> BTreeSet<usize> {
+        let mut holders = BTreeSet::new();
+        let assigned = host.entries.get(index).and_then(|entry| entry.assigned);
+        for address in assigned.and_then(|assigned| assigned.addresses).into_iter().flat_map(|a| [a.host, a.local])
+        {
+            holders.extend(self.addresses.get(&address).into_iter().flatten());
+        }
+        for mount in assigned.into_iter().flat_map(|assigned| &assigned.service.mounts) {
+            holders.extend(self.writers_of(&mount.source));
+        }
+        holders.remove(&index);
+        holders
+    }
+
     /// Returns who can write at this path, above it or below it.
-    fn holders_of(&self, path: &Path) -> impl Iterator<Item = usize> {
+    fn writers_of(&self, path: &Path) -> impl Iterator<Item = usize> {
         let above = path.ancestors().filter_map(|ancestor| self.sources.get(ancestor));
         let after = (Bound::Excluded(path.to_path_buf()), Bound::Unbounded);
         let start = path.to_path_buf();

@@ -148,22 +148,24 @@ struct Entry<'a> {
 
 impl<'a> Host<'a> {
     fn new(desired: &'a Desired, observed: &'a Observed, files: &'a AllFiles) -> Self {
-        // The texts follow the same names in the same order, so no look-up is needed.
-        let mut texts = files.iter().peekable();
-        let declared = desired.services.iter().map(|(name, assigned)| {
+        // All three follow the same names in the same order, so no look-up is needed.
+        let (mut texts, mut seen) = (files.iter().peekable(), observed.containers.iter().peekable());
+        let mut entries: Vec<Entry<'a>> = Vec::with_capacity(desired.services.len());
+        let undeclared =
+            |(name, container)| Entry { name, assigned: None, container: Some(container), files: None };
+        for (name, assigned) in &desired.services {
+            while let Some(other) = seen.next_if(|(other, _)| *other < name) {
+                entries.push(undeclared(other));
+            }
             while texts.next_if(|(other, _)| *other < name).is_some() {}
-            let files = texts.next_if(|(other, _)| *other == name).map(|(_, files)| files);
-            Entry { name, assigned: Some(assigned), container: observed.containers.get(name), files }
-        });
-        let mut entries: Vec<Entry<'a>> = declared.collect();
-        let undeclared = observed.containers.iter().filter(|(name, _)| !desired.services.contains_key(*name));
-        entries.extend(undeclared.map(|(name, container)| Entry {
-            name,
-            assigned: None,
-            container: Some(container),
-            files: None,
-        }));
-        entries.sort_by_key(|entry| entry.name);
+            entries.push(Entry {
+                name,
+                assigned: Some(assigned),
+                container: seen.next_if(|(other, _)| *other == name).map(|(_, container)| container),
+                files: texts.next_if(|(other, _)| *other == name).map(|(_, files)| files),
+            });
+        }
+        entries.extend(seen.map(undeclared));
         let indices = entries.iter().enumerate().map(|(index, entry)| (entry.name.as_str(), index)).collect();
         Self { desired, observed, entries, indices }
     }

@@ -196,7 +196,8 @@ impl Draw {
         if !self.private || service.system == System::Adopted {
             service.network = Network::Host;
         }
-        if let Some((path, read_only)) = self.mount {
+        // The manifest refuses what an adopted container's owner decides.
+        if let Some((path, read_only)) = self.mount.filter(|_| service.system != System::Adopted) {
             service.mounts.push(Mount {
                 // One of the paths lies below another.
                 source: PathBuf::from(["/srv/a", "/srv/a/b", "/srv/c"][usize::from(path)]),

@@ -1,6 +1,6 @@
 //! Steps and their edges, from the verdicts.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::order::topological;
 use super::verdict::satisfies;
@@ -12,7 +12,7 @@ use crate::model::{
 use crate::network::{FirewallTable, hosts_file};
 
 /// The conflicts that `conflict::find` returns.
-type Conflicts = HashMap<usize, BTreeSet<usize>>;
+type Conflicts = BTreeMap<usize, BTreeSet<usize>>;
 
 /// Returns the steps of a plan, roughly in the order in which they will be taken, and what a person should know.
 pub(super) fn steps(
@@ -153,6 +153,9 @@ impl<'a> Schedule<'a> {
     /// Adds the starts and their gates, what is depended on first.
     fn add_starts(&mut self, published: Published, conflicts: &Conflicts) {
         let host = self.host;
+        if !self.verdicts.iter().any(|verdict| verdict.work.starts()) {
+            return;
+        }
         let before = |node: usize| {
             let assigned = host.entries.get(node).and_then(|entry| entry.assigned);
             assigned
