@@ -69,7 +69,8 @@ pub fn conf_file(assigned: &Assigned, spec: &Spec, layout: &Layout) -> Result<Op
 fn nspawn_flags(assigned: &Assigned) -> Result<String, Uncarriable> {
     let service = &assigned.service;
     // With a user namespace, files of the host's users would belong to nobody inside; `idmap` keeps their owners,
-    // as the template does for the store.
+    // as the template does for the store. A file system that knows no idmapped mounts (mount_setattr(2)) fails the
+    // start, which is better than data that nobody inside may write.
     let options = match service.private_users {
         PrivateUsers::No => "",
         PrivateUsers::Pick => ":idmap",
