@@ -313,6 +313,11 @@ fn a_job_runs_once_per_specification() {
     assert_eq!(world.change("job"), (ChangeKind::Unchanged, vec![]));
     assert_eq!(world.steps(), ["Start app"]);
 
+    // Again, when somebody asks for this end of it to be followed by another.
+    world.desired.restarts.insert(name("job"), InvocationId(9));
+    assert_eq!(world.change("job"), (ChangeKind::Create, vec![Reason::Requested]));
+    world.desired.restarts.clear();
+
     // Its failure says nothing of the kind, nor does the success of another specification, nor a stop.
     world.seen("job").exit = Some(ended("exit-code", "1", Some(spec.clone())));
     assert_eq!(world.change("job").0, ChangeKind::Create);
@@ -368,8 +373,8 @@ fn a_value_that_cannot_be_carried_blocks_its_service_alone() {
     assert_eq!(world.change("app").0, ChangeKind::Unchanged);
 }
 
-/// A service under another name, on the same data.
-fn renamed() -> World {
+/// A service under another name, with data at this path instead of `/srv/data`.
+fn renamed(now: &str) -> World {
     let mount = |source: &str| Mount {
         source: source.into(),
         target: "/data".into(),
@@ -381,7 +386,7 @@ fn renamed() -> World {
     world.edit("old", |old| old.service.mounts = vec![mount("/srv/data")]);
     world.run("old", 1);
     let mut new = assigned("new", 2);
-    new.service.mounts = vec![mount("/srv/data/sub")];
+    new.service.mounts = vec![mount(now)];
     world.desired.services = [(name("new"), new)].into();
     world.declare();
     world
@@ -389,13 +394,16 @@ fn renamed() -> World {
 
 #[test]
 fn data_passes_on_only_when_the_old_container_has_stopped() {
-    let start = renamed().steps().into_iter().find(|step| step.starts_with("Start new"));
-    assert_eq!(start.as_deref(), Some("Start new < Stop old, PublishPorts, PublishNames"));
+    let start = |now| renamed(now).steps().into_iter().find(|step| step.starts_with("Start new"));
+    for now in ["/srv/data", "/srv/data/sub", "/srv"] {
+        assert_eq!(start(now).as_deref(), Some("Start new < Stop old, PublishPorts, PublishNames"), "{now}");
+    }
+    assert_eq!(start("/srv/data-2").as_deref(), Some("Start new < PublishPorts, PublishNames"));
 }
 
 #[test]
 fn data_does_not_pass_on_while_the_old_container_cannot_be_stopped() {
-    let mut world = renamed();
+    let mut world = renamed("/srv/data");
     world.seen("old").foreign_job = true;
     assert_eq!(world.change("new"), (ChangeKind::Blocked, vec![Reason::New, Reason::ForeignJob]));
     assert!(!world.steps().iter().any(|step| step.starts_with("Start")));
