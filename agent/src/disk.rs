@@ -5,21 +5,32 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Replaces `path` by a file with this text and mode: temporary file, sync, rename, sync of the folder.
+/// Whether a write must survive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The file lies in `/run`: gone with the power anyway.
+    Runtime,
+    /// The file and its name are synced before the call returns.
+    Synced,
+}
+
+/// Replaces `path` by a file with this text and mode: temporary file and rename, each synced where asked.
 ///
-/// The temporary file is `.NAME.new` beside it, so an attempt cut short leaves at most one, and the next
+/// The temporary file is `.NAME.new` beside it (neither systemd nor nixos-container reads such a name), so an attempt cut short leaves at most one, and the next
 /// attempt replaces it. Concurrent writers of one path are the caller's to avoid.
 ///
 /// # Errors
 /// What the file system says; `path` is then as it was.
-pub fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+pub fn replace(path: &Path, text: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let temporary = temporary_name(path)?;
     let written = (|| {
         // Mode is set on creation, so that a secret is never readable for a moment.
         remove_if_there(&temporary)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(text)?;
-        file.sync_all()?;
+        if durability == Durability::Synced {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     })();
     if written.is_err() {
@@ -27,7 +38,10 @@ pub fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
         let _ = remove_if_there(&temporary);
         return written;
     }
-    sync_folder(path)
+    match durability {
+        Durability::Runtime => Ok(()),
+        Durability::Synced => sync_folder(path),
+    }
 }
 
 /// Replaces the symbolic link `path` by one to `target`, atomically.
@@ -74,8 +88,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
         fs::write(folder.path().join(".a.json.new"), "torn").unwrap();
-        replace(&path, b"one", 0o600).unwrap();
-        replace(&path, b"two", 0o600).unwrap();
+        replace(&path, b"one", 0o600, Durability::Synced).unwrap();
+        replace(&path, b"two", 0o600, Durability::Synced).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -87,7 +101,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         fs::write(path.join("x"), "kept").unwrap();
         // A folder that is not empty cannot be replaced by a file.
-        assert!(replace(&path, b"new", 0o600).is_err());
+        assert!(replace(&path, b"new", 0o600, Durability::Runtime).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -1,22 +1,14 @@
-//! Files that appear whole or not at all.
+//! The host's files: `disk`'s whole writes with their folder and an error that names the path, and tolerant reading.
 //!
-//! Owns the write by temporary file and rename, and tolerant reading and removal. Knows no content.
+//! Knows no content.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
+use crate::disk;
+pub(crate) use crate::disk::Durability;
 use crate::host::StepError;
-
-/// Whether a write must survive a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// The file lies in `/run`: gone with the power anyway.
-    Runtime,
-    /// The file and its name are synced before the call returns.
-    Synced,
-}
 
 /// Replaces a file by rename, making its directory first. Nothing is written when it already holds `text`.
 ///
@@ -34,37 +26,8 @@ pub(crate) fn replace(path: &Path, text: &str, mode: u32, durability: Durability
     };
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
-    // The name starts with a dot and does not end in `.conf`, so that neither systemd nor nixos-container
-    // reads a half-written file. A leftover of a killed agent is overwritten by the next write.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary: PathBuf = directory.join(format!(".{name}.new"));
-    let written = write_whole(&temporary, text, mode, durability)
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| if durability == Durability::Synced { File::open(directory)?.sync_all() } else { Ok(()) });
-    if let Err(source) = written {
-        // A full disk leaves an empty temporary file; the error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-        return Err(failed("write", path)(source));
-    }
+    disk::replace(path, text.as_bytes(), mode, durability).map_err(failed("write", path))?;
     Ok(true)
-}
-
-fn write_whole(path: &Path, text: &str, mode: u32, durability: Durability) -> io::Result<()> {
-    // Removed first: the mode of an existing file would stay as it was.
-    remove_if_there(path)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())?;
-    if durability == Durability::Synced {
-        file.sync_all()?;
-    }
-    Ok(())
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Removes a file; a missing one is no error.
@@ -72,7 +35,11 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// # Errors
 /// `StepError::File` with the path.
 pub(crate) fn remove(path: &Path) -> Result<(), StepError> {
-    remove_if_there(path).map_err(|source| StepError::File { action: "remove", path: path.to_owned(), source })
+    disk::remove_if_there(path).map_err(|source| StepError::File {
+        action: "remove",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Removes a directory with plain files in it; a missing one is no error.

@@ -74,7 +74,7 @@ fn write<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<(), S
         .map_err(|source| StateError::Damaged { path: path.to_owned(), source: Box::new(source) })?;
     text.push(b'\n');
     // Generations hold paths of secrets, never secrets; still, only root has business here.
-    crate::disk::replace(path, &text, 0o600).map_err(|source| StateError::Io {
+    crate::disk::replace(path, &text, 0o600, crate::disk::Durability::Synced).map_err(|source| StateError::Io {
         action: "write",
         path: path.to_owned(),
         source,
