@@ -218,7 +218,7 @@ impl<H: Host> Reconciler<H> {
                             change.reasons.iter().map(words::reason_text).collect::<Vec<_>>().join("; ")
                         });
                     let (step, because) = (execute::verb(action), because.unwrap_or_default());
-                    info!(service = %name, event = "step", step, "{name}: {step} begins: {because}");
+                    info!(service = %name, event = "step-begins", step, "{name}: {step} begins: {because}");
                 }
             }
         }
@@ -293,7 +293,7 @@ impl<H: Host> Reconciler<H> {
                 self.supervisor.succeeded(&subject, action);
                 if let Subject::Service(name) = &subject {
                     let step = execute::verb(action);
-                    info!(service = %name, event = "step", step, "{name}: {step} took {} ms", took.as_millis());
+                    info!(service = %name, event = "step-done", step, "{name}: {step} took {} ms", took.as_millis());
                     match action {
                         Action::Update => self.tell_live(&name.clone()),
                         // No status shows it: what runs and is not healthy yet is still starting.
