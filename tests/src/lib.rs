@@ -1,1 +1,10 @@
-//! Integration tests.
+//! What the integration tests on a real systemd have in common.
+//!
+//! Owns how a test talks to a host that it booted: a stack in a folder, the agent's status from outside, and what
+//! systemd and the kernel say without the agent. Boots nothing: that is `nixmox_testbed`'s. Decides nothing about
+//! what is right: that is each test's.
+
+pub mod agent;
+pub mod containers;
+pub mod random;
+pub mod stack;
