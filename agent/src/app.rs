@@ -5,6 +5,7 @@
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,10 @@ use crate::reconcile::{Reconciler, Standing};
 use crate::server::{self, Limits, Roles};
 use crate::settings::Settings;
 use crate::state::{Generations, NotesFile, StateError};
+
+/// How long clients are kept waiting for the first look at the host. A host that cannot be looked at for longer is
+/// served too: the agent then says so.
+const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the agent needs from the one who starts it.
 #[derive(Debug)]
@@ -33,7 +38,8 @@ pub struct Parts<R> {
 
 /// Runs the agent until `stop` is cancelled. Containers are never touched by its end.
 ///
-/// Says READY to the service manager as soon as it serves, before the first plan.
+/// Says READY to the service manager as soon as it serves: after the first look at the host, before anything is
+/// brought up.
 ///
 /// # Errors
 /// When the state cannot be read at all. State of a newer version is no error: the agent then serves, says so,
@@ -58,10 +64,14 @@ pub async fn run<H: Host, R: Roles + 'static>(
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
-            let server = server::serve(parts.listener, handle, parts.roles, parts.limits, stop.clone());
-            let server = tokio::task::spawn_local(server);
-            crate::notify::ready();
             let work = tokio::task::spawn_local(reconciler.run(stop.clone()));
+            let stopping = stop.clone();
+            let server = tokio::task::spawn_local(async move {
+                // Before the first look the status is empty: `down` would take it for the end of its work.
+                handle.looked(FIRST_LOOK_LIMIT).await;
+                crate::notify::ready();
+                server::serve(parts.listener, handle, parts.roles, parts.limits, stopping).await
+            });
             // Both arms are cancel-safe: a task that is not awaited any more goes on until the set is dropped.
             // Whichever ends first ends the agent; systemd starts it anew.
             let lost = tokio::select! {

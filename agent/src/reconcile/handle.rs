@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nixmox_api::{
     AgentError, Applied, Caller, Done, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status,
@@ -74,6 +74,13 @@ impl<H: Host> Handle<H> {
         events: broadcast::Sender<Arc<Update>>,
     ) -> Self {
         Self { host, asks, published, events, samples: Arc::default() }
+    }
+
+    /// Waits until the reconcile task has looked at the host once, or until `limit` is over.
+    pub async fn looked(&self, limit: Duration) {
+        let mut published = self.published.clone();
+        // The first publication is a change, whoever has read what was there before.
+        let _late = tokio::time::timeout(limit, published.changed()).await;
     }
 
     async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Ask) -> Result<T, AgentError> {
