@@ -7,4 +7,7 @@
 pub mod agent;
 pub mod containers;
 pub mod random;
+mod say;
 pub mod stack;
+
+pub use say::say;

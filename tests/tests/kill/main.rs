@@ -1,7 +1,7 @@
 //! Killing, stopping and upgrading the agent, on a real systemd: no container notices, and it converges.
 //!
 //! `NIXMOX_KILL_SEED` sets the seed of the points of death, `NIXMOX_KILL_POINTS` their number.
-#![allow(clippy::expect_used, reason = "a test says what it expected")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a test says what it expected and what it does")]
 
 mod model;
 mod point;
@@ -10,6 +10,7 @@ mod trace;
 
 use std::time::Duration;
 
+use nixmox_tests::say;
 use point::Phase;
 use storm::Storm;
 
@@ -34,7 +35,7 @@ fn any_seed() -> u64 {
 #[test]
 fn the_agent_converges_from_every_point_of_death() {
     let seed = number("NIXMOX_KILL_SEED").unwrap_or_else(any_seed);
-    println!("NIXMOX_KILL_SEED={seed}");
+    say(&format!("NIXMOX_KILL_SEED={seed}"));
     let points =
         number("NIXMOX_KILL_POINTS").map_or(POINTS, |points| usize::try_from(points).expect("a small number"));
     let mut storm = Storm::begin(seed).expect("the stacks are up");
@@ -44,7 +45,7 @@ fn the_agent_converges_from_every_point_of_death() {
         let number = storm.points().len() + 1;
         storm.point().unwrap_or_else(|error| panic!("NIXMOX_KILL_SEED={seed}, point {number}: {error:?}"));
     }
-    println!("{}", point::histogram(storm.points()));
+    say(&point::histogram(storm.points()));
     let inside = inside(&storm);
     assert!(inside >= INSIDE(points), "only {inside} kills fell between the first and the last step");
     assert!(storm.points().iter().any(|point| matches!(point.phase, Phase::During(_))));
