@@ -22,9 +22,10 @@ pub(super) struct CgroupUsage {
     pub(super) tasks_current: Option<u64>,
 }
 
-/// Reads the cgroup of a unit, given as systemd's `ControlGroup`.
-pub(super) fn read(control_group: &str) -> CgroupUsage {
-    read_at(&Path::new(MOUNT).join(control_group.trim_start_matches('/')))
+/// Reads the cgroup of a unit, given as systemd's `ControlGroup`; `None` when it is gone.
+pub(super) fn read(control_group: &str) -> Option<CgroupUsage> {
+    let path = Path::new(MOUNT).join(control_group.trim_start_matches('/'));
+    path.is_dir().then(|| read_at(&path))
 }
 
 fn read_at(path: &Path) -> CgroupUsage {

@@ -97,7 +97,7 @@ pub trait Host: Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = ProbeResult> + Send;
 
-    /// Reads what running containers use. A container that does not run is absent.
+    /// Reads what containers use that ran at the last `observe`. A container that does not run any more is absent.
     fn usage(&self, names: &BTreeSet<ContainerName>)
     -> impl Future<Output = BTreeMap<ContainerName, Usage>> + Send;
 

@@ -10,10 +10,13 @@ mod probe;
 mod start;
 mod update;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nixmox_core::container::Layout;
+use nixmox_core::model::ContainerName;
+use observe::Running;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +42,8 @@ pub struct Live {
     firewall: Firewall,
     guests: Guests,
     changes: Changes,
+    /// What ran at the last look.
+    running: Mutex<BTreeMap<ContainerName, Running>>,
 }
 
 impl Live {
@@ -61,6 +66,7 @@ impl Live {
             firewall: Firewall::default(),
             guests: Guests::new(PathBuf::from(SELF)),
             changes,
+            running: Mutex::default(),
         }
     }
 

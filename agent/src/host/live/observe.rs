@@ -5,15 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use nixmox_core::container::parse_exit_record;
-use nixmox_core::model::{ActiveState, ConfFile, Container, ContainerName, DropIn, ExitRecord, Observed};
+use nixmox_core::model::{
+    ActiveState, ConfFile, Container, ContainerName, DropIn, ExitRecord, InvocationId, Observed,
+};
 
 use super::Live;
 use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
 use crate::host::systemd::{Context, ListedUnit, Settings, UnitProperties};
-use crate::host::{StepError, Usage};
+use crate::host::{StepError, Usage, cgroup};
 use crate::host::{files, nspawn};
 
 /// A loaded unit, and what its files and its process say.
@@ -59,6 +62,8 @@ impl Live {
                 Ok((units, on_disk, of_units, files::read(&paths.hosts())))
             })
             .await?;
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
+            units.iter().filter_map(Running::of).collect();
         let mut containers: BTreeMap<ContainerName, Container> = on_disk
             .into_iter()
             .map(|(name, OnDisk { conf, drop_in, exit })| {
@@ -106,20 +111,44 @@ impl Live {
         Ok(Observed { system, containers, firewall, hosts })
     }
 
+    /// Reads what containers use that ran at the last look. No call to systemd: status asks often.
     pub(super) async fn usage_of(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, Usage> {
-        let units = match self.systemd.units().await {
-            Ok(units) => units,
-            Err(error) => {
-                tracing::debug!(%error, "cannot read what containers use");
-                return BTreeMap::new();
-            }
-        };
-        let units: Vec<Unit> = units
-            .into_iter()
-            .filter(|(unit, _)| names.contains(&unit.name) && unit.active.has_processes())
-            .collect();
-        let read = self.blocking(move |_| Ok(units.iter().map(usage).collect()));
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let names = names.clone();
+        let read = self.blocking(move |_| {
+            let asked = running.into_iter().filter(|(name, _)| names.contains(name));
+            Ok(asked.filter_map(|(name, running)| Some((name, running.usage()?))).collect())
+        });
+        // Fails only when the runtime shuts down.
         read.await.unwrap_or_default()
+    }
+}
+
+/// Where a running container's figures are.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    control_group: String,
+    invocation: Option<InvocationId>,
+    active_since_usec: Option<u64>,
+}
+
+impl Running {
+    fn of((listed, unit): &Unit) -> Option<(ContainerName, Self)> {
+        let control_group = unit.control_group().filter(|_| listed.active.has_processes())?.to_owned();
+        let (invocation, active_since_usec) = (unit.invocation(), unit.active_since_usec());
+        Some((listed.name.clone(), Self { control_group, invocation, active_since_usec }))
+    }
+
+    /// Returns the figures; `None` when the cgroup is gone, and the container with it.
+    fn usage(&self) -> Option<Usage> {
+        let read = cgroup::read(&self.control_group)?;
+        Some(Usage {
+            invocation: self.invocation,
+            active_since_usec: self.active_since_usec,
+            memory_current: read.memory_current,
+            cpu_usec: read.cpu_usec,
+            tasks_current: read.tasks_current,
+        })
     }
 }
 
@@ -150,16 +179,4 @@ fn read_units(paths: &Paths, units: &[Unit]) -> Vec<OfUnit> {
             others: read(unit),
         })
         .collect()
-}
-
-fn usage((listed, unit): &Unit) -> (ContainerName, Usage) {
-    let cgroup = unit.control_group().map(crate::host::cgroup::read).unwrap_or_default();
-    let usage = Usage {
-        invocation: unit.invocation(),
-        active_since_usec: unit.active_since_usec(),
-        memory_current: cgroup.memory_current,
-        cpu_usec: cgroup.cpu_usec,
-        tasks_current: cgroup.tasks_current,
-    };
-    (listed.name.clone(), usage)
 }
