@@ -1,17 +1,26 @@
-//! Nix on the host: roots of its garbage collector.
+//! Nix on the host: roots of its garbage collector, profiles of containers.
 //!
-//! Owns the links below `/nix/var/nix/gcroots/nixmox`. Builds and evaluates nothing, and trusts no profile: the
+//! Owns the links below `/nix/var/nix/gcroots/nixmox`, and the profile of each container. Builds and evaluates nothing, and trusts no profile: the
 //! per-container profile directories can be written by guests.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, readlinkat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use nixmox_core::model::StorePath;
 
 use super::StepError;
+
+/// The link in a profile directory.
+const PROFILE: &str = "system";
+/// What it is made as before it is renamed.
+const PROFILE_NEW: &str = ".nixmox-system";
 
 /// Makes these store paths, and no others, roots: one link each, named as the path is.
 ///
@@ -45,9 +54,53 @@ pub(super) fn set_roots(directory: &Path, kept: &BTreeSet<StorePath>) -> Result<
     Ok(())
 }
 
+/// Makes a container's profile lead to its system, as `nixos-container` expects of containers that it knows.
+///
+/// The guest may write to the directory, so nothing in it is followed or trusted: the link is made beside its place and
+/// renamed there, relative to the open directory. What we start is said by the conf file, never by this link.
+///
+/// # Errors
+/// `StepError::File` with the link.
+pub(super) fn set_profile(directory: &Path, system: &StorePath) -> Result<(), StepError> {
+    let link = directory.join(PROFILE);
+    let failed = |source: io::Error| StepError::File { action: "create", path: link.clone(), source };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let set = || -> nix::Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = open(directory, flags, Mode::empty())?;
+        if matches!(readlinkat(&directory, PROFILE), Ok(target) if target == system.as_str()) {
+            return Ok(());
+        }
+        match unlinkat(&directory, PROFILE_NEW, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        symlinkat(system.as_str(), &directory, PROFILE_NEW)?;
+        renameat(&directory, PROFILE_NEW, &directory, PROFILE)
+    };
+    set().map_err(|errno| failed(errno.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_is_replaced_and_nothing_in_its_directory_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = dir.path().join("web");
+        let path = |letter: &str| format!("/nix/store/{}-x", letter.repeat(32)).parse::<StorePath>().unwrap();
+        set_profile(&profile, &path("a")).unwrap();
+        std::fs::write(dir.path().join("kept"), "kept").unwrap();
+        symlink("../kept", profile.join(PROFILE_NEW)).unwrap();
+        set_profile(&profile, &path("b")).unwrap();
+        assert_eq!(std::fs::read_link(profile.join("system")).unwrap(), Path::new(path("b").as_str()));
+        assert_eq!(std::fs::read_to_string(dir.path().join("kept")).unwrap(), "kept");
+
+        std::fs::rename(&profile, dir.path().join("elsewhere")).unwrap();
+        symlink("elsewhere", &profile).unwrap();
+        set_profile(&profile, &path("a")).unwrap_err();
+    }
 
     #[test]
     fn kept_paths_are_roots_and_others_are_not_any_more() {

@@ -117,6 +117,11 @@ impl Paths {
         self.at("nix/var/nix/gcroots/nixmox")
     }
 
+    /// The profile directory by which `nixos-container` knows a container's system; guests may write to it.
+    pub(crate) fn profile(&self, name: &ContainerName) -> PathBuf {
+        self.at("nix/var/nix/profiles/per-container").join(name.as_str())
+    }
+
     /// A store path on this host.
     pub(crate) fn store_path(&self, path: &StorePath) -> PathBuf {
         self.host_path(Path::new(path.as_str()))

@@ -25,6 +25,7 @@ async fn starts_observes_changes_and_stops_a_container() {
     assert_eq!(seen.devices, []);
     assert_eq!(seen.conf, ConfFile::Ours(files(&web).conf.expect("a conf")));
     assert!(!seen.foreign_job && !seen.foreign_machine);
+    shell("test -x $(readlink /nix/var/nix/profiles/per-container/web/system)/init");
     let invocation = seen.invocation.expect("it runs");
 
     // Live: new limits and devices, the same instance.
@@ -99,6 +100,25 @@ async fn a_container_whose_nspawn_was_killed_starts_again() {
         shell("kill -KILL $(systemctl show -p MainPID --value container@web)");
         until(&host, "web", |seen| seen.active == ActiveState::Failed).await;
     }
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn a_read_only_etc_is_no_obstacle() {
+    shell("mount --bind /etc/nixos-containers /etc/nixos-containers");
+    shell("mount -o remount,ro,bind /etc/nixos-containers");
+    let host = open();
+    assert!(host.layout().conf_in_run);
+    let web = assigned("web", "web", 1);
+    let texts = nixmox_core::container::files(&web, &host.layout()).expect("the texts can be carried");
+    host.start(&web, &texts).await.expect("it starts");
+    let seen = observe(&host, "web").await;
+    assert_eq!(seen.started_with, Some(texts.spec.clone()));
+    assert_eq!(seen.conf, ConfFile::Ours(texts.conf.clone().expect("a conf")));
+    shell("test -e /run/nixmox/conf/web.conf && test ! -e /etc/nixos-containers/web.conf");
+    host.stop(&name("web")).await.expect("it stops");
+    host.remove(&name("web")).await.expect("it is removed");
+    assert_eq!(observe(&host, "web").await, Container::default());
 }
 
 #[tokio::test]

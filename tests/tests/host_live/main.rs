@@ -68,6 +68,11 @@ fn a_container_whose_nspawn_was_killed_starts_again() {
 }
 
 #[test]
+fn a_read_only_etc_is_no_obstacle() {
+    on_a_real_systemd("lifecycle::a_read_only_etc_is_no_obstacle", &[("web", Behaviour::new())]);
+}
+
+#[test]
 fn jobs_of_others_are_told_from_ours() {
     let slow = Behaviour::new().ready_after(Duration::from_secs(2));
     on_a_real_systemd("lifecycle::jobs_of_others_are_told_from_ours", &[("slow", slow)]);

@@ -65,11 +65,15 @@ async fn published_ports_answer_on_localhost_and_in_the_local_network() {
     assert!(answers(&inside, &other), "from another container");
     assert!(answers(&inside, &format!("http://{lan}:8080/")), "from the container itself");
     let seen = shell(&format!(
-        "{ON_THE_LAN} timeout 5 busybox nc -l -p 9999 -e sh -c 'echo $NCREMOTEADDR' >/dev/null & sleep 0.3; \
-         {inside} timeout 3 bash -c 'exec 3<>/dev/tcp/{}/9999; cat <&3' || true",
+        "{ON_THE_LAN} timeout 10 busybox nc -l -p 9999 >/dev/null </dev/zero &
+         for i in $(seq 50); do
+             {inside} timeout 10 bash -c 'exec 3<>/dev/tcp/{}/9999 && sleep 2' 2>/dev/null &
+             sleep 0.1; seen=$({ON_THE_LAN} ss -Htn state established '( sport = :9999 )')
+             [ -n \"$seen\" ] && break
+         done; echo \"$seen\"; kill %1",
         nixmox_testbed::LAN_CLIENT_ADDRESS
     ));
-    println!("seen from outside: {seen}");
+    assert!(seen.contains(lan) && !seen.contains("10.233."), "outside sees the host, not the container: {seen}");
 
     // A guest may not use `route_localnet` in the other direction.
     let _held = TcpListener::bind("127.0.0.1:7777").expect("a service of the host on localhost");
@@ -78,7 +82,11 @@ async fn published_ports_answer_on_localhost_and_in_the_local_network() {
     let reached = std::process::Command::new("bash").args(["-c", &open]).status().expect("bash runs");
     assert!(!reached.success(), "services on the host's loopback stay there");
 
+    // Started by somebody else, it is reachable on localhost as soon as it was seen.
+    shell("systemctl restart container@web");
     let observed = host.observe(&BTreeSet::new()).await.expect("systemd answers");
+    shell("for i in $(seq 50); do curl -sf http://10.233.1.2/ && exit; sleep 0.1; done; exit 1");
+    assert!(answers("", "http://127.0.0.1:8080/"), "localhost after a restart by somebody else");
     assert_eq!(observed.firewall, Some(table(&[&web, &long])));
     for text in ["web", "a-name-longer-than-a-link-has"] {
         host.stop(&name(text)).await.expect("it stops");

@@ -47,7 +47,8 @@ impl Live {
             self.systemd.default_tasks_max(),
         )?;
         let declared = declared.clone();
-        let (units, on_disk, of_units, hosts) = self
+        let before = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (running, units, on_disk, of_units, hosts) = self
             .blocking(move |paths| {
                 let names: BTreeSet<_> = declared.into_iter().chain(nspawn::names_with_files(paths)).collect();
                 let on_disk: BTreeMap<_, _> = names
@@ -59,11 +60,11 @@ impl Live {
                     })
                     .collect();
                 let of_units = read_units(paths, &units);
-                Ok((units, on_disk, of_units, files::read(&paths.hosts())))
+                let running = units.iter().filter_map(|unit| Running::of(unit, &before)).collect();
+                Ok((running, units, on_disk, of_units, files::read(&paths.hosts())))
             })
             .await?;
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
-            units.iter().filter_map(Running::of).collect();
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
         let mut containers: BTreeMap<ContainerName, Container> = on_disk
             .into_iter()
             .map(|(name, OnDisk { conf, drop_in, exit })| {
@@ -124,19 +125,28 @@ impl Live {
     }
 }
 
-/// Where a running container's figures are.
+/// A container that runs, from one look to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Running {
     control_group: String,
     invocation: Option<InvocationId>,
     active_since_usec: Option<u64>,
+    /// Whether published ports on localhost can reach it.
+    localnet: bool,
 }
 
 impl Running {
-    fn of((listed, unit): &Unit) -> Option<(ContainerName, Self)> {
+    fn of((listed, unit): &Unit, before: &BTreeMap<ContainerName, Self>) -> Option<(ContainerName, Self)> {
+        let name = listed.name.clone();
         let control_group = unit.control_group().filter(|_| listed.active.has_processes())?.to_owned();
         let (invocation, active_since_usec) = (unit.invocation(), unit.active_since_usec());
-        Some((listed.name.clone(), Self { control_group, invocation, active_since_usec }))
+        let known = before.get(&name).is_some_and(|old| old.localnet && old.invocation == invocation);
+        // Its link is there once it is active. One that somebody else started was not seen by `start`.
+        let localnet = known || listed.active == ActiveState::Active;
+        if localnet && !known {
+            nspawn::route_localnet(&name);
+        }
+        Some((name, Self { control_group, invocation, active_since_usec, localnet }))
     }
 
     /// Returns the figures; `None` when the cgroup is gone, and the container with it.

@@ -1,12 +1,12 @@
 //! Start, stop and removal of one container.
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind};
+use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, System};
 
 use super::Live;
 use crate::host::firewall::check_ports_free;
 use crate::host::systemd::UnitProperties;
-use crate::host::{StepError, files, nspawn};
+use crate::host::{StepError, files, nix, nspawn};
 
 impl Live {
     pub(super) async fn start_container(&self, assigned: &Assigned, texts: &Files) -> Result<(), StepError> {
@@ -33,8 +33,14 @@ impl Live {
         if loaded.is_some() {
             self.systemd.reset_failed(name).await?;
         }
-        let (owner, texts) = (name.clone(), texts.clone());
+        let (owner, texts, system) = (name.clone(), texts.clone(), service.system.clone());
         self.blocking(move |paths| {
+            if let System::Store(system) = &system
+                && let Err(error) = nix::set_profile(&paths.profile(&owner), system)
+            {
+                // Only `nixos-container` looks at it.
+                tracing::warn!(container = %owner, %error, "cannot set the profile");
+            }
             // Live properties of an earlier instance outlive its stop and would win over the drop-in.
             files::remove_directory(&paths.runtime_control(&owner))?;
             nspawn::write(paths, &owner, &texts)

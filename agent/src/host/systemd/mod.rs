@@ -89,14 +89,17 @@ impl Systemd {
             .list_units_by_patterns(Vec::new(), vec!["container@*.service".to_owned()])
             .await
             .map_err(|e| failed("ListUnitsByPatterns", "container@*.service", e))?;
-        let units: Vec<ListedUnit> = listed.into_iter().filter_map(ListedUnit::from_reply).collect();
-        let read = units.into_iter().map(|unit| {
+        let read = listed.into_iter().filter_map(unit::from_row).map(|(name, path)| {
             let connection = &connection;
             async move {
-                match unit::properties(connection, &unit.path).await {
-                    Ok(properties) => Ok(Some((unit, properties))),
+                match unit::properties(connection, &path).await {
+                    Ok(properties) => {
+                        // All of one moment: the list is older than the properties.
+                        let (active, job) = (properties.active_state(), properties.job_id());
+                        Ok(Some((ListedUnit { name, active, job }, properties)))
+                    }
                     Err(error) if is_error(&error, "org.freedesktop.DBus.Error.UnknownObject") => Ok(None),
-                    Err(error) => Err(failed("GetAll", unit.name.unit(), error)),
+                    Err(error) => Err(failed("GetAll", name.unit(), error)),
                 }
             }
         });

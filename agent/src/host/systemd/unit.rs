@@ -15,7 +15,7 @@ use super::{DESTINATION, JobEnd};
 /// object path, job id (0: none), job type, job path.
 type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
-/// A loaded unit.
+/// A loaded unit, as its properties say it is.
 #[derive(Debug)]
 pub(in crate::host) struct ListedUnit {
     /// Its container.
@@ -24,22 +24,16 @@ pub(in crate::host) struct ListedUnit {
     pub(in crate::host) active: ActiveState,
     /// The job that is queued or running on it.
     pub(super) job: Option<u32>,
-    /// Its object.
-    pub(super) path: OwnedObjectPath,
 }
 
-impl ListedUnit {
-    /// Reads a row; `None` for an instance whose name is not a container's, or whose template is missing.
-    pub(super) fn from_reply(row: Row) -> Option<Self> {
-        let (unit, _description, load, active, _sub, _following, path, job, _job_type, _job_path) = row;
-        let name = ContainerName::from_unit(&unit)?;
-        let active = active_state(&active);
-        // Stubs that other units only refer to are listed too.
-        if load == "not-found" && !active.has_processes() {
-            return None;
-        }
-        Some(Self { name, active, job: (job != 0).then_some(job), path })
+/// Reads a row; `None` for an instance whose name is not a container's, or whose template is missing.
+pub(super) fn from_row(row: Row) -> Option<(ContainerName, OwnedObjectPath)> {
+    let (unit, _description, load, active, _sub, _following, path, _job, _job_type, _job_path) = row;
+    // Stubs that other units only refer to are listed too.
+    if load == "not-found" && !active_state(&active).has_processes() {
+        return None;
     }
+    Some((ContainerName::from_unit(&unit)?, path))
 }
 
 /// Reads `ActiveState`.
@@ -63,6 +57,8 @@ pub(in crate::host) struct UnitProperties {
     pub(super) active_state: Option<String>,
     #[zbus(rename = "InvocationID")]
     pub(super) invocation_id: Option<Vec<u8>>,
+    /// The job that is queued or running on it; id 0: none.
+    pub(super) job: Option<(u32, OwnedObjectPath)>,
     pub(super) active_enter_timestamp: Option<u64>,
     pub(super) need_daemon_reload: Option<bool>,
     pub(super) fragment_path: Option<String>,
@@ -102,6 +98,11 @@ impl UnitProperties {
     /// Returns its state.
     pub(in crate::host) fn active_state(&self) -> ActiveState {
         self.active_state.as_deref().map_or(ActiveState::Inactive, active_state)
+    }
+
+    /// Returns the job that is queued or running on it.
+    pub(super) fn job_id(&self) -> Option<u32> {
+        self.job.as_ref().map(|(id, _)| *id).filter(|id| *id != 0)
     }
 
     /// Returns whether it is active.
