@@ -1,4 +1,5 @@
-//! `nixmox-agent exit-record [--started|--stop] NAME`: how a container ended, written down by its own unit.
+//! `nixmox-agent exit-record [--started|--stop] NAME`: how a container ended, written down by its own unit; and what
+//! each of its starts needs of the host.
 //!
 //! Runs from `ExecStartPost=`, `ExecStop=` and `ExecStopPost=` of the drop-in, so that nobody has to be alive when a container ends.
 //! Owns reading systemd's variables and replacing the file; what is written is `nixmox_core::container`'s.
@@ -6,9 +7,9 @@
 use nixmox_core::container::{ExitVariables, Note, record_exit, write_note};
 use nixmox_core::model::ContainerName;
 
-use crate::host::StepError;
 use crate::host::files::{self, Durability};
 use crate::host::paths::Paths;
+use crate::host::{StepError, route_localnet};
 
 /// The record names no secrets; `status` is for everybody.
 const MODE: u32 = 0o644;
@@ -24,10 +25,12 @@ pub enum Moment {
     StopPost,
 }
 
-/// Writes the record of a container from this process's environment.
+/// Writes the record of a container from this process's environment. One that has just started is also made reachable
+/// from the host's loopback addresses: here, since its link is a new one at every start, whoever started it, and the
+/// agent may be dead at that moment.
 ///
 /// # Errors
-/// `StepError::File` when it cannot be written; the unit ignores that (`-` before the command).
+/// `StepError::File` when something cannot be written; the unit ignores that (`-` before the command).
 pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
     let variable = |key: &str| std::env::var(key).unwrap_or_default();
     let variables = ExitVariables {
@@ -37,7 +40,11 @@ pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
         code: variable("EXIT_CODE"),
         status: variable("EXIT_STATUS"),
     };
-    write_to(&Paths::default(), name, moment, &variables)
+    write_to(&Paths::default(), name, moment, &variables)?;
+    match moment {
+        Moment::Started => route_localnet(name),
+        Moment::Stop | Moment::StopPost => Ok(()),
+    }
 }
 
 fn write_to(
