@@ -1,5 +1,4 @@
-//! `nixmox-agent exit-record [--started|--stop] NAME`: how a container ended, written down by its own unit; and what
-//! each of its starts needs of the host.
+//! `nixmox-agent exit-record [--started|--stop] NAME`: how a container ended, written down by its own unit.
 //!
 //! Runs from `ExecStartPost=`, `ExecStop=` and `ExecStopPost=` of the drop-in, so that nobody has to be alive when a container ends.
 //! Owns reading systemd's variables and replacing the file; what is written is `nixmox_core::container`'s.
@@ -7,9 +6,9 @@
 use nixmox_core::container::{ExitVariables, Note, record_exit, write_note};
 use nixmox_core::model::ContainerName;
 
+use crate::host::StepError;
 use crate::host::files::{self, Durability};
 use crate::host::paths::Paths;
-use crate::host::{StepError, route_localnet};
 
 /// The record names no secrets; `status` is for everybody.
 const MODE: u32 = 0o644;
@@ -25,12 +24,10 @@ pub enum Moment {
     StopPost,
 }
 
-/// Writes the record of a container from this process's environment. One that has just started is also made reachable
-/// from the host's loopback addresses: here, since its link is a new one at every start, whoever started it, and the
-/// agent may be dead at that moment.
+/// Writes the record of a container from this process's environment.
 ///
 /// # Errors
-/// `StepError::File` when something cannot be written; the unit ignores that (`-` before the command).
+/// `StepError::File` when it cannot be written; the unit ignores that (`-` before the command).
 pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
     let variable = |key: &str| std::env::var(key).unwrap_or_default();
     let variables = ExitVariables {
@@ -40,11 +37,7 @@ pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
         code: variable("EXIT_CODE"),
         status: variable("EXIT_STATUS"),
     };
-    write_to(&Paths::default(), name, moment, &variables)?;
-    match moment {
-        Moment::Started => route_localnet(name),
-        Moment::Stop | Moment::StopPost => Ok(()),
-    }
+    write_to(&Paths::default(), name, moment, &variables)
 }
 
 fn write_to(

@@ -23,8 +23,6 @@ pub(crate) mod paths;
 mod readable;
 mod systemd;
 
-pub(crate) use nspawn::route_localnet;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};

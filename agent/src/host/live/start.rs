@@ -57,14 +57,23 @@ impl Live {
     async fn start_unit(&self, assigned: &Assigned) -> Result<(), StepError> {
         let name = &assigned.service.name;
         match self.systemd.start(name).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {}
             Err(error) => {
                 // The whole work of a job may be part of its boot.
                 let ended =
                     self.systemd.loaded_properties(name).await?.is_some_and(|u| u.ended_well_before_ready());
-                if assigned.service.kind == Kind::Job && ended { Ok(()) } else { Err(error) }
+                return if assigned.service.kind == Kind::Job && ended { Ok(()) } else { Err(error) };
             }
         }
+        if assigned.addresses.is_some() {
+            let owner = name.clone();
+            self.blocking(move |_| {
+                nspawn::route_localnet(&owner);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn clear_leftovers(&self, name: &ContainerName) -> Result<(), StepError> {

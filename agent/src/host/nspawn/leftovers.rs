@@ -6,7 +6,7 @@
 //! keeps a unit for every mount.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nixmox_core::model::ContainerName;
 
@@ -41,16 +41,14 @@ pub(in crate::host) fn delete_link(name: &ContainerName) -> Result<(), StepError
 /// Lets packets from the host's loopback addresses leave through a container's link, which published ports on
 /// localhost need (`route_localnet`, kernel, networking/ip-sysctl). The firewall table drops what a guest could
 /// send to those addresses in turn. A container without a link of its own has nothing to set.
-///
-/// # Errors
-/// `StepError::File` with what could not be written.
-pub(crate) fn route_localnet(name: &ContainerName) -> Result<(), StepError> {
-    let interface = format!("ve-{name}");
-    let failed = |path: PathBuf| move |source| StepError::File { action: "write", path, source };
-    let link = netlink::link(&interface).map_err(failed(PathBuf::from(&interface)))?;
-    let Some(link) = link else { return Ok(()) };
-    let setting = link.ipv4_settings().join("route_localnet");
-    std::fs::write(&setting, "1").map_err(failed(setting))
+pub(in crate::host) fn route_localnet(name: &ContainerName) {
+    let set = netlink::link(&format!("ve-{name}")).and_then(|link| match link {
+        Some(link) => std::fs::write(link.ipv4_settings().join("route_localnet"), "1"),
+        None => Ok(()),
+    });
+    if let Err(error) = set {
+        tracing::warn!(container = %name, %error, "published ports will not answer on localhost");
+    }
 }
 
 /// Returns the name of the unit of a mount: systemd.unit(5), "String Escaping for Inclusion in Unit Names".
