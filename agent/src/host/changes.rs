@@ -1,4 +1,4 @@
-//! What wakes the reconcile task: signals of systemd and machined, conf files, the nftables ruleset.
+//! What wakes the reconcile task: signals of systemd and machined, files of containers, the nftables ruleset.
 //!
 //! Owns the watching tasks and the subscription of job ends. A wake-up says only that something may have changed;
 //! what did is observed anew, so lost, doubled and coalesced signals do not matter.
@@ -8,7 +8,7 @@
 //! connecting ─────────▶ watching ───────────────▶ connecting (100 ms, doubling up to 5 s)
 //! ```
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,15 +63,16 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Starts the tasks; they end when `stop` is cancelled.
     pub(super) fn spawn(self, paths: &Paths, tasks: &TaskTracker) {
-        match watch_files(paths) {
-            Ok(inotify) => {
-                tasks.spawn(watch_fd(inotify.into(), self.changes.clone(), self.stop.clone()));
+        match WatchedFiles::new(paths.clone()) {
+            Ok((files, fd)) => {
+                let look = move || files.add_watches();
+                tasks.spawn(watch_fd(fd, look, self.changes.clone(), self.stop.clone()));
             }
-            Err(error) => tracing::warn!(%error, "cannot watch conf files; the periodic look will see changes"),
+            Err(error) => tracing::warn!(%error, "cannot watch files; the periodic look will see changes"),
         }
         match netlink::ruleset_changes() {
             Ok(socket) => {
-                tasks.spawn(watch_fd(socket, self.changes.clone(), self.stop.clone()));
+                tasks.spawn(watch_fd(socket, || {}, self.changes.clone(), self.stop.clone()));
             }
             Err(error) => tracing::warn!(%error, "cannot watch nftables; the periodic look will see changes"),
         }
@@ -157,7 +158,7 @@ impl Watcher {
                 }
                 return;
             }
-            Some("MachineNew" | "MachineRemoved") => {
+            Some("MachineNew" | "MachineRemoved" | "Reloading") => {
                 self.changes.note();
                 return;
             }
@@ -174,7 +175,7 @@ async fn open() -> zbus::Result<(Connection, SelectAll<MessageStream>)> {
     let connection = bus::connect().await?;
     let signal = |sender| MatchRule::builder().msg_type(Type::Signal).sender(sender);
     let mut rules = Vec::new();
-    for member in ["JobNew", "JobRemoved", "UnitNew", "UnitRemoved"] {
+    for member in ["JobNew", "JobRemoved", "UnitNew", "UnitRemoved", "Reloading"] {
         let manager = signal(systemd::DESTINATION).path(systemd::PATH).interface(systemd::MANAGER);
         rules.push(manager.member(member).build()?);
     }
@@ -195,25 +196,62 @@ async fn open() -> zbus::Result<(Connection, SelectAll<MessageStream>)> {
     Ok((connection, signals))
 }
 
-fn watch_files(paths: &Paths) -> nix::Result<Inotify> {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    let flags = AddWatchFlags::IN_CLOSE_WRITE
-        | AddWatchFlags::IN_MOVED_FROM
-        | AddWatchFlags::IN_MOVED_TO
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_ONLYDIR;
-    for directory in [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir()] {
-        // What does not exist yet is made here, so that it can be watched; in a read-only /etc it cannot.
-        let _ = std::fs::create_dir_all(&directory);
-        if let Err(error) = inotify.add_watch(&directory as &Path, flags) {
-            tracing::warn!(path = %directory.display(), %error, "cannot watch");
-        }
-    }
-    Ok(inotify)
+/// The folders in which files of containers lie: ours, and those that `systemctl set-property` writes, of which
+/// systemd sends no signal.
+struct WatchedFiles {
+    paths: Paths,
+    inotify: Inotify,
 }
 
-/// Notes a change whenever a descriptor becomes readable.
-async fn watch_fd(fd: OwnedFd, changes: Changes, stop: CancellationToken) {
+impl WatchedFiles {
+    /// Watches all that there are, and makes those of ours that are missing; returns the descriptor that wakes.
+    fn new(paths: Paths) -> std::io::Result<(Self, OwnedFd)> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let fd = inotify.as_fd().try_clone_to_owned()?;
+        for directory in
+            [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir(), paths.control_dir()]
+        {
+            // In a read-only /etc it cannot be made, and nobody else can make files in it.
+            let _ = std::fs::create_dir_all(&directory);
+        }
+        let files = Self { paths, inotify };
+        files.add_watches();
+        Ok((files, fd))
+    }
+
+    /// Watches the folders that came since; watching one again changes nothing (inotify(7)).
+    fn add_watches(&self) {
+        let paths = &self.paths;
+        for directory in [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir()] {
+            self.watch(&directory);
+        }
+        for parent in [paths.runtime_units(), paths.control_dir()] {
+            self.watch(&parent);
+            for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let unit = name.to_str().and_then(|name| name.strip_suffix(".d"));
+                if unit.and_then(ContainerName::from_unit).is_some() {
+                    self.watch(&entry.path());
+                }
+            }
+        }
+    }
+
+    fn watch(&self, directory: &Path) {
+        let flags = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ONLYDIR;
+        if let Err(error) = self.inotify.add_watch(directory, flags) {
+            tracing::debug!(path = %directory.display(), %error, "cannot watch");
+        }
+    }
+}
+
+/// Notes a change whenever a descriptor becomes readable, after `look` has run.
+async fn watch_fd(fd: OwnedFd, look: impl Fn() + Send, changes: Changes, stop: CancellationToken) {
     let readable = match Readable::new(fd) {
         Ok(readable) => readable,
         Err(error) => {
@@ -232,6 +270,7 @@ async fn watch_fd(fd: OwnedFd, changes: Changes, stop: CancellationToken) {
         }
         tokio::time::sleep(SETTLE_TIME).await;
         readable.drain();
+        look();
         changes.note();
     }
 }

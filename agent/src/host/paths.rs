@@ -69,7 +69,12 @@ impl Paths {
 
     /// What `SetUnitProperties` with `runtime` wrote for a unit (systemd's, but ours to remove).
     pub(crate) fn runtime_control(&self, name: &ContainerName) -> PathBuf {
-        self.at("run/systemd/system.control").join(format!("{}.d", name.unit()))
+        self.control_dir().join(format!("{}.d", name.unit()))
+    }
+
+    /// The directory of what `SetUnitProperties` with `runtime` wrote.
+    pub(crate) fn control_dir(&self) -> PathBuf {
+        self.at("run/systemd/system.control")
     }
 
     /// The environment of a guest's services, bound into it.

@@ -50,3 +50,12 @@ pub(crate) async fn until(host: &Live, text: &str, holds: impl Fn(&Container) ->
     };
     tokio::time::timeout(LIMIT, wait).await.expect("the change woke the agent")
 }
+
+/// Runs a script that must wake the agent, after all that came before has settled.
+pub(crate) async fn wakes(host: &Live, script: &str) {
+    let mut changes = host.changes();
+    while tokio::time::timeout(Duration::from_millis(300), changes.changed()).await.is_ok() {}
+    shell(script);
+    let woken = tokio::time::timeout(LIMIT, changes.changed()).await;
+    woken.unwrap_or_else(|_| panic!("`{script}` wakes the agent")).expect("the host is there");
+}

@@ -7,7 +7,7 @@ use std::time::Instant;
 use nixmox_agent::host::{Host, StepError};
 use nixmox_core::model::{ActiveState, Bytes, ConfFile, Container, ContainerName, Device, DropIn};
 
-use crate::inside::{LIMIT, observe, open, shell, until};
+use crate::inside::{LIMIT, observe, open, shell, until, wakes};
 use crate::service::{assigned, files, name};
 
 #[tokio::test]
@@ -48,10 +48,14 @@ async fn starts_observes_changes_and_stops_a_container() {
 
     // Drift behind our back wakes us and is put right.
     let high = Some(Bytes(64 << 20));
-    shell("systemctl set-property --runtime container@web.service MemoryHigh=64M");
+    wakes(&host, "systemctl set-property --runtime container@web.service MemoryHigh=64M").await;
     until(&host, "web", |seen| seen.limits.memory_high == high).await;
     host.update(&web, &files(&web)).await.expect("it is put right");
     assert_eq!(observe(&host, "web").await.limits, web.service.limits);
+    wakes(&host, "sed -i s/NIXMOX/nixmox/ /etc/nixos-containers/web.conf").await;
+    wakes(&host, "rm /run/systemd/system/container@web.service.d/10-nixmox.conf").await;
+    wakes(&host, "systemctl daemon-reload").await;
+    host.update(&web, &files(&web)).await.expect("it is put right");
 
     // Limits that are dropped are gone, also for systemd after a reload.
     web.service.limits = nixmox_core::model::Limits::default();
