@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nixmox_core::model::ContainerName;
+use nixmox_core::model::{Condition, ContainerName};
 
 use crate::host::StepError;
 
@@ -19,6 +19,8 @@ pub struct Behaviour {
     pub ends: Option<End>,
     /// Time from the stop to being inactive.
     pub stop_time: Duration,
+    /// Time from a question about its health to the answer.
+    pub probe_time: Duration,
 }
 
 /// When probes of a container answer well.
@@ -64,6 +66,17 @@ pub enum Operation {
     Root,
     /// `remove_data` of a container.
     RemoveData(ContainerName),
+}
+
+/// A start that began although something that the service depends on was not as far as declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenGate {
+    /// What was started.
+    pub started: ContainerName,
+    /// What it depends on.
+    pub dependency: ContainerName,
+    /// How far that should have been.
+    pub condition: Condition,
 }
 
 /// What an operation does instead of its work, once.

@@ -1,7 +1,7 @@
 //! One simulated container.
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{ActiveState, Assigned, ConfFile, Container, DropIn, ExitRecord, InvocationId, Spec};
+use nixmox_core::model::{ActiveState, Assigned, ConfFile, Container, DropIn, ExitRecord, InvocationId};
 use tokio::time::Instant;
 
 use super::HealthBehaviour;
@@ -12,7 +12,6 @@ use crate::host::Usage;
 pub(super) struct Simulated {
     pub(super) seen: Container,
     active_since: Option<Instant>,
-    stopping: bool,
 }
 
 impl Simulated {
@@ -20,12 +19,15 @@ impl Simulated {
         self.seen.active
     }
 
-    /// Writes the files; live properties follow them, as the drop-in's do at a start and an update.
+    /// Writes the files, which set the live properties of what runs.
     pub(super) fn write(&mut self, assigned: &Assigned, files: &Files) {
         if let Some(conf) = &files.conf {
             self.seen.conf = ConfFile::Ours(conf.clone());
         }
         self.seen.drop_in = DropIn::Ours(files.drop_in.clone());
+        if !self.active().has_processes() {
+            return;
+        }
         self.seen.limits.clone_from(&assigned.service.limits);
         self.seen.devices.clone_from(&assigned.service.devices);
         self.seen.devices.sort();
@@ -42,12 +44,13 @@ impl Simulated {
         self.seen != Container::default()
     }
 
-    pub(super) fn begin(&mut self, invocation: InvocationId, spec: Spec) {
+    /// Begins an instance with these files.
+    pub(super) fn begin(&mut self, invocation: InvocationId, assigned: &Assigned, files: &Files) {
         self.seen.active = ActiveState::Activating;
         self.seen.invocation = Some(invocation);
+        self.write(assigned, files);
         let ours = matches!(self.seen.conf, ConfFile::Ours(_));
-        self.seen.started_with = ours.then_some(spec);
-        self.stopping = false;
+        self.seen.started_with = ours.then(|| files.spec.clone());
     }
 
     pub(super) fn become_active(&mut self) {
@@ -56,20 +59,22 @@ impl Simulated {
     }
 
     pub(super) fn begin_stop(&mut self) {
-        self.stopping = true;
         self.seen.active = ActiveState::Deactivating;
     }
 
-    /// Ends the instance; `ExecStopPost=` writes how.
+    /// Ends the instance; `ExecStopPost=` writes how. systemd forgets a unit that did not fail, and what was set on
+    /// one that does not run.
     pub(super) fn end(&mut self, status: u8, stopped: bool) {
         let failed = status != 0;
         self.seen.active = if failed { ActiveState::Failed } else { ActiveState::Inactive };
         self.active_since = None;
+        (self.seen.limits, self.seen.devices) = Default::default();
         let spec = self.seen.started_with.take();
         if let Some(invocation) = self.seen.invocation {
             let result = if failed { "exit-code" } else { "success" }.to_owned();
             self.seen.exit = Some(ExitRecord { invocation, spec, result, status: status.to_string(), stopped });
         }
+        self.seen.invocation = self.seen.invocation.filter(|_| failed);
     }
 
     pub(super) fn is_healthy(&self, health: HealthBehaviour) -> bool {

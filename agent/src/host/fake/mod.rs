@@ -16,18 +16,20 @@ mod container;
 mod outside;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
-    ActiveState, Assigned, ContainerName, InvocationId, Kind, Observed, Probe, StorePath, SystemState,
+    ActiveState, Assigned, Condition, Container, ContainerName, InvocationId, Kind, Observed, Probe, StorePath,
+    SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 
-pub use behaviour::{Behaviour, End, Fault, HealthBehaviour, Operation};
+pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
 use container::Simulated;
 
 use super::{Host, ProbeResult, StepError, Usage};
@@ -39,7 +41,7 @@ pub struct Fake {
     changes: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     system: SystemState,
     containers: BTreeMap<ContainerName, Simulated>,
@@ -50,7 +52,29 @@ struct State {
     foreign_containers: BTreeMap<ContainerName, Vec<Ipv4Addr>>,
     trace: Vec<Operation>,
     faults: Vec<(Operation, Fault)>,
+    interruption: Option<Interruption>,
+    broken_gates: Vec<BrokenGate>,
+    /// Jobs that ended with 0, ever.
+    succeeded: BTreeSet<ContainerName>,
+    /// The most containers that were activating at the same time.
+    most_activating: usize,
+    /// Whether systemd cannot be asked.
+    blind: bool,
+    looks: u64,
     invocations: u128,
+}
+
+/// What happens when an operation begins, by its number.
+struct Interruption {
+    left: usize,
+    fault: Option<Fault>,
+    then: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("containers", &self.containers).field("trace", &self.trace).finish_non_exhaustive()
+    }
 }
 
 impl Default for Fake {
@@ -74,6 +98,52 @@ impl Fake {
     /// Lets the next call of this operation go wrong; may be called again for the calls after it.
     pub fn fail_next(&self, operation: Operation, fault: Fault) {
         self.state().faults.push((operation, fault));
+    }
+
+    /// Lets something happen when the operation after the next `skipped` ones begins, before it does anything.
+    pub fn interrupt(&self, skipped: usize, fault: Option<Fault>, then: impl FnOnce() + Send + 'static) {
+        self.state().interruption = Some(Interruption { left: skipped, fault, then: Box::new(then) });
+    }
+
+    /// Lets systemd answer no question, or again.
+    pub fn set_blind(&self, blind: bool) {
+        self.state().blind = blind;
+    }
+
+    /// Returns how often everything was looked at.
+    #[must_use]
+    pub fn looks(&self) -> u64 {
+        self.state().looks
+    }
+
+    /// Returns a container as it is; `None`: nothing of it is there.
+    #[must_use]
+    pub fn container(&self, name: &ContainerName) -> Option<Container> {
+        self.state().containers.get(name).map(|container| container.seen.clone())
+    }
+
+    /// Returns the table of published ports.
+    #[must_use]
+    pub fn firewall(&self) -> Option<FirewallTable> {
+        self.state().firewall.clone()
+    }
+
+    /// Returns the hosts file that guests share.
+    #[must_use]
+    pub fn hosts(&self) -> Option<String> {
+        self.state().hosts.clone()
+    }
+
+    /// Returns the starts that began too early, in their order.
+    #[must_use]
+    pub fn broken_gates(&self) -> Vec<BrokenGate> {
+        self.state().broken_gates.clone()
+    }
+
+    /// Returns how many containers were activating at the same time, at most.
+    #[must_use]
+    pub fn most_activating(&self) -> usize {
+        self.state().most_activating
     }
 
     /// Returns the operations so far, in the order of their calls.
@@ -105,6 +175,17 @@ impl Fake {
     fn begin(&self, operation: &Operation) -> Option<Fault> {
         let mut state = self.state();
         state.trace.push(operation.clone());
+        match &mut state.interruption {
+            Some(interruption) if interruption.left > 0 => interruption.left -= 1,
+            Some(_) | None => {
+                if let Some(Interruption { fault, then, .. }) = state.interruption.take() {
+                    then();
+                    if fault.is_some() {
+                        return fault;
+                    }
+                }
+            }
+        }
         let at = state.faults.iter().position(|(faulty, _)| faulty == operation)?;
         Some(state.faults.remove(at).1)
     }
@@ -168,17 +249,20 @@ impl Fake {
         if container.active().has_processes() {
             return Ok(());
         }
-        container.write(assigned, files);
-        container.begin(invocation, files.spec.clone());
+        container.begin(invocation, assigned, files);
         state.invocations += 1;
+        let broken = state.broken_gates_of(assigned);
+        state.broken_gates.extend(broken);
+        let activating = |container: &&Simulated| container.active() == ActiveState::Activating;
+        state.most_activating = state.most_activating.max(state.containers.values().filter(activating).count());
         drop(state);
         self.note_change();
-        tokio::spawn(self.clone().live(name, invocation, behaviour));
+        tokio::spawn(self.clone().live(name, assigned.service.kind, invocation, behaviour));
         Ok(())
     }
 
     /// The life of one instance after its start.
-    async fn live(self, name: ContainerName, invocation: InvocationId, behaviour: Behaviour) {
+    async fn live(self, name: ContainerName, kind: Kind, invocation: InvocationId, behaviour: Behaviour) {
         tokio::time::sleep(behaviour.start_time).await;
         if behaviour.failing_starts > 0 {
             if let Some(left) = self.state().behaviours.get_mut(&name) {
@@ -190,7 +274,14 @@ impl Fake {
         self.change(&name, invocation, Simulated::become_active);
         if let Some(End { after, status }) = behaviour.ends {
             tokio::time::sleep(after).await;
-            self.change(&name, invocation, |container| container.end(status, false));
+            let mut ended = false;
+            self.change(&name, invocation, |container| {
+                container.end(status, false);
+                ended = true;
+            });
+            if ended && status == 0 && kind == Kind::Job {
+                self.state().succeeded.insert(name);
+            }
         }
     }
 
@@ -233,14 +324,45 @@ impl Fake {
     }
 }
 
+impl State {
+    /// Returns the gates of a start that are not open now.
+    fn broken_gates_of(&self, assigned: &Assigned) -> Vec<BrokenGate> {
+        let holds = |name: &ContainerName, condition| {
+            if self.succeeded.contains(name) {
+                return true;
+            }
+            let Some(container) = self.containers.get(name) else { return false };
+            let health = self.behaviours.get(name).map_or(HealthBehaviour::default(), |behaviour| behaviour.health);
+            match condition {
+                Condition::Started => container.active() == ActiveState::Active,
+                Condition::Healthy => container.is_healthy(health),
+                Condition::Completed => false,
+            }
+        };
+        let broken = |(name, condition): (&ContainerName, &Condition)| {
+            let gate = BrokenGate {
+                started: assigned.service.name.clone(),
+                dependency: name.clone(),
+                condition: *condition,
+            };
+            (!holds(name, *condition)).then_some(gate)
+        };
+        assigned.service.depends_on.iter().filter_map(broken).collect()
+    }
+}
+
 impl Host for Fake {
     async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
         tokio::task::yield_now().await;
-        let state = self.state();
+        let mut state = self.state();
+        state.looks += 1;
+        if state.blind {
+            let (call, subject) = ("ListUnitsByPatterns", "org.freedesktop.systemd1".to_owned());
+            return Err(StepError::Bus { call, subject, source: "connection refused".into() });
+        }
         let mut containers: BTreeMap<_, _> =
             state.containers.iter().map(|(name, container)| (name.clone(), container.seen.clone())).collect();
-        containers
-            .retain(|name, seen| declared.contains(name) || *seen != nixmox_core::model::Container::default());
+        containers.retain(|name, seen| declared.contains(name) || *seen != Container::default());
         Ok(Observed {
             system: state.system,
             containers,
@@ -274,6 +396,7 @@ impl Host for Fake {
         let name = &assigned.service.name;
         let update = async {
             self.state().containers.entry(name.clone()).or_default().write(assigned, files);
+            self.note_change();
             Ok(())
         };
         self.run(Operation::Update(name.clone()), update).await
@@ -291,6 +414,8 @@ impl Host for Fake {
             {
                 state.containers.remove(name);
             }
+            drop(state);
+            self.note_change();
             Ok(())
         };
         self.run(Operation::Remove(name.clone()), remove).await
@@ -299,6 +424,7 @@ impl Host for Fake {
     async fn publish_ports(&self, table: &FirewallTable) -> Result<(), StepError> {
         let publish = async {
             self.state().firewall = Some(table.clone());
+            self.note_change();
             Ok(())
         };
         self.run(Operation::PublishPorts, publish).await
@@ -307,6 +433,7 @@ impl Host for Fake {
     async fn publish_names(&self, text: &str) -> Result<(), StepError> {
         let publish = async {
             self.state().hosts = Some(text.to_owned());
+            self.note_change();
             Ok(())
         };
         self.run(Operation::PublishNames, publish).await
@@ -321,6 +448,8 @@ impl Host for Fake {
     }
 
     async fn probe(&self, name: &ContainerName, _probe: Option<&Probe>, _timeout: Duration) -> ProbeResult {
+        let probe_time = self.state().behaviours.get(name).map_or(Duration::ZERO, |behaviour| behaviour.probe_time);
+        tokio::time::sleep(probe_time).await;
         tokio::task::yield_now().await;
         let state = self.state();
         let behaviour = state.behaviours.get(name).cloned().unwrap_or_default();
