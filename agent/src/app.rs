@@ -51,13 +51,7 @@ pub async fn run<H: Host, R: Roles + 'static>(
 ) -> Result<(), StateError> {
     let generations = Generations::new(&parts.state);
     let notes = NotesFile::new(&parts.state);
-    let standing = match standing(&generations, &notes) {
-        Err(newer @ StateError::Newer { .. }) => {
-            error!(event = "hands-off", "{newer}");
-            Standing { hands_off: Some(newer.to_string()), ..Standing::default() }
-        }
-        other => other?,
-    };
+    let standing = standing(&generations, &notes)?;
     info!(generation = standing.generation.number, event = "start", version = env!("CARGO_PKG_VERSION"), "serving");
     let (reconciler, handle) = Reconciler::new(host, standing, generations, notes, parts.settings);
 
@@ -92,7 +86,22 @@ pub async fn run<H: Host, R: Roles + 'static>(
     Ok(())
 }
 
-fn standing(generations: &Generations, notes: &NotesFile) -> Result<Standing, StateError> {
+/// Reads what the agent begins with.
+///
+/// # Errors
+/// When the state cannot be read at all. Damage is a warning in what is returned, and state of a newer version
+/// means that nothing is touched.
+pub fn standing(generations: &Generations, notes: &NotesFile) -> Result<Standing, StateError> {
+    match read_standing(generations, notes) {
+        Err(newer @ StateError::Newer { .. }) => {
+            error!(event = "hands-off", "{newer}");
+            Ok(Standing { hands_off: Some(newer.to_string()), ..Standing::default() })
+        }
+        other => other,
+    }
+}
+
+fn read_standing(generations: &Generations, notes: &NotesFile) -> Result<Standing, StateError> {
     let current = generations.load()?;
     let mut warnings: Vec<String> = Vec::new();
     for damage in &current.damage {

@@ -61,6 +61,7 @@ struct State {
     /// Whether systemd cannot be asked.
     blind: bool,
     looks: u64,
+    most_looks: Option<u64>,
     invocations: u128,
 }
 
@@ -108,6 +109,11 @@ impl Fake {
     /// Lets systemd answer no question, or again.
     pub fn set_blind(&self, blind: bool) {
         self.state().blind = blind;
+    }
+
+    /// Lets whoever looks more often than this panic: so ends a test whose time stands still because somebody spins.
+    pub fn limit_looks(&self, most: u64) {
+        self.state().most_looks = Some(most);
     }
 
     /// Returns how often everything was looked at.
@@ -356,6 +362,7 @@ impl Host for Fake {
         tokio::task::yield_now().await;
         let mut state = self.state();
         state.looks += 1;
+        assert!(state.most_looks.is_none_or(|most| state.looks <= most), "spins: {} looks", state.looks);
         if state.blind {
             let (call, subject) = ("ListUnitsByPatterns", "org.freedesktop.systemd1".to_owned());
             return Err(StepError::Bus { call, subject, source: "connection refused".into() });
