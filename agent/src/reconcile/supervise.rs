@@ -106,7 +106,14 @@ impl Supervisor {
             observed.containers.entry(name.clone()).or_default();
         }
         for (name, container) in &mut observed.containers {
-            let Some(assigned) = desired.services.get(name) else { continue };
+            let Some(assigned) = desired.services.get(name) else {
+                // Nobody asks any more how it is, and what comes of it later is another one's life.
+                if let Some(watched) = self.containers.get_mut(name) {
+                    let failure = watched.failure.take();
+                    *watched = Watched { failure, ..Watched::default() };
+                }
+                continue;
+            };
             let watched = self.containers.entry(name.clone()).or_default();
             let spec = container::spec(assigned);
             if watched.spec.as_ref() != Some(&spec) {
