@@ -58,7 +58,7 @@ impl Executor {
         desired: &Desired,
         files: &AllFiles,
         plan: &Plan,
-        allowed: impl Fn(&Subject) -> bool,
+        allowed: impl Fn(&Subject, Action) -> bool,
     ) -> Vec<(Subject, Action)> {
         let mut begun = Vec::new();
         for step in plan::ready(plan).filter_map(|id| plan.steps.get(id)) {
@@ -68,7 +68,7 @@ impl Executor {
                 Subject::Host => actions.contains(&step.action),
             });
             let full = step.action == Action::Start && self.starts() >= self.parallel_starts;
-            if busy || full || !allowed(&step.subject) {
+            if busy || full || !allowed(&step.subject, step.action) {
                 continue;
             }
             let Some(order) = order(&step.subject, step.action, desired, files) else { continue };

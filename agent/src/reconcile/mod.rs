@@ -206,8 +206,7 @@ impl<H: Host> Reconciler<H> {
         if self.hands_off.is_none() {
             let policy = self.settings.drift;
             let supervisor = &self.supervisor;
-            let allowed =
-                |subject: &Subject| supervisor.correction(now, subject, policy) == supervise::Correction::Now;
+            let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
             let begun = self.executor.begin(&self.host, &round.desired, &round.files, &round.plan, allowed);
             for (subject, action) in begun {
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =

@@ -43,7 +43,10 @@ pub(super) struct Watched {
     last: Option<Sight>,
     spec: Option<Spec>,
     health: Option<health::Tracker>,
+    /// When it is started again.
     pub(super) retry: restart::Tracker,
+    /// When a stop, an update or a removal that failed is tried again.
+    steps: restart::Tracker,
     probing: bool,
     /// It was once exactly as desired, and nobody asked for anything else since: what differs now is drift.
     settled: bool,
@@ -109,8 +112,8 @@ impl Supervisor {
             let Some(assigned) = desired.services.get(name) else {
                 // Nobody asks any more how it is, and what comes of it later is another one's life.
                 if let Some(watched) = self.containers.get_mut(name) {
-                    let failure = watched.failure.take();
-                    *watched = Watched { failure, ..Watched::default() };
+                    let Watched { failure, steps, .. } = std::mem::take(watched);
+                    *watched = Watched { failure, steps, ..Watched::default() };
                 }
                 continue;
             };
@@ -160,6 +163,19 @@ impl Supervisor {
         }
     }
 
+    /// Returns whether a step may be taken now: what failed waits, and what drifts is given time.
+    pub(super) fn may_begin(&self, now: Duration, subject: &Subject, action: Action, policy: DriftPolicy) -> bool {
+        let waits = match (subject, action) {
+            (Subject::Service(name), Action::Stop | Action::Update | Action::Remove) => {
+                self.containers.get(name).is_some_and(|watched| watched.steps.due(now).is_some())
+            }
+            // The plan knows which start waits, and what is said above of the host's tables.
+            (Subject::Service(_), Action::Start | Action::PublishPorts | Action::PublishNames | Action::Await(_))
+            | (Subject::Host, _) => false,
+        };
+        !waits && self.correction(now, subject, policy) == Correction::Now
+    }
+
     /// Returns whether a step on this subject may be taken now, as far as drift is concerned.
     pub(super) fn correction(&self, now: Duration, subject: &Subject, policy: DriftPolicy) -> Correction {
         let Subject::Service(name) = subject else { return Correction::Now };
@@ -180,6 +196,7 @@ impl Supervisor {
         for name in names {
             let watched = self.containers.entry(name.clone()).or_default();
             watched.retry.reset();
+            watched.steps.reset();
             watched.failure = None;
             watched.settled = false;
             watched.drift_since = None;
@@ -264,7 +281,7 @@ impl Supervisor {
                         watched.retry.ended(now, End::Failed, Duration::ZERO, service.kind, &service.restart);
                     }
                     // A stop or an update is tried again for as long as it is desired.
-                    None => watched.retry.ended(now, End::Failed, Duration::ZERO, Kind::Service, &PATIENT),
+                    None => watched.steps.ended(now, End::Failed, Duration::ZERO, Kind::Service, &PATIENT),
                 }
             }
         }
@@ -279,6 +296,7 @@ impl Supervisor {
             Subject::Service(name) => {
                 if let Some(watched) = self.containers.get_mut(name) {
                     watched.failure = None;
+                    watched.steps.reset();
                     if action == Action::Stop {
                         watched.rest();
                     }
@@ -302,7 +320,7 @@ impl Supervisor {
                 Correction::In(left) => Some(now.saturating_add(left)),
                 Correction::Now | Correction::Never => None,
             };
-            [probe, watched.retry.due(now), drift].into_iter().flatten().min()
+            [probe, watched.retry.due(now), watched.steps.due(now), drift].into_iter().flatten().min()
         };
         let tables = self.tables.values().filter_map(|table| table.retry.due(now));
         self.containers.iter().filter_map(of).chain(tables).min()
