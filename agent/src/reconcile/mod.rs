@@ -209,6 +209,7 @@ impl<H: Host> Reconciler<H> {
             let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
             let begun = self.executor.begin(&self.host, &round.desired, &round.files, &round.plan, allowed);
             for (subject, action) in begun {
+                self.supervisor.begun(&subject, action);
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
                     (&subject, action)
                 {

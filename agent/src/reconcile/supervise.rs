@@ -48,6 +48,10 @@ pub(super) struct Watched {
     /// When a stop, an update or a removal that failed is tried again.
     steps: restart::Tracker,
     probing: bool,
+    /// The instance that the agent stops or has stopped: how it ends says nothing.
+    stopped: Option<InvocationId>,
+    /// The end of the instance that comes to rest next was counted already: its start failed.
+    counted: bool,
     /// It was once exactly as desired, and nobody asked for anything else since: what differs now is drift.
     settled: bool,
     drift_since: Option<Duration>,
@@ -59,7 +63,10 @@ pub(super) struct Watched {
 #[derive(Clone, Copy, Debug)]
 struct Sight {
     active: ActiveState,
+    /// As systemd has it, which forgets it of what ended well.
     invocation: Option<InvocationId>,
+    /// The instance that runs, or the last one that did.
+    instance: Option<InvocationId>,
     /// When this instance was first seen active.
     active_since: Option<Duration>,
 }
@@ -258,6 +265,15 @@ impl Supervisor {
         changed
     }
 
+    /// Takes note of a step that begins.
+    pub(super) fn begun(&mut self, subject: &Subject, action: Action) {
+        if let (Subject::Service(name), Action::Stop) = (subject, action)
+            && let Some(watched) = self.containers.get_mut(name)
+        {
+            watched.stopped = watched.last.and_then(|last| last.invocation);
+        }
+    }
+
     /// Takes note of a step that failed. A start that failed counts against the back-off.
     pub(super) fn failed(
         &mut self,
@@ -275,9 +291,9 @@ impl Supervisor {
             Subject::Service(name) => {
                 let watched = self.containers.entry(name.clone()).or_default();
                 watched.failure = Some(failure);
-                watched.rest();
                 match start_of {
                     Some(service) => {
+                        watched.counted = true;
                         watched.retry.ended(now, End::Failed, Duration::ZERO, service.kind, &service.restart);
                     }
                     // A stop or an update is tried again for as long as it is desired.
@@ -297,9 +313,6 @@ impl Supervisor {
                 if let Some(watched) = self.containers.get_mut(name) {
                     watched.failure = None;
                     watched.steps.reset();
-                    if action == Action::Stop {
-                        watched.rest();
-                    }
                 }
             }
         }
@@ -347,53 +360,83 @@ const PATIENT: Restart = Restart {
 
 impl Watched {
     fn see(&mut self, now: Duration, service: &Service, container: &Container, acting: bool) {
+        let runs = container.active.has_processes();
         let running = container.active == ActiveState::Active;
+        let instance = container.invocation.or(container.exit.as_ref().map(|exit| exit.invocation));
+        // A whole life can pass between two looks: then only its name is new.
+        let lived = self
+            .last
+            .is_none_or(|last| last.active.has_processes() || (instance.is_some() && last.instance != instance));
+        if lived && !runs && acting {
+            // Whether that was the step's doing is known when the step has ended.
+            self.health = None;
+            return;
+        }
+        if running {
+            self.counted = false;
+            if !acting {
+                self.stopped = None;
+            }
+        }
+        if !runs {
+            let counted = std::mem::take(&mut self.counted);
+            if lived
+                && !counted
+                && let Some(end) = self.end_of(container, service)
+            {
+                let ran = self.ran(now);
+                self.retry.ended(now, end, ran, service.kind, &service.restart);
+            }
+        }
         let same_instance = self.last.is_some_and(|last| last.invocation == container.invocation);
         let active_since = match self.last.filter(|_| same_instance && running).and_then(|last| last.active_since) {
             Some(since) => Some(since),
             None => running.then_some(now),
         };
-        let was_running = self.last.is_none_or(|last| last.active.has_processes());
-        if was_running && !container.active.has_processes() && !acting {
-            let fresh = self.last.is_none();
-            if let Some(end) = self.end_of(container, fresh, service) {
-                let ran = self.ran(now);
-                self.retry.ended(now, end, ran, service.kind, &service.restart);
+        match service.kind {
+            Kind::Service if running => {
+                let timing = service.health.as_ref().map_or(Timing::WITHOUT_CHECK, Timing::from);
+                match &mut self.health {
+                    Some(tracker) if same_instance => tracker.set_timing(timing, now),
+                    _ => self.health = Some(health::Tracker::new(timing, now)),
+                }
             }
+            Kind::Service | Kind::Job => self.health = None,
         }
-        if !running {
-            self.health = None;
-        } else if service.kind == Kind::Service {
-            let timing = service.health.as_ref().map_or(Timing::WITHOUT_CHECK, Timing::from);
-            match &mut self.health {
-                Some(tracker) if same_instance => tracker.set_timing(timing, now),
-                _ => self.health = Some(health::Tracker::new(timing, now)),
-            }
-        }
-        self.last = Some(Sight { active: container.active, invocation: container.invocation, active_since });
+        self.last =
+            Some(Sight { active: container.active, invocation: container.invocation, instance, active_since });
     }
 
     /// Returns how the last instance ended; `None` when that says nothing about the next.
-    fn end_of(&self, container: &Container, fresh: bool, service: &Service) -> Option<End> {
-        let Some(exit) = &container.exit else {
-            // Nothing is recorded: at boot it never ran; else it was killed too hard to leave a record.
-            return (!fresh && container.active == ActiveState::Failed).then_some(End::Failed);
+    fn end_of(&self, container: &Container, service: &Service) -> Option<End> {
+        let before = self.last.and_then(|last| last.invocation);
+        let record = container.exit.as_ref();
+        let record = record.filter(|exit| container.invocation.is_none_or(|this| this == exit.invocation));
+        let Some(exit) = record else {
+            return match (self.last, container.active) {
+                // A young agent: at boot it never ran.
+                (None, _) => None,
+                (Some(_), _) if self.stopped.is_some() && self.stopped == before => None,
+                // It was killed too hard to leave a record.
+                (Some(_), ActiveState::Failed) => Some(End::Failed),
+                // Or it is one of those that leave none; such a thing rarely ends by itself with 0.
+                (Some(_), _) => Some(End::StoppedByOthers),
+            };
         };
-        if fresh {
-            // A young agent cannot know who stopped it, and a record of another specification is history. What
-            // ended by itself is judged as if it had been seen, so that a job that failed is not run again and
-            // again by an agent that is restarted.
-            let same = exit.spec.is_some() && exit.spec == self.spec;
-            return (same && !exit.stopped && !succeeded_job(exit, service)).then(|| kind_of_end(exit));
+        if self.stopped == Some(exit.invocation) {
+            return None;
+        }
+        if exit.spec.is_some() && exit.spec != self.spec {
+            // What was declared before: history.
+            return None;
+        }
+        if self.last.is_none() {
+            // A young agent cannot know who stopped it. What ended by itself is judged as if it had been seen, so
+            // that a job that failed is not run again and again by an agent that is restarted.
+            return (exit.spec.is_some() && !exit.stopped && !succeeded_job(exit, service))
+                .then(|| kind_of_end(exit));
         }
         Some(kind_of_end(exit))
-    }
-
-    /// Takes note that it does not run, by a step of the agent's own: no end to be judged later.
-    fn rest(&mut self) {
-        if let Some(last) = &mut self.last {
-            last.active = ActiveState::Inactive;
-        }
     }
 
     fn ran(&self, now: Duration) -> Duration {
