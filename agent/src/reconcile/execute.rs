@@ -3,24 +3,40 @@
 //! Owns the limits on how much happens at once. What a step means is the host's; which steps there are is the
 //! plan's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{Action, Assigned, ContainerName, Desired, Plan, Subject};
+use nixmox_core::model::{
+    Action, ActiveState, Assigned, ContainerName, Observed, Reason, Spec, Step, Subject,
+};
 use nixmox_core::network::{self, FirewallTable};
-use nixmox_core::plan::{self, AllFiles};
-use tokio::task::JoinSet;
+use nixmox_core::plan;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::Round;
 use crate::host::{Host, StepError};
+
+/// A step that was begun.
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    pub(super) subject: Subject,
+    pub(super) action: Action,
+    /// Why, as the plan had it.
+    pub(super) reasons: Vec<Reason>,
+    /// What is started; `None` unless it is a start.
+    pub(super) spec: Option<Spec>,
+    /// It is a start that a later stop calls off.
+    pub(super) called_off: bool,
+    since: Instant,
+}
 
 /// A step that ended.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) subject: Subject,
-    pub(super) action: Action,
+    pub(super) step: Begun,
     pub(super) took: Duration,
     pub(super) result: Result<(), StepError>,
 }
@@ -39,14 +55,15 @@ enum Order {
 /// The steps that are being taken.
 #[derive(Debug)]
 pub(super) struct Executor {
-    tasks: JoinSet<Outcome>,
+    tasks: JoinSet<Result<(), StepError>>,
+    begun: HashMap<task::Id, Begun>,
     under_way: BTreeMap<Subject, BTreeSet<Action>>,
     parallel_starts: usize,
 }
 
 impl Executor {
     pub(super) fn new(parallel_starts: usize) -> Self {
-        Self { tasks: JoinSet::new(), under_way: BTreeMap::new(), parallel_starts }
+        Self { tasks: JoinSet::new(), begun: HashMap::new(), under_way: BTreeMap::new(), parallel_starts }
     }
 
     /// Begins every ready step that `allowed` lets through and whose subject has nothing under way.
@@ -55,48 +72,72 @@ impl Executor {
     pub(super) fn begin<H: Host>(
         &mut self,
         host: &Arc<H>,
-        desired: &Desired,
-        files: &AllFiles,
-        plan: &Plan,
+        round: &Round,
         allowed: impl Fn(&Subject, Action) -> bool,
-    ) -> Vec<(Subject, Action)> {
+    ) -> Vec<Begun> {
         let mut begun = Vec::new();
-        for step in plan::ready(plan).filter_map(|id| plan.steps.get(id)) {
-            let busy = self.under_way.get(&step.subject).is_some_and(|actions| match &step.subject {
-                // One container, one action; the host's two tables have nothing to do with each other.
-                Subject::Service(_) => !actions.is_empty(),
-                Subject::Host => actions.contains(&step.action),
-            });
+        for step in plan::ready(&round.plan).filter_map(|id| round.plan.steps.get(id)) {
             let full = step.action == Action::Start && self.starts() >= self.parallel_starts;
-            if busy || full || !allowed(&step.subject, step.action) {
+            if full || self.is_in_the_way(step, &round.observed) || !allowed(&step.subject, step.action) {
                 continue;
             }
-            let Some(order) = order(&step.subject, step.action, desired, files) else { continue };
+            let Some(order) = order(&step.subject, step.action, round) else { continue };
+            let spec = match &order {
+                Order::Start(carried) => Some(carried.1.spec.clone()),
+                Order::PublishPorts(_)
+                | Order::PublishNames(_)
+                | Order::Stop(_)
+                | Order::Remove(_)
+                | Order::Update(_) => None,
+            };
+            let change = match &step.subject {
+                Subject::Service(name) => round.plan.changes.get(name),
+                Subject::Host => None,
+            };
+            if step.action == Action::Stop {
+                let same = self.begun.values_mut().filter(|other| other.subject == step.subject);
+                same.for_each(|start| start.called_off = true);
+            }
+            let this = Begun {
+                subject: step.subject.clone(),
+                action: step.action,
+                reasons: change.map(|change| change.reasons.clone()).unwrap_or_default(),
+                spec,
+                called_off: false,
+                since: Instant::now(),
+            };
             self.under_way.entry(step.subject.clone()).or_default().insert(step.action);
-            begun.push((step.subject.clone(), step.action));
-            let (host, subject, action) = (Arc::clone(host), step.subject.clone(), step.action);
-            self.tasks.spawn(async move {
-                let since = Instant::now();
-                let result = carry_out(&*host, order).await;
-                Outcome { subject, action, took: since.elapsed(), result }
-            });
+            let host = Arc::clone(host);
+            let task = self.tasks.spawn(async move { carry_out(&*host, order).await });
+            self.begun.insert(task.id(), this.clone());
+            begun.push(this);
         }
         begun
+    }
+
+    /// Returns whether what is under way keeps a step from being taken.
+    fn is_in_the_way(&self, step: &Step, observed: &Observed) -> bool {
+        let Some(actions) = self.under_way.get(&step.subject) else { return false };
+        match &step.subject {
+            // The host's two tables have nothing to do with each other.
+            Subject::Host => actions.contains(&step.action),
+            // One container, one action; but a start that takes its time is called off by a stop, as systemd does
+            // it with its jobs.
+            Subject::Service(name) => {
+                let starts = actions.iter().all(|action| *action == Action::Start)
+                    && observed.containers.get(name).is_some_and(|seen| seen.active == ActiveState::Activating);
+                !(starts && step.action == Action::Stop)
+            }
+        }
     }
 
     /// Waits for the next step to end. Never returns while none is under way. Cancel-safe.
     pub(super) async fn ended(&mut self) -> Outcome {
         loop {
-            match self.tasks.join_next().await {
-                Some(Ok(outcome)) => {
-                    self.forget(&outcome);
-                    return outcome;
-                }
-                // A step cannot be cancelled and does not panic; if it does, the plan will ask for it again.
-                Some(Err(error)) => {
-                    tracing::error!(event = "crash", "a step was lost: {error}");
-                    if self.tasks.is_empty() {
-                        self.under_way.clear();
+            match self.tasks.join_next_with_id().await {
+                Some(joined) => {
+                    if let Some(outcome) = self.outcome(joined) {
+                        return outcome;
                     }
                 }
                 None => std::future::pending().await,
@@ -106,18 +147,28 @@ impl Executor {
 
     /// Returns a step that has ended already, if there is one.
     pub(super) fn ended_already(&mut self) -> Option<Outcome> {
-        let outcome = self.tasks.try_join_next()?.ok()?;
-        self.forget(&outcome);
-        Some(outcome)
+        let joined = self.tasks.try_join_next_with_id()?;
+        self.outcome(joined)
     }
 
-    fn forget(&mut self, outcome: &Outcome) {
-        if let Some(actions) = self.under_way.get_mut(&outcome.subject) {
-            actions.remove(&outcome.action);
+    fn outcome(&mut self, joined: Result<(task::Id, Result<(), StepError>), JoinError>) -> Option<Outcome> {
+        let (id, result) = match joined {
+            Ok(ended) => ended,
+            // A step does not panic; if it does, it failed like any other.
+            Err(error) => {
+                let subject = self.begun.get(&error.id()).map(|step| format!("{:?}", step.subject));
+                let (call, subject) = ("a step", subject.unwrap_or_default());
+                (error.id(), Err(StepError::Bus { call, subject, source: Box::new(error) }))
+            }
+        };
+        let step = self.begun.remove(&id)?;
+        if let Some(actions) = self.under_way.get_mut(&step.subject) {
+            actions.remove(&step.action);
             if actions.is_empty() {
-                self.under_way.remove(&outcome.subject);
+                self.under_way.remove(&step.subject);
             }
         }
+        Some(Outcome { took: step.since.elapsed(), step, result })
     }
 
     /// Returns the containers that have a step under way.
@@ -152,7 +203,8 @@ pub(super) fn verb(action: Action) -> &'static str {
     }
 }
 
-fn order(subject: &Subject, action: Action, desired: &Desired, files: &AllFiles) -> Option<Order> {
+fn order(subject: &Subject, action: Action, round: &Round) -> Option<Order> {
+    let Round { desired, files, .. } = round;
     let carried = |name: &ContainerName| {
         Some(Box::new((desired.services.get(name)?.clone(), files.get(name)?.as_ref().ok()?.clone())))
     };

@@ -42,7 +42,7 @@ use crate::notify;
 use crate::settings::Settings;
 use crate::state::{Generation, Generations, Notes, NotesFile};
 use change::Ledger;
-use execute::{Executor, Outcome};
+use execute::{Begun, Executor, Outcome};
 use handle::{Ask, Published};
 use report::{Reporter, Scene};
 use supervise::{Failure, Question, Supervisor};
@@ -207,18 +207,13 @@ impl<H: Host> Reconciler<H> {
             let policy = self.settings.drift;
             let supervisor = &self.supervisor;
             let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
-            let begun = self.executor.begin(&self.host, &round.desired, &round.files, &round.plan, allowed);
-            for (subject, action) in begun {
-                self.supervisor.begun(&subject, action);
+            for step in self.executor.begin(&self.host, round, allowed) {
+                self.supervisor.begun(&step.subject, step.action);
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
-                    (&subject, action)
+                    (&step.subject, step.action)
                 {
-                    let because =
-                        round.plan.changes.get(name).map(|change| {
-                            change.reasons.iter().map(words::reason_text).collect::<Vec<_>>().join("; ")
-                        });
-                    let (step, because) = (execute::verb(action), because.unwrap_or_default());
-                    info!(service = %name, event = "step-begins", step, "{name}: {step} begins: {because}");
+                    let (verb, because) = (execute::verb(step.action), because(&step));
+                    info!(service = %name, event = "step-begins", step = verb, "{name}: {verb} begins: {because}");
                 }
             }
         }
@@ -286,48 +281,56 @@ impl<H: Host> Reconciler<H> {
     }
 
     fn ended(&mut self, outcome: Outcome) {
-        let Outcome { subject, action, took, result } = outcome;
-        let now = self.now();
+        let Outcome { step, took, result } = outcome;
         match result {
-            Ok(()) => {
-                self.supervisor.succeeded(&subject, action);
-                if let Subject::Service(name) = &subject {
-                    let step = execute::verb(action);
-                    info!(service = %name, event = "step-done", step, "{name}: {step} took {} ms", took.as_millis());
-                    match action {
-                        Action::Update => self.tell_live(&name.clone()),
-                        // No status shows it: what runs and is not healthy yet is still starting.
-                        Action::Start => {
-                            let generation = self.ledger.generation.number;
-                            self.reporter.tell(generation, name, "started", "started".to_owned());
-                        }
-                        Action::PublishPorts
-                        | Action::PublishNames
-                        | Action::Stop
-                        | Action::Remove
-                        | Action::Await(_) => {}
-                    }
-                }
-            }
-            Err(step_error) => {
-                let failure = Failure { message: chain(&step_error), hint: step_error.hint().unwrap_or_default() };
-                let step = execute::verb(action);
-                match &subject {
-                    Subject::Service(name) => {
-                        error!(service = %name, step, event = "step-failed", "{name}: {step} failed: {}", failure.message);
-                    }
-                    Subject::Host => error!(step, event = "step-failed", "{}", failure.message),
-                }
-                let service = match &subject {
-                    Subject::Service(name) if action == Action::Start => self.ledger.generation.services.get(name),
-                    Subject::Service(_) | Subject::Host => None,
-                };
-                self.supervisor.failed(now, (&subject, action), service.map(|assigned| &assigned.service), failure);
-                if let Subject::Service(name) = subject {
-                    self.fetch_log(name);
-                }
-            }
+            Ok(()) => self.succeeded(&step, took),
+            Err(error) => self.failed(&step, &error),
         }
+    }
+
+    fn succeeded(&mut self, step: &Begun, took: Duration) {
+        self.supervisor.succeeded(&step.subject, step.action);
+        let Subject::Service(name) = &step.subject else { return };
+        let verb = execute::verb(step.action);
+        info!(service = %name, event = "step-done", step = verb, "{name}: {verb} took {} ms", took.as_millis());
+        let generation = self.ledger.generation.number;
+        match step.action {
+            // No status shows these: limits are told as declared, and what is not healthy yet is still starting.
+            Action::Update => self.reporter.tell(generation, name, "live", because(step)),
+            Action::Start => self.reporter.tell(generation, name, "started", "started".to_owned()),
+            Action::PublishPorts | Action::PublishNames | Action::Stop | Action::Remove | Action::Await(_) => {}
+        }
+    }
+
+    fn failed(&mut self, step: &Begun, error: &StepError) {
+        let failure = Failure { message: chain(error), hint: error.hint().unwrap_or_default() };
+        let verb = execute::verb(step.action);
+        let Subject::Service(name) = &step.subject else {
+            error!(step = verb, event = "step-failed", "{}", failure.message);
+            self.supervisor.failed(self.now(), (&step.subject, step.action), None, failure);
+            return;
+        };
+        if step.called_off {
+            info!(service = %name, event = "step", step = verb, "{name}: {verb} was called off");
+            return;
+        }
+        error!(service = %name, step = verb, event = "step-failed", "{name}: {verb} failed: {}", failure.message);
+        let declared = self.ledger.generation.services.get(name);
+        let start_of = match step.action {
+            // What was declared before says nothing about what is declared now.
+            Action::Start => match declared.filter(|assigned| step.spec == Some(container::spec(assigned))) {
+                Some(assigned) => Some(&assigned.service),
+                None => return,
+            },
+            Action::Stop
+            | Action::Update
+            | Action::Remove
+            | Action::PublishPorts
+            | Action::PublishNames
+            | Action::Await(_) => None,
+        };
+        self.supervisor.failed(self.now(), (&step.subject, step.action), start_of, failure);
+        self.fetch_log(name.clone());
     }
 
     fn answered(&mut self, question: &Question, result: ProbeResult) {
@@ -345,14 +348,6 @@ impl<H: Host> Reconciler<H> {
             let lines = host.log_tail(&name, LOG_LINES).await;
             (name, lines)
         });
-    }
-
-    /// Tells what a live change was about: by the plan that asked for it.
-    fn tell_live(&mut self, name: &ContainerName) {
-        let change = self.round.as_ref().and_then(|round| round.plan.changes.get(name));
-        let because: Vec<String> =
-            change.map(|change| change.reasons.iter().map(words::reason_text).collect()).unwrap_or_default();
-        self.reporter.tell(self.ledger.generation.number, name, "live", because.join("; "));
     }
 
     fn publish(&mut self) {
@@ -401,6 +396,11 @@ impl<H: Host> Reconciler<H> {
             Err(error) => warn!(event = "prune", "{}", chain(&error)),
         }
     }
+}
+
+/// Returns why a step is taken, in one line.
+fn because(step: &Begun) -> String {
+    step.reasons.iter().map(words::reason_text).collect::<Vec<_>>().join("; ")
 }
 
 /// Waits for the next time the watchdog wants to hear; forever without one. Cancel-safe.
