@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{
-    Action, ActiveState, Assigned, ContainerName, Observed, Reason, Spec, Step, Subject,
-};
+use nixmox_core::model::{Action, ActiveState, Assigned, ContainerName, Observed, Reason, Spec, Step, Subject};
 use nixmox_core::network::{self, FirewallTable};
 use nixmox_core::plan;
 use tokio::task::{self, JoinError, JoinSet};

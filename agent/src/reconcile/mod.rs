@@ -29,7 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container::{self, Layout};
-use nixmox_core::model::{Action, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Subject};
+use nixmox_core::model::{
+    Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Subject,
+};
 use nixmox_core::plan::{self, AllFiles};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -209,6 +211,10 @@ impl<H: Host> Reconciler<H> {
             let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
             for step in self.executor.begin(&self.host, round, allowed) {
                 self.supervisor.begun(&step.subject, step.action);
+                if let (Subject::Service(name), Action::Start) = (&step.subject, step.action) {
+                    // Asked once, done once: should it fail, the back-off decides.
+                    self.restarts.remove(name);
+                }
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
                     (&step.subject, step.action)
                 {
@@ -232,9 +238,8 @@ impl<H: Host> Reconciler<H> {
         let declared: BTreeSet<ContainerName> = self.ledger.generation.services.keys().cloned().collect();
         let mut observed = self.host.observe(&declared).await?;
         self.note_completed(&mut observed);
-        self.restarts.retain(|name, invocation| {
-            observed.containers.get(name).and_then(|container| container.invocation) == Some(*invocation)
-        });
+        self.restarts
+            .retain(|name, invocation| observed.containers.get(name).and_then(instance) == Some(*invocation));
         let desired = self.desired(&self.ledger.generation);
         let acting_on = self.executor.acting_on();
         let now = self.now();
@@ -396,6 +401,11 @@ impl<H: Host> Reconciler<H> {
             Err(error) => warn!(event = "prune", "{}", chain(&error)),
         }
     }
+}
+
+/// Returns the instance that runs, or the last one that did.
+fn instance(container: &Container) -> Option<InvocationId> {
+    container.invocation.or(container.exit.as_ref().map(|exit| exit.invocation))
 }
 
 /// Returns why a step is taken, in one line.

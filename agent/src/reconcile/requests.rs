@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::change::{Asked, Next, Taken, invalid};
 use super::handle::{self, Ask};
-use super::{Reconciler, chain, report, words};
+use super::{Reconciler, chain, instance, report, words};
 use crate::host::{Host, StepError};
 use crate::state::{Notes, StateError};
 
@@ -136,10 +136,9 @@ impl<H: Host> Reconciler<H> {
         }
         let containers = self.round.as_ref().map(|round| &round.observed.containers);
         for name in &scope {
-            let container = containers.and_then(|all| all.get(name));
-            let running = container.filter(|container| container.active.has_processes());
-            if let Some(invocation) = running.and_then(|container| container.invocation) {
-                self.restarts.insert(name.clone(), invocation);
+            // Of what does not run, the last instance: a job that is completed runs again.
+            if let Some(last) = containers.and_then(|all| all.get(name)).and_then(instance) {
+                self.restarts.insert(name.clone(), last);
             }
         }
         Ok(self.done("restart", &scope, caller))

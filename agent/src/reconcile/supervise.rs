@@ -177,7 +177,10 @@ impl Supervisor {
                 self.containers.get(name).is_some_and(|watched| watched.steps.due(now).is_some())
             }
             // The plan knows which start waits, and what is said above of the host's tables.
-            (Subject::Service(_), Action::Start | Action::PublishPorts | Action::PublishNames | Action::Await(_))
+            (
+                Subject::Service(_),
+                Action::Start | Action::PublishPorts | Action::PublishNames | Action::Await(_),
+            )
             | (Subject::Host, _) => false,
         };
         !waits && self.correction(now, subject, policy) == Correction::Now

@@ -74,7 +74,10 @@ struct Interruption {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("containers", &self.containers).field("trace", &self.trace).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("containers", &self.containers)
+            .field("trace", &self.trace)
+            .finish_non_exhaustive()
     }
 }
 
