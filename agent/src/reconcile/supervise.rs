@@ -250,7 +250,10 @@ impl Supervisor {
         let changed = tracker.record(now, result.healthy, result.output);
         match (changed, tracker.health()) {
             (true, Health::Healthy) => {
-                watched.retry.reset();
+                // That a guest is up is no proof: what dies young would be started for ever, each second.
+                if service.is_some_and(|service| service.health.is_some()) {
+                    watched.retry.reset();
+                }
                 watched.failure = None;
                 watched.log.clear();
             }

@@ -322,8 +322,8 @@ pub struct Restart {
     pub delay: Duration,
     /// Longest wait. Default 5 min.
     pub delay_max: Duration,
-    /// New starts in a row after which the agent gives up; `None`: never. A run of 10 min, or reaching health,
-    /// starts the count anew.
+    /// New starts in a row after which the agent gives up; `None`: never. A run of 10 min, or a health check
+    /// that succeeds, starts the count anew.
     pub attempts_max: Option<u32>,
 }
 
