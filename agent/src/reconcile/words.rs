@@ -49,13 +49,10 @@ pub(super) fn reason(
             if gates.is_empty() { blocked(scene, name) } else { format!("waits for {}", gates.join(", ")) }
         }
         State::Failed => {
+            let blocked = blocked(scene, name);
             let ended = container.exit.as_ref().map(|exit| format!("ended with {} {}", exit.result, exit.status));
-            [ended, Some(blocked(scene, name))]
-                .into_iter()
-                .flatten()
-                .filter(|text| !text.is_empty())
-                .collect::<Vec<_>>()
-                .join("; ")
+            // The plan's reason says how it ended, too.
+            if blocked.is_empty() { ended.unwrap_or_default() } else { blocked }
         }
         State::Healthy | State::Stopping | State::Completed => String::new(),
         State::Stopped => {
