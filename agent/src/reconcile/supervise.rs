@@ -154,7 +154,16 @@ impl Supervisor {
         for (name, change) in &plan.changes {
             let Some(watched) = self.containers.get_mut(name) else { continue };
             match change.kind {
-                ChangeKind::Unchanged | ChangeKind::Hold => {
+                ChangeKind::Unchanged => {
+                    watched.settled = true;
+                    watched.drift_since = None;
+                    // Whatever a failed step was to bring about is there.
+                    if watched.steps.attempts() > 0 {
+                        watched.steps.reset();
+                        watched.failure = None;
+                    }
+                }
+                ChangeKind::Hold => {
                     watched.settled = true;
                     watched.drift_since = None;
                 }
@@ -379,7 +388,10 @@ impl Watched {
             return;
         }
         if running {
-            self.counted = false;
+            if self.counted {
+                // The start that failed came to its goal all the same.
+                (self.counted, self.failure) = (false, None);
+            }
             if !acting {
                 self.stopped = None;
             }
@@ -392,6 +404,9 @@ impl Watched {
             {
                 let ran = self.ran(now);
                 self.retry.ended(now, end, ran, service.kind, &service.restart);
+            }
+            if lived && container.exit.as_ref().is_some_and(|exit| succeeded_job(exit, service)) {
+                self.failure = None;
             }
         }
         let same_instance = self.last.is_some_and(|last| last.invocation == container.invocation);
