@@ -47,7 +47,7 @@ use change::Ledger;
 use execute::{Begun, Executor, Outcome};
 use handle::{Ask, Published};
 use report::{Reporter, Scene};
-use supervise::{Failure, Question, Supervisor};
+use supervise::{Correction, Failure, Question, Supervisor};
 
 pub use handle::Handle;
 
@@ -359,7 +359,12 @@ impl<H: Host> Reconciler<H> {
         let Some(round) = &self.round else { return };
         let mut warnings = self.warnings.clone();
         warnings.extend(self.hands_off.clone());
-        let acts = plan::ready(&round.plan).next().is_some();
+        // What waits for its next attempt is work; what is only reported, or given time, is none.
+        let (now, policy) = (self.now(), self.settings.drift);
+        let due = |subject: &Subject| self.supervisor.correction(now, subject, policy) == Correction::Now;
+        let acts = plan::ready(&round.plan)
+            .filter_map(|id| round.plan.steps.get(id))
+            .any(|step| due(&step.subject));
         let scene = Scene {
             now: self.began.elapsed(),
             generation: &self.ledger.generation,
