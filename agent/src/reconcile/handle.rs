@@ -37,8 +37,22 @@ pub(super) struct Published {
     /// The number of the last event that the status includes.
     pub(super) number: u64,
     pub(super) stacks: Vec<StackInfo>,
+    /// When it was published; `None` before that. Countdowns in the status are as of then.
+    pub(super) at: Option<tokio::time::Instant>,
     /// Where things lie, by service.
     pub(super) places: Arc<BTreeMap<ContainerName, Vec<(String, String)>>>,
+}
+
+impl Published {
+    /// Returns the status as of now: time passes between two looks, too.
+    fn status_now(&self) -> Status {
+        let mut status = Status::clone(&self.status);
+        let passed = self.at.map_or(0, |at| at.elapsed().as_secs());
+        for drift in status.services.iter_mut().flat_map(|service| &mut service.drift) {
+            drift.corrected_in = drift.corrected_in.map(|left| left.saturating_sub(passed));
+        }
+        status
+    }
 }
 
 /// A handle on the reconcile task. Cheap to clone.
@@ -94,8 +108,7 @@ impl<H: Host> Handle<H> {
     }
 
     /// Adds what the containers use now. Percentages are of the time since the last look, or since the start.
-    async fn with_usage(&self, status: &Status) -> Status {
-        let mut status = status.clone();
+    async fn with_usage(&self, mut status: Status) -> Status {
         let running: BTreeSet<ContainerName> = status
             .services
             .iter()
@@ -140,8 +153,8 @@ fn percent((wall, cpu): (u64, u64)) -> f64 {
 
 impl<H: Host> Control for Handle<H> {
     async fn status(&self) -> Status {
-        let status = Arc::clone(&self.published.borrow().status);
-        self.with_usage(&status).await
+        let status = self.published.borrow().status_now();
+        self.with_usage(status).await
     }
 
     fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {
@@ -156,7 +169,7 @@ impl<H: Host> Control for Handle<H> {
             service: String::new(),
             event: String::new(),
             message: String::new(),
-            status: Some(Status::clone(&published.status)),
+            status: Some(published.status_now()),
             current: None,
             host: None,
         };

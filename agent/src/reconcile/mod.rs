@@ -362,9 +362,8 @@ impl<H: Host> Reconciler<H> {
         // What waits for its next attempt is work; what is only reported, or given time, is none.
         let (now, policy) = (self.now(), self.settings.drift);
         let due = |subject: &Subject| self.supervisor.correction(now, subject, policy) == Correction::Now;
-        let acts = plan::ready(&round.plan)
-            .filter_map(|id| round.plan.steps.get(id))
-            .any(|step| due(&step.subject));
+        let acts =
+            plan::ready(&round.plan).filter_map(|id| round.plan.steps.get(id)).any(|step| due(&step.subject));
         let scene = Scene {
             now: self.began.elapsed(),
             generation: &self.ledger.generation,

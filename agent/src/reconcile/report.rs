@@ -15,6 +15,7 @@ use nixmox_core::model::{
 };
 use nixmox_core::status::{self, State};
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::handle::{Published, now_usec};
@@ -101,6 +102,7 @@ impl Reporter {
         self.published.send_replace(Published {
             status: Arc::new(next),
             number: self.number,
+            at: Some(Instant::now()),
             stacks: stacks(scene.generation),
             places: Arc::new(places(scene)),
         });
