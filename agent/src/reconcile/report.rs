@@ -116,6 +116,12 @@ impl Reporter {
     pub(super) fn tell(&mut self, generation: u64, service: &ContainerName, event: &str, message: String) {
         self.number = self.number.saturating_add(1);
         log(service.as_str(), event, &message, generation);
+        // Who begins to watch now has heard of it.
+        let number = self.number;
+        self.published.send_modify(|published| {
+            Arc::make_mut(&mut published.status).sequence = number;
+            published.number = number;
+        });
         let current = self.published.borrow().status.services.iter().find(|s| s.name == service.as_str()).cloned();
         self.send(self.number, service.to_string(), event, message, current, None);
     }
