@@ -30,6 +30,9 @@ pub(super) enum Ask {
     RemoveData(String, Caller, Answer<()>),
 }
 
+/// Where things lie, each with a word for what it is, by service.
+pub(super) type Places = Arc<BTreeMap<ContainerName, Vec<(String, String)>>>;
+
 /// What the reconcile task publishes, beside the status, for calls that do not change anything.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Published {
@@ -40,7 +43,7 @@ pub(super) struct Published {
     /// When it was published; `None` before that. Countdowns in the status are as of then.
     pub(super) at: Option<tokio::time::Instant>,
     /// Where things lie, by service.
-    pub(super) places: Arc<BTreeMap<ContainerName, Vec<(String, String)>>>,
+    pub(super) places: Places,
 }
 
 impl Published {

@@ -201,6 +201,9 @@ impl<H: Host> Reconciler<H> {
         if let Err(error) = self.look().await {
             warn!(event = "blind", "{}", chain(&error));
             self.round = None;
+            let mut warnings = self.warnings();
+            warnings.push(format!("nothing is known of the containers just now: {}", chain(&error)));
+            self.reporter.publish_blind(&self.ledger.generation, self.executor.is_busy(), warnings);
             return;
         }
         let now = self.now();
@@ -357,8 +360,6 @@ impl<H: Host> Reconciler<H> {
 
     fn publish(&mut self) {
         let Some(round) = &self.round else { return };
-        let mut warnings = self.warnings.clone();
-        warnings.extend(self.hands_off.clone());
         // What waits for its next attempt is work; what is only reported, or given time, is none.
         let (now, policy) = (self.now(), self.settings.drift);
         let due = |subject: &Subject| self.supervisor.correction(now, subject, policy) == Correction::Now;
@@ -373,9 +374,14 @@ impl<H: Host> Reconciler<H> {
             supervisor: &self.supervisor,
             busy: self.executor.is_busy() || acts,
             policy: self.settings.drift,
-            warnings,
+            warnings: self.warnings(),
         };
         self.reporter.publish(&scene);
+    }
+
+    /// Returns what hinders the host as a whole, as far as the agent's own state goes.
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().chain(&self.hands_off).cloned().collect()
     }
 
     /// Returns when to look again though nothing happens.

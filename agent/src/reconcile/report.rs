@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::handle::{Published, now_usec};
+use super::handle::{Places, Published, now_usec};
 use super::supervise::{Supervisor, start_period};
 use super::words::{condition_word, difference, drift, millis, place, port_text, reason, wire_state, with_hint};
 use crate::settings::DriftPolicy;
@@ -68,6 +68,18 @@ impl Reporter {
     /// Publishes what is now, with an event for everything that became different.
     pub(super) fn publish(&mut self, scene: &Scene<'_>) {
         let next = self.status(scene);
+        self.announce(next, stacks(scene.generation), Arc::new(places(scene)));
+    }
+
+    /// Publishes that nothing could be looked at: all is as it was last seen, but for these warnings.
+    pub(super) fn publish_blind(&mut self, generation: &Generation, busy: bool, warnings: Vec<String>) {
+        let Published { status, stacks, places, .. } = self.published.borrow().clone();
+        let next = Status { host: host_status(generation, busy, warnings), ..Status::clone(&status) };
+        self.announce(next, stacks, places);
+    }
+
+    /// Publishes a status, with an event for everything that is different in it.
+    fn announce(&mut self, mut next: Status, stacks: Vec<StackInfo>, places: Places) {
         let before = Arc::clone(&self.published.borrow().status);
         let mut updates = Vec::new();
         let old = |name: &str| before.services.iter().find(|service| service.name == name);
@@ -97,17 +109,17 @@ impl Reporter {
         }
         let first = self.number.saturating_add(1);
         self.number = self.number.saturating_add(u64::try_from(updates.len()).unwrap_or(u64::MAX));
-        let mut next = next;
         next.sequence = self.number;
+        let generation = next.host.generation;
         self.published.send_replace(Published {
             status: Arc::new(next),
             number: self.number,
             at: Some(Instant::now()),
-            stacks: stacks(scene.generation),
-            places: Arc::new(places(scene)),
+            stacks,
+            places,
         });
         for (number, (service, event, message, current, host)) in (first..).zip(updates) {
-            log(&service, event, &message, scene.generation.number);
+            log(&service, event, &message, generation);
             self.send(number, service, event, message, current, host);
         }
     }
@@ -175,14 +187,7 @@ impl Reporter {
         };
         Status {
             sequence: self.number,
-            host: HostStatus {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                generation: generation.number,
-                generation_at: generation.made_at,
-                generation_by: generation.made_by.clone(),
-                busy: scene.busy,
-                warnings,
-            },
+            host: host_status(generation, scene.busy, warnings),
             stacks: generation.stacks.iter().map(stack).collect(),
             services,
         }
@@ -274,6 +279,17 @@ impl Reporter {
             }
         });
         leaving.collect()
+    }
+}
+
+fn host_status(generation: &Generation, busy: bool, warnings: Vec<String>) -> HostStatus {
+    HostStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: generation.number,
+        generation_at: generation.made_at,
+        generation_by: generation.made_by.clone(),
+        busy,
+        warnings,
     }
 }
 
