@@ -10,9 +10,9 @@ use nixmox_core::container;
 use nixmox_core::model::{ContainerName, Desired, InvalidName, Retry, Subject};
 use nixmox_core::plan;
 use nixmox_core::status;
-use tracing::info;
+use tracing::{error, info};
 
-use super::change::{Asked, Next, Taken, invalid};
+use super::change::{Asked, Ledger, Next, Taken, invalid};
 use super::handle::{self, Ask};
 use super::{Reconciler, chain, instance, report, words};
 use crate::host::{Host, StepError};
@@ -79,15 +79,16 @@ impl<H: Host> Reconciler<H> {
     /// Writes the next ledger down, then works from it.
     async fn take_over(&mut self, next: Next, plan: PlanReply, asked: &Asked) -> Result<Applied, AgentError> {
         let Next { mut ledger, scope, .. } = next;
-        if ledger.notes != self.ledger.notes {
+        let noted = ledger.notes != self.ledger.notes;
+        if noted {
             self.notes_file.write(&ledger.notes).map_err(|error| not_written(&error))?;
-            self.ledger.notes.clone_from(&ledger.notes);
         }
         let changed = ledger.generation != self.ledger.generation;
-        if changed {
-            let number = self.generations.next_number().map_err(|error| not_written(&error))?;
-            ledger.renumber(number);
-            self.generations.write(&ledger.generation).map_err(|error| not_written(&error))?;
+        if changed && let Err(error) = self.write_generation(&mut ledger) {
+            if noted && let Err(error) = self.notes_file.write(&self.ledger.notes) {
+                error!(event = "notes", "holds that `up` lifted are lost with the agent: {}", chain(&error));
+            }
+            return Err(not_written(&error));
         }
         let number = self.reporter.number();
         self.ledger = ledger;
@@ -98,6 +99,11 @@ impl<H: Host> Reconciler<H> {
             self.keep_roots().await;
         }
         Ok(Applied { generation, number, plan: PlanReply { generation, ..plan } })
+    }
+
+    fn write_generation(&self, ledger: &mut Ledger) -> Result<(), StateError> {
+        ledger.renumber(self.generations.next_number()?);
+        self.generations.write(&ledger.generation)
     }
 
     fn start(&mut self, names: &[String], caller: &Caller) -> Result<Done, AgentError> {
@@ -255,9 +261,13 @@ fn refused(error: &StepError) -> AgentError {
 }
 
 fn not_written(error: &StateError) -> AgentError {
-    let full = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|source| source.kind() == std::io::ErrorKind::StorageFull);
-    let hint = if full { "free space on the file system of /var/lib/nixmox (df -h)" } else { "" };
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let hint = match cause.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
+            "free space on the file system of /var/lib/nixmox (df -h)"
+        }
+        Some(std::io::ErrorKind::ReadOnlyFilesystem) => "the file system of /var/lib/nixmox is read-only",
+        Some(_) | None => "the agent keeps its state in /var/lib/nixmox: look at what is there",
+    };
     AgentError::Refused { reason: format!("{}; nothing was changed", chain(error)), hint: hint.to_owned() }
 }
