@@ -96,6 +96,8 @@ impl<H: Host> Reconciler<H> {
         let generation = self.ledger.generation.number;
         info!(event = "generation", generation, changed, uid = asked.by.uid, services = scope.len(), "applies");
         if changed {
+            // What was damaged is not current any more.
+            self.warnings.clear();
             self.keep_roots().await;
         }
         Ok(Applied { generation, number, plan: PlanReply { generation, ..plan } })
