@@ -401,13 +401,15 @@ impl<H: Host> Reconciler<H> {
     }
 
     async fn keep_roots(&mut self) {
+        if self.hands_off.is_some() {
+            return;
+        }
         match self.generations.prune(self.settings.keep_generations, self.ledger.generation.number) {
-            Ok(kept) if self.hands_off.is_none() => {
+            Ok(kept) => {
                 if let Err(error) = self.host.root(&kept.systems).await {
                     warn!(event = "roots", "{}", chain(&error));
                 }
             }
-            Ok(_) => {}
             Err(error) => warn!(event = "prune", "{}", chain(&error)),
         }
     }
