@@ -245,7 +245,7 @@ impl<H: Host> Reconciler<H> {
             text: text.clone(),
         });
         Ok(PlanReply {
-            base: plan::fingerprint(&desired, &observed).to_string(),
+            base: plan::fingerprint(&self.desired(&self.ledger.generation), &round.observed).to_string(),
             generation: generation.number,
             services,
             orphans: next.orphans.iter().map(ToString::to_string).collect(),
