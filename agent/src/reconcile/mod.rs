@@ -168,13 +168,14 @@ impl<H: Host> Reconciler<H> {
             let wake = tokio::select! {
                 biased;
                 () = stop.cancelled() => Wake::Stop,
+                // Before what can come in a storm.
+                () = tick(&mut watchdog) => Wake::Watchdog,
                 outcome = self.executor.ended() => Wake::Ended(outcome),
                 Some(ask) = self.asks.recv() => Wake::Asked(Box::new(ask)),
                 Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
                 Some(Ok((name, lines))) = self.logs.join_next() => Wake::Logged(name, lines),
                 _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
-                () = tick(&mut watchdog) => Wake::Watchdog,
             };
             match wake {
                 Wake::Stop => break,
