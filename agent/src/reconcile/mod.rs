@@ -22,6 +22,7 @@ mod handle;
 mod report;
 mod requests;
 mod supervise;
+mod tables;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,6 +228,9 @@ impl<H: Host> Reconciler<H> {
                 }
             }
         }
+        for message in self.supervisor.tables.news() {
+            self.reporter.tell(self.ledger.generation.number, "", "drift", message.to_owned());
+        }
         for question in self.supervisor.due(now, &round.desired) {
             let host = Arc::clone(&self.host);
             self.probes.spawn(async move {
@@ -247,7 +251,7 @@ impl<H: Host> Reconciler<H> {
         let desired = self.desired(&self.ledger.generation);
         let acting_on = self.executor.acting_on();
         let now = self.now();
-        self.supervisor.take_in(now, &desired, &mut observed, &acting_on);
+        self.supervisor.take_in(now, &desired, &mut observed, &acting_on, self.settings.drift);
         let files = container::all_files(&desired, &self.layout);
         let plan = if self.hands_off.is_some() { Plan::default() } else { plan::plan(&desired, &observed, &files) };
         self.supervisor.take_in_plan(now, &plan);
@@ -305,8 +309,8 @@ impl<H: Host> Reconciler<H> {
         let generation = self.ledger.generation.number;
         match step.action {
             // No status shows these: limits are told as declared, and what is not healthy yet is still starting.
-            Action::Update => self.reporter.tell(generation, name, "live", because(step)),
-            Action::Start => self.reporter.tell(generation, name, "started", "started".to_owned()),
+            Action::Update => self.reporter.tell(generation, name.as_str(), "live", because(step)),
+            Action::Start => self.reporter.tell(generation, name.as_str(), "started", "started".to_owned()),
             Action::PublishPorts | Action::PublishNames | Action::Stop | Action::Remove | Action::Await(_) => {}
         }
     }

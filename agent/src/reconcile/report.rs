@@ -124,18 +124,18 @@ impl Reporter {
         }
     }
 
-    /// Publishes an event that no status shows, such as a live change.
-    pub(super) fn tell(&mut self, generation: u64, service: &ContainerName, event: &str, message: String) {
+    /// Publishes an event that no status shows, such as a live change; of the host when `service` is empty.
+    pub(super) fn tell(&mut self, generation: u64, service: &str, event: &str, message: String) {
         self.number = self.number.saturating_add(1);
-        log(service.as_str(), event, &message, generation);
+        log(service, event, &message, generation);
         // Who begins to watch now has heard of it.
         let number = self.number;
         self.published.send_modify(|published| {
             Arc::make_mut(&mut published.status).sequence = number;
             published.number = number;
         });
-        let current = self.published.borrow().status.services.iter().find(|s| s.name == service.as_str()).cloned();
-        self.send(self.number, service.to_string(), event, message, current, None);
+        let current = self.published.borrow().status.services.iter().find(|s| s.name == service).cloned();
+        self.send(self.number, service.to_owned(), event, message, current, None);
     }
 
     fn send(
@@ -176,7 +176,11 @@ impl Reporter {
             Subject::Host => text.clone(),
             Subject::Service(name) => format!("{name}: {text}"),
         }));
-        let failures = scene.supervisor.host_failures();
+        let tables = &scene.supervisor.tables;
+        if scene.policy == DriftPolicy::Report {
+            warnings.extend(tables.drifts().map(|line| with_hint(line, "the next `nixmoxctl up` puts it right")));
+        }
+        let failures = tables.failures();
         warnings.extend(failures.map(|failure| with_hint(&failure.message, &failure.hint)));
         let stack = |(name, record): (&_, &crate::state::StackRecord)| StackStatus {
             name: ToString::to_string(name),
@@ -330,6 +334,7 @@ fn log(service: &str, event: &str, message: &str, generation: u64) {
     match (service, event) {
         // Figures and countdowns: of use to a watcher, not to the journal.
         (_, "changed") => {}
+        ("", "drift") => warn!(event, generation, "{message}"),
         ("", _) => info!(event, generation, "{message}"),
         (_, "failed" | "unhealthy" | "drift") => warn!(service, event, generation, "{service}: {message}"),
         (_, _) => info!(service, event, generation, "{service}: {message}"),

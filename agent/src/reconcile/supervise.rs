@@ -13,9 +13,9 @@ use nixmox_core::model::{
     Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
     InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Service, Spec, Subject,
 };
-use nixmox_core::network::{FirewallTable, hosts_file};
 use nixmox_core::restart::{self, End, GRACE};
 
+use super::tables::Tables;
 use crate::host::ProbeResult;
 use crate::settings::DriftPolicy;
 
@@ -26,15 +26,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Supervisor {
     containers: BTreeMap<ContainerName, Watched>,
-    /// The host's tables that could not be replaced.
-    tables: BTreeMap<Action, Table>,
-}
-
-/// One of the host's tables that could not be replaced.
-#[derive(Debug)]
-struct Table {
-    failure: Failure,
-    retry: restart::Tracker,
+    /// The host's tables.
+    pub(super) tables: Tables,
 }
 
 /// What is remembered of one container.
@@ -101,13 +94,14 @@ pub(super) enum Correction {
 impl Supervisor {
     /// Takes in an observation: notes ends and new instances, and fills in health and retry.
     ///
-    /// `stopping` are the containers that the agent itself is stopping or starting right now.
+    /// `acting_on` are the containers that the agent itself is stopping, starting or changing right now.
     pub(super) fn take_in(
         &mut self,
         now: Duration,
         desired: &Desired,
         observed: &mut Observed,
         acting_on: &BTreeSet<ContainerName>,
+        policy: DriftPolicy,
     ) {
         let declared = desired.services.keys();
         self.containers
@@ -138,15 +132,7 @@ impl Supervisor {
             container.health = watched.health.as_ref().map_or(Health::Unknown, health::Tracker::health);
             container.retry = watched.retry.retry(now);
         }
-        // A table that cannot be replaced now is left out of the plan until it is tried again: containers must
-        // not wait for it. That it failed is in the status.
-        let waits = |action| self.tables.get(&action).is_some_and(|table: &Table| table.retry.due(now).is_some());
-        if waits(Action::PublishPorts) {
-            observed.firewall = Some(FirewallTable::of(desired));
-        }
-        if waits(Action::PublishNames) {
-            observed.hosts = Some(hosts_file(desired));
-        }
+        self.tables.take_in(now, desired, observed, policy);
     }
 
     /// Takes in the plan that was made of it: notes what is settled, and since when it drifts.
@@ -212,6 +198,9 @@ impl Supervisor {
 
     /// Forgets back-off, failures and drift of these: somebody asked for them.
     pub(super) fn asked(&mut self, names: &BTreeSet<ContainerName>) {
+        if !names.is_empty() {
+            self.tables.asked();
+        }
         for name in names {
             let watched = self.containers.entry(name.clone()).or_default();
             watched.retry.reset();
@@ -298,11 +287,7 @@ impl Supervisor {
         failure: Failure,
     ) {
         match subject {
-            Subject::Host => {
-                let mut retry = self.tables.remove(&action).map(|table| table.retry).unwrap_or_default();
-                retry.ended(now, End::Failed, Duration::ZERO, Kind::Service, &PATIENT);
-                self.tables.insert(action, Table { failure, retry });
-            }
+            Subject::Host => self.tables.failed(now, action, failure),
             Subject::Service(name) => {
                 let watched = self.containers.entry(name.clone()).or_default();
                 watched.failure = Some(failure);
@@ -312,7 +297,7 @@ impl Supervisor {
                         watched.retry.ended(now, End::Failed, Duration::ZERO, service.kind, &service.restart);
                     }
                     // A stop or an update is tried again for as long as it is desired.
-                    None => watched.steps.ended(now, End::Failed, Duration::ZERO, Kind::Service, &PATIENT),
+                    None => back_off(&mut watched.steps, now),
                 }
             }
         }
@@ -321,9 +306,7 @@ impl Supervisor {
     /// Takes note of a step that succeeded.
     pub(super) fn succeeded(&mut self, subject: &Subject, action: Action) {
         match subject {
-            Subject::Host => {
-                self.tables.remove(&action);
-            }
+            Subject::Host => self.tables.succeeded(action),
             Subject::Service(name) => {
                 if let Some(watched) = self.containers.get_mut(name) {
                     watched.failure = None;
@@ -350,22 +333,21 @@ impl Supervisor {
             };
             [probe, watched.retry.due(now), watched.steps.due(now), drift].into_iter().flatten().min()
         };
-        let tables = self.tables.values().filter_map(|table| table.retry.due(now));
-        self.containers.iter().filter_map(of).chain(tables).min()
+        self.containers.iter().filter_map(of).chain(self.tables.next_due(now)).min()
     }
 
     /// Returns what is remembered of a container.
     pub(super) fn of(&self, name: &ContainerName) -> Option<&Watched> {
         self.containers.get(name)
     }
-
-    /// Returns what could not be done to the host as a whole.
-    pub(super) fn host_failures(&self) -> impl Iterator<Item = &Failure> {
-        self.tables.values().map(|table| &table.failure)
-    }
 }
 
-/// How often a failed stop or update is tried again.
+/// Lets a step of the agent's own that failed be tried again, a little later each time and for ever.
+pub(super) fn back_off(retry: &mut restart::Tracker, now: Duration) {
+    retry.ended(now, End::Failed, Duration::ZERO, Kind::Service, &PATIENT);
+}
+
+/// How often such a step is tried again.
 const PATIENT: Restart = Restart {
     policy: nixmox_core::model::RestartPolicy::Always,
     delay: Duration::from_secs(2),
