@@ -11,7 +11,7 @@ use nixmox_core::container;
 use nixmox_core::health::{self, Timing};
 use nixmox_core::model::{
     Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
-    InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Service, Spec, Subject,
+    InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Retry, Service, Spec, Subject,
 };
 use nixmox_core::restart::{self, End, GRACE};
 
@@ -45,6 +45,8 @@ pub(super) struct Watched {
     stopped: Option<InvocationId>,
     /// The end of the instance that comes to rest next was counted already: its start failed.
     counted: bool,
+    /// It rests because somebody stopped its unit, not the agent.
+    stopped_by_others: bool,
     /// It was once exactly as desired, and nobody asked for anything else since: what differs now is drift.
     settled: bool,
     drift_since: Option<Duration>,
@@ -130,7 +132,11 @@ impl Supervisor {
             }
             watched.see(now, &assigned.service, container, acting_on.contains(name));
             container.health = watched.health.as_ref().map_or(Health::Unknown, health::Tracker::health);
-            container.retry = watched.retry.retry(now);
+            container.retry = match policy {
+                // A stop is a change like any other.
+                DriftPolicy::Report if watched.stopped_by_others => Retry::Never,
+                DriftPolicy::Report | DriftPolicy::Correct => watched.retry.retry(now),
+            };
         }
         self.tables.take_in(now, desired, observed, policy);
     }
@@ -154,6 +160,10 @@ impl Supervisor {
                     watched.drift_since = None;
                 }
                 ChangeKind::Live | ChangeKind::Restart if watched.settled && !asked_for(&change.reasons) => {
+                    watched.drift_since.get_or_insert(now);
+                }
+                // What died is no drift; what was stopped is.
+                ChangeKind::Create | ChangeKind::Blocked if watched.settled && watched.stopped_by_others => {
                     watched.drift_since.get_or_insert(now);
                 }
                 ChangeKind::Create
@@ -184,11 +194,16 @@ impl Supervisor {
     /// Returns whether a step on this subject may be taken now, as far as drift is concerned.
     pub(super) fn correction(&self, now: Duration, subject: &Subject, policy: DriftPolicy) -> Correction {
         let Subject::Service(name) = subject else { return Correction::Now };
-        let Some(since) = self.containers.get(name).and_then(|watched| watched.drift_since) else {
+        let Some((watched, since)) =
+            self.containers.get(name).and_then(|watched| Some((watched, watched.drift_since?)))
+        else {
             return Correction::Now;
         };
+        // A stopped one that its own policy does not start again is left alone, too.
+        let for_good = watched.stopped_by_others && watched.retry.retry(now) == Retry::Never;
         match policy {
             DriftPolicy::Report => Correction::Never,
+            DriftPolicy::Correct if for_good => Correction::Never,
             DriftPolicy::Correct => match since.saturating_add(GRACE).checked_sub(now) {
                 Some(left) if !left.is_zero() => Correction::In(left),
                 _ => Correction::Now,
@@ -207,6 +222,7 @@ impl Supervisor {
             watched.steps.reset();
             watched.failure = None;
             watched.settled = false;
+            watched.stopped_by_others = false;
             watched.drift_since = None;
         }
     }
@@ -369,6 +385,9 @@ impl Watched {
             self.health = None;
             return;
         }
+        if runs {
+            self.stopped_by_others = false;
+        }
         if running {
             if self.counted {
                 // The start that failed came to its goal all the same.
@@ -386,6 +405,7 @@ impl Watched {
             {
                 let ran = self.ran(now);
                 self.retry.ended(now, end, ran, service.kind, &service.restart);
+                self.stopped_by_others = end == End::StoppedByOthers;
             }
             if lived && container.exit.as_ref().is_some_and(|exit| succeeded_job(exit, service)) {
                 self.failure = None;

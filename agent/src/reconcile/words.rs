@@ -91,6 +91,7 @@ pub(super) fn drift(scene: &Scene<'_>, name: &ContainerName) -> Vec<Drift> {
         Correction::Never => None,
     };
     let change = scene.plan.changes.get(name);
+    let told = |reason: &&Reason| !matches!(reason, Reason::BackOff | Reason::GaveUp);
     let drift = |reason: &Reason| Drift {
         what: match reason {
             Reason::Limit { key, from, to } => format!("{key} is {from}, declared {to}"),
@@ -98,7 +99,7 @@ pub(super) fn drift(scene: &Scene<'_>, name: &ContainerName) -> Vec<Drift> {
         },
         corrected_in,
     };
-    change.into_iter().flat_map(|change| &change.reasons).map(drift).collect()
+    change.into_iter().flat_map(|change| &change.reasons).filter(told).map(drift).collect()
 }
 
 /// Returns what happened between two statuses of a service: a word, and a line for people.
