@@ -251,7 +251,10 @@ impl<H: Host> Reconciler<H> {
         let desired = self.desired(&self.ledger.generation);
         let acting_on = self.executor.acting_on();
         let now = self.now();
-        self.supervisor.take_in(now, &desired, &mut observed, &acting_on, self.settings.drift);
+        let dead = self.supervisor.take_in(now, &desired, &mut observed, &acting_on, self.settings.drift);
+        for name in dead {
+            self.fetch_log(name);
+        }
         let files = container::all_files(&desired, &self.layout);
         let plan = if self.hands_off.is_some() { Plan::default() } else { plan::plan(&desired, &observed, &files) };
         self.supervisor.take_in_plan(now, &plan);

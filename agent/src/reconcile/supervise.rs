@@ -96,7 +96,8 @@ pub(super) enum Correction {
 impl Supervisor {
     /// Takes in an observation: notes ends and new instances, and fills in health and retry.
     ///
-    /// `acting_on` are the containers that the agent itself is stopping, starting or changing right now.
+    /// `acting_on` are the containers that the agent itself is stopping, starting or changing right now. Returns those
+    /// that were found to have ended badly.
     pub(super) fn take_in(
         &mut self,
         now: Duration,
@@ -104,7 +105,8 @@ impl Supervisor {
         observed: &mut Observed,
         acting_on: &BTreeSet<ContainerName>,
         policy: DriftPolicy,
-    ) {
+    ) -> Vec<ContainerName> {
+        let mut dead = Vec::new();
         let declared = desired.services.keys();
         self.containers
             .retain(|name, _| desired.services.contains_key(name) || observed.containers.contains_key(name));
@@ -130,7 +132,9 @@ impl Supervisor {
                 }
                 watched.spec = Some(spec);
             }
-            watched.see(now, &assigned.service, container, acting_on.contains(name));
+            if watched.see(now, &assigned.service, container, acting_on.contains(name)) {
+                dead.push(name.clone());
+            }
             container.health = watched.health.as_ref().map_or(Health::Unknown, health::Tracker::health);
             container.retry = match policy {
                 // A stop is a change like any other.
@@ -139,6 +143,7 @@ impl Supervisor {
             };
         }
         self.tables.take_in(now, desired, observed, policy);
+        dead
     }
 
     /// Takes in the plan that was made of it: notes what is settled, and since when it drifts.
@@ -372,7 +377,8 @@ const PATIENT: Restart = Restart {
 };
 
 impl Watched {
-    fn see(&mut self, now: Duration, service: &Service, container: &Container, acting: bool) {
+    /// Takes in how it is now. Returns whether it was found to have ended badly.
+    fn see(&mut self, now: Duration, service: &Service, container: &Container, acting: bool) -> bool {
         let runs = container.active.has_processes();
         let running = container.active == ActiveState::Active;
         let instance = container.invocation.or(container.exit.as_ref().map(|exit| exit.invocation));
@@ -383,7 +389,7 @@ impl Watched {
         if lived && !runs && acting {
             // Whether that was the step's doing is known when the step has ended.
             self.health = None;
-            return;
+            return false;
         }
         if runs {
             self.stopped_by_others = false;
@@ -397,6 +403,7 @@ impl Watched {
                 self.stopped = None;
             }
         }
+        let mut died = false;
         if !runs {
             let counted = std::mem::take(&mut self.counted);
             if lived
@@ -406,6 +413,7 @@ impl Watched {
                 let ran = self.ran(now);
                 self.retry.ended(now, end, ran, service.kind, &service.restart);
                 self.stopped_by_others = end == End::StoppedByOthers;
+                died = end == End::Failed;
             }
             if lived && container.exit.as_ref().is_some_and(|exit| succeeded_job(exit, service)) {
                 self.failure = None;
@@ -428,6 +436,7 @@ impl Watched {
         }
         self.last =
             Some(Sight { active: container.active, invocation: container.invocation, instance, active_since });
+        died
     }
 
     /// Returns how the last instance ended; `None` when that says nothing about the next.
