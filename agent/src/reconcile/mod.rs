@@ -93,6 +93,9 @@ pub struct Reconciler<H> {
     executor: Executor,
     probes: JoinSet<(Question, ProbeResult)>,
     logs: JoinSet<(ContainerName, Vec<String>)>,
+    removals: JoinSet<ContainerName>,
+    /// The containers whose data is being removed.
+    removing: BTreeSet<ContainerName>,
     reporter: Reporter,
     began: Instant,
     /// The last round's values; `None` while systemd cannot be asked.
@@ -116,6 +119,8 @@ enum Wake {
     Ended(Outcome),
     Answered(Question, ProbeResult),
     Logged(ContainerName, Vec<String>),
+    /// The data of a container is gone, or what there was to do about it was done.
+    Removed(ContainerName),
     /// A signal, or a time that has come: the next round sees for itself.
     Look,
     Watchdog,
@@ -147,6 +152,8 @@ impl<H: Host> Reconciler<H> {
             executor: Executor::new(settings.parallel_starts),
             probes: JoinSet::new(),
             logs: JoinSet::new(),
+            removals: JoinSet::new(),
+            removing: BTreeSet::new(),
             reporter: Reporter::new(published, events.clone()),
             began: Instant::now(),
             round: None,
@@ -175,6 +182,7 @@ impl<H: Host> Reconciler<H> {
                 Some(ask) = self.asks.recv() => Wake::Asked(Box::new(ask)),
                 Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
                 Some(Ok((name, lines))) = self.logs.join_next() => Wake::Logged(name, lines),
+                Some(Ok(name)) = self.removals.join_next() => Wake::Removed(name),
                 _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
             };
@@ -187,6 +195,7 @@ impl<H: Host> Reconciler<H> {
                 Wake::Asked(ask) => self.asked(*ask).await,
                 Wake::Answered(question, result) => self.answered(&question, result),
                 Wake::Logged(name, lines) => self.supervisor.logged(&name, lines),
+                Wake::Removed(name) => drop(self.removing.remove(&name)),
             }
             while let Some(outcome) = self.executor.ended_already() {
                 self.ended(outcome);

@@ -4,6 +4,7 @@
 //! then happens is the next round's.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
 use nixmox_core::container;
@@ -13,7 +14,7 @@ use nixmox_core::status;
 use tracing::{error, info};
 
 use super::change::{Asked, Ledger, Next, Taken, invalid};
-use super::handle::{self, Ask};
+use super::handle::{self, Answer, Ask};
 use super::{Reconciler, chain, instance, report, words};
 use crate::host::{Host, StepError};
 use crate::state::{Notes, StateError};
@@ -32,9 +33,7 @@ impl<H: Host> Reconciler<H> {
                 drop(answer.send(self.stop(&names, with_dependents, caller).await));
             }
             Ask::Restart(names, caller, answer) => drop(answer.send(self.restart(&names, &caller).await)),
-            Ask::RemoveData(name, caller, answer) => {
-                drop(answer.send(self.remove_data(&name, &caller).await));
-            }
+            Ask::RemoveData(name, caller, answer) => self.remove_data(&name, caller, answer),
         }
     }
 
@@ -42,6 +41,7 @@ impl<H: Host> Reconciler<H> {
     async fn next(&mut self, request: Request, asked: &Asked) -> Result<(Next, PlanReply), AgentError> {
         self.hands_on()?;
         let request = request.into_model().map_err(invalid)?;
+        self.not_removing(request.services.keys())?;
         let base = request.base.clone();
         self.look().await.map_err(|error| refused(&error))?;
         let containers = self.host.foreign_containers().await;
@@ -152,7 +152,25 @@ impl<H: Host> Reconciler<H> {
         Ok(self.done("restart", &scope, caller))
     }
 
-    async fn remove_data(&mut self, name: &str, caller: &Caller) -> Result<(), AgentError> {
+    /// Removes the data of a container beside everything else: that can take minutes.
+    fn remove_data(&mut self, name: &str, caller: Caller, answer: Answer<()>) {
+        let name = match self.removable(name) {
+            Ok(name) => name,
+            Err(error) => return drop(answer.send(Err(error))),
+        };
+        self.removing.insert(name.clone());
+        let host = Arc::clone(&self.host);
+        self.removals.spawn(async move {
+            let result = host.remove_data(&name).await;
+            info!(event = "remove-data", service = %name, uid = caller.uid, ok = result.is_ok(), "removes data");
+            // A client that left does not want to know.
+            drop(answer.send(result.map_err(|error| refused(&error))));
+            name
+        });
+    }
+
+    /// Returns the name of a container whose data may be removed.
+    fn removable(&self, name: &str) -> Result<ContainerName, AgentError> {
         self.hands_on()?;
         let name: ContainerName = name.parse().map_err(|error: InvalidName| invalid(vec![error.to_string()]))?;
         if self.ledger.generation.services.contains_key(&name) {
@@ -161,9 +179,19 @@ impl<H: Host> Reconciler<H> {
                 hint: format!("take it down first: nixmoxctl down {name}"),
             });
         }
-        let result = self.host.remove_data(&name).await;
-        info!(event = "remove-data", service = %name, uid = caller.uid, ok = result.is_ok(), "removes data");
-        result.map_err(|error| refused(&error))
+        self.not_removing(std::slice::from_ref(&name))?;
+        Ok(name)
+    }
+
+    /// Refuses what is about containers whose data is being removed.
+    fn not_removing<'a>(&self, names: impl IntoIterator<Item = &'a ContainerName>) -> Result<(), AgentError> {
+        match names.into_iter().find(|name| self.removing.contains(*name)) {
+            None => Ok(()),
+            Some(name) => Err(AgentError::Refused {
+                reason: format!("the data of `{name}` is being removed"),
+                hint: "try again when that is done".to_owned(),
+            }),
+        }
     }
 
     fn done(&mut self, verb: &str, scope: &BTreeSet<ContainerName>, caller: &Caller) -> Done {
