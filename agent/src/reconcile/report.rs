@@ -236,7 +236,7 @@ impl Reporter {
                 0 => String::new(),
                 line => place(&service.origin.file, line),
             },
-            restarts: watched.map_or(0, |watched| watched.retry.attempts()),
+            restarts: watched.map_or(0, |watched| watched.restarts(scene.now)),
             address: assigned.addresses.map(|addresses| addresses.local.to_string()),
             ports: service.ports.iter().map(port_text).collect(),
             invocation: container.invocation.filter(|_| running).map(|invocation| invocation.to_string()),

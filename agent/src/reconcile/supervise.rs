@@ -13,7 +13,7 @@ use nixmox_core::model::{
     Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
     InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Retry, Service, Spec, Subject,
 };
-use nixmox_core::restart::{self, End, GRACE};
+use nixmox_core::restart::{self, End, GOOD_RUN, GRACE};
 
 use super::tables::Tables;
 use crate::host::ProbeResult;
@@ -473,6 +473,11 @@ impl Watched {
 
     fn ran(&self, now: Duration) -> Duration {
         self.last.and_then(|last| last.active_since).map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// Returns how often it was started again since it was last well; a long run counts as that.
+    pub(super) fn restarts(&self, now: Duration) -> u32 {
+        if self.ran(now) >= GOOD_RUN { 0 } else { self.retry.attempts() }
     }
 
     /// Returns the health's last answer, the failures since it was well, and since when it is as it is.
