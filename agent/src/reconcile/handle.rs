@@ -40,6 +40,8 @@ pub(super) struct Published {
     /// The number of the last event that the status includes.
     pub(super) number: u64,
     pub(super) stacks: Vec<StackInfo>,
+    /// Whether the host could be looked at at least once.
+    pub(super) looked: bool,
     /// When it was published; `None` before that. Countdowns in the status are as of then.
     pub(super) at: Option<tokio::time::Instant>,
     /// Where things lie, by service.
@@ -96,8 +98,7 @@ impl<H: Host> Handle<H> {
     /// Waits until the reconcile task has looked at the host once, or until `limit` is over.
     pub async fn looked(&self, limit: Duration) {
         let mut published = self.published.clone();
-        // The first publication is a change, whoever has read what was there before.
-        let _late = tokio::time::timeout(limit, published.changed()).await;
+        let _late = tokio::time::timeout(limit, published.wait_for(|published| published.looked)).await;
     }
 
     async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Ask) -> Result<T, AgentError> {

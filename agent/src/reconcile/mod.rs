@@ -30,9 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container::{self, Layout};
-use nixmox_core::model::{
-    Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Subject,
-};
+use nixmox_core::model::{Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Subject};
 use nixmox_core::plan::{self, AllFiles};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;

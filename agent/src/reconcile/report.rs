@@ -68,18 +68,18 @@ impl Reporter {
     /// Publishes what is now, with an event for everything that became different.
     pub(super) fn publish(&mut self, scene: &Scene<'_>) {
         let next = self.status(scene);
-        self.announce(next, stacks(scene.generation), Arc::new(places(scene)));
+        self.announce(next, true, stacks(scene.generation), Arc::new(places(scene)));
     }
 
     /// Publishes that nothing could be looked at: all is as it was last seen, but for these warnings.
     pub(super) fn publish_blind(&mut self, generation: &Generation, busy: bool, warnings: Vec<String>) {
-        let Published { status, stacks, places, .. } = self.published.borrow().clone();
+        let Published { status, looked, stacks, places, .. } = self.published.borrow().clone();
         let next = Status { host: host_status(generation, busy, warnings), ..Status::clone(&status) };
-        self.announce(next, stacks, places);
+        self.announce(next, looked, stacks, places);
     }
 
     /// Publishes a status, with an event for everything that is different in it.
-    fn announce(&mut self, mut next: Status, stacks: Vec<StackInfo>, places: Places) {
+    fn announce(&mut self, mut next: Status, looked: bool, stacks: Vec<StackInfo>, places: Places) {
         let before = Arc::clone(&self.published.borrow().status);
         let mut updates = Vec::new();
         let old = |name: &str| before.services.iter().find(|service| service.name == name);
@@ -104,7 +104,7 @@ impl Reporter {
             };
             updates.push((String::new(), event, message, None, Some(next.host.clone())));
         }
-        if updates.is_empty() && before.stacks == next.stacks {
+        if updates.is_empty() && before.stacks == next.stacks && self.published.borrow().looked == looked {
             return;
         }
         let first = self.number.saturating_add(1);
@@ -114,6 +114,7 @@ impl Reporter {
         self.published.send_replace(Published {
             status: Arc::new(next),
             number: self.number,
+            looked,
             at: Some(Instant::now()),
             stacks,
             places,

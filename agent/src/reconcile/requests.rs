@@ -33,7 +33,7 @@ impl<H: Host> Reconciler<H> {
                 drop(answer.send(self.stop(&names, with_dependents, caller).await));
             }
             Ask::Restart(names, caller, answer) => drop(answer.send(self.restart(&names, &caller).await)),
-            Ask::RemoveData(name, caller, answer) => self.remove_data(&name, caller, answer),
+            Ask::RemoveData(name, caller, answer) => self.remove_data(&name, &caller, answer),
         }
     }
 
@@ -153,16 +153,16 @@ impl<H: Host> Reconciler<H> {
     }
 
     /// Removes the data of a container beside everything else: that can take minutes.
-    fn remove_data(&mut self, name: &str, caller: Caller, answer: Answer<()>) {
+    fn remove_data(&mut self, name: &str, caller: &Caller, answer: Answer<()>) {
         let name = match self.removable(name) {
             Ok(name) => name,
             Err(error) => return drop(answer.send(Err(error))),
         };
         self.removing.insert(name.clone());
-        let host = Arc::clone(&self.host);
+        let (host, uid) = (Arc::clone(&self.host), caller.uid);
         self.removals.spawn(async move {
             let result = host.remove_data(&name).await;
-            info!(event = "remove-data", service = %name, uid = caller.uid, ok = result.is_ok(), "removes data");
+            info!(event = "remove-data", service = %name, uid, ok = result.is_ok(), "removes data");
             // A client that left does not want to know.
             drop(answer.send(result.map_err(|error| refused(&error))));
             name

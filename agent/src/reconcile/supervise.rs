@@ -47,12 +47,22 @@ pub(super) struct Watched {
     counted: bool,
     /// It rests because somebody stopped its unit, not the agent.
     stopped_by_others: bool,
-    /// It was once exactly as desired, and nobody asked for anything else since: what differs now is drift.
-    settled: bool,
-    drift_since: Option<Duration>,
+    accord: Accord,
     pub(super) failure: Option<Failure>,
     /// The last lines it logged when it last ceased to be well.
     pub(super) log: Vec<String>,
+}
+
+/// How what is there goes with what is desired.
+#[derive(Clone, Copy, Debug, Default)]
+enum Accord {
+    /// It was not exactly as desired since somebody last asked for it.
+    #[default]
+    Open,
+    /// It was: what differs from now on is drift.
+    Settled,
+    /// It drifts, since then.
+    Drifts(Duration),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,8 +127,8 @@ impl Supervisor {
             let Some(assigned) = desired.services.get(name) else {
                 // Nobody asks any more how it is, and what comes of it later is another one's life.
                 if let Some(watched) = self.containers.get_mut(name) {
-                    let Watched { failure, steps, .. } = std::mem::take(watched);
-                    *watched = Watched { failure, steps, ..Watched::default() };
+                    let Watched { steps, failure, .. } = std::mem::take(watched);
+                    *watched = Watched { steps, failure, ..Watched::default() };
                 }
                 continue;
             };
@@ -150,33 +160,31 @@ impl Supervisor {
     pub(super) fn take_in_plan(&mut self, now: Duration, plan: &Plan) {
         for (name, change) in &plan.changes {
             let Some(watched) = self.containers.get_mut(name) else { continue };
-            match change.kind {
+            let differs = match change.kind {
                 ChangeKind::Unchanged => {
-                    watched.settled = true;
-                    watched.drift_since = None;
+                    watched.accord = Accord::Settled;
                     // Whatever a failed step was to bring about is there.
                     if watched.steps.attempts() > 0 {
                         watched.steps.reset();
                         watched.failure = None;
                     }
+                    false
                 }
                 ChangeKind::Hold => {
-                    watched.settled = true;
-                    watched.drift_since = None;
+                    watched.accord = Accord::Settled;
+                    false
                 }
-                ChangeKind::Live | ChangeKind::Restart if watched.settled && !asked_for(&change.reasons) => {
-                    watched.drift_since.get_or_insert(now);
-                }
+                ChangeKind::Live | ChangeKind::Restart => !asked_for(&change.reasons),
                 // What died is no drift; what was stopped is.
-                ChangeKind::Create | ChangeKind::Blocked if watched.settled && watched.stopped_by_others => {
-                    watched.drift_since.get_or_insert(now);
-                }
-                ChangeKind::Create
-                | ChangeKind::Live
-                | ChangeKind::Restart
-                | ChangeKind::Remove
-                | ChangeKind::Blocked => watched.drift_since = None,
-            }
+                ChangeKind::Create | ChangeKind::Blocked => watched.stopped_by_others,
+                ChangeKind::Remove => false,
+            };
+            watched.accord = match (watched.accord, differs) {
+                (Accord::Open, _) => Accord::Open,
+                (Accord::Settled, true) => Accord::Drifts(now),
+                (Accord::Drifts(since), true) => Accord::Drifts(since),
+                (Accord::Settled | Accord::Drifts(_), false) => Accord::Settled,
+            };
         }
     }
 
@@ -199,8 +207,8 @@ impl Supervisor {
     /// Returns whether a step on this subject may be taken now, as far as drift is concerned.
     pub(super) fn correction(&self, now: Duration, subject: &Subject, policy: DriftPolicy) -> Correction {
         let Subject::Service(name) = subject else { return Correction::Now };
-        let Some((watched, since)) =
-            self.containers.get(name).and_then(|watched| Some((watched, watched.drift_since?)))
+        let Some((watched, Accord::Drifts(since))) =
+            self.containers.get(name).map(|watched| (watched, watched.accord))
         else {
             return Correction::Now;
         };
@@ -226,9 +234,8 @@ impl Supervisor {
             watched.retry.reset();
             watched.steps.reset();
             watched.failure = None;
-            watched.settled = false;
             watched.stopped_by_others = false;
-            watched.drift_since = None;
+            watched.accord = Accord::Open;
         }
     }
 
@@ -487,7 +494,7 @@ impl Watched {
 
     /// Returns whether it drifts.
     pub(super) fn drifts(&self) -> bool {
-        self.drift_since.is_some()
+        matches!(self.accord, Accord::Drifts(_))
     }
 }
 

@@ -55,7 +55,7 @@ impl Watcher {
     }
 
     /// Compares what was told with what is.
-    async fn check(&mut self, machine: &Machine) {
+    fn check(&mut self, machine: &Machine) {
         self.catch_up();
         let sorted = |status: &Status| {
             let mut services: Vec<ServiceStatus> = status.services.clone();
@@ -100,7 +100,7 @@ fn every_transition_of_an_up_is_told_once_and_in_order() {
         let applied = machine.up(&stack()).await;
         assert_eq!(applied.number, watcher.number, "nothing is told before it is answered");
         machine.until_well().await;
-        watcher.check(machine).await;
+        watcher.check(machine);
         assert_eq!(watcher.of("db"), ["starting", "started", "healthy"]);
         assert_eq!(watcher.of("migrate"), ["waiting", "starting", "started", "completed"]);
         assert_eq!(watcher.of("app"), ["waiting", "starting", "started", "healthy"]);
@@ -122,7 +122,7 @@ fn a_live_change_is_told_as_one_with_what_changed() {
         machine.up(&[stack()[0].clone().memory_max(2), stack()[1].clone(), stack()[2].clone()]).await;
         machine.until_well().await;
         machine.pass(Duration::from_secs(1)).await;
-        watcher.check(machine).await;
+        watcher.check(machine);
         assert_eq!(watcher.of("db"), ["live"]);
         let mut messages = Vec::new();
         while let Ok(update) = events.try_recv() {
@@ -143,18 +143,18 @@ fn a_death_and_what_follows_are_told() {
         let mut watcher = Watcher::new(machine);
         machine.host.kill(&name("app"));
         machine.pass(Duration::from_secs(5)).await;
-        watcher.check(machine).await;
+        watcher.check(machine);
         assert_eq!(watcher.of("app"), ["failed", "starting", "started", "healthy"]);
         assert!(watcher.of("db").is_empty() && watcher.of("migrate").is_empty(), "{:?}", watcher.told);
         watcher.told.clear();
         machine.stop(&["app"]).await.unwrap();
         machine.pass(Duration::from_secs(5)).await;
-        watcher.check(machine).await;
+        watcher.check(machine);
         assert_eq!(watcher.of("app"), ["stopping", "stopped"]);
         watcher.told.clear();
         machine.down().await;
         machine.pass(Duration::from_secs(5)).await;
-        watcher.check(machine).await;
+        watcher.check(machine);
         assert_eq!(watcher.of("db").last().map(String::as_str), Some("removed"));
         assert_eq!(watcher.status.services, []);
     });

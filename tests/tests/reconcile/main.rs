@@ -1,5 +1,7 @@
 //! The agent's one task in process: requests, a simulated host that goes wrong, and deaths at every point.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it panics")]
+
 mod declare;
 mod disk;
 mod drift;

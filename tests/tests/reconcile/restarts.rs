@@ -208,8 +208,8 @@ fn a_step_that_fails_at_once_is_not_taken_in_a_loop() {
             assert!(!status.host.busy, "{:?}", status.host);
             let expected =
                 [vec![ServiceState::Healthy], vec![ServiceState::Stopped], vec![ServiceState::Healthy], vec![]];
-            let states: Vec<_> = status.services.iter().map(|service| service.state).collect();
-            assert_eq!(states, expected[case]);
+            let reached: Vec<_> = status.services.iter().map(|service| service.state).collect();
+            assert_eq!(reached, expected[case]);
             assert!(status.services.iter().all(|service| service.restarts == 0), "{status:?}");
         });
     }
