@@ -203,6 +203,7 @@ pub struct Device {
 /// What happens after a container ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 #[serde(deny_unknown_fields)]
+#[zlink(rename = "RestartPolicy")]
 pub struct Restart {
     /// `no`, `on-failure` or `always`.
     pub policy: String,

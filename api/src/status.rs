@@ -5,6 +5,7 @@ use zlink::introspect::CustomType;
 
 /// A snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomType)]
+#[zlink(rename = "Snapshot")]
 pub struct Status {
     /// Grows with every change of the snapshot; starts anew with the agent.
     pub sequence: u64,

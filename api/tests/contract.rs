@@ -30,6 +30,17 @@ fn every_type_that_the_interface_uses_is_described_once() {
     assert!(missing.is_empty(), "used and not described: {missing:?}");
 }
 
+#[test]
+fn no_two_things_of_the_interface_have_one_name() {
+    // Types, methods and errors share a name space (varlink.org, "Interface Definition").
+    let types = DESCRIPTION.custom_types().map(|kind| kind.name().to_string());
+    let methods = DESCRIPTION.methods().map(|method| method.name().to_string());
+    let errors = DESCRIPTION.errors().map(|error| error.name().to_string());
+    let mut seen = BTreeSet::new();
+    let twice: Vec<String> = types.chain(methods).chain(errors).filter(|name| !seen.insert(name.clone())).collect();
+    assert!(twice.is_empty(), "systemd refuses an interface with two of {twice:?}");
+}
+
 fn collect(kind: &Type<'_>, used: &mut BTreeSet<String>) {
     match kind {
         Type::Custom(name) => {
