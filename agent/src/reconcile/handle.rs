@@ -10,10 +10,14 @@ use nixmox_api::{
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::change::unknown_service;
 use crate::host::Host;
 use crate::server::Control;
+
+/// How long somebody who asks waits for the first round after the agent's start; it takes well under a second.
+const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(10);
 
 /// A reply channel.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, AgentError>>;
@@ -156,6 +160,12 @@ fn percent((wall, cpu): (u64, u64)) -> f64 {
 }
 
 impl<H: Host> Control for Handle<H> {
+    async fn ready(&self) {
+        let mut published = self.published.clone();
+        // An agent that cannot observe answers all the same, in the end.
+        let _ = timeout(FIRST_ROUND_LIMIT, published.wait_for(|published| published.number > 0)).await;
+    }
+
     async fn status(&self) -> Status {
         let status = self.published.borrow().status_now();
         self.with_usage(status).await

@@ -11,6 +11,12 @@ use tokio::sync::broadcast;
 /// Names of services and stacks have the grammar of `ContainerName` and `StackName`; whether there is such a service
 /// is not known yet. A call that was begun is always finished, also when its client has left.
 pub trait Control: Clone + 'static {
+    /// Waits until there is a first snapshot, in bounded time; the server then calls `status`, `watch`, `stacks` and
+    /// `paths`. Somebody who asks an agent that has just started must not be told that there is nothing.
+    fn ready(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+
     /// Returns the newest snapshot, with usage figures not older than a second.
     fn status(&self) -> impl Future<Output = Status>;
 

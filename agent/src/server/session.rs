@@ -146,6 +146,9 @@ impl<C: Control> Session<C> {
             let method = call.method.chars().take(256).collect::<String>().into();
             return Err(Failure::Varlink(varlink_service::Error::MethodNotFound { method }));
         };
+        // A fault for the fuzz target to find: whoever wants no reply may do anything.
+        #[cfg(planted_bug)]
+        let role = role.filter(|_| !call.oneway);
         match role {
             Some(needed) if self.role < Some(needed) => {
                 self.refusals.record(&self.peer, name);
@@ -164,12 +167,19 @@ impl<C: Control> Session<C> {
         Ok(match method {
             Method::GetInfo => Answer::Info(info()?),
             Method::GetInterfaceDescription => Answer::Description(interface(&parse(parameters)?)?),
-            Method::Status => Answer::Status(self.control.status().await),
+            Method::Status => {
+                self.control.ready().await;
+                Answer::Status(self.control.status().await)
+            }
             // Taken by `answer`, which has the connection that a stream needs.
             Method::Watch => return Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
-            Method::Stacks => Answer::Stacks(self.control.stacks()),
+            Method::Stacks => {
+                self.control.ready().await;
+                Answer::Stacks(self.control.stacks())
+            }
             Method::Paths => {
                 let Name { name } = parse(parameters)?;
+                self.control.ready().await;
                 Answer::Paths(self.control.paths(&service(name)?).await?)
             }
             Method::Plan => {
@@ -207,7 +217,9 @@ impl<C: Control> Session<C> {
 
     /// Streams the snapshot and every event after it, until the client leaves.
     async fn watch(&self, connection: &mut Connection) -> Result<(), Ended> {
+        self.control.ready().await;
         let (first, mut events) = self.control.watch();
+        let mut number = first.number;
         connection.send(&Reply::new(Some(&first)).set_continues(Some(true))).await?;
         loop {
             // Every arm is cancel-safe, and only the chosen one's value is used.
@@ -217,11 +229,16 @@ impl<C: Control> Session<C> {
                 event = events.recv() => event,
             };
             match event {
-                Ok(update) => connection.send(&Reply::new(Some(&*update)).set_continues(Some(true))).await?,
+                // It came while the snapshot was made, which has it already.
+                Ok(update) if update.number <= number => {}
+                Ok(update) => {
+                    number = update.number;
+                    connection.send(&Reply::new(Some(&*update)).set_continues(Some(true))).await?;
+                }
                 Err(RecvError::Lagged(_)) => {
                     let (mut snapshot, after) = self.control.watch();
                     snapshot.resynchronize = true;
-                    events = after;
+                    (number, events) = (snapshot.number, after);
                     connection.send(&Reply::new(Some(&snapshot)).set_continues(Some(true))).await?;
                 }
                 Err(RecvError::Closed) => return Err(Ended::Stopping),

@@ -1,6 +1,6 @@
 //! A made-up agent: answers every call, counts them, and sends events when a test says so.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ pub(crate) struct Fake {
     /// `restart` takes a permit of it, so that a test can hold a call back.
     pub(crate) gate: Arc<Semaphore>,
     restarts_begun: Arc<AtomicUsize>,
+    /// `ready` takes a permit of it, so that a test can let the agent be one that has just started.
+    pub(crate) started: Arc<Semaphore>,
+    /// Whether an event happens between the subscription of a watch and its snapshot.
+    pub(crate) event_while_watch_begins: Arc<AtomicBool>,
 }
 
 impl Fake {
@@ -31,6 +35,8 @@ impl Fake {
             number: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             restarts_begun: Arc::default(),
+            started: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            event_while_watch_begins: Arc::default(),
         }
     }
 
@@ -109,14 +115,23 @@ impl Fake {
 }
 
 impl Control for Fake {
+    async fn ready(&self) {
+        let permit = tokio::time::timeout(Duration::from_mins(1), self.started.acquire()).await;
+        drop(permit.expect("the test lets it start"));
+    }
+
     async fn status(&self) -> Status {
         Self::made_up_status()
     }
 
     fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {
-        // The lock keeps an event from coming between the snapshot and the subscription.
+        let events = self.events.subscribe();
+        if self.event_while_watch_begins.load(Ordering::SeqCst) {
+            self.send_event(1);
+        }
+        // The lock keeps others from coming in between.
         let number = self.number.lock().unwrap();
-        (Self::snapshot(*number), self.events.subscribe())
+        (Self::snapshot(*number), if events.is_empty() { self.events.subscribe() } else { events })
     }
 
     fn stacks(&self) -> StacksReply {

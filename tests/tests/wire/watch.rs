@@ -1,5 +1,8 @@
 //! Streams: order, falling behind, leaving, stopping.
 
+use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
+
 use nixmox_agent::server::{Limits, Role};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -42,6 +45,32 @@ fn a_watch_begins_with_the_snapshot_and_misses_no_event() {
         assert_eq!(event["parameters"]["resynchronize"], false);
         assert_eq!(event["continues"], true);
     }
+}
+
+#[test]
+fn an_event_that_the_snapshot_has_is_not_sent_again() {
+    let server = start(1024);
+    server.fake.event_while_watch_begins.store(true, Ordering::SeqCst);
+    let (mut client, first) = watch(&server);
+    assert_eq!(first["parameters"]["number"], 1);
+    let next = server.fake.send_event(1);
+    assert_eq!(client.receive().expect("an event")["parameters"]["number"], next);
+}
+
+#[test]
+fn an_agent_that_has_just_started_answers_when_it_knows_something() {
+    let server = start(1024);
+    server.fake.started.forget_permits(Semaphore::MAX_PERMITS);
+    let mut waiting = server.connect();
+    waiting.send(b"{\"method\":\"io.nixmox.Agent.Status\"}\0");
+    waiting.0.set_nonblocking(true).unwrap();
+    // Others do not wait with it.
+    server.connect().call("org.varlink.service.GetInfo", serde_json::json!({}));
+    let answered = std::io::Read::read(&mut waiting.0, &mut [0]).map_err(|error| error.kind());
+    assert_eq!(answered, Err(ErrorKind::WouldBlock), "it knows nothing yet");
+    waiting.0.set_nonblocking(false).unwrap();
+    server.fake.started.add_permits(1);
+    assert!(waiting.receive().expect("an answer")["parameters"].is_object());
 }
 
 #[test]
