@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
 type Measure = (&'static str, fn(&Testbed, usize) -> Result<Vec<Figure>>);
 
 /// Every kind of figure, in the order of the table.
-const MEASURES: [Measure; 5] = [
+const MEASURES: [Measure; 6] = [
+    ("planner", measure::planner),
     ("up", measure::bring_up),
     ("idle", measure::idle),
     ("status", measure::status),

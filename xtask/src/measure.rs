@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use nixmox_testbed::{Behaviour, Testbed};
 
 use crate::figures::{Budget, Figure, pairs};
+use crate::step::cargo;
 
 /// Longest time one bring-up may take.
 const UP_LIMIT: Duration = Duration::from_mins(3);
@@ -143,6 +144,36 @@ pub(crate) fn agent_start(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
         note: "from systemctl start until a plan is empty, one nixmoxctl call included; no container touched"
             .to_owned(),
     }])
+}
+
+/// The planner alone, in a process of its own: no host is needed for it.
+pub(crate) fn planner(_bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
+    let of = |report: &serde_json::Value, key: &str| {
+        serde_json::from_value::<Vec<f64>>(report[key].clone())
+            .with_context(|| format!("no {key} from plan_budget"))
+    };
+    let run = ["run", "--quiet", "--release", "--package", "nixmox-core", "--example", "plan_budget", "--"];
+    let output = cargo(&run).arg(count.to_string()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "plan_budget failed: {}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("plan_budget printed something else")?;
+    let figure = |what: &str, budget: Option<f64>, samples: Vec<f64>, note: &str| Figure {
+        name: format!("plan of 10,000 services, 29,980 dependencies: {what}"),
+        budget: budget.map(|limit| Budget { limit, unit: "ms" }),
+        samples,
+        note: note.to_owned(),
+    };
+    Ok(vec![
+        figure("start all", Some(50.0), of(&report, "start_all_ms")?, "the first sample is cold"),
+        figure("nothing to do", Some(50.0), of(&report, "nothing_ms")?, "what most rounds of the agent plan"),
+        figure("stop all", Some(50.0), of(&report, "stop_all_ms")?, ""),
+        figure(
+            "their texts",
+            None,
+            of(&report, "texts_ms")?,
+            "conf file, drop-in and environment of each, rendered before a plan",
+        ),
+    ])
 }
 
 /// Start-up of the client, and sizes of both programs.
