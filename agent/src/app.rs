@@ -104,6 +104,13 @@ pub fn standing(generations: &Generations, notes: &NotesFile) -> Result<Standing
 fn read_standing(generations: &Generations, notes: &NotesFile) -> Result<Standing, StateError> {
     let current = generations.load()?;
     let mut warnings: Vec<String> = Vec::new();
+    if let (0, [damage, ..]) = (current.generation.number, current.damage.as_slice()) {
+        // What is desired is not known. To take that for nothing would stop everything.
+        error!(event = "hands-off", "{damage}");
+        let reason =
+            format!("{damage}, and no other generation is there: restore it, or remove it and run `nixmoxctl up`");
+        return Ok(Standing { hands_off: Some(reason), ..Standing::default() });
+    }
     for damage in &current.damage {
         error!(event = "damage", generation = current.generation.number, "{damage}");
         warnings.push(format!("{damage}; generation {} stands in", current.generation.number));

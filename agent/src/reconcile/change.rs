@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use nixmox_api::{AgentError, Caller, RequestedStack};
 use nixmox_core::manifest::{self, HostConflict, HostView};
-use nixmox_core::model::{AddressPool, Assigned, ContainerName, Hold, Network, Service, StackName};
+use nixmox_core::model::{AddressPool, Assigned, ContainerName, Hold, Network, Service, StackName, System};
 use nixmox_core::network;
 
 use crate::state::{Generation, Notes, StackRecord};
@@ -233,11 +233,12 @@ impl Ledger {
             .collect();
         let ours = services.values().filter(|service| service.stack == *stack);
         let requests: BTreeMap<_, _> = ours
-            .filter_map(|service| match service.network {
-                Network::Private { address: fixed } => {
-                    Some((service.name.clone(), network::Request { pool, fixed }))
+            .filter_map(|service| match (&service.system, &service.network) {
+                (System::Store(_), Network::Private { address: fixed }) => {
+                    Some((service.name.clone(), network::Request { pool, fixed: *fixed }))
                 }
-                Network::Bridge(_) | Network::Host => None,
+                // An adopted container has the addresses that its owner gave it.
+                (System::Store(_), Network::Bridge(_) | Network::Host) | (System::Adopted, _) => None,
             })
             .collect();
         // Other stacks keep what they have: their addresses are as good as taken.
@@ -250,7 +251,7 @@ impl Ledger {
             .map_err(|errors| invalid(errors.iter().map(ToString::to_string).collect()))?;
         previous.extend(assigned);
         let with_addresses = |(name, service): (ContainerName, Service)| {
-            let private = matches!(service.network, Network::Private { .. });
+            let private = matches!(service.network, Network::Private { .. }) && service.system != System::Adopted;
             let addresses = previous.get(&name).copied().filter(|_| private);
             (name, Assigned { service, addresses })
         };

@@ -263,7 +263,9 @@ impl<H: Host> Reconciler<H> {
             self.fetch_log(name);
         }
         let files = container::all_files(&desired, &self.layout);
-        let plan = if self.hands_off.is_some() { Plan::default() } else { plan::plan(&desired, &observed, &files) };
+        // Before the first generation nothing is known of what is desired, least of all that it is nothing.
+        let unknown = self.hands_off.is_some() || desired.generation == 0;
+        let plan = if unknown { Plan::default() } else { plan::plan(&desired, &observed, &files) };
         self.supervisor.take_in_plan(now, &plan);
         self.round = Some(Round { desired, observed, files, plan });
         Ok(())

@@ -95,6 +95,31 @@ fn a_damaged_generation_is_told_and_the_newest_good_one_stands_in() {
 }
 
 #[test]
+fn without_a_generation_that_can_be_read_nothing_is_touched() {
+    on_a_machine(async |machine| {
+        well(machine).await;
+        let before = machine.invocations().await;
+        machine.kill_agent().await;
+        fs::write(machine.state().join("generations/1.json"), "\0").unwrap();
+        machine.host.clear_trace();
+        machine.boot_agent();
+        let status = machine.until("it serves", |status| !status.host.warnings.is_empty()).await;
+        assert!(status.host.warnings[0].contains("1.json` is damaged, and no other"), "{:?}", status.host);
+        machine.pass(Duration::from_hours(1)).await;
+        assert_eq!(machine.host.trace(), []);
+        assert_eq!(machine.invocations().await, before);
+        // The way out that it names.
+        machine.kill_agent().await;
+        fs::remove_file(machine.state().join("generations/1.json")).unwrap();
+        fs::remove_file(machine.state().join("current")).unwrap();
+        machine.boot_agent();
+        machine.up(&stack()).await;
+        machine.until_well().await;
+        assert_eq!(machine.invocations().await, before);
+    });
+}
+
+#[test]
 fn damaged_notes_are_told_and_lose_holds_alone() {
     on_a_machine(async |machine| {
         well(machine).await;
