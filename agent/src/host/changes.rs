@@ -9,7 +9,7 @@
 //! ```
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use zbus::{Connection, MatchRule, Message, MessageStream};
 
 use super::paths::Paths;
 use super::readable::Readable;
-use super::systemd::{self, JobEnd, JobSignal, Jobs};
+use super::systemd::{self, JobEnd, JobSignal, Jobs, UnitCache};
 use super::{bus, netlink};
 
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
@@ -56,6 +56,7 @@ impl Changes {
 pub(super) struct Watcher {
     pub(super) changes: Changes,
     pub(super) jobs: Arc<Jobs>,
+    pub(super) units: Arc<UnitCache>,
     pub(super) connection: watch::Sender<Option<Connection>>,
     pub(super) stop: CancellationToken,
 }
@@ -63,13 +64,10 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Starts the tasks; they end when `stop` is cancelled.
     pub(super) fn spawn(self, paths: &Paths, tasks: &TaskTracker) {
-        match WatchedFiles::new(paths.clone()) {
-            Ok((files, fd)) => {
-                let look = move || files.add_watches();
-                tasks.spawn(watch_fd(fd, look, self.changes.clone(), self.stop.clone()));
-            }
-            Err(error) => tracing::warn!(%error, "cannot watch files; the periodic look will see changes"),
-        }
+        let ours = [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir()];
+        self.watch_files(tasks, ours.to_vec(), paths.runtime_units(), |_| {});
+        // systemd sends no signal when `systemctl set-property` changes limits: it only writes them down.
+        self.watch_files(tasks, Vec::new(), paths.control_dir(), UnitCache::all_changed);
         match netlink::ruleset_changes() {
             Ok(socket) => {
                 tasks.spawn(watch_fd(socket, || {}, self.changes.clone(), self.stop.clone()));
@@ -77,6 +75,27 @@ impl Watcher {
             Err(error) => tracing::warn!(%error, "cannot watch nftables; the periodic look will see changes"),
         }
         tasks.spawn(self.keep_connection());
+    }
+
+    /// Watches folders, and below `units` those of containers; `forget` runs before a change is noted.
+    fn watch_files(
+        &self,
+        tasks: &TaskTracker,
+        folders: Vec<PathBuf>,
+        units: PathBuf,
+        forget: impl Fn(&UnitCache) + Send + 'static,
+    ) {
+        match WatchedFiles::new(folders, units) {
+            Ok((files, fd)) => {
+                let known = Arc::clone(&self.units);
+                let look = move || {
+                    forget(&known);
+                    files.add_watches();
+                };
+                tasks.spawn(watch_fd(fd, look, self.changes.clone(), self.stop.clone()));
+            }
+            Err(error) => tracing::warn!(%error, "cannot watch files; the periodic look will see changes"),
+        }
     }
 
     async fn keep_connection(self) {
@@ -112,6 +131,7 @@ impl Watcher {
     /// Publishes a connection and hands on its signals until it ends.
     async fn watch_signals(&self, connection: Connection, mut signals: SelectAll<MessageStream>) {
         self.connection.send_replace(Some(connection.clone()));
+        self.units.all_changed();
         self.jobs.publish(JobSignal::Lost);
         self.changes.note();
         loop {
@@ -130,9 +150,11 @@ impl Watcher {
         self.connection.send_replace(None);
     }
 
+    /// Forgets what a signal makes doubtful, then says that something changed.
     fn hand_on(&self, message: &Message) {
         let header = message.header();
         let body = message.body();
+        let mut ended = None;
         let unit = match header.member().map(zbus::names::MemberName::as_str) {
             Some("JobRemoved") => {
                 let Ok((id, _path, unit, result)) =
@@ -141,33 +163,48 @@ impl Watcher {
                     return;
                 };
                 let end = if result == "done" { JobEnd::Done } else { JobEnd::Other(result) };
-                self.jobs.publish(JobSignal::Ended(id, end));
-                Some(unit)
+                ended = Some(JobSignal::Ended(id, end));
+                ContainerName::from_unit(&unit)
             }
             Some("JobNew") => {
-                body.deserialize::<(u32, zbus::ObjectPath<'_>, String)>().ok().map(|(_, _, unit)| unit)
+                let read = body.deserialize::<(u32, zbus::ObjectPath<'_>, String)>();
+                read.ok().and_then(|(_, _, unit)| ContainerName::from_unit(&unit))
             }
             Some("UnitNew" | "UnitRemoved") => {
-                body.deserialize::<(String, zbus::ObjectPath<'_>)>().ok().map(|(unit, _)| unit)
+                let read = body.deserialize::<(String, zbus::ObjectPath<'_>)>();
+                read.ok().and_then(|(unit, _)| ContainerName::from_unit(&unit))
             }
-            Some("PropertiesChanged") => {
-                // `container@x.service` is escaped to `container_40x_2eservice` in object paths.
-                let ours = header.path().is_some_and(|path| path.as_str().contains("/unit/container_40"));
-                if ours {
-                    self.changes.note();
-                }
+            Some("PropertiesChanged") => header.path().and_then(|path| container_of(path)),
+            Some("MachineNew" | "MachineRemoved") => {
+                self.changes.note();
                 return;
             }
-            Some("MachineNew" | "MachineRemoved" | "Reloading") => {
+            Some("Reloading") => {
+                self.units.all_changed();
                 self.changes.note();
                 return;
             }
             Some(_) | None => return,
         };
-        if unit.is_some_and(|unit| ContainerName::from_unit(&unit).is_some()) {
+        if let Some(name) = &unit {
+            self.units.unit_changed(name);
             self.changes.note();
         }
+        // Last: whoever waits for this end must not find what was known before.
+        if let Some(ended) = ended {
+            self.jobs.publish(ended);
+        }
     }
+}
+
+/// Returns the container of a unit's object.
+fn container_of(path: &zbus::ObjectPath<'_>) -> Option<ContainerName> {
+    let label = path.as_str().strip_prefix(systemd::UNITS)?.strip_prefix('/')?;
+    // `container@x.service` is escaped to `container_40x_2eservice`.
+    if !label.starts_with("container_40") {
+        return None;
+    }
+    ContainerName::from_unit(&zbus_systemd::bus_label_unescape(label))
 }
 
 /// Connects, and subscribes before anything is asked.
@@ -196,43 +233,38 @@ async fn open() -> zbus::Result<(Connection, SelectAll<MessageStream>)> {
     Ok((connection, signals))
 }
 
-/// The folders in which files of containers lie: ours, and those that `systemctl set-property` writes, of which
-/// systemd sends no signal.
+/// Folders in which files of containers lie.
 struct WatchedFiles {
-    paths: Paths,
     inotify: Inotify,
+    folders: Vec<PathBuf>,
+    /// A folder of drop-in folders.
+    units: PathBuf,
 }
 
 impl WatchedFiles {
-    /// Watches all that there are, and makes those of ours that are missing; returns the descriptor that wakes.
-    fn new(paths: Paths) -> std::io::Result<(Self, OwnedFd)> {
+    /// Watches them, and makes those that are missing; returns the descriptor that wakes.
+    fn new(folders: Vec<PathBuf>, units: PathBuf) -> std::io::Result<(Self, OwnedFd)> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let fd = inotify.as_fd().try_clone_to_owned()?;
-        for directory in
-            [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir(), paths.control_dir()]
-        {
+        for folder in folders.iter().chain([&units]) {
             // In a read-only /etc it cannot be made, and nobody else can make files in it.
-            let _ = std::fs::create_dir_all(&directory);
+            let _ = std::fs::create_dir_all(folder);
         }
-        let files = Self { paths, inotify };
+        let files = Self { inotify, folders, units };
         files.add_watches();
         Ok((files, fd))
     }
 
     /// Watches the folders that came since; watching one again changes nothing (inotify(7)).
     fn add_watches(&self) {
-        let paths = &self.paths;
-        for directory in [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir()] {
-            self.watch(&directory);
+        for folder in self.folders.iter().chain([&self.units]) {
+            self.watch(folder);
         }
-        for parent in [paths.runtime_units(), paths.control_dir()] {
-            self.watch(&parent);
-            for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let unit = name.to_str().and_then(|name| name.strip_suffix(".d"));
-                if unit.and_then(ContainerName::from_unit).is_some() {
-                    self.watch(&entry.path());
-                }
+        for entry in std::fs::read_dir(&self.units).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let unit = name.to_str().and_then(|name| name.strip_suffix(".d"));
+            if unit.and_then(ContainerName::from_unit).is_some() {
+                self.watch(&entry.path());
             }
         }
     }

@@ -27,7 +27,7 @@ use super::firewall::Firewall;
 use super::guest::Guests;
 use super::machined::Machined;
 use super::paths::Paths;
-use super::systemd::{Jobs, Systemd};
+use super::systemd::{Jobs, Systemd, UnitCache};
 
 /// The program that runs now, even when its file was replaced by an upgrade (`proc_pid_exe(5)`).
 const SELF: &str = "/proc/self/exe";
@@ -55,13 +55,14 @@ impl Live {
     pub fn open(tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let paths = Paths::default();
         let (connection, bus) = Bus::new();
-        let (changes, jobs) = (Changes::new(), Jobs::new());
-        Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), connection, stop }.spawn(&paths, tasks);
+        let (changes, jobs, units) = (Changes::new(), Jobs::new(), Arc::<UnitCache>::default());
+        Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), units: Arc::clone(&units), connection, stop }
+            .spawn(&paths, tasks);
         let layout = layout::find(&paths);
         Self {
             paths,
             layout,
-            systemd: Systemd::new(bus.clone(), jobs),
+            systemd: Systemd::new(bus.clone(), jobs, units),
             machined: Machined::new(bus),
             firewall: Firewall::default(),
             guests: Guests::new(PathBuf::from(SELF)),

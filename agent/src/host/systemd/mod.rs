@@ -4,6 +4,7 @@
 //! started or stopped is the plan's. Job results come from `JobRemoved` signals, never from polling; the
 //! signals reach `Jobs` through `changes`, on the same connection that the calls are made on.
 
+mod cache;
 mod jobs;
 mod limits;
 mod settings;
@@ -21,6 +22,7 @@ use zbus_systemd::systemd1::ManagerProxy;
 use super::StepError;
 use super::bus::{Bus, failed, is_error};
 
+pub(super) use cache::UnitCache;
 pub(super) use jobs::{JobEnd, JobSignal, Jobs};
 pub(super) use limits::{Context, Properties, device_rules, limit_changes};
 pub(super) use settings::Settings;
@@ -55,13 +57,14 @@ enum Verb {
 pub(super) struct Systemd {
     bus: Bus,
     jobs: Arc<Jobs>,
+    cache: Arc<UnitCache>,
     reloads_asked: AtomicU64,
     reloads_done: tokio::sync::Mutex<u64>,
 }
 
 impl Systemd {
-    pub(super) fn new(bus: Bus, jobs: Arc<Jobs>) -> Self {
-        Self { bus, jobs, reloads_asked: AtomicU64::new(0), reloads_done: tokio::sync::Mutex::new(0) }
+    pub(super) fn new(bus: Bus, jobs: Arc<Jobs>, cache: Arc<UnitCache>) -> Self {
+        Self { bus, jobs, cache, reloads_asked: AtomicU64::new(0), reloads_done: tokio::sync::Mutex::new(0) }
     }
 
     /// Returns what systemd as a whole is doing.
@@ -89,21 +92,43 @@ impl Systemd {
             .list_units_by_patterns(Vec::new(), vec!["container@*.service".to_owned()])
             .await
             .map_err(|e| failed("ListUnitsByPatterns", "container@*.service", e))?;
-        let read = listed.into_iter().filter_map(unit::from_row).map(|(name, path)| {
+        let listed: Vec<_> = listed.into_iter().filter_map(unit::from_row).collect();
+        self.cache.retain(&listed.iter().map(|row| row.name.clone()).collect());
+        let read = listed.into_iter().map(|row| {
             let connection = &connection;
             async move {
-                match unit::properties(connection, &path).await {
-                    Ok(properties) => {
-                        // All of one moment: the list is older than the properties.
-                        let (active, job) = (properties.active_state(), properties.job_id());
-                        Ok(Some((ListedUnit { name, active, job }, properties)))
-                    }
-                    Err(error) if is_error(&error, "org.freedesktop.DBus.Error.UnknownObject") => Ok(None),
-                    Err(error) => Err(failed("GetAll", name.unit(), error)),
-                }
+                // A change of state whose signal is still on its way shows in the list.
+                let known = self.cache.get(&row.name).filter(|known| row.agrees_with(known));
+                let properties = match known {
+                    Some(known) => known,
+                    None => match self.read_properties(connection, &row).await? {
+                        Some(read) => read,
+                        None => return Ok(None),
+                    },
+                };
+                // All of one moment: the list is older than the properties.
+                let (active, job) = (properties.active_state(), properties.job_id());
+                Ok(Some((ListedUnit { name: row.name, active, job }, properties)))
             }
         });
         stream::iter(read).buffer_unordered(CALLS_AT_ONCE).try_filter_map(|x| async { Ok(x) }).try_collect().await
+    }
+
+    /// Reads a unit's properties; `None` when it was unloaded in between.
+    async fn read_properties(
+        &self,
+        connection: &Connection,
+        row: &unit::Listed,
+    ) -> Result<Option<UnitProperties>, StepError> {
+        let began = self.cache.moment();
+        match unit::properties(connection, &row.path).await {
+            Ok(properties) => {
+                self.cache.keep(&row.name, began, &properties);
+                Ok(Some(properties))
+            }
+            Err(error) if is_error(&error, "org.freedesktop.DBus.Error.UnknownObject") => Ok(None),
+            Err(error) => Err(failed("GetAll", row.name.unit(), error)),
+        }
     }
 
     /// Returns the properties of a container's unit; loads it when it is not loaded.
@@ -262,11 +287,10 @@ impl Systemd {
     ) -> Result<(), StepError> {
         let connection = self.bus.connection().await?;
         let body = (name.unit(), true, properties);
-        connection
-            .call_method(Some(DESTINATION), PATH, Some(MANAGER), "SetUnitProperties", &body)
-            .await
-            .map(drop)
-            .map_err(|e| failed("SetUnitProperties", name.unit(), e))
+        let set = connection.call_method(Some(DESTINATION), PATH, Some(MANAGER), "SetUnitProperties", &body).await;
+        // systemd sends no signal for it.
+        self.cache.unit_changed(name);
+        set.map(drop).map_err(|e| failed("SetUnitProperties", name.unit(), e))
     }
 
     /// Makes systemd read its unit files again. Calls made while one waits are served by one reload.
@@ -278,7 +302,9 @@ impl Systemd {
         }
         let covers = self.reloads_asked.load(Ordering::SeqCst);
         let connection = self.bus.connection().await?;
-        manager(&connection).await?.reload().await.map_err(|e| failed("Reload", "systemd", e))?;
+        let reloaded = manager(&connection).await?.reload().await;
+        self.cache.all_changed();
+        reloaded.map_err(|e| failed("Reload", "systemd", e))?;
         *done = covers;
         Ok(())
     }

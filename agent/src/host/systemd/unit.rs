@@ -26,14 +26,31 @@ pub(in crate::host) struct ListedUnit {
     pub(super) job: Option<u32>,
 }
 
+/// A row of the list.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) name: ContainerName,
+    pub(super) path: OwnedObjectPath,
+    active: ActiveState,
+    job: Option<u32>,
+}
+
+impl Listed {
+    /// Returns whether properties that were read before still say what the list says.
+    pub(super) fn agrees_with(&self, properties: &UnitProperties) -> bool {
+        self.active == properties.active_state() && self.job == properties.job_id()
+    }
+}
+
 /// Reads a row; `None` for an instance whose name is not a container's, or whose template is missing.
-pub(super) fn from_row(row: Row) -> Option<(ContainerName, OwnedObjectPath)> {
-    let (unit, _description, load, active, _sub, _following, path, _job, _job_type, _job_path) = row;
+pub(super) fn from_row(row: Row) -> Option<Listed> {
+    let (unit, _description, load, active, _sub, _following, path, job, _job_type, _job_path) = row;
+    let active = active_state(&active);
     // Stubs that other units only refer to are listed too.
-    if load == "not-found" && !active_state(&active).has_processes() {
+    if load == "not-found" && !active.has_processes() {
         return None;
     }
-    Some((ContainerName::from_unit(&unit)?, path))
+    Some(Listed { name: ContainerName::from_unit(&unit)?, path, active, job: (job != 0).then_some(job) })
 }
 
 /// Reads `ActiveState`.
