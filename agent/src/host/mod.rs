@@ -25,12 +25,13 @@ mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
-use nixmox_core::model::{Assigned, ContainerName, InvocationId, Observed, Probe, Protocol, StorePath};
+use nixmox_core::manifest::v1::Time;
+use nixmox_core::model::{Assigned, ContainerName, InvocationId, Observed, Port, Probe, Protocol, StorePath};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 
@@ -56,6 +57,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// Returns the containers that have a conf file which NixMox did not write, with the addresses in it.
     fn foreign_containers(&self) -> impl Future<Output = BTreeMap<ContainerName, Vec<Ipv4Addr>>> + Send;
+
+    /// Checks that no other program listens on ports that are to be published.
+    ///
+    /// # Errors
+    /// `PortTaken` for the first port that is taken.
+    fn check_ports(&self, ports: &[Port]) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Returns a channel whose value grows whenever something outside may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -144,9 +151,23 @@ pub enum StepError {
         /// The declared system.
         path: StorePath,
     },
-    /// The source of a mount or a credential does not exist.
-    #[error("`{path}` does not exist on this host")]
+    /// The source of a mount does not exist.
+    #[error("the mount source `{path}` does not exist on this host")]
     SourceMissing {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// The file of a credential does not exist.
+    #[error("the file `{path}` of the credential `{name}` does not exist on this host")]
+    CredentialMissing {
+        /// The credential.
+        name: String,
+        /// The host path.
+        path: PathBuf,
+    },
+    /// A device node does not exist.
+    #[error("the device `{path}` does not exist on this host")]
+    DeviceMissing {
         /// The host path.
         path: PathBuf,
     },
@@ -157,9 +178,9 @@ pub enum StepError {
         path: PathBuf,
     },
     /// Another program listens on a port that is to be published.
-    #[error("port {port}/{protocol:?} on {address} is taken by {owner}")]
+    #[error("port {port}/{} is taken: {owner} listens on {}", firewall::protocol(*protocol), SocketAddr::new(*address, *port))]
     PortTaken {
-        /// The address of the host.
+        /// The address that it listens on.
         address: IpAddr,
         /// The port on the host.
         port: u16,
@@ -198,6 +219,14 @@ pub enum StepError {
         /// The job's or the service's result, such as `timeout` or `exit-code 1`.
         result: String,
     },
+    /// The guest did not say that it is up in the time that its unit gives a start.
+    #[error("the guest was not ready within {}", Time(*limit))]
+    NotReady {
+        /// The unit.
+        unit: String,
+        /// `TimeoutStartUSec` of the unit.
+        limit: Duration,
+    },
     /// The unit's stop job failed.
     #[error("`{unit}` did not stop: {result}")]
     StopFailed {
@@ -226,6 +255,21 @@ pub enum StepError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// The file system of the conf files became read-only since the agent started.
+    #[error("cannot write `{path}`")]
+    ConfReadOnly {
+        /// The conf file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No space is left for the root of a container.
+    #[error("the file system of `{path}` is full, so its guest cannot start")]
+    RootFull {
+        /// The root of the container.
+        path: PathBuf,
     },
     /// systemd or machined refused, or did not answer in time.
     #[error("{call} on {subject} failed")]
@@ -259,7 +303,13 @@ impl StepError {
         let hint = match self {
             Self::StorePathMissing { .. } => "build the system again and run `nixmoxctl up`".to_owned(),
             Self::SourceMissing { path } => {
-                format!("create it (mkdir -p {}), or say `create = true` in the mount", path.display())
+                format!("create it (`mkdir -p {}`), or say `create = true` in the mount", path.display())
+            }
+            Self::CredentialMissing { name, path } => {
+                format!("write the secret to {}, or change `credentials.{name}`", path.display())
+            }
+            Self::DeviceMissing { path } => {
+                format!("is its driver loaded? `ls -l {}`; or take it out of `devices`", path.display())
             }
             Self::NotAMountpoint { path } => {
                 format!("mount it (`mount {}`), or drop `must_be_mountpoint`", path.display())
@@ -268,28 +318,31 @@ impl StepError {
                 format!("stop {owner}, or publish another port than {port} in `network.ports`")
             }
             Self::ForeignMachine { name, .. } => {
-                format!("stop it (`machinectl terminate {name}`), or give the service another name")
+                format!("end it (`machinectl terminate {name}`), or give the service another name")
             }
             Self::ForeignConf { path } => format!(
                 "give the service another name, declare `adopt = true`, or remove {} if nothing needs it",
                 path.display()
             ),
             Self::Overridden { unit, .. } => format!("`systemctl revert {unit}` removes it"),
-            Self::StartFailed { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {
-                format!("look at `journalctl -u {unit}`; a long first boot needs a longer health.start_period")
+            Self::NotReady { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {
+                format!("a long first boot needs a longer `health.start_period`; see `journalctl -u {unit}`")
             }
+            Self::StartFailed { unit, .. } => format!("see `journalctl -u {unit}`"),
             Self::StopFailed { unit, .. } | Self::JobTimedOut { unit, .. } => {
                 format!("look at `systemctl status {unit}`")
             }
             Self::File { source, path, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    format!("free space on the file system of {} (`df -h`)", path.display())
+                    format!("free space on its file system (`df -h {}`)", path.parent().unwrap_or(path).display())
                 }
                 std::io::ErrorKind::ReadOnlyFilesystem => {
-                    format!("the file system of {} is read-only", path.display())
+                    format!("its file system is read-only (`findmnt --target {}`)", path.parent().unwrap_or(path).display())
                 }
                 _ => return None,
             },
+            Self::ConfReadOnly { .. } => "make it writable again; where /etc is meant to be read-only, `systemctl restart nixmox-agent` puts these files into /run".to_owned(),
+            Self::RootFull { path } => format!("free space (`df -h {0}; df -i {0}`)", path.display()),
             Self::Firewall { .. } => "is nftables in the kernel and `nft` installed?".to_owned(),
             Self::StillRunning { name } => format!("stop it first: nixmoxctl stop {name}"),
             Self::Bus { .. } => return None,

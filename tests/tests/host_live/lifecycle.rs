@@ -84,7 +84,9 @@ async fn a_failed_start_says_how_and_the_next_one_is_not_held_back() {
     let mut missing = assigned("web", "good", 1);
     missing.service.credentials.insert("key".to_owned(), "/root/no-such-secret".into());
     let error = host.start(&missing, &files(&missing)).await.expect_err("a credential is missing");
-    assert!(matches!(&error, StepError::SourceMissing { path } if path == Path::new("/root/no-such-secret")));
+    assert!(
+        matches!(&error, StepError::CredentialMissing { path, .. } if path == Path::new("/root/no-such-secret"))
+    );
     let good = assigned("web", "good", 1);
     host.start(&good, &files(&good)).await.expect("it starts");
     assert_eq!(observe(&host, "web").await.started_with, Some(files(&good).spec));

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
-    ActiveState, Assigned, Condition, Container, ContainerName, InvocationId, Kind, Observed, Probe, StorePath,
-    SystemState,
+    ActiveState, Assigned, Condition, Container, ContainerName, InvocationId, Kind, Observed, Port, Probe,
+    StorePath, SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
@@ -387,6 +387,10 @@ impl Host for Fake {
 
     async fn foreign_containers(&self) -> BTreeMap<ContainerName, Vec<Ipv4Addr>> {
         self.state().foreign_containers.clone()
+    }
+
+    async fn check_ports(&self, _ports: &[Port]) -> Result<(), StepError> {
+        Ok(())
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

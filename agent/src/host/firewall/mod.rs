@@ -22,6 +22,7 @@ use nixmox_core::network::FirewallTable;
 use super::{StepError, netlink};
 
 pub(super) use listeners::check_ports_free;
+pub(super) use ruleset::protocol;
 
 /// The firewall of the host.
 #[derive(Debug, Default)]

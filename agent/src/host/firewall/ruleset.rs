@@ -94,7 +94,7 @@ fn guest_comment(guest: &Guest) -> String {
     format!("{} {} {}", guest.name, guest.addresses.host, guest.addresses.local)
 }
 
-pub(super) fn protocol(protocol: Protocol) -> &'static str {
+pub(in crate::host) fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",

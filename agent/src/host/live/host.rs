@@ -5,12 +5,13 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
-use nixmox_core::model::{Assigned, ContainerName, Observed, Probe, StorePath};
+use nixmox_core::model::{Assigned, ContainerName, Observed, Port, Probe, StorePath};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 
 use super::Live;
 use crate::host::files::{self, Durability};
+use crate::host::firewall::check_ports_free;
 use crate::host::{Host, ProbeResult, StepError, Usage, journal, nix, nspawn};
 
 /// The hosts file is for every user of every guest.
@@ -28,6 +29,11 @@ impl Host for Live {
     async fn foreign_containers(&self) -> BTreeMap<ContainerName, Vec<Ipv4Addr>> {
         // Fails only when the runtime shuts down.
         self.blocking(|paths| Ok(nspawn::foreign_containers(paths))).await.unwrap_or_default()
+    }
+
+    async fn check_ports(&self, ports: &[Port]) -> Result<(), StepError> {
+        let ports = ports.to_vec();
+        self.blocking(move |_| check_ports_free(&ports)).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

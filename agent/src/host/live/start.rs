@@ -62,7 +62,13 @@ impl Live {
                 // The whole work of a job may be part of its boot.
                 let ended =
                     self.systemd.loaded_properties(name).await?.is_some_and(|u| u.ended_well_before_ready());
-                return if assigned.service.kind == Kind::Job && ended { Ok(()) } else { Err(error) };
+                if assigned.service.kind == Kind::Job && ended {
+                    return Ok(());
+                }
+                // The start script says so too, in a log that says much else.
+                let owner = name.clone();
+                let full = self.blocking(move |paths| Ok(nspawn::full_root(paths, &owner))).await?;
+                return Err(full.map_or(error, |path| StepError::RootFull { path }));
             }
         }
         if assigned.addresses.is_some() {

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use nixmox_core::model::{Mount, Service, System};
+use nixmox_core::model::{ContainerName, Mount, Service, System};
 
 use crate::host::StepError;
 use crate::host::paths::Paths;
@@ -25,15 +25,19 @@ pub(in crate::host) fn check_system(paths: &Paths, service: &Service) -> Result<
 /// Makes the sources that may be made and checks all others, before nspawn fails on them without saying which.
 ///
 /// # Errors
-/// `SourceMissing`, `NotAMountpoint`, or `File` when a directory cannot be made.
+/// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `File` when a directory cannot be made.
 pub(in crate::host) fn prepare_sources(paths: &Paths, service: &Service) -> Result<(), StepError> {
     for mount in &service.mounts {
         prepare(&paths.host_path(&mount.source), mount)?;
     }
-    let credentials = service.credentials.values();
-    for path in credentials.chain(service.devices.iter().map(|device| &device.path)) {
+    for (name, path) in &service.credentials {
         if !paths.host_path(path).exists() {
-            return Err(StepError::SourceMissing { path: path.clone() });
+            return Err(StepError::CredentialMissing { name: name.clone(), path: path.clone() });
+        }
+    }
+    for device in &service.devices {
+        if !paths.host_path(&device.path).exists() {
+            return Err(StepError::DeviceMissing { path: device.path.clone() });
         }
     }
     Ok(())
@@ -59,6 +63,17 @@ pub(super) fn is_mountpoint(path: &Path) -> bool {
     procfs::process::Process::new(1)
         .and_then(|process| process.mountinfo())
         .is_ok_and(|mounts| mounts.into_iter().any(|mount| mount.mount_point == path))
+}
+
+/// Returns the root of a container when no space is left for it.
+pub(in crate::host) fn full_root(paths: &Paths, name: &ContainerName) -> Option<PathBuf> {
+    let path = paths.state(name);
+    // Before the first start it is not there yet, and its parent tells.
+    let there = [path.as_path(), path.parent()?].into_iter().find(|path| path.exists())?;
+    let status = nix::sys::statvfs::statvfs(there).ok()?;
+    // A file system without a count of inodes, such as btrfs, says 0 of 0.
+    let full = status.blocks_available() == 0 || status.files() > 0 && status.files_available() == 0;
+    full.then_some(path)
 }
 
 /// Returns a mount point at or below a directory on the host, if there is one.

@@ -184,7 +184,7 @@ impl Systemd {
     /// Starts a unit and waits for its job. Joins a start job that is queued; refuses to cancel a stop job.
     ///
     /// # Errors
-    /// `StartFailed` with the service's result, `JobTimedOut`, or `Bus`.
+    /// `NotReady`, `StartFailed` with the service's result, `JobTimedOut`, or `Bus`.
     pub(super) async fn start(&self, name: &ContainerName) -> Result<(), StepError> {
         let result = self.job(&name.unit(), Verb::Start).await?;
         if result == JobEnd::Done {
@@ -194,7 +194,10 @@ impl Systemd {
         if matches!(result, JobEnd::Unseen) && properties.is_active() {
             return Ok(());
         }
-        Err(StepError::StartFailed { unit: name.unit(), result: properties.failure(&result) })
+        Err(match properties.start_timed_out() {
+            Some(limit) => StepError::NotReady { unit: name.unit(), limit },
+            None => StepError::StartFailed { unit: name.unit(), result: properties.failure(&result) },
+        })
     }
 
     /// Stops a unit and waits for its job. A unit that is not loaded is stopped already.

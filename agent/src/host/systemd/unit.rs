@@ -169,6 +169,12 @@ impl UnitProperties {
         Some(Duration::from_micros(start.saturating_mul(3).saturating_add(stop.saturating_mul(2))))
     }
 
+    /// Returns the time that a start is given when the last one took longer.
+    pub(super) fn start_timed_out(&self) -> Option<Duration> {
+        let limit = self.timeout_start.filter(|usec| *usec != u64::MAX).map(Duration::from_micros)?;
+        (self.result.as_deref() == Some("timeout")).then_some(limit)
+    }
+
     /// Returns how its last instance ended, in systemd's words, such as `exit-code 1`.
     pub(super) fn failure(&self, job: &JobEnd) -> String {
         // CLD_EXITED of waitid(2): `ExecMainStatus` is an exit code, not a signal.
