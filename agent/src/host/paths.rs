@@ -12,12 +12,14 @@ use nixmox_core::model::{ContainerName, StorePath};
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     root: PathBuf,
+    /// Whether conf files of ours lie in `/run` because `/etc` cannot be written.
+    conf_in_run: bool,
 }
 
 impl Default for Paths {
     /// The host itself.
     fn default() -> Self {
-        Self { root: PathBuf::from("/") }
+        Self { root: PathBuf::from("/"), conf_in_run: false }
     }
 }
 
@@ -25,7 +27,17 @@ impl Paths {
     /// Returns the same paths below `root`.
     #[cfg(test)]
     pub(crate) fn below(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), conf_in_run: false }
+    }
+
+    /// Returns the same paths with conf files of ours where units are told to read them.
+    pub(crate) fn with_conf_in_run(self, conf_in_run: bool) -> Self {
+        Self { conf_in_run, ..self }
+    }
+
+    /// Whether conf files of ours lie in [`Paths::runtime_conf_dir`].
+    pub(crate) fn conf_in_run(&self) -> bool {
+        self.conf_in_run
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -47,7 +59,7 @@ impl Paths {
         self.conf_dir().join(format!("{name}.conf"))
     }
 
-    /// Where conf files live when `/etc` is read-only; the drop-in names it as a further `EnvironmentFile=`.
+    /// Where conf files live when `/etc` is read-only; the drop-in names it as the only `EnvironmentFile=`.
     pub(crate) fn runtime_conf_dir(&self) -> PathBuf {
         self.host_path(Path::new(CONF_FOLDER_RUN))
     }

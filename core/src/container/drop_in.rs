@@ -55,6 +55,8 @@ pub fn drop_in(assigned: &Assigned, layout: &Layout) -> Result<String, Uncarriab
         lines.set("TimeoutStopSec", "3min");
         lines.set("Slice", &slice(&service.stack));
         if layout.conf_in_run {
+            // The template's own is left out: an old file in `/etc` would say things that ours does not.
+            lines.set("EnvironmentFile", "");
             lines.set("EnvironmentFile", &format!("-{CONF_FOLDER_RUN}/%i.conf"));
         }
         if service.ephemeral {

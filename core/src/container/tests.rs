@@ -189,6 +189,7 @@ Restart=no
 TimeoutStartSec=180s
 TimeoutStopSec=3min
 Slice=machine-nixmox-cloud.slice
+EnvironmentFile=
 EnvironmentFile=-/run/nixmox/conf/%i.conf
 ExecStartPost=-/nix/store/x/bin/nixmox-agent exit-record --started %i
 ExecStop=-/nix/store/x/bin/nixmox-agent exit-record --stop %i

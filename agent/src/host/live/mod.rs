@@ -59,6 +59,7 @@ impl Live {
         Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), units: Arc::clone(&units), connection, stop }
             .spawn(&paths, tasks);
         let layout = layout::find(&paths);
+        let paths = paths.with_conf_in_run(layout.conf_in_run);
         Self {
             paths,
             layout,

@@ -27,17 +27,24 @@ pub(in crate::host) struct Written {
     pub(in crate::host) drop_in: bool,
 }
 
-/// Returns what a container's conf file is. That in `/etc` counts before that in `/run`.
+/// Returns what a container's conf file is: somebody else's in `/etc`, else ours where units read it.
 pub(in crate::host) fn read_conf(paths: &Paths, name: &ContainerName) -> ConfFile {
-    for path in [paths.conf(name), paths.runtime_conf(name)] {
-        if path.is_symlink() {
-            return ConfFile::Link;
-        }
-        if let Some(text) = files::read(&path) {
-            return if is_ours(&text) { ConfFile::Ours(text) } else { ConfFile::Foreign };
-        }
+    match read_one(&paths.conf(name)) {
+        // An old one of ours in an `/etc` that became read-only counts for nothing: the drop-in leaves it out.
+        ConfFile::Absent | ConfFile::Ours(_) if paths.conf_in_run() => read_one(&paths.runtime_conf(name)),
+        conf @ (ConfFile::Absent | ConfFile::Ours(_) | ConfFile::Foreign | ConfFile::Link) => conf,
     }
-    ConfFile::Absent
+}
+
+fn read_one(path: &Path) -> ConfFile {
+    if path.is_symlink() {
+        return ConfFile::Link;
+    }
+    match files::read(path) {
+        Some(text) if is_ours(&text) => ConfFile::Ours(text),
+        Some(_) => ConfFile::Foreign,
+        None => ConfFile::Absent,
+    }
 }
 
 /// Returns our drop-in of a container's unit.
@@ -102,11 +109,15 @@ fn write_conf(paths: &Paths, name: &ContainerName, text: &str) -> Result<(), Ste
         ConfFile::Absent | ConfFile::Ours(_) => {}
         ConfFile::Foreign | ConfFile::Link => return Err(StepError::ForeignConf { path }),
     }
+    if paths.conf_in_run() {
+        return files::replace(&runtime, text, MODE, Durability::Runtime).map(drop);
+    }
     match files::replace(&path, text, MODE, Durability::Synced) {
-        // An older copy in /run would win over the one in /etc: it is named later in the unit.
+        // What an agent wrote while /etc was read-only is out of use.
         Ok(_) => files::remove(&runtime),
+        // Units would not read it elsewhere: where they look was decided when the agent started.
         Err(StepError::File { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
-            files::replace(&runtime, text, MODE, Durability::Runtime).map(drop)
+            Err(StepError::ConfReadOnly { path, source })
         }
         Err(error) => Err(error),
     }
@@ -119,10 +130,13 @@ fn write_conf(paths: &Paths, name: &ContainerName, text: &str) -> Result<(), Ste
 /// # Errors
 /// `StepError::File` with the path.
 pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result<Written, StepError> {
-    if matches!(read_conf(paths, name), ConfFile::Ours(_)) {
+    if matches!(read_one(&paths.runtime_conf(name)), ConfFile::Ours(_)) {
         files::remove(&paths.runtime_conf(name))?;
+    }
+    if matches!(read_one(&paths.conf(name)), ConfFile::Ours(_)) {
         match files::remove(&paths.conf(name)) {
-            Err(StepError::File { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {}
+            Err(StepError::File { source, .. })
+                if paths.conf_in_run() && source.kind() == ErrorKind::ReadOnlyFilesystem => {}
             other => other?,
         }
     }
@@ -170,6 +184,22 @@ mod tests {
         remove_all(&paths, &web).unwrap();
         assert_eq!(names_with_files(&paths), BTreeSet::new());
         assert_eq!(std::fs::read_dir(paths.runtime_units()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn where_etc_is_read_only_what_lies_there_is_out_of_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
+        write(&paths, &web, &files("X=1\n")).unwrap();
+        let in_run = paths.clone().with_conf_in_run(true);
+        assert_eq!(read_conf(&in_run, &web), ConfFile::Absent);
+        write(&in_run, &web, &files("X=2\n")).unwrap();
+        assert_eq!(read_conf(&in_run, &web), ConfFile::Ours(format!("{CONF_OWNER}\nX=2\n")));
+        assert_eq!(read_conf(&paths, &web), ConfFile::Ours(format!("{CONF_OWNER}\nX=1\n")));
+        write(&paths, &web, &files("X=3\n")).unwrap();
+        assert!(!paths.runtime_conf(&web).exists(), "writable again: the copy in /run is out of use");
+        std::fs::write(paths.conf(&web), "SYSTEM_PATH=/y\n").unwrap();
+        assert_eq!(read_conf(&in_run, &web), ConfFile::Foreign, "the name is taken all the same");
     }
 
     #[test]
