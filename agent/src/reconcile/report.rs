@@ -255,7 +255,7 @@ impl Reporter {
             restart_at: watched
                 .filter(|_| !running && !well)
                 .and_then(|watched| watched.retry.due(scene.now))
-                .map(|due| (now_usec() / 1_000_000).saturating_add(due.saturating_sub(scene.now).as_secs())),
+                .map(|due| (now_usec() / 1_000_000).saturating_add(seconds_until(scene.now, due))),
         }
     }
 
@@ -362,6 +362,11 @@ pub(super) fn start_order(desired: &Desired) -> BTreeMap<&str, usize> {
         desired.services.keys().map(|name| (depth(name, desired, &mut known), name.as_str())).collect();
     ranked.sort_unstable();
     ranked.into_iter().enumerate().map(|(rank, (_, name))| (name, rank)).collect()
+}
+
+/// Returns the time until something happens in whole seconds, rounded up: it is not over before it happens.
+fn seconds_until(now: Duration, due: Duration) -> u64 {
+    due.saturating_sub(now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
 }
 
 fn stacks(generation: &Generation) -> Vec<StackInfo> {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nixmox_api::{Drift, ServiceState, ServiceStatus};
+use nixmox_core::manifest::HostConflict;
 use nixmox_core::model::{ChangeKind, Condition, Container, ContainerName, Port, Protocol, Reason, Subject};
 use nixmox_core::status::{self, State};
 
@@ -46,9 +47,18 @@ pub(super) fn reason(
                 format!("{name} to be {}", condition_word(*condition))
             };
             let gates: Vec<String> = gates.iter().map(gate).collect();
+            if gates.is_empty() && container.exit.as_ref().is_some_and(|exit| exit.stopped) {
+                return (
+                    "stopped by somebody, not through NixMox; it is started again soon".to_owned(),
+                    format!("keep it stopped: nixmoxctl stop {name}"),
+                );
+            }
             if gates.is_empty() { blocked(scene, name) } else { format!("waits for {}", gates.join(", ")) }
         }
         State::Failed => {
+            if let Some(obstacle) = in_the_way(scene, name) {
+                return obstacle;
+            }
             let blocked = blocked(scene, name);
             let ended = container.exit.as_ref().map(|exit| format!("ended with {} {}", exit.result, exit.status));
             // The plan's reason says how it ended, too.
@@ -65,6 +75,32 @@ pub(super) fn reason(
         State::Healthy | State::Starting | State::Waiting | State::Stopping | State::Completed => String::new(),
     };
     (reason, hint)
+}
+
+/// Returns what of others keeps a service from starting, and the way out; `None`: nothing does.
+fn in_the_way(scene: &Scene<'_>, name: &ContainerName) -> Option<(String, String)> {
+    let change = scene.plan.changes.get(name).filter(|change| change.kind == ChangeKind::Blocked)?;
+    let conflict = change.reasons.iter().find_map(|reason| match reason {
+        Reason::ForeignMachine => Some(HostConflict::NameOfMachine { service: name.clone() }),
+        Reason::ForeignConf => Some(HostConflict::NameOfContainer { service: name.clone() }),
+        Reason::New
+        | Reason::NotRunning { .. }
+        | Reason::StartedOutside
+        | Reason::Field(_)
+        | Reason::Limit { .. }
+        | Reason::DeviceRules
+        | Reason::Files
+        | Reason::Requested
+        | Reason::Unhealthy
+        | Reason::Held
+        | Reason::Undeclared
+        | Reason::BackOff
+        | Reason::GaveUp
+        | Reason::ForeignJob
+        | Reason::Stopping
+        | Reason::Uncarriable(_) => None,
+    })?;
+    Some((conflict.to_string(), conflict.help()))
 }
 
 fn blocked(scene: &Scene<'_>, name: &ContainerName) -> String {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::check;
+use crate::container::CONF_FOLDER;
 use crate::model::{Assigned, Condition, ContainerName, Kind, Network, Port, Protocol, Service, StackName, System};
 
 /// What is on the host beside the stack in question.
@@ -32,13 +33,13 @@ pub enum HostConflict {
         stack: StackName,
     },
     /// A container that is not ours has its name.
-    #[error("the host has a container `{service}` that NixMox did not make")]
+    #[error("the host has a container `{service}` that NixMox did not make: {CONF_FOLDER}/{service}.conf")]
     NameOfContainer {
         /// The service in question.
         service: ContainerName,
     },
     /// A machine that is not a container of the host has its name.
-    #[error("a machine `{service}` is registered that no container's unit runs")]
+    #[error("a machine named `{service}` runs on the host that NixMox did not start")]
     NameOfMachine {
         /// The service in question.
         service: ContainerName,
@@ -131,14 +132,19 @@ impl HostConflict {
     pub fn help(&self) -> String {
         match self {
             Self::NameOfService { service, stack } => {
-                format!("rename it, or take the other one down: nixmoxctl -s {stack} down {service}")
+                format!(
+                    "give the service another name, or take the other one down: nixmoxctl -s {stack} down {service}"
+                )
             }
             Self::NameOfContainer { service } => format!(
-                "rename it, write `adopt = true` to order and watch that container, or remove that one, \
-                 for example with: nixos-container destroy {service}"
+                "give the service another name, write `adopt = true` in place of `system` to order and watch that \
+                 container, or remove it: nixos-container destroy {service}"
             ),
             Self::NameOfMachine { service } => {
-                format!("rename it, or end the other machine: machinectl terminate {service}")
+                format!(
+                    "give the service another name, or end that machine: machinectl status {service}, then \
+                     machinectl terminate {service}"
+                )
             }
             Self::NothingToAdopt { service } => format!(
                 "make it first, with `nixos-container create {service}` or in the host's configuration, or declare \

@@ -49,9 +49,12 @@ fn a_name_is_one_containers_on_the_host() {
     assert_eq!(Host::with(service("web")).conflicts(&[&web]), ["`web` is a service of the stack `infra` already"]);
 
     let conf = Host { containers: BTreeMap::from([(name("web"), vec![])]), ..Host::default() };
-    assert_eq!(conf.conflicts(&[&web]), ["the host has a container `web` that NixMox did not make"]);
+    assert_eq!(
+        conf.conflicts(&[&web]),
+        ["the host has a container `web` that NixMox did not make: /etc/nixos-containers/web.conf"]
+    );
     let machine = Host { machines: BTreeSet::from([name("web")]), ..Host::default() };
-    assert_eq!(machine.conflicts(&[&web]), ["a machine `web` is registered that no container's unit runs"]);
+    assert_eq!(machine.conflicts(&[&web]), ["a machine named `web` runs on the host that NixMox did not start"]);
 
     let adopted = Service { system: System::Adopted, ..service("web") };
     assert!(conf.conflicts(&[&adopted]).is_empty());
