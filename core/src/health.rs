@@ -83,6 +83,11 @@ impl Tracker {
         }
     }
 
+    /// Asks at once: somebody wants to know.
+    pub fn ask_now(&mut self, now: Duration) {
+        self.next = self.next.min(now);
+    }
+
     /// Takes an answer; returns whether the health changed with it.
     pub fn record(&mut self, now: Duration, healthy: bool, output: String) -> bool {
         let before = self.health;

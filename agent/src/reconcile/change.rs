@@ -223,7 +223,11 @@ impl Ledger {
         let conflicts = manifest::check_host(&own, &host);
         if !conflicts.is_empty() {
             let problem = |conflict: &HostConflict| format!("{conflict}; {}", conflict.help());
-            return Err(invalid(conflicts.iter().map(problem).collect()));
+            // Each problem has its own way out; no check without the host finds it.
+            return Err(AgentError::Invalid {
+                problems: conflicts.iter().map(problem).collect(),
+                hint: String::new(),
+            });
         }
         let mut previous: BTreeMap<_, _> = self
             .generation
@@ -288,7 +292,7 @@ impl Ledger {
 
 /// Returns the error for requests that make no sense.
 pub(super) fn invalid(problems: Vec<String>) -> AgentError {
-    AgentError::Invalid { problems, hint: "nothing was changed; nixmoxctl check finds the line".to_owned() }
+    AgentError::Invalid { problems, hint: "nixmoxctl check finds the line".to_owned() }
 }
 
 /// Returns the error for a name that nothing declares.

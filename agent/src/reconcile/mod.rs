@@ -207,7 +207,7 @@ impl<H: Host> Reconciler<H> {
 
     /// Observes, plans, begins what is ready, asks what is due, and publishes.
     async fn round(&mut self) {
-        if let Err(error) = self.look().await {
+        if let Err(error) = self.look(BTreeSet::new()).await {
             warn!(event = "blind", "{}", chain(&error));
             self.round = None;
             let mut warnings = self.warnings();
@@ -249,9 +249,12 @@ impl<H: Host> Reconciler<H> {
     }
 
     /// Reads the host and plans; the result is `self.round`.
-    async fn look(&mut self) -> Result<(), StepError> {
-        let declared: BTreeSet<ContainerName> = self.ledger.generation.services.keys().cloned().collect();
-        let mut observed = self.host.observe(&declared).await?;
+    ///
+    /// `besides` are names that no generation declares and whose containers are looked at too.
+    async fn look(&mut self, besides: BTreeSet<ContainerName>) -> Result<(), StepError> {
+        let mut names = besides;
+        names.extend(self.ledger.generation.services.keys().cloned());
+        let mut observed = self.host.observe(&names).await?;
         self.note_completed(&mut observed);
         self.restarts
             .retain(|name, invocation| observed.containers.get(name).and_then(instance) == Some(*invocation));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
 use nixmox_core::container;
-use nixmox_core::model::{ContainerName, Desired, InvalidName, Retry, Subject};
+use nixmox_core::model::{ContainerName, Desired, InvalidName, Retry, StackName, Subject};
 use nixmox_core::plan;
 use nixmox_core::status;
 use tracing::{error, info};
@@ -43,17 +43,35 @@ impl<H: Host> Reconciler<H> {
         let request = request.into_model().map_err(invalid)?;
         self.not_removing(request.services.keys())?;
         let base = request.base.clone();
-        self.look().await.map_err(|error| refused(&error))?;
+        // Machines of others are only looked for under names that matter.
+        self.look(request.services.keys().cloned().collect()).await.map_err(|error| refused(&error))?;
         let containers = self.host.foreign_containers().await;
         let observed = self.round.iter().flat_map(|round| &round.observed.containers);
         let machines = observed.filter(|(_, container)| container.foreign_machine).map(|(name, _)| name.clone());
         let taken = Taken { containers, machines: machines.collect() };
         let next = self.ledger.up(request, &taken, asked)?;
+        self.check_new_ports(&next).await?;
         let reply = self.reply(&next)?;
         match base {
             Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
             _ => Ok((next, reply)),
         }
+    }
+
+    /// Refuses to publish a port that another program listens on: the table would take its packets away, whether or not
+    /// the container then starts. A port that is published already has been refused to nobody.
+    async fn check_new_ports(&self, next: &Next) -> Result<(), AgentError> {
+        for name in &next.scope {
+            let Some(assigned) = next.ledger.generation.services.get(name) else { continue };
+            let before = self.ledger.generation.services.get(name).map(|before| before.service.ports.as_slice());
+            let mut new = assigned.service.ports.clone();
+            new.retain(|port| !before.unwrap_or_default().contains(port));
+            self.host.check_ports(&new).await.map_err(|error| AgentError::Refused {
+                reason: format!("{name}: {}; nothing was changed", chain(&error)),
+                hint: error.hint().unwrap_or_default(),
+            })?;
+        }
+        Ok(())
     }
 
     async fn plan_request(&mut self, request: Request) -> Result<PlanReply, AgentError> {
@@ -70,7 +88,7 @@ impl<H: Host> Reconciler<H> {
     async fn down(&mut self, stack: &str, names: &[String], caller: Caller) -> Result<Applied, AgentError> {
         self.hands_on()?;
         let asked = Asked { by: caller, at: now_seconds() };
-        self.look().await.map_err(|error| refused(&error))?;
+        self.look(BTreeSet::new()).await.map_err(|error| refused(&error))?;
         let next = self.ledger.down(stack, names, &asked)?;
         let plan = self.reply(&next)?;
         self.take_over(next, plan, &asked).await
@@ -92,7 +110,7 @@ impl<H: Host> Reconciler<H> {
         }
         let number = self.reporter.number();
         self.ledger = ledger;
-        self.supervisor.asked(&scope);
+        self.supervisor.asked(self.now(), &scope);
         let generation = self.ledger.generation.number;
         info!(event = "generation", generation, changed, uid = asked.by.uid, services = scope.len(), "applies");
         if changed {
@@ -117,7 +135,7 @@ impl<H: Host> Reconciler<H> {
 
     async fn stop(&mut self, names: &[String], with_dependents: bool, caller: Caller) -> Result<Done, AgentError> {
         self.hands_on()?;
-        self.look().await.map_err(|error| refused(&error))?;
+        self.look(BTreeSet::new()).await.map_err(|error| refused(&error))?;
         let observed = self.round.as_ref().map(|round| &round.observed.containers);
         let running = |name: &ContainerName| {
             observed.and_then(|all| all.get(name)).is_some_and(|container| container.active.has_processes())
@@ -130,7 +148,7 @@ impl<H: Host> Reconciler<H> {
 
     async fn restart(&mut self, names: &[String], caller: &Caller) -> Result<Done, AgentError> {
         self.hands_on()?;
-        self.look().await.map_err(|error| refused(&error))?;
+        self.look(BTreeSet::new()).await.map_err(|error| refused(&error))?;
         let mut scope = BTreeSet::new();
         for name in names {
             let name = self.ledger.declared(name)?.service.name.clone();
@@ -195,7 +213,7 @@ impl<H: Host> Reconciler<H> {
     }
 
     fn done(&mut self, verb: &str, scope: &BTreeSet<ContainerName>, caller: &Caller) -> Done {
-        self.supervisor.asked(scope);
+        self.supervisor.asked(self.now(), scope);
         let services: Vec<String> = scope.iter().map(ToString::to_string).collect();
         info!(event = verb, uid = caller.uid, "{verb} {}", services.join(" "));
         Done { number: self.reporter.number(), services }
@@ -245,8 +263,13 @@ impl<H: Host> Reconciler<H> {
         }
         let plan = plan::plan(&desired, &observed, &files);
         let order = report::start_order(&desired);
+        // What happens to other stacks meanwhile is nothing that this request leads to.
+        let stack_of = |name: &ContainerName| desired.services.get(name).map(|assigned| &assigned.service.stack);
+        let stacks: BTreeSet<&StackName> = next.scope.iter().filter_map(stack_of).collect();
         let concerned = |name: &ContainerName| {
-            next.scope.contains(name) || plan.changes.get(name).is_some_and(|change| !change.reasons.is_empty())
+            next.scope.contains(name)
+                || stack_of(name).is_some_and(|stack| stacks.contains(stack))
+                    && plan.changes.get(name).is_some_and(|change| !change.reasons.is_empty())
         };
         let mut services: Vec<Planned> = plan
             .changes

@@ -224,8 +224,8 @@ impl Supervisor {
         }
     }
 
-    /// Forgets back-off, failures and drift of these: somebody asked for them.
-    pub(super) fn asked(&mut self, names: &BTreeSet<ContainerName>) {
+    /// Forgets back-off, failures and drift of these, and asks for their health at once: somebody asked for them.
+    pub(super) fn asked(&mut self, now: Duration, names: &BTreeSet<ContainerName>) {
         if !names.is_empty() {
             self.tables.asked();
         }
@@ -236,6 +236,9 @@ impl Supervisor {
             watched.failure = None;
             watched.stopped_by_others = false;
             watched.accord = Accord::Open;
+            if let Some(tracker) = &mut watched.health {
+                tracker.ask_now(now);
+            }
         }
     }
 
