@@ -215,7 +215,7 @@ fn refused_report(error: &AgentError) -> Report {
                 .row("", "a new group counts from the next login on")
         }
         AgentError::Invalid { problems, hint } => {
-            Report::new("the agent cannot take this").rows("why", problems).row("try", hint)
+            Report::new("the agent cannot take this; nothing was changed").rows("why", problems).row("try", hint)
         }
         AgentError::UnknownService { name, hint } => {
             Report::new(format!("there is no service `{name}`")).row("try", hint)

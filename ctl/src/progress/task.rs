@@ -94,6 +94,8 @@ pub(crate) struct Task {
     pub(crate) after: Vec<String>,
     /// The invocation that ran before the request; `None`: none did.
     pub(crate) invocation_before: Option<String>,
+    /// Failed probes that were known before the request, of an unhealthy service.
+    pub(crate) failures_before: Option<u32>,
     /// How far it is.
     pub(crate) phase: Phase,
     /// When what happened.
@@ -107,6 +109,10 @@ pub(crate) fn milliseconds(from: Option<u64>, to: u64) -> Option<u64> {
     Some(to.saturating_sub(from?) / 1000)
 }
 
+fn failures_of_unhealthy(status: &ServiceStatus) -> Option<u32> {
+    (status.state == ServiceState::Unhealthy).then_some(status.probe_failures)
+}
+
 impl Task {
     /// Returns the task that a line of a plan makes.
     pub(crate) fn of_plan(planned: &Planned, before: Option<&ServiceStatus>) -> Self {
@@ -116,6 +122,7 @@ impl Task {
             reasons: planned.reasons.iter().map(|reason| reason.text.clone()).collect(),
             after: planned.after.clone(),
             invocation_before: before.and_then(|status| status.invocation.clone()),
+            failures_before: before.and_then(failures_of_unhealthy),
             ..Self::default()
         }
     }
@@ -126,6 +133,7 @@ impl Task {
             name: name.to_owned(),
             change: verb.to_owned(),
             invocation_before: before.and_then(|status| status.invocation.clone()),
+            failures_before: before.and_then(failures_of_unhealthy),
             ..Self::default()
         }
     }

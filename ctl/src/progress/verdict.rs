@@ -2,10 +2,13 @@
 
 use nixmox_api::{ServiceState, ServiceStatus};
 
-use super::{Goal, Phase, Progress, Task};
+use super::{Goal, Phase, Progress, Task, milliseconds};
 
 /// New starts without success after which a service that starts over and over counts as failed.
 const RESTARTS_MAX: u32 = 3;
+/// Time, in milliseconds, after which a failure is told without another try: starts that run into a time limit would
+/// keep a person waiting for three of them.
+const TRIES_TIME_MAX: u64 = 60_000;
 
 /// How a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,14 @@ pub(crate) enum Verdict {
     Failed,
     /// It waits for a service that failed, or that is held.
     Blocked,
+}
+
+impl Task {
+    /// Returns whether it took long until it failed last.
+    fn tried_long(&self) -> bool {
+        let failed = self.times.phase.and_then(|at| milliseconds(self.times.begun, at));
+        failed.is_some_and(|took| took >= TRIES_TIME_MAX)
+    }
 }
 
 impl Progress {
@@ -88,11 +99,17 @@ impl Progress {
                 Verdict::Reached
             }
             (Goal::Held, _) | (_, ServiceState::Stopping | ServiceState::Stopped) => Verdict::Pending,
+            // It runs as it was: what is asked for could not be done to it.
+            (Goal::Up, ServiceState::Healthy) if !status.reason.is_empty() => Verdict::Failed,
             (_, ServiceState::Healthy | ServiceState::Completed) => Verdict::Reached,
             // A service that ended is given another try or two: its database may have been a moment late.
-            (_, ServiceState::Failed) if status.restart_at.is_some() && status.restarts < RESTARTS_MAX => {
+            (_, ServiceState::Failed)
+                if status.restart_at.is_some() && status.restarts < RESTARTS_MAX && !task.tried_long() =>
+            {
                 Verdict::Pending
             }
+            // It was unhealthy before; what is asked for is how it is now, and the agent asks at once.
+            (_, ServiceState::Unhealthy) if task.failures_before == Some(status.probe_failures) => Verdict::Pending,
             (_, ServiceState::Unhealthy | ServiceState::Failed) => Verdict::Failed,
             (_, ServiceState::Waiting) if self.is_blocked(task, depth) => Verdict::Blocked,
             (_, ServiceState::Waiting | ServiceState::Starting) => Verdict::Pending,

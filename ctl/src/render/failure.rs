@@ -19,15 +19,14 @@ pub(crate) fn failure(status: &ServiceStatus, was_healthy: bool, held_back: &[&s
         }
         ServiceState::Unhealthy => format!("{name} did not become healthy"),
         ServiceState::Failed if status.restarts > 1 => {
-            format!("{name} does not stay up: started {} times in vain", status.restarts)
+            format!("{name} failed {} times in a row", status.restarts)
         }
         ServiceState::Waiting => format!("{name} waits"),
         ServiceState::Stopping => format!("{name} did not stop"),
-        ServiceState::Failed
-        | ServiceState::Stopped
-        | ServiceState::Starting
-        | ServiceState::Healthy
-        | ServiceState::Completed => format!("{name} failed"),
+        ServiceState::Healthy => format!("{name} runs, but could not be changed"),
+        ServiceState::Failed | ServiceState::Stopped | ServiceState::Starting | ServiceState::Completed => {
+            format!("{name} failed")
+        }
     };
     let probe = probe(status);
     let reason = if probe.contains(&status.reason) { "" } else { &status.reason };

@@ -38,8 +38,10 @@ impl Report {
 
     /// Adds several lines under one key; none adds nothing.
     pub(crate) fn rows<T: AsRef<str>>(self, key: &'static str, texts: impl IntoIterator<Item = T>) -> Self {
+        // Before the key is given away: a blank line would take it along.
+        let texts = texts.into_iter().map(|text| text::clean(text.as_ref())).filter(|text| !text.is_empty());
         let keys = std::iter::once(key).chain(std::iter::repeat(""));
-        texts.into_iter().zip(keys).fold(self, |report, (text, key)| report.row(key, text))
+        texts.zip(keys).fold(self, |report, (text, key)| report.row(key, text))
     }
 
     /// Adds the causes of an error, each as a row.
