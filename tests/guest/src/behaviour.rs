@@ -10,6 +10,7 @@
 //! | `http` | port; answers 200, or what `http_status` or the file `/var/lib/guest/status` says, `0` hangs up |
 //! | `http_status` | status while that file does not exist |
 //! | `tcp` | port; accepts and closes |
+//! | `udp` | port; sends back what it receives |
 //! | `listen_after` | seconds until ports are listened on |
 //! | `stop_takes` | seconds from the request to end to the end, or `never` |
 //! | `hog` | MiB to allocate and touch |
@@ -42,6 +43,8 @@ pub(crate) struct Behaviour {
     pub(crate) http_status: u16,
     /// Ports that accept and close.
     pub(crate) tcp: Vec<u16>,
+    /// Ports that send back what they receive.
+    pub(crate) udp: Vec<u16>,
     /// Time until ports are listened on.
     pub(crate) listen_after: Duration,
     /// Time between the request to end and the end.
@@ -64,6 +67,7 @@ impl Default for Behaviour {
             http: Vec::new(),
             http_status: 200,
             tcp: Vec::new(),
+            udp: Vec::new(),
             listen_after: Duration::ZERO,
             stop: Delay::After(Duration::ZERO),
             hog: 0,
@@ -95,6 +99,7 @@ impl Behaviour {
             "http" => self.http.push(value.parse().ok()?),
             "http_status" => self.http_status = value.parse().ok()?,
             "tcp" => self.tcp.push(value.parse().ok()?),
+            "udp" => self.udp.push(value.parse().ok()?),
             "listen_after" => self.listen_after = seconds(value)?,
             "stop_takes" => self.stop = delay(value)?,
             "hog" => self.hog = value.parse().ok()?,
@@ -124,14 +129,14 @@ mod tests {
 
     #[test]
     fn reads_every_key() {
-        let text = "# a comment\nready_after=1.5\nexit=3@2\nhttp=80\nhttp=81\nhttp_status=503\ntcp=5432\nlisten_after=1\nstop_takes=never\n\
+        let text = "# a comment\nready_after=1.5\nexit=3@2\nhttp=80\nhttp=81\nhttp_status=503\ntcp=5432\nudp=53\nlisten_after=1\nstop_takes=never\n\
                     hog=10\nforks=4\nspin=1\nlog=hello = you\nrevision=2\n";
         let read = Behaviour::parse(text).expect("the text is good");
         assert_eq!(read.ready, Delay::After(Duration::from_millis(1500)));
         assert_eq!(read.exit, Some((3, Duration::from_secs(2))));
         assert_eq!(read.http, [80, 81]);
         assert_eq!((read.http_status, read.hog, read.forks, read.spin), (503, 10, 4, true));
-        assert_eq!(read.tcp, [5432]);
+        assert_eq!((read.tcp, read.udp), (vec![5432], vec![53]));
         assert_eq!(read.stop, Delay::Never);
         assert_eq!(read.log, ["hello = you"]);
     }

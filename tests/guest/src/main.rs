@@ -1,7 +1,7 @@
 //! A static guest: PID 1 of a container that behaves, or misbehaves, as a file beside its `init` says.
 //!
 //! ```text
-//!  start ──▶ read behaviour ──▶ log, ports, load ──▶ READY=1 ──▶ reap children ──SIGRTMIN+3 or SIGTERM──▶ take time ──▶ marker ──▶ exit 0
+//!  start ──▶ read behaviour ──▶ log, ports, load ──▶ READY=1 ──▶ reap children ──SIGRTMIN+3, +4 or SIGTERM──▶ take time ──▶ marker ──▶ exit 0
 //! ```
 //!
 //! Needs nothing of its root file system. Standard output and standard error are its log.
@@ -37,6 +37,8 @@ use crate::behaviour::{Behaviour, Delay};
 const STOPPED_FILE: &str = "/var/lib/guest/stopped";
 /// `SIGRTMIN+3` as glibc counts: what `systemd-nspawn --kill-signal=SIGRTMIN+3` sends for "halt" (systemd(1), signals).
 const HALT_SIGNAL: i32 = 37;
+/// `SIGRTMIN+4`: what `machinectl poweroff` sends.
+const POWER_OFF_SIGNAL: i32 = 38;
 /// How long the keeper of children sleeps between looks.
 const FORK_PAUSE: Duration = Duration::from_millis(100);
 /// Exit status for a behaviour that cannot be read.
@@ -113,7 +115,7 @@ fn obey(signals: &SigSet, stop: Delay) -> ! {
         };
         if number == Signal::SIGCHLD as i32 {
             reap();
-        } else if number == HALT_SIGNAL || number == Signal::SIGTERM as i32 {
+        } else if [HALT_SIGNAL, POWER_OFF_SIGNAL, Signal::SIGTERM as i32].contains(&number) {
             // Beside the loop, so that the dead are taken meanwhile.
             thread::spawn(move || end(stop));
         }
@@ -140,6 +142,14 @@ fn listen(behaviour: &Behaviour) {
         thread::spawn(move || {
             thread::sleep(after);
             if let Err(error) = serve::http(port, status) {
+                eprintln!("guest: cannot listen on {port}: {error}");
+            }
+        });
+    }
+    for port in behaviour.udp.clone() {
+        thread::spawn(move || {
+            thread::sleep(after);
+            if let Err(error) = serve::udp(port) {
                 eprintln!("guest: cannot listen on {port}: {error}");
             }
         });

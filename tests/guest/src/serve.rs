@@ -1,9 +1,9 @@
-//! The guest's ports: an HTTP answer whose status a test flips by writing a file, and bare TCP.
+//! The guest's ports: an HTTP answer whose status a test flips by writing a file, bare TCP, and an echo over UDP.
 
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
 };
@@ -23,6 +23,16 @@ pub(crate) fn http(port: u16, status: u16) -> std::io::Result<()> {
 /// Accepts and closes connections on a port for ever; returns when the port cannot be had.
 pub(crate) fn tcp(port: u16) -> std::io::Result<()> {
     accept(port, drop)
+}
+
+/// Sends every datagram on a port back to where it came from, for ever; returns when the port cannot be had.
+pub(crate) fn udp(port: u16) -> std::io::Result<()> {
+    let socket = UdpSocket::bind(("0.0.0.0", port))?;
+    let mut datagram = [0; 2048];
+    loop {
+        let (length, from) = socket.recv_from(&mut datagram)?;
+        let _ = socket.send_to(datagram.get(..length).unwrap_or_default(), from);
+    }
 }
 
 fn accept(port: u16, serve: impl Fn(TcpStream) + Copy + Send + 'static) -> std::io::Result<()> {

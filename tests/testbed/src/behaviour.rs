@@ -65,6 +65,12 @@ impl Behaviour {
         self.line("tcp", port)
     }
 
+    /// Sends back every datagram that it receives on this port.
+    #[must_use]
+    pub fn udp(self, port: u16) -> Self {
+        self.line("udp", port)
+    }
+
     /// Takes this long to end when asked to, then writes `/var/lib/guest/stopped`.
     #[must_use]
     pub fn stop_takes(self, time: Duration) -> Self {
