@@ -6,8 +6,10 @@
 
 pub mod agent;
 pub mod containers;
+pub mod operator;
 pub mod random;
 mod say;
+pub mod shared;
 pub mod stack;
 
 pub use say::say;

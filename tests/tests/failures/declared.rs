@@ -1,0 +1,99 @@
+//! What the manifest names and the host does not have.
+
+use nixmox_testbed::Behaviour;
+use nixmox_tests::operator::Stack;
+
+use crate::fault::{Fault, host};
+
+#[test]
+fn a_store_path_that_was_collected_is_named() {
+    let host = host();
+    let system = host.guest("gone", &Behaviour::new().log("collected")).expect("a system");
+    host.succeed(&format!("nix-store --delete {system}")).expect("nothing holds it");
+    let keys = format!("system = \"{system}\"");
+    let words =
+        ["storepath-bad", &format!("`{system}` is not in the Nix store of this host"), "try", "nixmoxctl up"];
+    Fault { name: "storepath", bad: &keys, words: &words }.story(&host, |_| {
+        host.guest("gone", &Behaviour::new().log("collected")).expect("built again");
+        keys.clone()
+    });
+}
+
+#[test]
+fn a_mount_source_that_is_missing_is_named() {
+    let host = host();
+    let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let keys = format!("system = \"{system}\"\nmounts = [\"/srv/no-such-disk:/data\"]");
+    let words = [
+        "the mount source `/srv/no-such-disk` does not exist on this host",
+        "mkdir -p /srv/no-such-disk",
+        "create = true",
+    ];
+    Fault { name: "source", bad: &keys, words: &words }.story(&host, |_| {
+        host.succeed("mkdir -p /srv/no-such-disk").expect("made");
+        keys.clone()
+    });
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_not_written_over() {
+    let host = host();
+    let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let keys = format!(
+        "system = \"{system}\"\nmounts = [{{ source = \"/srv/usb\", target = \"/data\", create = true, must_be_mountpoint = true }}]"
+    );
+    let words = ["nothing is mounted at `/srv/usb`", "`mount /srv/usb`", "must_be_mountpoint"];
+    Fault { name: "mountpoint", bad: &keys, words: &words }.story(&host, |_| {
+        host.fail("test -e /srv/usb").expect("no folder hides that the disk is missing");
+        host.succeed("mkdir /srv/usb && mount -t tmpfs tmpfs /srv/usb").expect("mounted");
+        keys.clone()
+    });
+}
+
+#[test]
+fn a_credential_that_is_missing_is_named() {
+    let host = host();
+    let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let keys = format!("system = \"{system}\"\ncredentials = {{ key = \"/root/no-such-key\" }}");
+    let words = [
+        "the file `/root/no-such-key` of the credential `key` does not exist",
+        "write the secret to /root/no-such-key",
+        "credentials.key",
+    ];
+    Fault { name: "credential", bad: &keys, words: &words }.story(&host, |_| {
+        host.write_file("/root/no-such-key", "secret", 0o600).expect("written");
+        keys.clone()
+    });
+}
+
+#[test]
+fn every_error_of_a_manifest_is_told_at_once_and_nothing_is_touched() {
+    let host = host();
+    let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let stack = Stack::new(&host, "manifest");
+    let keep = format!("[services.manifest-keep]\nsystem = \"{system}\"");
+    stack.declare(&[&keep]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    let before = stack.healthy("manifest-keep").expect("healthy");
+    let faults = format!(
+        "[services.manifest-a]\nsystem = \"{system}\"\nmemory_max = \"1G\"\ndepends_on = [\"manifest-b\"]\n
+         [services.manifest-b]\nsystem = \"{system}\"\ndepends_on = [\"manifest-a\", \"manifest-keeep\"]\nmuonts = []"
+    );
+    stack.declare(&[&keep, &faults]).expect("a manifest");
+    let words = [
+        "memory_max",
+        "limits",
+        "muonts",
+        "mounts",
+        "manifest-keeep",
+        "manifest-keep",
+        "manifest-a",
+        "nixmox.toml",
+    ];
+    stack.refuse("up", 1, &words).expect("every error is told");
+    assert_eq!(stack.healthy("manifest-keep").expect("healthy"), before);
+    stack.declare(&[&keep]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    assert_eq!(stack.healthy("manifest-keep").expect("healthy"), before);
+    stack.succeed("down").expect("taken down");
+}

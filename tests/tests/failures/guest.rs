@@ -1,0 +1,104 @@
+//! Guests that end, hang or take their time.
+
+use std::time::Duration;
+
+use nixmox_testbed::Behaviour;
+use nixmox_tests::operator::Stack;
+
+use crate::fault::{Fault, host};
+
+/// Longest time until the agent has put right what was broken behind its back.
+const RECOVERY: Duration = Duration::from_mins(1);
+
+#[test]
+fn a_guest_whose_init_exits_at_once_is_told_with_its_last_words() {
+    let host = host();
+    let behaviour = Behaviour::new().log("cannot open database").exit_at_once(3);
+    let system = host.guest("exits", &behaviour).expect("a system");
+    let mended = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let keys = format!("system = \"{system}\"");
+    let words = ["exits-bad", "exit-code 3", "cannot open database", "journalctl", "container@exits-bad"];
+    Fault { name: "exits", bad: &keys, words: &words }.story(&host, |_| format!("system = \"{mended}\""));
+}
+
+#[test]
+fn a_guest_that_never_becomes_ready_is_given_up_in_time() {
+    let host = host();
+    // Three minutes are the shortest that a first boot is given; the host's own drop-in shortens the test.
+    let drop_in = "[Service]\nTimeoutStartSec=5s\n";
+    host.write_file("/etc/systemd/system/container@never-bad.service.d/90-limit.conf", drop_in, 0o644)
+        .expect("written");
+    let system = host.guest("never", &Behaviour::new().log("migrating").never_ready()).expect("a system");
+    let mended = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let keys = format!("system = \"{system}\"\nhealth = {{ http = \"http://localhost/\", start_period = \"5s\" }}");
+    let words = ["never-bad", "the guest was not ready within 5s", "migrating", "health.start_period"];
+    Fault { name: "never", bad: &keys, words: &words }.story(&host, |_| format!("system = \"{mended}\""));
+}
+
+#[test]
+fn a_guest_that_never_answers_is_told_with_its_last_answer() {
+    let host = host();
+    let system = host.guest("ill", &Behaviour::new().http(80).http_status(503)).expect("a system");
+    let health =
+        "health = { http = \"http://localhost/\", interval = \"300ms\", start_period = \"2s\", retries = 2 }";
+    let keys = format!("system = \"{system}\"\n{health}");
+    let words = [
+        "ill-bad did not become healthy within 2s",
+        "http://localhost/ -> 503",
+        "nixmox.toml:",
+        "[services.ill-bad",
+    ];
+    // The dependent asks for a start alone, which an unhealthy service has had: it is told apart below.
+    let stack = Stack::new(&host, "ill");
+    stack
+        .declare(&[
+            &format!("[services.ill-bad]\n{keys}"),
+            &format!("[services.ill-next]\nsystem = \"{system}\"\ndepends_on = {{ ill-bad = \"healthy\" }}"),
+        ])
+        .expect("a manifest");
+    stack.refuse("up", 1, &words).expect("up says which gate");
+    host.fail("systemctl is-active container@ill-next").expect("not started");
+    let before = host.succeed("systemctl show -P InvocationID container@ill-bad").expect("it runs");
+    host.succeed("echo 200 > /var/lib/nixos-containers/ill-bad/var/lib/guest/status").expect("mended inside");
+    stack.succeed("up").expect("up succeeds");
+    assert_eq!(stack.healthy("ill-bad").expect("healthy"), before, "nothing had to be restarted");
+    stack.succeed("down").expect("taken down");
+}
+
+#[test]
+fn a_container_whose_nspawn_was_killed_recovers_by_itself() {
+    let host = host();
+    let stack = Stack::new(&host, "killed");
+    let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let table = |name: &str| {
+        format!(
+            "[services.{name}]\nsystem = \"{system}\"\nhealth = {{ http = \"http://localhost/\", interval = \"1s\" }}"
+        )
+    };
+    stack.declare(&[&table("killed-keep"), &table("killed-bad")]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    let keep = stack.healthy("killed-keep").expect("healthy");
+    let mut before = stack.healthy("killed-bad").expect("healthy");
+    for _ in 0..2 {
+        host.succeed("kill -9 $(systemctl show -P MainPID container@killed-bad)").expect("nspawn is killed");
+        let again = format!(
+            "nixmoxctl --all status --json | jq -e '.services[] | select(.name == \"killed-bad\" and .state == \"healthy\" and .invocation != \"{before}\")'"
+        );
+        host.wait_until(&again, RECOVERY).expect("it recovers by itself");
+        before = stack.healthy("killed-bad").expect("healthy");
+        // One registration, one export and one link, and they are those of the new instance.
+        let leader = host.succeed("machinectl show killed-bad -P Leader").expect("registered");
+        host.succeed(&format!("grep -qx 0::.*container@killed-bad.service.* /proc/{leader}/cgroup"))
+            .expect("its own");
+        let exports =
+            host.succeed("grep -c unix-export/killed-bad /proc/self/mountinfo || true").expect("readable");
+        assert_eq!(exports, "1");
+        let links = host.succeed("ip -o link show | grep -c ve-killed-bad").expect("a link");
+        assert_eq!(links, "1");
+    }
+    assert_eq!(stack.healthy("killed-keep").expect("healthy"), keep);
+    stack.succeed("down").expect("taken down");
+    host.fail("grep unix-export/killed-bad /proc/self/mountinfo").expect("nothing is left");
+    host.fail("ip link show ve-killed-bad").expect("nothing is left");
+    host.fail("machinectl show killed-bad").expect("nothing is left");
+}
