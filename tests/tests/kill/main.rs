@@ -3,6 +3,7 @@
 //! `NIXMOX_KILL_SEED` sets the seed of the points of death, `NIXMOX_KILL_POINTS` their number.
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a test says what it expected and what it does")]
 
+mod alive;
 mod model;
 mod point;
 mod storm;
@@ -10,9 +11,11 @@ mod trace;
 
 use std::time::Duration;
 
+use alive::Quiet;
 use nixmox_tests::say;
 use point::Phase;
 use storm::Storm;
+use trace::Journal;
 
 /// Kills per run.
 const POINTS: usize = 50;
@@ -49,4 +52,99 @@ fn the_agent_converges_from_every_point_of_death() {
     let inside = inside(&storm);
     assert!(inside >= INSIDE(points), "only {inside} kills fell between the first and the last step");
     assert!(storm.points().iter().any(|point| matches!(point.phase, Phase::During(_))));
+}
+
+#[test]
+fn an_agent_that_is_restarted_stopped_or_upgraded_touches_no_container() {
+    let quiet = Quiet::build("upgrade").expect("a host");
+    let before = quiet.up().expect("the stack is up");
+    let mut journal = Journal::default();
+    journal.read(&quiet.bed).expect("readable");
+    let succeed = |script: &str| quiet.bed.succeed(script).expect("it succeeds");
+    for (what, script) in [
+        ("killed", "systemctl kill --signal=KILL nixmox-agent"),
+        ("restarted", "systemctl restart nixmox-agent"),
+        // Another file in place of the one that runs, as a package manager does it.
+        (
+            "upgraded",
+            "cd /usr/bin; cp nixmox-agent new; echo >> new; mv new nixmox-agent; systemctl restart nixmox-agent",
+        ),
+        ("reloaded", "systemctl daemon-reload"),
+        ("stopped", "systemctl stop nixmox-agent"),
+        ("stopped with its socket", "systemctl stop nixmox-agent.socket nixmox-agent"),
+    ] {
+        let agent = quiet.agent().expect("it answers");
+        succeed(script);
+        quiet.fetch().expect("the stack serves whatever happens to the agent");
+        succeed("systemctl start nixmox-agent.socket");
+        assert_eq!(quiet.wait_until_healthy().expect("healthy"), before, "{what}");
+        if what != "reloaded" {
+            assert_ne!(quiet.agent().expect("it answers"), agent, "{what}");
+        }
+        assert_eq!(
+            succeed("readlink /proc/$(systemctl show -P MainPID nixmox-agent)/exe"),
+            "/usr/bin/nixmox-agent"
+        );
+    }
+    assert_eq!(journal.read(&quiet.bed).expect("readable"), [], "no step was taken");
+}
+
+#[test]
+fn a_restart_that_was_accepted_is_carried_out_although_the_agent_dies() {
+    let quiet = Quiet::build("accepted").expect("a host");
+    let before = quiet.up().expect("the stack is up");
+    // It is answered as soon as the agent knows, before anything is done about it.
+    quiet
+        .bed
+        .succeed(
+            "agent=$(systemctl show --property=MainPID --value nixmox-agent)
+             varlinkctl call /run/nixmox/io.nixmox.Agent io.nixmox.Agent.Restart '{\"names\":[\"middle\",\"top\"]}' &&
+             kill -KILL $agent",
+        )
+        .expect("it is accepted, and the agent dies");
+    let after = quiet.wait_until_healthy().expect("healthy");
+    for name in ["middle", "top"] {
+        assert_ne!(after[name], before[name], "{name} was to be replaced");
+    }
+    for name in ["base", "slow"] {
+        assert_eq!(after[name], before[name], "{name} was not");
+    }
+    quiet.bed.succeed("systemctl restart nixmox-agent").expect("a further agent");
+    assert_eq!(quiet.wait_until_healthy().expect("healthy"), after, "what was done is not done again");
+}
+
+#[test]
+fn up_goes_on_through_a_restart_of_the_agent() {
+    let quiet = Quiet::build("through").expect("a host");
+    let mut journal = Journal::default();
+    quiet.begin("up").expect("it begins");
+    quiet.wait_for_step(&mut journal, "start", "slow").expect("the first step");
+    quiet.bed.succeed("systemctl restart nixmox-agent").expect("another agent");
+    quiet.client_end().expect("the client sees it through");
+    quiet.wait_until_healthy().expect("healthy");
+    assert_eq!(quiet.failed_steps().expect("readable"), "");
+}
+
+#[test]
+fn up_goes_on_while_systemd_reads_its_units_and_replaces_itself() {
+    let quiet = Quiet::build("reexec").expect("a host");
+    let mut journal = Journal::default();
+    quiet.begin("up").expect("it begins");
+    quiet.wait_for_step(&mut journal, "start", "slow").expect("the first step");
+    let count = quiet
+        .bed
+        .succeed(
+            "count=0
+             while [ ! -e /root/end ] && [ $count -lt 20 ]; do
+                 systemctl daemon-reload && systemctl daemon-reexec && count=$((count + 1))
+             done
+             echo $count",
+        )
+        .expect("systemd answers");
+    quiet.client_end().expect("the client sees it through");
+    let running = quiet.wait_until_healthy().expect("healthy");
+    assert_eq!(running.len(), 4);
+    assert_eq!(quiet.failed_steps().expect("readable"), "");
+    assert_ne!(count, "0", "nothing happened while it went on");
+    println!("{count} reloads and replacements");
 }
