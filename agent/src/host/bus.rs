@@ -71,6 +71,24 @@ pub(super) fn failed(
     StepError::Bus { call, subject: subject.into(), source: source.into() }
 }
 
+/// Returns whether a step failed because the bus or systemd was away for a moment: a bus that restarts, or a systemd
+/// that replaces itself (`systemctl daemon-reexec`) and drops the calls that it had not answered.
+pub(super) fn is_away(error: &StepError) -> bool {
+    // D-Bus specification, "Message Bus Messages"; the name of systemd has no owner until the new one connects.
+    const AWAY: [&str; 4] = [
+        "org.freedesktop.DBus.Error.NoReply",
+        "org.freedesktop.DBus.Error.NameHasNoOwner",
+        "org.freedesktop.DBus.Error.ServiceUnknown",
+        "org.freedesktop.DBus.Error.Disconnected",
+    ];
+    let StepError::Bus { source, .. } = error else { return false };
+    match source.downcast_ref::<zbus::Error>() {
+        Some(zbus::Error::InputOutput(error)) => error.kind() != std::io::ErrorKind::TimedOut,
+        Some(error) => AWAY.iter().any(|name| is_error(error, name)),
+        None => false,
+    }
+}
+
 /// Returns whether an error is the D-Bus error of this name.
 pub(super) fn is_error(error: &zbus::Error, name: &str) -> bool {
     match error {

@@ -180,7 +180,9 @@ impl Watcher {
                 return;
             }
             Some("Reloading") => {
+                // A systemd that replaced itself was not on the bus for a moment, and its jobs went on.
                 self.units.all_changed();
+                self.jobs.publish(JobSignal::Lost);
                 self.changes.note();
                 return;
             }

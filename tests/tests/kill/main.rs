@@ -135,7 +135,7 @@ fn up_goes_on_while_systemd_reads_its_units_and_replaces_itself() {
         .bed
         .succeed(
             "count=0
-             while [ ! -e /root/end ] && [ $count -lt 20 ]; do
+             while [ ! -e /root/end ] && [ $count -lt 4 ]; do
                  systemctl daemon-reload && systemctl daemon-reexec && count=$((count + 1))
              done
              echo $count",

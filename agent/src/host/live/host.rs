@@ -19,7 +19,7 @@ const HOSTS_MODE: u32 = 0o644;
 
 impl Host for Live {
     async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
-        self.observe_all(declared).await
+        Self::patiently(|| self.observe_all(declared)).await
     }
 
     fn layout(&self) -> Layout {
@@ -41,19 +41,19 @@ impl Host for Live {
     }
 
     async fn start(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
-        self.start_container(assigned, files).await
+        Self::patiently(|| self.start_container(assigned, files)).await
     }
 
     async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
-        self.systemd.stop(name).await
+        Self::patiently(|| self.systemd.stop(name)).await
     }
 
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
-        self.update_container(assigned, files).await
+        Self::patiently(|| self.update_container(assigned, files)).await
     }
 
     async fn remove(&self, name: &ContainerName) -> Result<(), StepError> {
-        self.remove_container(name).await
+        Self::patiently(|| self.remove_container(name)).await
     }
 
     async fn publish_ports(&self, table: &FirewallTable) -> Result<(), StepError> {

@@ -13,15 +13,17 @@ mod update;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nixmox_core::container::Layout;
 use nixmox_core::model::ContainerName;
 use observe::Running;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StepError;
-use super::bus::Bus;
+use super::bus::{Bus, is_away};
 use super::changes::{Changes, Watcher};
 use super::firewall::Firewall;
 use super::guest::Guests;
@@ -31,6 +33,11 @@ use super::systemd::{Jobs, Systemd, UnitCache};
 
 /// The program that runs now, even when its file was replaced by an upgrade (`proc_pid_exe(5)`).
 const SELF: &str = "/proc/self/exe";
+
+/// How long a systemd that replaces itself, or a bus that restarts, is waited for.
+const AWAY_LIMIT: Duration = Duration::from_secs(10);
+/// The wait between attempts meanwhile.
+const AWAY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The host that the agent runs on.
 #[derive(Debug)]
@@ -83,6 +90,22 @@ impl Live {
     pub fn with_helper_of(mut self, agent: PathBuf) -> Self {
         self.guests = Guests::new(agent);
         self
+    }
+
+    /// Does something again while systemd is away. Everything that is asked of the host may be repeated.
+    async fn patiently<T, F: Future<Output = Result<T, StepError>>>(
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StepError> {
+        let end = Instant::now() + AWAY_LIMIT;
+        loop {
+            match attempt().await {
+                Err(error) if is_away(&error) && Instant::now() < end => {
+                    tracing::debug!(%error, "systemd is away for a moment");
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Runs blocking work of an adapter (files, `/proc`, netlink) on the blocking pool.
