@@ -25,7 +25,7 @@ mod supervise;
 mod tables;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +83,6 @@ pub struct Reconciler<H> {
     generations: Generations,
     notes_file: NotesFile,
     ledger: Ledger,
-    restarts: BTreeMap<ContainerName, InvocationId>,
     warnings: Vec<String>,
     hands_off: Option<String>,
     asks: mpsc::Receiver<Ask>,
@@ -142,7 +141,6 @@ impl<H: Host> Reconciler<H> {
             generations,
             notes_file,
             ledger: Ledger { generation: standing.generation, notes: standing.notes },
-            restarts: BTreeMap::new(),
             warnings: standing.warnings,
             hands_off: standing.hands_off,
             asks: inbox,
@@ -223,10 +221,6 @@ impl<H: Host> Reconciler<H> {
             let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
             for step in self.executor.begin(&self.host, round, allowed) {
                 self.supervisor.begun(&step.subject, step.action);
-                if let (Subject::Service(name), Action::Start) = (&step.subject, step.action) {
-                    // Asked once, done once: should it fail, the back-off decides.
-                    self.restarts.remove(name);
-                }
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
                     (&step.subject, step.action)
                 {
@@ -255,9 +249,7 @@ impl<H: Host> Reconciler<H> {
         let mut names = besides;
         names.extend(self.ledger.generation.services.keys().cloned());
         let mut observed = self.host.observe(&names).await?;
-        self.note_completed(&mut observed);
-        self.restarts
-            .retain(|name, invocation| observed.containers.get(name).and_then(instance) == Some(*invocation));
+        self.take_notes(&mut observed);
         let desired = self.desired(&self.ledger.generation);
         let acting_on = self.executor.acting_on();
         let now = self.now();
@@ -274,8 +266,9 @@ impl<H: Host> Reconciler<H> {
         Ok(())
     }
 
-    /// Makes the success of a job durable, and tells the plan of one that systemd has forgotten.
-    fn note_completed(&mut self, observed: &mut Observed) {
+    /// Makes the success of a job durable, and tells the plan of one that systemd has forgotten. A restart is done as
+    /// soon as there is another instance.
+    fn take_notes(&mut self, observed: &mut Observed) {
         let mut notes = self.ledger.notes.clone();
         for (name, assigned) in &self.ledger.generation.services {
             if assigned.service.kind != Kind::Job {
@@ -290,10 +283,17 @@ impl<H: Host> Reconciler<H> {
                 None => container.exit = notes.completed.get(name).cloned(),
             }
         }
+        let now = &observed.containers;
+        notes.restarts.retain(|name, replaced| now.get(name).and_then(instance) == Some(*replaced));
+        self.note(notes);
+    }
+
+    /// Writes notes down, where they are new.
+    fn note(&mut self, notes: Notes) {
         if notes != self.ledger.notes {
             match self.notes_file.write(&notes) {
                 Ok(()) => self.ledger.notes = notes,
-                // The record in /run lasts until the next boot; the next round tries again.
+                // What they were made of lasts until the next boot; the next round tries again.
                 Err(error) => warn!(event = "notes", "{}", chain(&error)),
             }
         }
@@ -304,7 +304,7 @@ impl<H: Host> Reconciler<H> {
             generation: generation.number,
             services: generation.services.clone(),
             holds: self.ledger.notes.holds.clone(),
-            restarts: self.restarts.clone(),
+            restarts: self.ledger.notes.restarts.clone(),
         }
     }
 
@@ -338,8 +338,14 @@ impl<H: Host> Reconciler<H> {
             self.supervisor.failed(self.now(), (&step.subject, step.action), None, failure);
             return;
         };
+        if step.action == Action::Start {
+            // Asked once, done once: after a failure, the back-off decides.
+            let mut notes = self.ledger.notes.clone();
+            notes.restarts.remove(name);
+            self.note(notes);
+        }
         if step.called_off {
-            info!(service = %name, event = "step", step = verb, "{name}: {verb} was called off");
+            info!(service = %name, event = "step-done", step = verb, "{name}: {verb} was called off");
             return;
         }
         error!(service = %name, step = verb, event = "step-failed", "{name}: {verb} failed: {}", failure.message);

@@ -161,12 +161,14 @@ impl<H: Host> Reconciler<H> {
             scope.insert(name);
         }
         let containers = self.round.as_ref().map(|round| &round.observed.containers);
+        let mut notes = self.ledger.notes.clone();
         for name in &scope {
             // Of what does not run, the last instance: a job that is completed runs again.
             if let Some(last) = containers.and_then(|all| all.get(name)).and_then(instance) {
-                self.restarts.insert(name.clone(), last);
+                notes.restarts.insert(name.clone(), last);
             }
         }
+        self.write_notes(notes)?;
         Ok(self.done("restart", &scope, caller))
     }
 

@@ -1,4 +1,5 @@
-//! What outlives a generation and is no part of it: holds, and which specification of a job succeeded.
+//! What outlives a generation and is no part of it: holds, which specification of a job succeeded, and restarts that
+//! were accepted and are not done.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Notes {
     pub holds: BTreeMap<ContainerName, Hold>,
     /// The last success of each job.
     pub completed: BTreeMap<ContainerName, ExitRecord>,
+    /// Instances that `restart` asked to replace: an agent that dies forgets nothing that it has accepted.
+    pub restarts: BTreeMap<ContainerName, InvocationId>,
 }
 
 /// The file `notes.json`.
@@ -30,6 +33,9 @@ struct OnDisk {
     format: u64,
     holds: BTreeMap<String, HoldOnDisk>,
     completed: BTreeMap<String, CompletedOnDisk>,
+    /// Invocation IDs by name.
+    #[serde(default)]
+    restarts: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,7 +81,7 @@ impl From<OnDisk> for Notes {
             |(name, hold): (String, HoldOnDisk)| Some((name.parse().ok()?, Hold { by: hold.by, at: hold.at }));
         let completed = |(name, job): (String, CompletedOnDisk)| {
             let record = ExitRecord {
-                invocation: InvocationId(u128::from_str_radix(&job.invocation, 16).ok()?),
+                invocation: invocation(&job.invocation)?,
                 spec: Some(job.spec.parse::<Spec>().ok()?),
                 result: "success".to_owned(),
                 status: "0".to_owned(),
@@ -86,6 +92,11 @@ impl From<OnDisk> for Notes {
         Self {
             holds: disk.holds.into_iter().filter_map(hold).collect(),
             completed: disk.completed.into_iter().filter_map(completed).collect(),
+            restarts: disk
+                .restarts
+                .iter()
+                .filter_map(|(name, id)| Some((name.parse().ok()?, invocation(id)?)))
+                .collect(),
         }
     }
 }
@@ -103,8 +114,13 @@ impl From<&Notes> for OnDisk {
             format: FORMAT,
             holds: notes.holds.iter().map(hold).collect(),
             completed: notes.completed.iter().filter_map(completed).collect(),
+            restarts: notes.restarts.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
         }
     }
+}
+
+fn invocation(text: &str) -> Option<InvocationId> {
+    u128::from_str_radix(text, 16).ok().map(InvocationId)
 }
 
 #[cfg(test)]
@@ -126,8 +142,16 @@ mod tests {
         let notes = Notes {
             holds: BTreeMap::from([("web".parse().unwrap(), Hold { by: "anna".to_owned(), at: 5 })]),
             completed: BTreeMap::from([("migrate".parse().unwrap(), job)]),
+            restarts: BTreeMap::from([("db".parse().unwrap(), InvocationId(9))]),
         };
         file.write(&notes).unwrap();
         assert_eq!(file.load().unwrap(), notes);
+    }
+
+    #[test]
+    fn notes_of_an_earlier_version_are_read() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::write(state.path().join("notes.json"), r#"{"format":1,"holds":{},"completed":{}}"#).unwrap();
+        assert_eq!(NotesFile::new(state.path()).load().unwrap(), Notes::default());
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use nixmox_agent::host::fake::{Behaviour, End, Fault, HealthBehaviour, Operation};
+use nixmox_agent::server::Control;
 use nixmox_api::ServiceState;
-use nixmox_core::model::{OnUnhealthy, RestartPolicy};
+use nixmox_core::model::{Condition, OnUnhealthy, RestartPolicy};
 
 use crate::declare::{Declare, runs_for, service};
-use crate::machine::{name, of, on_a_machine};
+use crate::machine::{anna, is_well, name, of, on_a_machine};
 
 /// Runs for two seconds and never answers well.
 fn dies_young() -> Behaviour {
@@ -245,5 +246,33 @@ fn failed_updates_do_not_use_up_the_starts() {
         machine.host.kill(&name("db"));
         machine.pass(Duration::from_secs(2)).await;
         machine.until_well().await;
+    });
+}
+
+#[test]
+fn a_restart_that_was_accepted_survives_the_agent_and_is_done_once() {
+    on_a_machine(async |machine| {
+        machine.up(&[service("db"), service("app").needs("db", Condition::Healthy)]).await;
+        machine.until_well().await;
+        let before = machine.invocations().await;
+        machine.host.clear_trace();
+        machine.agent().restart(vec!["app".to_owned(), "db".to_owned()], anna()).await.unwrap();
+        machine.restart_agent().await;
+        machine
+            .until("both were replaced", |status| {
+                let replaced = |name: &str| {
+                    of(status, name)
+                        .invocation
+                        .as_ref()
+                        .is_some_and(|id| !before.values().any(|old| *id == format!("{old:032x}")))
+                };
+                is_well(status) && replaced("db") && replaced("app")
+            })
+            .await;
+        assert_eq!(machine.trace(), ["stop app", "stop db", "start db", "start app"]);
+        machine.restart_agent().await;
+        machine.until_well().await;
+        machine.pass(Duration::from_mins(10)).await;
+        assert_eq!(machine.trace().len(), 4, "what is done is not done again");
     });
 }
