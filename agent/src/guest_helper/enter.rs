@@ -31,24 +31,7 @@ impl Guest {
     /// Opens the guest of this leader, which must be in this unit.
     pub(super) fn open(leader: u32, unit: &str) -> Result<Self, Trouble> {
         let guest = Self { leader: process(leader)? };
-        if guest.is_in(&guest.leader, unit) { Ok(guest) } else { Err(Trouble::Gone) }
-    }
-
-    /// Returns whether a process is in a unit, whatever lies below it: guests have cgroups of their own.
-    fn is_in(&self, process: &OwnedFd, unit: &str) -> bool {
-        let _ = self;
-        let read = || -> std::io::Result<String> {
-            let fd = openat(process, "cgroup", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-            let mut text = String::new();
-            File::from(fd).take(CGROUP_BYTES_MAX).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        // proc_pid_cgroup(5): hierarchy:controllers:path.
-        read().is_ok_and(|text| {
-            text.lines()
-                .filter_map(|line| line.splitn(3, ':').nth(2))
-                .any(|path| path.split('/').any(|p| p == unit))
-        })
+        if is_in(&guest.leader, unit) { Ok(guest) } else { Err(Trouble::Gone) }
     }
 
     /// Moves this process into the guest's network namespace; the file system stays the host's.
@@ -118,6 +101,21 @@ impl Guest {
         };
         namespace(&peer).is_some_and(|peer| Some(peer) == namespace(&self.leader))
     }
+}
+
+/// Returns whether a process is in a unit or below it: guests have cgroups of their own.
+fn is_in(process: &OwnedFd, unit: &str) -> bool {
+    let read = || -> std::io::Result<String> {
+        let fd = openat(process, "cgroup", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let mut text = String::new();
+        File::from(fd).take(CGROUP_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    // proc_pid_cgroup(5): hierarchy:controllers:path.
+    let paths = |text: String| {
+        text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| path.split('/').any(|p| p == unit))
+    };
+    read().is_ok_and(paths)
 }
 
 /// Returns the addresses at which a service of the guest may listen, in the order in which they are tried: loopback,
