@@ -68,6 +68,10 @@ impl Watcher {
         self.watch_files(tasks, ours.to_vec(), paths.runtime_units(), |_| {});
         // systemd sends no signal when `systemctl set-property` changes limits: it only writes them down.
         self.watch_files(tasks, Vec::new(), paths.control_dir(), UnitCache::all_changed);
+        // Without `--runtime` it writes to /etc, into a folder that it makes itself.
+        let lasting = paths.lasting_control_dir();
+        let parent = lasting.parent().map(Path::to_owned);
+        self.watch_files(tasks, parent.into_iter().collect(), lasting, UnitCache::all_changed);
         match netlink::ruleset_changes() {
             Ok(socket) => {
                 tasks.spawn(watch_fd(socket, || {}, self.changes.clone(), self.stop.clone()));

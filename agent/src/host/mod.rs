@@ -58,6 +58,10 @@ pub trait Host: Send + Sync + 'static {
     /// Returns the containers that have a conf file which NixMox did not write, with the addresses in it.
     fn foreign_containers(&self) -> impl Future<Output = BTreeMap<ContainerName, Vec<Ipv4Addr>>> + Send;
 
+    /// Takes nothing for granted at the next look that was known before it: somebody is about to be told a plan that
+    /// is then carried out.
+    fn distrust(&self) {}
+
     /// Checks that no other program listens on ports that are to be published.
     ///
     /// # Errors

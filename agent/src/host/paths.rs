@@ -84,6 +84,11 @@ impl Paths {
         self.control_dir().join(format!("{}.d", name.unit()))
     }
 
+    /// Where `systemctl set-property` writes live properties for good.
+    pub(crate) fn lasting_control_dir(&self) -> PathBuf {
+        self.at("etc/systemd/system.control")
+    }
+
     /// The directory of what `SetUnitProperties` with `runtime` wrote.
     pub(crate) fn control_dir(&self) -> PathBuf {
         self.at("run/systemd/system.control")

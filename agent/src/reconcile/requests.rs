@@ -81,6 +81,7 @@ impl<H: Host> Reconciler<H> {
 
     async fn apply(&mut self, request: Request, caller: Caller) -> Result<Applied, AgentError> {
         let asked = Asked { by: caller, at: now_seconds() };
+        self.host.distrust();
         let (next, plan) = self.next(request, &asked).await?;
         self.take_over(next, plan, &asked).await
     }

@@ -31,6 +31,10 @@ impl Host for Live {
         self.blocking(|paths| Ok(nspawn::foreign_containers(paths))).await.unwrap_or_default()
     }
 
+    fn distrust(&self) {
+        self.systemd.distrust();
+    }
+
     async fn check_ports(&self, ports: &[Port]) -> Result<(), StepError> {
         let ports = ports.to_vec();
         self.blocking(move |_| check_ports_free(&ports)).await

@@ -67,6 +67,11 @@ impl Systemd {
         Self { bus, jobs, cache, reloads_asked: AtomicU64::new(0), reloads_done: tokio::sync::Mutex::new(0) }
     }
 
+    /// Asks for everything anew at the next look.
+    pub(super) fn distrust(&self) {
+        self.cache.all_changed();
+    }
+
     /// Returns what systemd as a whole is doing.
     pub(super) async fn system_state(&self) -> Result<SystemState, StepError> {
         let connection = self.bus.connection().await?;
