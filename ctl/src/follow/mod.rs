@@ -260,7 +260,10 @@ impl Follow {
             return Ok(true);
         }
         let open: Vec<String> = {
-            let tasks = self.progress.tasks().iter().filter(|task| !self.progress.is_proven(task));
+            // A live change that fails is tried again and again, so the agent stays busy with it.
+            let refused = |task: &Task| since.elapsed() >= QUIET && self.progress.is_refused(task);
+            let tasks = self.progress.tasks().iter();
+            let tasks = tasks.filter(|task| !self.progress.is_proven(task) && !refused(task));
             tasks.map(|task| task.name.clone()).collect()
         };
         if open.is_empty() {

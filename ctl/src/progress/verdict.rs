@@ -69,6 +69,12 @@ impl Progress {
         }
     }
 
+    /// Returns whether a service runs as it was because what is asked for cannot be done to it.
+    pub(crate) fn is_refused(&self, task: &Task) -> bool {
+        let runs = |status: &ServiceStatus| status.state == ServiceState::Healthy;
+        self.verdict(task) == Verdict::Failed && self.status(task).is_some_and(runs)
+    }
+
     /// Returns the names of services whose failure keeps this one from starting.
     pub(crate) fn blockers<'a>(&'a self, task: &'a Task) -> Vec<&'a str> {
         self.awaited(task).filter(|name| self.is_hopeless(name, self.tasks().len())).collect()

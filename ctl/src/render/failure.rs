@@ -28,7 +28,8 @@ pub(crate) fn failure(status: &ServiceStatus, was_healthy: bool, held_back: &[&s
             format!("{name} failed")
         }
     };
-    let probe = probe(status);
+    // What answers well is not the matter.
+    let probe = if status.state == ServiceState::Healthy { String::new() } else { probe(status) };
     let reason = if probe.contains(&status.reason) { "" } else { &status.reason };
     let first = status.log.len().saturating_sub(LOG_LINES);
     let next = match held_back {
