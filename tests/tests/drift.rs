@@ -85,7 +85,7 @@ fn a_limit_that_was_set_for_good_is_reported_with_the_way_out() {
         "overrides",
         "systemctl revert container@forgood.service",
     ];
-    stack.refuse("up", 1, &words).expect("not fought");
+    stack.refuse("up --timeout 30s", 1, &words).expect("not fought");
     assert_eq!(stack.healthy("forgood").expect("healthy"), before);
     host.succeed("systemctl revert container@forgood.service").expect("the way out");
     stack.succeed("up").expect("up succeeds");
