@@ -147,7 +147,9 @@ impl ModelHost {
         if !container.active.has_processes() {
             violation(Rule::Effect, format!("{name} is stopped, but does not run"))?;
         }
-        let ours = matches!(container.drop_in, DropIn::Ours(_)) || matches!(container.conf, ConfFile::Ours(_));
+        let ours = container.started_with.is_some()
+            || matches!(container.drop_in, DropIn::Ours(_))
+            || matches!(container.conf, ConfFile::Ours(_));
         if !desired.services.contains_key(name) && !ours {
             violation(Rule::Foreign, format!("{name} is stopped, but not ours"))?;
         }

@@ -166,6 +166,22 @@ fn what_nothing_declares_any_more_stops_in_the_order_it_was_started_with() {
 }
 
 #[test]
+fn what_nothing_declares_any_more_stops_though_somebody_took_its_files_away() {
+    let mut world = World::chain(&["db"]);
+    world.desired = Desired { generation: 2, ..Desired::default() };
+    world.files.clear();
+    world.seen("db").drop_in = DropIn::Absent;
+    world.seen("db").conf = ConfFile::Absent;
+    assert_eq!(world.change("db"), (ChangeKind::Remove, vec![Reason::Undeclared]));
+    // Another owner's conf file says that it is theirs now, and what NixMox did not start is none of its business.
+    world.seen("db").conf = ConfFile::Foreign;
+    assert!(!world.plan().changes.contains_key("db"));
+    world.seen("db").conf = ConfFile::Absent;
+    world.seen("db").started_with = None;
+    assert!(!world.plan().changes.contains_key("db"));
+}
+
+#[test]
 fn a_restart_behind_a_closed_gate_keeps_running_until_it_opens() {
     let mut world = World::chain(&["db", "app"]);
     world.seen("db").health = Health::Unhealthy;

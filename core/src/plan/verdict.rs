@@ -96,7 +96,9 @@ fn blocked(reasons: Vec<Reason>) -> Proposal {
 
 /// Decides about what nothing declares; `None`: it is not ours.
 fn undeclared(container: &Container) -> Option<Proposal> {
-    let ours = matches!(container.drop_in, DropIn::Ours(_)) || matches!(container.conf, ConfFile::Ours(_));
+    // What runs tells who started it, even when somebody took its files away.
+    let by_us = container.started_with.is_some() && container.conf == ConfFile::Absent;
+    let ours = by_us || matches!(container.drop_in, DropIn::Ours(_)) || matches!(container.conf, ConfFile::Ours(_));
     if !ours {
         return None;
     }
