@@ -15,7 +15,12 @@ use nixmox_agent::server::Control;
 use nixmox_agent::settings::Settings;
 use nixmox_agent::state::{Generations, NotesFile};
 use nixmox_api::{AgentError, Applied, Caller, Done, Request, ServiceState, ServiceStatus, Status};
-use nixmox_core::model::{ActiveState, ContainerName, Service};
+use nixmox_core::container;
+use nixmox_core::model::{
+    ActiveState, ConfFile, Container, ContainerName, Desired, DropIn, InvocationId, Kind, Service,
+};
+use nixmox_core::network::{FirewallTable, hosts_file};
+use nixmox_core::plan::AllFiles;
 use tempfile::TempDir;
 use tokio::task::{AbortHandle, JoinHandle, LocalSet};
 use tokio::time::Instant;
@@ -97,13 +102,18 @@ impl Machine {
         let (_, task) = self.agent.as_ref().expect("an agent runs");
         let mut changes = self.host.changes();
         let mut idle_since = Instant::now();
-        while !task.is_finished() && idle_since.elapsed() < Duration::from_mins(10) {
+        while !task.is_finished() && idle_since.elapsed() < Duration::from_secs(90) {
             tokio::select! {
                 Ok(()) = changes.changed() => idle_since = Instant::now(),
                 () = tokio::time::sleep(Duration::from_secs(30)) => {}
             }
         }
         task.is_finished()
+    }
+
+    /// Returns whether the agent is dead.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.agent.as_ref().is_some_and(|(_, task)| task.is_finished())
     }
 
     /// Kills the agent and starts another one.
@@ -135,12 +145,16 @@ impl Machine {
     }
 
     /// Waits until the status shows what was asked before. A question is taken when the one before it was acted on.
-    async fn catch_up(&self) {
+    pub(crate) async fn catch_up(&self) {
         let _ = self.agent().start(Vec::new(), anna()).await;
     }
 
     pub(crate) async fn down(&self) -> Applied {
-        let applied = self.agent().down("cloud".to_owned(), Vec::new(), anna()).await.unwrap();
+        self.down_of("cloud").await.unwrap()
+    }
+
+    pub(crate) async fn down_of(&self, stack: &str) -> Result<Applied, AgentError> {
+        let applied = self.agent().down(stack.to_owned(), Vec::new(), anna()).await;
         self.catch_up().await;
         applied
     }
@@ -248,6 +262,67 @@ impl Machine {
         let observed = self.host.observe(&std::collections::BTreeSet::new()).await.unwrap();
         let running = observed.containers.into_iter().filter(|(_, seen)| seen.active.has_processes());
         running.filter_map(|(name, seen)| Some((name.to_string(), seen.invocation?.0))).collect()
+    }
+
+    /// Reads what is declared from disk, with its texts.
+    fn declared(&self) -> (Desired, AllFiles) {
+        let generation = Generations::new(self.state()).load().unwrap().generation;
+        let holds = NotesFile::new(self.state()).load().unwrap().holds;
+        let (generation, services) = (generation.number, generation.services);
+        let desired = Desired { generation, services, holds, ..Desired::default() };
+        let files = container::all_files(&desired, &self.host.layout());
+        (desired, files)
+    }
+
+    /// Returns the containers that run as declared and are not to be stopped, each with its invocation.
+    pub(crate) fn right(&self) -> BTreeMap<ContainerName, InvocationId> {
+        let (desired, files) = self.declared();
+        let right = |name: &ContainerName| {
+            let seen = self.host.container(name)?;
+            let files = files.get(name)?.as_ref().ok()?;
+            let right = seen.active == ActiveState::Active && seen.started_with.as_ref() == Some(&files.spec);
+            let service = desired.services.get(name)?.service.kind == Kind::Service;
+            let stays = right && service && !desired.holds.contains_key(name);
+            Some((name.clone(), seen.invocation.filter(|_| stays)?))
+        };
+        desired.services.keys().filter_map(right).collect()
+    }
+
+    /// Fails unless each of these containers is the same instance still.
+    pub(crate) fn assert_kept(&self, right: &BTreeMap<ContainerName, InvocationId>, context: &str) {
+        for (name, invocation) in right {
+            let now = self.host.container(name).and_then(|seen| seen.invocation);
+            assert_eq!(now, Some(*invocation), "{context}: {name} was right and was touched");
+        }
+    }
+
+    /// Fails unless the host is what the generation on disk declares: compared with its texts, not with a plan.
+    pub(crate) fn assert_as_declared(&self, context: &str) {
+        let (desired, files) = self.declared();
+        assert_eq!(self.host.firewall().unwrap_or_default(), FirewallTable::of(&desired), "{context}");
+        assert_eq!(self.host.hosts().as_deref(), Some(hosts_file(&desired).as_str()), "{context}");
+        for (name, assigned) in &desired.services {
+            let seen = self.host.container(name).unwrap_or_default();
+            let files = files[name].as_ref().unwrap();
+            if desired.holds.contains_key(name) {
+                assert!(!seen.active.has_processes(), "{context}: {name} is held");
+                continue;
+            }
+            if assigned.service.kind == Kind::Job {
+                assert!(!seen.active.has_processes(), "{context}: {name} is completed");
+                continue;
+            }
+            assert_eq!(seen.active, ActiveState::Active, "{context}: {name}");
+            assert_eq!(seen.started_with.as_ref(), Some(&files.spec), "{context}: {name}");
+            assert_eq!(seen.drop_in, DropIn::Ours(files.drop_in.clone()), "{context}: {name}");
+            assert_eq!(seen.conf, ConfFile::Ours(files.conf.clone().unwrap()), "{context}: {name}");
+            assert_eq!(seen.limits, assigned.service.limits, "{context}: {name}");
+        }
+        for name in self.host.names().difference(&desired.services.keys().cloned().collect()) {
+            // How it ended is forgotten at the next boot.
+            let left = Container { exit: None, ..self.host.container(name).unwrap_or_default() };
+            assert_eq!(left, Container::default(), "{context}: {name} is left over");
+        }
     }
 
     /// Returns the state of a container's unit.

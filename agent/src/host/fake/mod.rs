@@ -109,6 +109,11 @@ impl Fake {
         self.state().interruption = Some(Interruption { left: skipped, fault, then: Box::new(then) });
     }
 
+    /// Takes back an interruption that has not happened.
+    pub fn no_interruption(&self) {
+        self.state().interruption = None;
+    }
+
     /// Lets systemd answer no question, or again.
     pub fn set_blind(&self, blind: bool) {
         self.state().blind = blind;
@@ -129,6 +134,14 @@ impl Fake {
     #[must_use]
     pub fn container(&self, name: &ContainerName) -> Option<Container> {
         self.state().containers.get(name).map(|container| container.seen.clone())
+    }
+
+    /// Returns the names of all containers of which anything is there.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<ContainerName> {
+        let state = self.state();
+        let there = state.containers.iter().filter(|(_, container)| container.seen != Container::default());
+        there.map(|(name, _)| name.clone()).collect()
     }
 
     /// Returns the table of published ports.
