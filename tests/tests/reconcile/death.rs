@@ -8,6 +8,9 @@ use nixmox_core::model::{Condition, OnUnhealthy, Service};
 use crate::declare::{Declare, job, runs_for, service};
 use crate::machine::{Machine, anna, is_well, name, on_a_machine};
 
+/// What becomes of the operation at whose beginning the agent dies.
+const FAULTS: [Option<Fault>; 4] = [None, Some(Fault::Before), Some(Fault::After), Some(Fault::Hang)];
+
 /// db ◀─healthy─ migrate ◀─completed─ app ◀─started─ proxy, and site beside them.
 fn cloud() -> Vec<Service> {
     vec![
@@ -45,12 +48,11 @@ fn behave(machine: &Machine) {
 /// Returns at how many points it died.
 fn die_at_each(
     before: Option<&[Service]>,
-    request: impl AsyncFn(&Machine),
+    request: &impl AsyncFn(&Machine),
     over: impl Fn(&nixmox_api::Status) -> bool,
 ) -> usize {
-    let faults = [None, Some(Fault::Before), Some(Fault::After), Some(Fault::Hang)];
     let mut deaths = 0;
-    for fault in faults {
+    for fault in FAULTS {
         for skipped in 0.. {
             let mut died = true;
             on_a_machine(async |machine| {
@@ -88,7 +90,7 @@ fn die_at_each(
 #[test]
 fn an_up_that_is_cut_short_anywhere_is_finished_by_the_next_agent() {
     let deaths =
-        die_at_each(None, async |machine| drop(machine.apply(crate::machine::request(&cloud())).await), is_well);
+        die_at_each(None, &async |machine| drop(machine.apply(crate::machine::request(&cloud())).await), is_well);
     assert_eq!(deaths, 4 * 8, "roots, two tables and five starts");
 }
 
@@ -98,14 +100,14 @@ fn a_change_that_is_cut_short_anywhere_is_finished_by_the_next_agent() {
         let request = nixmox_api::Request { prune: true, ..crate::machine::request(&next_cloud()) };
         drop(machine.apply(request).await);
     };
-    let deaths = die_at_each(Some(&cloud()), change, is_well);
+    let deaths = die_at_each(Some(&cloud()), &change, is_well);
     assert!(deaths >= 4 * 8, "{deaths}");
 }
 
 #[test]
 fn a_down_that_is_cut_short_anywhere_is_finished_by_the_next_agent() {
     let down = async |machine: &Machine| drop(machine.down_of("cloud").await);
-    let deaths = die_at_each(Some(&cloud()), down, |status| status.services.is_empty());
+    let deaths = die_at_each(Some(&cloud()), &down, |status| status.services.is_empty());
     assert!(deaths >= 4 * 8, "{deaths}");
 }
 
@@ -114,11 +116,41 @@ fn a_stop_that_is_cut_short_anywhere_is_finished_by_the_next_agent() {
     let stop = async |machine: &Machine| {
         let _ = nixmox_agent::server::Control::stop(&machine.agent(), vec!["db".to_owned()], true, anna()).await;
     };
-    let deaths = die_at_each(Some(&cloud()), stop, |status| {
+    let deaths = die_at_each(Some(&cloud()), &stop, |status| {
         status.services.iter().filter(|service| service.held_by.is_some() && service.invocation.is_none()).count()
             == 3
     });
     assert_eq!(deaths, 4 * 3);
+}
+
+#[test]
+fn a_restart_that_is_cut_short_anywhere_is_finished_by_the_next_agent_and_replaces_one_instance() {
+    for fault in FAULTS {
+        for skipped in 0..2 {
+            on_a_machine(async |machine| {
+                behave(machine);
+                machine.up(&cloud()).await;
+                machine.until_well().await;
+                let before = machine.right();
+                let trigger = machine.trigger();
+                machine.host.interrupt(skipped, fault, move || trigger.abort());
+                let _ = machine.restart(&["db"]).await;
+                assert!(machine.is_dead().await, "a stop and a start");
+                machine.boot_agent();
+                let context = format!("{fault:?} at operation {skipped}");
+                machine.catch_up().await;
+                let replaced = || machine.right().get("db").is_some_and(|now| *now != before[&name("db")]);
+                machine.until(&context, |status| replaced() && is_well(status)).await;
+                let after = machine.right();
+                machine.pass(Duration::from_mins(5)).await;
+                machine.assert_kept(&after, &context);
+                let others = |right: &std::collections::BTreeMap<_, _>| {
+                    right.iter().filter(|(other, _)| **other != name("db")).map(|(_, id)| *id).collect::<Vec<_>>()
+                };
+                assert_eq!(others(&after), others(&before), "{context}");
+            });
+        }
+    }
 }
 
 /// Numbers that are the same in every run: splitmix64.
@@ -181,7 +213,6 @@ async fn anything(machine: &mut Machine, numbers: &mut Numbers) {
 
 #[test]
 fn whatever_happens_and_whenever_the_agent_dies_it_ends_as_declared() {
-    let faults = [None, Some(Fault::Before), Some(Fault::After), Some(Fault::Hang)];
     for seed in 0..300 {
         on_a_machine(async |machine| {
             let mut numbers = Numbers(seed);
@@ -189,7 +220,7 @@ fn whatever_happens_and_whenever_the_agent_dies_it_ends_as_declared() {
             for _ in 0..6 {
                 let trigger = machine.trigger();
                 let skipped = usize::try_from(numbers.below(12)).unwrap();
-                machine.host.interrupt(skipped, *numbers.one_of(&faults), move || trigger.abort());
+                machine.host.interrupt(skipped, *numbers.one_of(&FAULTS), move || trigger.abort());
                 anything(machine, &mut numbers).await;
                 machine.pass(Duration::from_millis(numbers.below(9000))).await;
                 machine.host.no_interruption();

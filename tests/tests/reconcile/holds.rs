@@ -85,26 +85,6 @@ fn a_restart_replaces_exactly_the_instance_that_ran() {
 }
 
 #[test]
-fn a_restart_that_the_agent_forgot_is_not_made_up_for() {
-    on_a_machine(async |machine| {
-        machine.up(&stack()).await;
-        machine.until_well().await;
-        let before = machine.invocations().await;
-        machine.host.interrupt(0, None, {
-            let trigger = machine.trigger();
-            move || trigger.abort()
-        });
-        machine.restart(&["db"]).await.unwrap();
-        assert!(machine.is_dead().await);
-        machine.boot_agent();
-        machine.until_well().await;
-        machine.pass(Duration::from_mins(1)).await;
-        assert_eq!(machine.count(&Operation::Start(name("db"))), 2);
-        assert_ne!(machine.invocations().await["db"], before["db"], "it was stopped already");
-    });
-}
-
-#[test]
 fn a_held_service_is_not_restarted() {
     on_a_machine(async |machine| {
         machine.up(&stack()).await;
