@@ -172,3 +172,63 @@ pub(in crate::host) fn device_rules(others: &Settings, devices: &[Device]) -> Pr
     }
     changes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let mut settings = Settings::default();
+        settings.add(text);
+        settings
+    }
+
+    #[test]
+    fn a_mask_of_cpus_reads_back() {
+        for set in [vec![], vec![0], vec![7, 8], vec![1, 63, 64, 200]] {
+            assert_eq!(cpus(&cpu_mask(&set)), set);
+        }
+        assert_eq!(cpus(&[0b101, 0, 1]), [0, 2, 16]);
+    }
+
+    #[test]
+    fn a_default_is_no_limit_unless_we_set_it() {
+        let unit = UnitProperties { tasks_max: Some(100), memory_max: Some(NOT_SET), ..UnitProperties::default() };
+        let none = Settings::default();
+        let limits = |others: &Settings, ours: &Settings| {
+            unit.limits(&Context { others, ours, default_tasks_max: Some(100) }).tasks_max
+        };
+        assert_eq!(limits(&none, &none), None);
+        assert_eq!(limits(&none, &settings("[Service]\nTasksMax=100\n")), Some(100));
+        // Set by the host's own files: not ours to compare.
+        let unit = UnitProperties { memory_max: Some(7), ..UnitProperties::default() };
+        let limits = |others: &Settings| {
+            unit.limits(&Context { others, ours: &none, default_tasks_max: Some(100) }).memory_max
+        };
+        assert_eq!(limits(&settings("[Service]\nMemoryMax=7\n")), None);
+        assert_eq!(limits(&none), Some(Bytes(7)), "set behind our back");
+    }
+
+    #[test]
+    fn rules_of_the_template_are_not_ours_and_are_kept() {
+        let others = settings("[Service]\nDeviceAllow=/dev/net/tun rwm\n");
+        let rule = |node: &str, access: &str| (node.to_owned(), access.to_owned());
+        let device_allow = Some(vec![rule("/dev/net/tun", "rwm"), rule("/dev/dri/card0", "rw")]);
+        let unit = UnitProperties { device_allow, ..UnitProperties::default() };
+        let ours = vec![Device { path: "/dev/dri/card0".into(), access: "rw".to_owned() }];
+        assert_eq!(unit.devices(&others), ours);
+        let kept = vec![rule("/dev/net/tun", "rwm"), rule("/dev/dri/card0", "rw")];
+        let cleared = Variant::from(Vec::<(String, String)>::new());
+        let expected = [("DeviceAllow".to_owned(), cleared), ("DeviceAllow".to_owned(), Variant::from(kept))];
+        assert_eq!(device_rules(&others, &ours), expected);
+    }
+
+    #[test]
+    fn only_what_differs_is_set_and_a_limit_that_goes_gets_its_default() {
+        let from = Limits { memory_max: Some(Bytes(7)), tasks_max: Some(5), ..Limits::default() };
+        let to = Limits { memory_max: Some(Bytes(7)), memory_min: Some(Bytes(1)), ..Limits::default() };
+        let number = |key: &str, value: u64| (key.to_owned(), Variant::from(value));
+        assert_eq!(limit_changes(&from, &to, Some(100)), [number("MemoryMin", 1), number("TasksMax", 100)]);
+        assert!(limit_changes(&to, &to, Some(100)).is_empty());
+    }
+}
