@@ -2,6 +2,9 @@
 //! streams, activation by the socket, and what the journal is told.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 
+mod roles;
+mod secrets;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc;
