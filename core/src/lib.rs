@@ -12,5 +12,7 @@ pub mod manifest;
 pub mod model;
 pub mod network;
 pub mod plan;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod restart;
 pub mod status;

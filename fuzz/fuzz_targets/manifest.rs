@@ -11,7 +11,7 @@ use nixmox_core::container::{Layout, files};
 use nixmox_core::manifest::{Diagnostic, SourceFile, Stack, SystemRef, parse_service, parse_stack, resolve};
 use nixmox_core::model::{Addresses, Assigned, Network};
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: plant_if_asked(), |bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     let (stack, service) = text.split_once("\n#---").unwrap_or((text.as_ref(), ""));
     let stack = SourceFile::new("nixmox.toml", "/stack", stack);
@@ -36,6 +36,12 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(source.line_text(place.line).is_some(), "a line outside of the text: {place:?}");
     }
 });
+
+fn plant_if_asked() {
+    if std::env::var_os("NIXMOX_PLANTED").is_some() {
+        nixmox_core::planted::plant();
+    }
+}
 
 /// Whatever passes the checks can be written into a container's files.
 fn check_carried(stack: &Stack) {

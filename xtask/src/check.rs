@@ -26,6 +26,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut tally = Tally::default();
     tally.check("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+    tally.check("lock file of the fuzz targets", &mut fuzz::check_lock())?;
     let mut clippy = cargo(&["clippy", "--quiet", "--workspace", "--all-targets"]);
     tally.check("lints", clippy.args(["--", "--deny", "warnings"]))?;
     let mut quick = cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"]);
@@ -90,6 +91,12 @@ fn on_a_real_systemd() -> Result<Vec<String>> {
 
 /// Runs each fuzz target from its corpus, and once more with a fault that it has to find.
 fn fuzz(tally: &mut Tally) {
-    tally.verify("fuzz", || fuzz::run(None, fuzz::RUNS));
-    tally.verify("fuzz with planted faults", || fuzz::find_planted(None));
+    let mut bed = None;
+    tally.verify("build of the fuzz targets", || {
+        bed = Some(fuzz::Bed::build()?);
+        Ok(())
+    });
+    let Some(bed) = bed else { return };
+    tally.verify("fuzz", || bed.run(None, fuzz::RUNS));
+    tally.verify("fuzz with planted faults", || bed.find_planted(None));
 }

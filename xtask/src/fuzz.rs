@@ -15,6 +15,11 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
                         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                         -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
+const MANIFEST: &str = "fuzz/Cargo.toml";
+
+/// Puts the faults in when it is set; see `fuzz/README.md`.
+const PLANTED: &str = "NIXMOX_PLANTED";
+
 /// Executions of each target in CI.
 pub(crate) const RUNS: u64 = 100_000;
 
@@ -38,55 +43,19 @@ pub(crate) struct Arguments {
 /// Runs the targets as asked.
 pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     let target = arguments.target.as_deref();
+    let bed = Bed::build()?;
     if arguments.planted {
-        find_planted(target)?;
+        bed.find_planted(target)?;
     } else {
-        run(target, arguments.runs)?;
+        bed.run(target, arguments.runs)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs one target, or all of them, this many times each; fails when one of them finds something.
-pub(crate) fn run(target: Option<&str>, runs: u64) -> Result<()> {
-    let bed = Bed::build(false)?;
-    for target in targets(target)? {
-        let begin = announce(&format!("fuzz {target}"));
-        let outcome = bed.fuzz(&target, runs)?;
-        if let Some(found) = outcome.found {
-            bail!("fuzz target {target} broke on {}\n{}", found.display(), outcome.log);
-        }
-        // An empty corpus, or a target that ends early, must not pass for a clean run.
-        ensure!(
-            outcome.executions >= runs,
-            "fuzz target {target} ran {} times, not {runs}\n{}",
-            outcome.executions,
-            outcome.log
-        );
-        let seconds = begin.elapsed().as_secs_f32();
-        println!("== fuzz {target}: nothing found in {} executions, {seconds:.1} s", outcome.executions);
-    }
-    Ok(())
-}
-
-/// Plants the faults, and fails unless one target, or each of them, finds its own.
-pub(crate) fn find_planted(target: Option<&str>) -> Result<()> {
-    let bed = Bed::build(true)?;
-    for target in targets(target)? {
-        let begin = announce(&format!("fuzz {target} with a planted fault"));
-        let outcome = bed.fuzz(&target, RUNS_PLANTED)?;
-        ensure!(
-            outcome.found.is_some(),
-            "fuzz target {target} missed its planted fault in {} executions\n{}",
-            outcome.executions,
-            outcome.log
-        );
-        let seconds = begin.elapsed().as_secs_f32();
-        println!(
-            "== fuzz {target}: found its planted fault after {} executions, {seconds:.1} s",
-            outcome.executions
-        );
-    }
-    Ok(())
+/// Returns a command that fails when the targets' lock file does not fit their manifests: they are a workspace of their
+/// own, so nothing else reads it. What it downloads is needed for the build.
+pub(crate) fn check_lock() -> Command {
+    cargo(&["fetch", "--quiet", "--locked", "--manifest-path", MANIFEST])
 }
 
 /// Returns the names of all targets, or checks that the one asked for is there.
@@ -108,7 +77,7 @@ fn targets(only: Option<&str>) -> Result<Vec<String>> {
 }
 
 /// Built targets, and where they leave things.
-struct Bed {
+pub(crate) struct Bed {
     programs: PathBuf,
     scratch: PathBuf,
 }
@@ -122,17 +91,17 @@ struct Outcome {
 }
 
 impl Bed {
-    fn build(planted: bool) -> Result<Self> {
+    /// Builds all targets, once for runs with and without planted faults.
+    pub(crate) fn build() -> Result<Self> {
         // libFuzzer is C++ and comes as source.
         nixmox_testbed::require(&[("c++", "g++")])?;
-        let scratch = workspace_root().join(if planted { "target/fuzz-planted" } else { "target/fuzz" });
-        let flags = if planted { format!("{COVERAGE} --cfg planted_bug") } else { COVERAGE.to_owned() };
+        let scratch = workspace_root().join("target/fuzz");
         // With `--target` the flags do not reach build scripts, which have nobody to count for.
         let triple = host_triple()?;
-        let status = cargo(&["build", "--quiet", "--release", "--manifest-path", "fuzz/Cargo.toml", "--bins"])
+        let status = cargo(&["build", "--quiet", "--release", "--locked", "--manifest-path", MANIFEST, "--bins"])
             .args(["--target", &triple, "--target-dir"])
             .arg(&scratch)
-            .env("RUSTFLAGS", flags)
+            .env("RUSTFLAGS", COVERAGE)
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .status()
             .context("cannot start cargo")?;
@@ -140,10 +109,57 @@ impl Bed {
         Ok(Self { programs: scratch.join(triple).join("release"), scratch })
     }
 
-    fn fuzz(&self, target: &str, runs: u64) -> Result<Outcome> {
+    /// Runs one target, or all of them, this many times each; fails when one of them finds something.
+    pub(crate) fn run(&self, target: Option<&str>, runs: u64) -> Result<()> {
+        for target in targets(target)? {
+            let begin = announce(&format!("fuzz {target}"));
+            let outcome = self.fuzz(&target, runs, false)?;
+            if let Some(found) = outcome.found {
+                bail!("fuzz target {target} broke on {}\n{}", found.display(), outcome.log);
+            }
+            // An empty corpus, or a target that ends early, must not pass for a clean run.
+            ensure!(
+                outcome.executions >= runs,
+                "fuzz target {target} ran {} times, not {runs}\n{}",
+                outcome.executions,
+                outcome.log
+            );
+            let seconds = begin.elapsed().as_secs_f32();
+            println!("== fuzz {target}: nothing found in {} executions, {seconds:.1} s", outcome.executions);
+        }
+        Ok(())
+    }
+
+    /// Plants the faults, and fails unless one target, or each of them, finds its own.
+    pub(crate) fn find_planted(&self, target: Option<&str>) -> Result<()> {
+        for target in targets(target)? {
+            let begin = announce(&format!("fuzz {target} with a planted fault"));
+            let outcome = self.fuzz(&target, RUNS_PLANTED, true)?;
+            ensure!(
+                outcome.found.is_some(),
+                "fuzz target {target} missed its planted fault in {} executions\n{}",
+                outcome.executions,
+                outcome.log
+            );
+            let seconds = begin.elapsed().as_secs_f32();
+            println!(
+                "== fuzz {target}: found its planted fault after {} executions, {seconds:.1} s",
+                outcome.executions
+            );
+        }
+        Ok(())
+    }
+
+    fn fuzz(&self, target: &str, runs: u64, planted: bool) -> Result<Outcome> {
         let found = fresh(&self.scratch.join("corpus").join(target))?;
         let artifacts = fresh(&self.scratch.join("artifacts").join(target))?;
-        let output = Command::new(self.programs.join(target))
+        let mut command = Command::new(self.programs.join(target));
+        if planted {
+            command.env(PLANTED, "1");
+        } else {
+            command.env_remove(PLANTED);
+        }
+        let output = command
             // What is new goes into the first folder; the committed corpus is only read. One seed: a run repeats.
             .args([&found, &workspace_root().join("fuzz/corpus").join(target)])
             .arg(format!("-runs={runs}"))

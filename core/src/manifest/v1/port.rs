@@ -66,8 +66,12 @@ fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), Misfit> {
     if let Some(rest) = text.strip_prefix('[') {
         let split = rest.split_once(']');
         // The fault that the fuzz target has to find; see fuzz/README.md.
-        #[cfg(planted_bug)]
-        let split = Some(split.unwrap_or_else(|| rest.split_at(rest.len() + 1)));
+        #[cfg(feature = "planted")]
+        let split = if crate::planted::is_planted() {
+            Some(split.unwrap_or_else(|| rest.split_at(rest.len() + 1)))
+        } else {
+            split
+        };
         let Some((address, rest)) = split else {
             return Err(Misfit::new(format!("`{text}` has no `]`")).help(SHAPE_HELP));
         };
