@@ -38,9 +38,7 @@ fn the_content_of_a_credential_is_nowhere_but_in_its_file_and_its_guest() {
     // All that a person sees of it, on good ways and on bad ones.
     let mut seen = String::new();
     let mut say = |arguments: &str| {
-        let t = std::time::Instant::now();
         let output = stack::ctl(&bed, STACK, arguments).expect("it runs");
-        println!("{arguments} {:?}", t.elapsed());
         let _ = writeln!(seen, "$ {arguments}\n{output}");
     };
     for arguments in ["plan", "up", "status", "status --json", "why vault", "why broken", "why sick", "paths vault"]
@@ -79,12 +77,11 @@ fn the_content_of_a_credential_is_nowhere_but_in_its_file_and_its_guest() {
 /// Returns where the canary is: in the journal, in arguments and environments of the host's processes, in what the agent
 /// keeps, and in what others can read.
 fn found(bed: &Testbed, canary: &str) -> String {
-    let t = std::time::Instant::now();
     // The searching processes are told what to look for by a file, not by their arguments.
     bed.write_file("/root/keys/pattern", canary, 0o600).expect("written");
     let own = "/var/lib/nixmox /run/nixmox /run/systemd /etc/nixos-containers /etc/systemd /nix/var/nix/gcroots";
     let world = "/etc /run /var /tmp /srv /nix/var";
-    let found = bed.succeed(&format!(
+    bed.succeed(&format!(
         "journalctl --sync
          journalctl --output=export --all | grep --text --fixed-strings --file=/root/keys/pattern | sed 's/^/journal: /'
          grep --text --files-with-matches --no-messages --fixed-strings --file=/root/keys/pattern /proc/[0-9]*/cmdline /proc/[0-9]*/environ
@@ -93,7 +90,6 @@ fn found(bed: &Testbed, canary: &str) -> String {
              runuser -u $user -- grep --recursive --files-with-matches --no-messages --devices=skip --fixed-strings --file=- {world} < /root/keys/pattern
          done
          true"
-    ));
-    println!("search {:?}", t.elapsed());
-    found.expect("it is searched")
+    ))
+    .expect("it is searched")
 }
