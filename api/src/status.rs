@@ -186,4 +186,8 @@ pub struct Update {
     pub current: Option<ServiceStatus>,
     /// The host's status after an event of the host; absent otherwise.
     pub host: Option<HostStatus>,
+    /// All stacks after an event of the host in which one of them became another: replace those in the snapshot. Absent
+    /// otherwise.
+    #[serde(default)]
+    pub stacks: Option<Vec<StackStatus>>,
 }

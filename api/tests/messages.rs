@@ -187,6 +187,7 @@ fn the_messages_of_a_watch_are_as_their_golden_files_have_them() {
         status: Some(Status { services: Vec::new(), ..full_status() }),
         current: None,
         host: None,
+        stacks: None,
     };
     check("update_snapshot", &snapshot);
     let event = Update {

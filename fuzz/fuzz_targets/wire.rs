@@ -139,6 +139,7 @@ impl Control for Guard {
             status: Some(Status::default()),
             current: None,
             host: None,
+            stacks: None,
         };
         let (sender, receiver) = broadcast::channel(1);
         // Nothing ever happens: the watch ends when the client leaves, or at once.

@@ -186,6 +186,7 @@ impl<H: Host> Control for Handle<H> {
             status: Some(published.status_now()),
             current: None,
             host: None,
+            stacks: None,
         };
         (first, events)
     }

@@ -88,11 +88,11 @@ impl Reporter {
                 Some(old) if old == service => continue,
                 old => difference(old, service),
             };
-            updates.push((service.name.clone(), event, message, Some(service.clone()), None));
+            updates.push(Event { current: Some(service.clone()), ..Event::new(&service.name, event, message) });
         }
         for service in &before.services {
             if !next.services.iter().any(|still| still.name == service.name) {
-                updates.push((service.name.clone(), "removed", "removed".to_owned(), None, None));
+                updates.push(Event::new(&service.name, "removed", "removed".to_owned()));
             }
         }
         if before.host != next.host {
@@ -102,7 +102,9 @@ impl Reporter {
             } else {
                 ("generation", format!("generation {generation}"))
             };
-            updates.push((String::new(), event, message, None, Some(next.host.clone())));
+            // A generation that makes a stack another makes itself another host status.
+            let stacks = (before.stacks != next.stacks).then(|| next.stacks.clone());
+            updates.push(Event { host: Some(next.host.clone()), stacks, ..Event::new("", event, message) });
         }
         if updates.is_empty() && before.stacks == next.stacks && self.published.borrow().looked == looked {
             return;
@@ -119,9 +121,9 @@ impl Reporter {
             stacks,
             places,
         });
-        for (number, (service, event, message, current, host)) in (first..).zip(updates) {
-            log(&service, event, &message, generation);
-            self.send(number, service, event, message, current, host);
+        for (number, event) in (first..).zip(updates) {
+            log(&event.service, event.word, &event.message, generation);
+            self.send(number, event);
         }
     }
 
@@ -136,29 +138,22 @@ impl Reporter {
             published.number = number;
         });
         let current = self.published.borrow().status.services.iter().find(|s| s.name == service).cloned();
-        self.send(self.number, service.to_owned(), event, message, current, None);
+        self.send(self.number, Event { current, ..Event::new(service, event, message) });
     }
 
-    fn send(
-        &self,
-        number: u64,
-        service: String,
-        event: &str,
-        message: String,
-        current: Option<ServiceStatus>,
-        host: Option<HostStatus>,
-    ) {
+    fn send(&self, number: u64, event: Event<'_>) {
         let update = Update {
             kind: UpdateKind::Event,
             number,
             at_usec: now_usec(),
             resynchronize: false,
-            service,
-            event: event.to_owned(),
-            message,
+            service: event.service,
+            event: event.word.to_owned(),
+            message: event.message,
             status: None,
-            current,
-            host,
+            current: event.current,
+            host: event.host,
+            stacks: event.stacks,
         };
         // Nobody listening is no error.
         let _ = self.events.send(Arc::new(update));
@@ -284,6 +279,23 @@ impl Reporter {
             }
         });
         leaving.collect()
+    }
+}
+
+/// Something that happened, as an update tells it.
+struct Event<'a> {
+    /// The service; empty for the host.
+    service: String,
+    word: &'a str,
+    message: String,
+    current: Option<ServiceStatus>,
+    host: Option<HostStatus>,
+    stacks: Option<Vec<StackStatus>>,
+}
+
+impl<'a> Event<'a> {
+    fn new(service: &str, word: &'a str, message: String) -> Self {
+        Self { service: service.to_owned(), word, message, current: None, host: None, stacks: None }
     }
 }
 

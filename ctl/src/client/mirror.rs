@@ -20,6 +20,9 @@ impl Mirror {
         if let Some(host) = &update.host {
             self.status.host = host.clone();
         }
+        if let Some(stacks) = &update.stacks {
+            self.status.stacks.clone_from(stacks);
+        }
         match update.kind {
             UpdateKind::Snapshot => {}
             UpdateKind::Event if update.service.is_empty() => {}

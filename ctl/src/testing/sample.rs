@@ -161,6 +161,7 @@ pub(crate) fn snapshot(status: Status) -> Update {
         status: Some(status),
         current: None,
         host: None,
+        stacks: None,
     }
 }
 

@@ -83,6 +83,7 @@ impl Fake {
             status: Some(Self::made_up_status()),
             current: None,
             host: None,
+            stacks: None,
         }
     }
 
