@@ -119,7 +119,8 @@ impl Task {
         Self {
             name: planned.name.clone(),
             change: planned.change.clone(),
-            reasons: planned.reasons.iter().map(|reason| reason.text.clone()).collect(),
+            // `create` says as much.
+            reasons: planned.reasons.iter().filter(|reason| reason.kind != "new").map(|r| r.text.clone()).collect(),
             after: planned.after.clone(),
             invocation_before: before.and_then(|status| status.invocation.clone()),
             failures_before: before.and_then(failures_of_unhealthy),

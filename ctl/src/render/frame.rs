@@ -16,6 +16,9 @@ const TIMES_END: usize = 76;
 /// The columns of the longest word for a change.
 const CHANGE: usize = 9;
 
+/// The least columns in which a reason is of any use.
+const REASON_MIN: usize = 12;
+
 /// The columns of a name that are shown at most.
 const NAME_MAX: usize = 30;
 
@@ -67,7 +70,7 @@ impl Layout {
         let end = self.width.min(TIMES_END);
         let room = end.saturating_sub(indent + CHANGE + 2);
         let text_room = if time.is_empty() { self.width.saturating_sub(indent + CHANGE + 2) } else { room };
-        let said = text::cut(&text::clean(&said(progress, task, now)), text_room.saturating_sub(time.len() + 1));
+        let said = said(progress, task, now, text_room.saturating_sub(time.len() + 1));
         let line = if time.is_empty() {
             said
         } else {
@@ -98,17 +101,19 @@ fn took(progress: &Progress, task: &Task) -> Option<u64> {
     }
 }
 
-fn said(progress: &Progress, task: &Task, now: u64) -> String {
+/// Why it is done and how far it is, in at most so many columns: where both have no room, how far it is.
+fn said(progress: &Progress, task: &Task, now: u64, room: usize) -> String {
     let status = progress.status(task);
     if task.is_unchanged() {
-        return status.map_or("", |status| state::of_state(status.state).1).to_owned();
+        return text::cut(status.map_or("", |status| state::of_state(status.state).1), room);
     }
-    let reasons = task.reasons.join(", ");
-    let phase = phase(progress, task, status, now);
+    let reasons = text::clean(&task.reasons.join(", "));
+    let phase = text::clean(&phase(progress, task, status, now));
+    let left = room.saturating_sub(text::width(&phase) + 2);
     match (reasons.is_empty(), phase.is_empty()) {
-        (false, false) => format!("{reasons}; {phase}"),
-        (false, true) => reasons,
-        (true, _) => phase,
+        (false, false) if left >= REASON_MIN => format!("{}; {phase}", text::cut(&reasons, left)),
+        (false, true) => text::cut(&reasons, room),
+        (_, _) => text::cut(&phase, room),
     }
 }
 
