@@ -12,7 +12,7 @@ use crate::step::{Tally, announce, cargo};
 const TESTBED_PACKAGES: [&str; 2] = ["nixmox-testbed", "nixmox-tests"];
 
 /// Test programs of `nixmox-tests` that need no testbed, nor root.
-const IN_PROCESS: [&str; 3] = ["floors", "reconcile", "wire"];
+const IN_PROCESS: [&str; 4] = ["floors", "reconcile", "terminal", "wire"];
 
 /// What to leave out.
 #[derive(clap::Args)]

@@ -57,7 +57,10 @@ impl StatusOf {
         loop {
             // Every arm is cancel-safe.
             let message = tokio::select! {
-                _ = &mut stop => return Ok(Exit::Done),
+                _ = &mut stop => {
+                    block.leave(&mut context.output)?;
+                    return Ok(Exit::Done);
+                }
                 message = watch.next() => Some(message?),
                 _ = clock.tick() => None,
             };

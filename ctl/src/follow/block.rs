@@ -37,6 +37,15 @@ impl Block {
         Ok(())
     }
 
+    /// Leaves the block where it stands, and takes away what the terminal wrote below it: the `^C` that somebody typed.
+    pub(crate) fn leave(&mut self, output: &mut Output) -> io::Result<()> {
+        if !self.lines.is_empty() && output.screen().size.is_some() {
+            output.print("\r\x1b[J")?;
+        }
+        self.lines.clear();
+        Ok(())
+    }
+
     /// Leaves the block where it stands; the next one is drawn below.
     pub(crate) fn forget(&mut self) {
         self.lines.clear();

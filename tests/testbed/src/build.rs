@@ -58,6 +58,26 @@ impl Build {
     }
 }
 
+impl Build {
+    /// Builds `nixmoxctl` alone, once per process and per kind, and returns its path on the machine.
+    pub fn client(self) -> Result<PathBuf> {
+        static DONE: Mutex<Vec<Build>> = Mutex::new(Vec::new());
+        let (flags, profile): (&[&str], &str) = match self {
+            Self::None => bail!("no build has a client"),
+            Self::Debug => (&[], "debug"),
+            Self::Release => (&["--release"], "release"),
+        };
+        let mut done = DONE.lock().map_err(|_| anyhow::anyhow!("another thread failed to build"))?;
+        if !done.contains(&self) && std::env::var_os("NIXMOX_TESTBED_BUILD").is_none_or(|value| value != "skip") {
+            run(cargo().args(["build", "--quiet", "--package", "nixmoxctl", "--bins"]).args(flags))?;
+            done.push(self);
+        }
+        let client = target_dir().join(profile).join("nixmoxctl");
+        ensure!(client.is_file(), "{} is not built", client.display());
+        Ok(client)
+    }
+}
+
 /// Builds the static guest, once per process, and returns its path on the machine.
 pub fn guest_binary() -> Result<PathBuf> {
     static DONE: Mutex<Option<PathBuf>> = Mutex::new(None);

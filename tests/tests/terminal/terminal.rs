@@ -1,0 +1,135 @@
+//! A program on a pseudo terminal of its own: what it writes there, and what a person types.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{Termios, tcgetattr};
+
+use crate::agent::{Agent, LIMIT};
+use crate::screen::{HEIGHT, Screen, WIDTH};
+
+/// A terminal on which `nixmoxctl` runs.
+pub(crate) struct Terminal {
+    /// What is seen.
+    pub(crate) screen: Screen,
+    /// The side of the person.
+    person: File,
+    /// The side of the program; held, so that its settings can be read when the program is gone.
+    program: OwnedFd,
+    settings: Termios,
+    child: Child,
+    written: Vec<u8>,
+}
+
+impl Terminal {
+    /// Runs `nixmoxctl` with these arguments, which a shell splits; it may go on as a pipe.
+    pub(crate) fn run(agent: &Agent, arguments: &str) -> Self {
+        Self::run_with(agent, &[], arguments)
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn run_with(agent: &Agent, environment: &[(&str, &str)], arguments: &str) -> Self {
+        let size = Winsize {
+            ws_row: HEIGHT.try_into().unwrap(),
+            ws_col: WIDTH.try_into().unwrap(),
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pair = openpty(Some(&size), None).unwrap();
+        let settings = tcgetattr(&pair.slave).unwrap();
+        let end = || pair.slave.try_clone().unwrap();
+        let (program, socket) = agent.client();
+        let (first, pipe) =
+            arguments.split_once(" |").map_or((arguments, ""), |(first, _)| (first, &arguments[first.len()..]));
+        let script = format!("{} {first} {socket}{pipe}", program.display());
+        // A session whose terminal this is: the kernel turns a typed ^C into SIGINT for those in the foreground.
+        let child = Command::new("setsid")
+            .args(["--ctty", "bash", "-c", &format!("set -o pipefail; {script}")])
+            .current_dir(agent.folder())
+            .env_clear()
+            .envs([("PATH", "/usr/bin:/bin"), ("TERM", "xterm"), ("TZ", "UTC"), ("LANG", "C.UTF-8")])
+            .envs(environment.iter().copied())
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Self {
+            screen: Screen::default(),
+            person: pair.master.into(),
+            program: pair.slave,
+            settings,
+            child,
+            written: Vec::new(),
+        }
+    }
+
+    /// Types Ctrl-C.
+    pub(crate) fn press_ctrl_c(&mut self) {
+        self.person.write_all(b"\x03").unwrap();
+    }
+
+    /// Waits until the screen is so.
+    pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&Screen) -> bool) {
+        let begun = Instant::now();
+        while !holds(&self.screen) {
+            let ended = self.child.try_wait().unwrap();
+            let read = self.read(20);
+            let text = self.screen.text();
+            assert!(read || ended.is_none(), "the program ended before {what}: {ended:?}\n{text}");
+            assert!(begun.elapsed() < LIMIT, "waited in vain until {what}:\n{text}");
+        }
+    }
+
+    /// Waits for the program's end, takes what it wrote until then, and returns its exit status.
+    pub(crate) fn end(&mut self) -> i32 {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < LIMIT, "the program does not end:\n{}", self.screen.text());
+            self.read(20);
+        };
+        while self.read(0) {}
+        status.code().expect("no signal")
+    }
+
+    /// Returns everything that was written so far.
+    pub(crate) fn written(&self) -> String {
+        String::from_utf8(self.written.clone()).unwrap()
+    }
+
+    /// Fails unless the terminal is left as it was found, with the cursor at the beginning of a line.
+    pub(crate) fn assert_as_found(&self) {
+        assert!(tcgetattr(&self.program).unwrap() == self.settings, "the settings of the terminal");
+        assert!(!self.screen.is_cursor_hidden, "the cursor");
+        assert_eq!(self.screen.column(), 0, "where a prompt goes:\n{}", self.screen.text());
+    }
+
+    /// Takes what is written within so many milliseconds; returns whether that is anything.
+    fn read(&mut self, milliseconds: u16) -> bool {
+        let mut ready = [PollFd::new(self.person.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, PollTimeout::from(milliseconds)).unwrap() == 0 {
+            return false;
+        }
+        let mut bytes = [0; 4096];
+        let read = self.person.read(&mut bytes).unwrap();
+        self.written.extend_from_slice(&bytes[..read]);
+        self.screen.write(&bytes[..read]);
+        read > 0
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Errors: it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
