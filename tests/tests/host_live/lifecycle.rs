@@ -219,3 +219,49 @@ async fn the_agent_survives_a_restart_of_the_bus() {
     }
     host.stop(&name("web")).await.expect("job signals come again");
 }
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn links_in_a_guests_root_lead_its_start_nowhere() {
+    let host = open();
+    let web = assigned("web", "web", 1);
+    // On the host, as links from three depths of the root lead there.
+    let victim = "/root/victim";
+    let plant = |link: &str, target: &str| {
+        shell(&format!(
+            "rm -rf {victim}; mkdir -p {victim}/{{lib,log}}; chmod 0751 {victim} {victim}/*
+             cd /var/lib/nixos-containers/web; rm -rf {link}; ln -s {target} {link}"
+        ))
+    };
+    let untouched = |link: &str| {
+        let seen = shell(&format!("cd {victim}; find . -printf '%m %p\\n' | sort"));
+        assert_eq!(seen, "751 .\n751 ./lib\n751 ./log", "through {link}");
+    };
+    host.start(&web, &files(&web)).await.expect("it starts");
+    host.stop(&name("web")).await.expect("it stops");
+    for (link, target) in [
+        ("root", victim),
+        ("etc", "../../../../root/victim"),
+        ("usr", victim),
+        ("usr/bin", victim),
+        ("var", victim),
+        ("var/lib", victim),
+        ("var/lib/private", victim),
+        ("var/log", victim),
+        ("etc/os-release", "/root/victim/os-release"),
+        ("etc/machine-id", "/root/victim/machine-id"),
+    ] {
+        plant(link, target);
+        // A guest that spoils its root may fail to start, and harms nobody else.
+        if host.start(&web, &files(&web)).await.is_ok() {
+            host.stop(&name("web")).await.expect("it stops");
+        }
+        untouched(link);
+        shell("rm -rf /var/lib/nixos-containers/web");
+        host.start(&web, &files(&web)).await.expect("it starts on an empty root");
+        host.stop(&name("web")).await.expect("it stops");
+    }
+    let modes =
+        shell("cd /var/lib/nixos-containers/web; stat -c '%n %a' etc root usr usr/bin var/lib var/lib/private");
+    assert_eq!(modes, "etc 755\nroot 700\nusr 755\nusr/bin 755\nvar/lib 755\nvar/lib/private 700");
+}

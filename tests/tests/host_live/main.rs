@@ -73,6 +73,11 @@ fn a_read_only_etc_is_no_obstacle() {
 }
 
 #[test]
+fn links_in_a_guests_root_lead_its_start_nowhere() {
+    on_a_real_systemd("lifecycle::links_in_a_guests_root_lead_its_start_nowhere", &[("web", Behaviour::new())]);
+}
+
+#[test]
 fn jobs_of_others_are_told_from_ours() {
     let slow = Behaviour::new().ready_after(Duration::from_secs(2));
     on_a_real_systemd("lifecycle::jobs_of_others_are_told_from_ours", &[("slow", slow)]);
