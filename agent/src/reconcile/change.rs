@@ -219,6 +219,8 @@ impl Ledger {
         let others = self.generation.services.iter().filter(|(_, assigned)| assigned.service.stack != *stack);
         let others = others.map(|(name, assigned)| (name.clone(), assigned.clone())).collect();
         let own: Vec<&Service> = services.values().filter(|service| service.stack == *stack).collect();
+        let before = self.generation.services.values().map(|assigned| &assigned.service);
+        let before: Vec<&Service> = before.filter(|service| service.stack == *stack).collect();
         let host = HostView { services: &others, containers: &taken.containers, machines: &taken.machines };
         let conflicts = manifest::check_host(&own, &host);
         if !conflicts.is_empty() {
@@ -229,6 +231,7 @@ impl Ledger {
                 hint: String::new(),
             });
         }
+        left_behind(&manifest::check_dependents(&before, &own, &host))?;
         let mut previous: BTreeMap<_, _> = self
             .generation
             .services
@@ -288,6 +291,37 @@ impl Ledger {
             record.changed_by = asked.by.clone();
         }
     }
+}
+
+/// Refuses what would leave services of other stacks without what they depend on: as `down` does it.
+fn left_behind(conflicts: &[HostConflict]) -> Result<(), AgentError> {
+    let missing = conflicts.iter().filter_map(|conflict| match conflict {
+        HostConflict::MissingDependency { service, dependency } => Some((service, dependency)),
+        HostConflict::NameOfService { .. }
+        | HostConflict::NameOfContainer { .. }
+        | HostConflict::NameOfMachine { .. }
+        | HostConflict::NothingToAdopt { .. }
+        | HostConflict::Port { .. }
+        | HostConflict::Address { .. }
+        | HostConflict::Condition { .. }
+        | HostConflict::Cycle { .. } => None,
+    });
+    let (dependents, gone): (BTreeSet<&ContainerName>, BTreeSet<&ContainerName>) = missing.unzip();
+    if !gone.is_empty() {
+        let gone: Vec<String> = gone.iter().map(|name| format!("`{name}`")).collect();
+        return Err(AgentError::HasDependents {
+            dependents: dependents.iter().map(ToString::to_string).collect(),
+            hint: format!("declare {} still, leave out --prune, or take them down first", gone.join(", ")),
+        });
+    }
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    // The line to be changed is in another stack's manifest, or it is this one's `kind`.
+    Err(AgentError::Invalid {
+        problems: conflicts.iter().map(|conflict| format!("{conflict}; {}", conflict.help())).collect(),
+        hint: "change the stack that waits first".to_owned(),
+    })
 }
 
 /// Returns the error for requests that make no sense.

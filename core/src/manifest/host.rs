@@ -187,6 +187,25 @@ pub fn check_host(services: &[&Service], host: &HostView<'_>) -> Vec<HostConflic
     conflicts
 }
 
+/// Returns what services of other stacks could not have any more, were this stack's services these: dependencies that
+/// are gone, or that turned into what never reaches the condition that is waited for.
+///
+/// `before` are this stack's services as they are; what they do not give either is none of their doing. The order of
+/// the result is that of the others' names; each conflict's service is one of those.
+#[must_use]
+pub fn check_dependents(before: &[&Service], after: &[&Service], host: &HostView<'_>) -> Vec<HostConflict> {
+    fn by_name<'a>(services: &[&'a Service]) -> BTreeMap<&'a ContainerName, &'a Service> {
+        services.iter().map(|service| (&service.name, *service)).collect()
+    }
+    let (before, after) = (by_name(before), by_name(after));
+    let lost = |other: &Assigned| {
+        let known = dependency_conflicts(&other.service, &before, host);
+        let conflicts = dependency_conflicts(&other.service, &after, host);
+        conflicts.into_iter().filter(move |conflict| !known.contains(conflict))
+    };
+    host.services.values().flat_map(lost).collect()
+}
+
 fn name_conflict(service: &Service, host: &HostView<'_>) -> Option<HostConflict> {
     let name = service.name.clone();
     if let Some(other) = host.services.get(&name) {

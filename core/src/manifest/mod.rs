@@ -25,7 +25,7 @@ mod value;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use document::{Include, ServiceDocument, StackDocument, parse_service, parse_stack};
 pub use form::{Absence, Change, Entry, Key, List, Located, Map, Table};
-pub use host::{HostConflict, HostView, check_host};
+pub use host::{HostConflict, HostView, check_dependents, check_host};
 pub use reference::reference;
 pub use resolve::{Declared, Stack, SystemRef, resolve};
 pub use schema::{service_schema, stack_schema};

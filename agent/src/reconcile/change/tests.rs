@@ -1,6 +1,6 @@
 //! What requests make of a ledger: plain values in, plain values out.
 
-use nixmox_core::model::{Condition, System};
+use nixmox_core::model::{Condition, Kind, System};
 
 use super::*;
 
@@ -150,4 +150,43 @@ fn a_dependency_on_nobody_is_refused() {
     let result =
         Ledger::default().up(request("cloud", vec![service("cloud", "web", &["db"])]), &Taken::default(), &anna());
     assert!(matches!(result, Err(AgentError::Invalid { .. })));
+}
+
+/// The stack `cloud` as above, and `lab` beside it, whose `wiki` waits for db.
+fn cloud_and_lab(condition: Condition) -> Ledger {
+    let mut wiki = service("lab", "wiki", &["db"]);
+    wiki.depends_on.insert(name("db"), condition);
+    up(&cloud(), request("lab", vec![wiki])).ledger
+}
+
+#[test]
+fn a_prune_that_would_leave_another_stack_without_what_it_needs_is_refused() {
+    let ledger = cloud_and_lab(Condition::Healthy);
+    let without_db = |prune| RequestedStack { prune, ..request("cloud", vec![service("cloud", "web", &[])]) };
+    let error = ledger.up(without_db(true), &Taken::default(), &anna()).unwrap_err();
+    let AgentError::HasDependents { dependents, hint } = error else { panic!("{error:?}") };
+    assert_eq!(dependents, ["wiki"]);
+    assert!(hint.contains("`db`"), "{hint}");
+    assert_eq!(up(&ledger, without_db(false)).orphans, [name("db")]);
+    let alone = ledger.down("lab", &[], &anna()).unwrap().ledger;
+    assert_eq!(names(&up(&alone, without_db(true)).ledger.generation.services), ["web"]);
+}
+
+#[test]
+fn a_service_that_another_stack_waits_for_does_not_become_what_never_gets_there() {
+    let job = |stack| {
+        let job = Service { kind: Kind::Job, ..service("cloud", "db", &[]) };
+        request(stack, vec![job, service("cloud", "web", &["db"])])
+    };
+    let error = cloud_and_lab(Condition::Healthy).up(job("cloud"), &Taken::default(), &anna()).unwrap_err();
+    let AgentError::Invalid { problems, .. } = error else { panic!("{error:?}") };
+    assert_eq!(problems, ["`wiki` waits for `db` to be healthy, which a job never is; wait for `completed`"]);
+    up(&cloud_and_lab(Condition::Started), job("cloud"));
+}
+
+#[test]
+fn what_another_stack_lacked_before_is_no_reason_to_refuse() {
+    let mut ledger = cloud_and_lab(Condition::Healthy);
+    ledger.generation.services.remove("db");
+    up(&ledger, request("cloud", vec![service("cloud", "web", &[])]));
 }
