@@ -43,7 +43,8 @@ pub trait Host: Send + Sync + 'static {
     /// Reads everything a plan depends on, for the declared containers and all others that exist.
     ///
     /// `health` and `retry` are left at their defaults: the reconcile task keeps those. `exit` is what
-    /// `ExecStopPost=` wrote since boot.
+    /// `ExecStopPost=` wrote since boot. Links of our containers are made fit for what the firewall table now says,
+    /// since a guest that restarts has a new one.
     ///
     /// # Errors
     /// Only when systemd itself cannot be asked; a file that cannot be read counts as absent and is logged.

@@ -57,6 +57,16 @@ impl FirewallTable {
         table
     }
 
+    /// Returns the containers that a port leads to which is published on a loopback address of the host, alone or among all.
+    #[must_use]
+    pub fn reached_from_loopback(&self) -> BTreeSet<ContainerName> {
+        let on_loopback =
+            |forward: &&Forward| forward.port.host_address.is_none_or(|address| address.is_loopback());
+        let to: BTreeSet<Ipv4Addr> = self.forwards.iter().filter(on_loopback).map(|forward| forward.to).collect();
+        let guests = self.guests.iter().filter(|guest| to.contains(&guest.addresses.local));
+        guests.map(|guest| guest.name.clone()).collect()
+    }
+
     /// Returns whether there is nothing in it, so that the table need not exist.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -115,6 +125,18 @@ mod tests {
         let forwards: Vec<_> = table.forwards.iter().map(|f| (f.port.host_port, f.to.octets())).collect();
         assert_eq!(forwards, [(80, [10, 233, 1, 2]), (443, [10, 233, 1, 2])]);
         assert!(FirewallTable::of(&Desired::default()).is_empty());
+    }
+
+    #[test]
+    fn only_ports_on_loopback_addresses_reach_from_there() {
+        let mut desired = desired();
+        let reached = |desired: &Desired| FirewallTable::of(desired).reached_from_loopback();
+        assert_eq!(reached(&desired), BTreeSet::from([name("web")]));
+        let web = desired.services.get_mut(&name("web")).unwrap();
+        for port in &mut web.service.ports {
+            port.host_address = Some(IpAddr::from([192, 168, 1, 5]));
+        }
+        assert_eq!(reached(&desired), BTreeSet::new());
     }
 
     #[test]

@@ -123,6 +123,14 @@ fn published_ports_answer_on_localhost_and_in_the_local_network() {
 }
 
 #[test]
+fn the_hosts_loopback_reaches_only_containers_that_ports_lead_to() {
+    on_a_real_systemd(
+        "ports::the_hosts_loopback_reaches_only_containers_that_ports_lead_to",
+        &[("web", Behaviour::new().http(80))],
+    );
+}
+
+#[test]
 fn a_changed_table_is_seen_and_repaired() {
     on_a_real_systemd("ports::a_changed_table_is_seen_and_repaired", &[]);
 }

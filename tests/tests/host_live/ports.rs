@@ -47,6 +47,7 @@ async fn published_ports_answer_on_localhost_and_in_the_local_network() {
         host.start(service, &files(service)).await.expect("it starts");
     }
     host.publish_ports(&table(&[&web, &long])).await.expect("the table is replaced");
+    host.observe(&BTreeSet::new()).await.expect("systemd answers");
     shell("for i in $(seq 50); do curl -sf http://10.233.1.2/ && exit; sleep 0.1; done; exit 1");
 
     let lan = nixmox_testbed::LAN_HOST_ADDRESS;
@@ -101,6 +102,53 @@ async fn published_ports_answer_on_localhost_and_in_the_local_network() {
     for text in ["web", "a-name-longer-than-a-link-has"] {
         host.stop(&name(text)).await.expect("it stops");
     }
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn the_hosts_loopback_reaches_only_containers_that_ports_lead_to() {
+    let host = open();
+    let mut web = assigned("web", "web", 1);
+    web.service.ports = vec![port(None, 8080)];
+    let mut lan = assigned("lan", "web", 2);
+    lan.service.ports = vec![port(Some([192, 168, 77, 1]), 8081)];
+    for service in [&web, &lan] {
+        host.start(service, &files(service)).await.expect("it starts");
+    }
+    // A container that NixMox has nothing to do with: its owner knows why.
+    shell(
+        "sed 's/^#.*//; s/10\\.233\\.1\\./10.233.9./; /^NIXMOX/d' /etc/nixos-containers/web.conf > /etc/nixos-containers/other.conf",
+    );
+    shell("systemctl start container@other; echo 1 > /proc/sys/net/ipv4/conf/ve-other/route_localnet");
+    let look = async || drop(host.observe(&BTreeSet::new()).await.expect("systemd answers"));
+    let open = || {
+        shell("cd /proc/sys/net/ipv4/conf; cat ve-web/route_localnet ve-lan/route_localnet ve-other/route_localnet")
+    };
+    look().await;
+    assert_eq!(open(), "0\n0\n1", "without a table nothing guards the host");
+    let both = table(&[&web, &lan]);
+    host.publish_ports(&both).await.expect("the table is replaced");
+    look().await;
+    assert_eq!(open(), "1\n0\n1");
+    shell("systemctl restart container@web");
+    look().await;
+    assert_eq!(open(), "1\n0\n1", "a new link is like the old one");
+    for spoil in ["nft flush ruleset", "nft flush chain inet nixmox guard"] {
+        shell(spoil);
+        look().await;
+        assert_eq!(open(), "0\n0\n1", "{spoil}");
+        host.publish_ports(&both).await.expect("the table is repaired");
+        look().await;
+        assert_eq!(open(), "1\n0\n1");
+    }
+    // Before the table goes, while guests run on.
+    host.publish_ports(&table(&[&lan])).await.expect("the table is replaced");
+    assert_eq!(open(), "0\n0\n1");
+    host.publish_ports(&both).await.expect("the table is replaced");
+    look().await;
+    assert_eq!(open(), "1\n0\n1");
+    host.publish_ports(&FirewallTable::default()).await.expect("the table is removed");
+    assert_eq!(open(), "0\n0\n1");
 }
 
 #[tokio::test]

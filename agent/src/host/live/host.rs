@@ -61,6 +61,7 @@ impl Host for Live {
     }
 
     async fn publish_ports(&self, table: &FirewallTable) -> Result<(), StepError> {
+        self.shut_loopback_out(table).await?;
         self.firewall.replace(table).await?;
         for obstacle in self.firewall.obstacles(table).await {
             tracing::warn!(%obstacle, "published ports may not be reachable");

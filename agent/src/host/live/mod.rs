@@ -5,6 +5,7 @@
 
 mod host;
 mod layout;
+mod loopback;
 mod observe;
 mod probe;
 mod start;

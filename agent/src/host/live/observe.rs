@@ -12,7 +12,7 @@ use nixmox_core::model::{
     ActiveState, ConfFile, Container, ContainerName, DropIn, ExitRecord, InvocationId, Observed,
 };
 
-use super::Live;
+use super::{Live, loopback};
 use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
 use crate::host::systemd::{Context, ListedUnit, Settings, UnitProperties};
@@ -48,7 +48,7 @@ impl Live {
         )?;
         let declared = declared.clone();
         let before = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (running, units, on_disk, of_units, hosts) = self
+        let (running, units, on_disk, of_units, hosts, firewall) = self
             .blocking(move |paths| {
                 let names: BTreeSet<_> = declared.into_iter().chain(nspawn::names_with_files(paths)).collect();
                 let on_disk: BTreeMap<_, _> = names
@@ -60,8 +60,9 @@ impl Live {
                     })
                     .collect();
                 let of_units = read_units(paths, &units);
-                let running = units.iter().filter_map(|unit| Running::of(unit, &before)).collect();
-                Ok((running, units, on_disk, of_units, files::read(&paths.hosts())))
+                let mut running = units.iter().filter_map(|unit| Running::of(unit, &before)).collect();
+                loopback::follow(firewall.as_ref(), |name| Some(&on_disk.get(name)?.conf), &mut running);
+                Ok((running, units, on_disk, of_units, files::read(&paths.hosts()), firewall))
             })
             .await?;
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
@@ -131,8 +132,10 @@ pub(super) struct Running {
     control_group: String,
     invocation: Option<InvocationId>,
     active_since_usec: Option<u64>,
-    /// Whether published ports on localhost can reach it.
-    localnet: bool,
+    /// Whether its guest is up.
+    pub(super) is_active: bool,
+    /// Whether packets from the host's loopback addresses leave through its link; `None`: nothing was done about that.
+    pub(super) loopback: Option<bool>,
 }
 
 impl Running {
@@ -140,13 +143,10 @@ impl Running {
         let name = listed.name.clone();
         let control_group = unit.control_group().filter(|_| listed.active.has_processes())?.to_owned();
         let (invocation, active_since_usec) = (unit.invocation(), unit.active_since_usec());
-        let known = before.get(&name).is_some_and(|old| old.localnet && old.invocation == invocation);
-        // Its link is there once it is active. One that somebody else started was not seen by `start`.
-        let localnet = known || listed.active == ActiveState::Active;
-        if localnet && !known {
-            nspawn::route_localnet(&name);
-        }
-        Some((name, Self { control_group, invocation, active_since_usec, localnet }))
+        let known = before.get(&name).filter(|known| known.invocation == invocation);
+        let loopback = known.and_then(|known| known.loopback);
+        let is_active = listed.active == ActiveState::Active;
+        Some((name, Self { control_group, invocation, active_since_usec, is_active, loopback }))
     }
 
     /// Returns the figures; `None` when the cgroup is gone, and the container with it.

@@ -71,14 +71,6 @@ impl Live {
                 return Err(full.map_or(error, |path| StepError::RootFull { path }));
             }
         }
-        if assigned.addresses.is_some() {
-            let owner = name.clone();
-            self.blocking(move |_| {
-                nspawn::route_localnet(&owner);
-                Ok(())
-            })
-            .await?;
-        }
         Ok(())
     }
 

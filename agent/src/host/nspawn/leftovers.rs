@@ -1,4 +1,4 @@
-//! The link of a container, and what a killed nspawn leaves behind: why the next start would fail over it.
+//! What a killed nspawn leaves behind, its link among it: why the next start would fail over it.
 //!
 //! nspawn cleans up after itself only when it ends by itself. After SIGKILL its socket export stays mounted, which
 //! the next start takes for a running container, and its veth pair may outlive it for a moment. The mount is in the
@@ -36,19 +36,6 @@ pub(in crate::host) fn delete_link(name: &ContainerName) -> Result<(), StepError
     });
     let path = Path::new("/sys/class/net").join(link_name);
     deleted.map_err(|source| StepError::File { action: "remove", path, source })
-}
-
-/// Lets packets from the host's loopback addresses leave through a container's link, which published ports on
-/// localhost need (`route_localnet`, kernel, networking/ip-sysctl). The firewall table drops what a guest could
-/// send to those addresses in turn. A container without a link of its own has nothing to set.
-pub(in crate::host) fn route_localnet(name: &ContainerName) {
-    let set = netlink::link(&format!("ve-{name}")).and_then(|link| match link {
-        Some(link) => std::fs::write(link.ipv4_settings().join("route_localnet"), "1"),
-        None => Ok(()),
-    });
-    if let Err(error) = set {
-        tracing::warn!(container = %name, %error, "published ports will not answer on localhost");
-    }
 }
 
 /// Returns the name of the unit of a mount: systemd.unit(5), "String Escaping for Inclusion in Unit Names".

@@ -12,6 +12,6 @@ mod started_with;
 
 pub(super) use conf::{foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, write};
 pub(super) use data::remove_data;
-pub(super) use leftovers::{delete_link, mounted_export, route_localnet};
+pub(super) use leftovers::{delete_link, mounted_export};
 pub(super) use mounts::{check_system, full_root, prepare_sources};
 pub(super) use started_with::{Start, started_with};
