@@ -77,6 +77,7 @@ impl From<&model::Limits> for Limits {
             memory_high: bytes(limits.memory_high),
             memory_max: bytes(limits.memory_max),
             memory_swap_max: bytes(limits.memory_swap_max),
+            memory_zswap_max: bytes(limits.memory_zswap_max),
             cpu_quota: limits.cpu_quota.map(model::CpuQuota::usec_per_sec),
             cpu_weight: limits.cpu_weight.map(model::Weight::get),
             allowed_cpus: limits.allowed_cpus.clone(),

@@ -263,6 +263,7 @@ fn limits(wire: Limits, faults: &mut Faults) -> Option<model::Limits> {
     let memory_high = bytes("memory_high", wire.memory_high);
     let memory_max = bytes("memory_max", wire.memory_max);
     let memory_swap_max = bytes("memory_swap_max", wire.memory_swap_max);
+    let zswap_max = bytes("memory_zswap_max", wire.memory_zswap_max);
     let cpu_quota = match wire.cpu_quota {
         None => Some(None),
         Some(usec) => {
@@ -292,6 +293,7 @@ fn limits(wire: Limits, faults: &mut Faults) -> Option<model::Limits> {
         memory_high: memory_high?,
         memory_max: memory_max?,
         memory_swap_max: memory_swap_max?,
+        memory_zswap_max: zswap_max?,
         cpu_quota: cpu_quota?,
         cpu_weight: cpu_weight?,
         allowed_cpus,

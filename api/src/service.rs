@@ -112,6 +112,8 @@ pub struct Limits {
     pub memory_max: Option<u64>,
     /// `MemorySwapMax=`.
     pub memory_swap_max: Option<u64>,
+    /// `MemoryZSwapMax=`.
+    pub memory_zswap_max: Option<u64>,
     /// `CPUQuota=` in microseconds per second.
     pub cpu_quota: Option<u64>,
     /// `CPUWeight=`, 1 to 10000.

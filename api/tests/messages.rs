@@ -60,6 +60,7 @@ fn full_service() -> Service {
             memory_high: Some(3),
             memory_max: Some(4),
             memory_swap_max: Some(0),
+            memory_zswap_max: Some(5),
             cpu_quota: Some(1_500_000),
             cpu_weight: Some(100),
             allowed_cpus: vec![0, 1],

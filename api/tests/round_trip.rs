@@ -59,7 +59,7 @@ fn limits() -> impl Strategy<Value = model::Limits> {
     let weight = || option::of((1_u64..=10_000).prop_map(|number| Weight::try_from(number).expect("a weight")));
     let quota =
         option::of((10_000_u64..u64::MAX).prop_map(|usec| CpuQuota::from_usec_per_sec(usec).expect("a quota")));
-    let memory = (bytes(), bytes(), bytes(), bytes(), bytes());
+    let memory = (bytes(), bytes(), bytes(), bytes(), bytes(), bytes());
     let cpu = (quota, weight(), btree_set(any::<u16>(), 0..4));
     let rest = (option::of(1_u64..), weight(), io_limits(), io_limits());
     (memory, cpu, rest).prop_map(|(memory, cpu, rest)| model::Limits {
@@ -68,6 +68,7 @@ fn limits() -> impl Strategy<Value = model::Limits> {
         memory_high: memory.2,
         memory_max: memory.3,
         memory_swap_max: memory.4,
+        memory_zswap_max: memory.5,
         cpu_quota: cpu.0,
         cpu_weight: cpu.1,
         allowed_cpus: cpu.2.into_iter().collect(),

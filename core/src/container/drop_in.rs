@@ -121,37 +121,53 @@ impl Lines {
     }
 
     fn limits(&mut self, limits: &Limits) -> Result<(), Uncarriable> {
+        // Taken apart, so that a new limit does not compile until it is written.
+        let Limits {
+            memory_min,
+            memory_low,
+            memory_high,
+            memory_max,
+            memory_swap_max,
+            memory_zswap_max,
+            cpu_quota,
+            cpu_weight,
+            allowed_cpus,
+            tasks_max,
+            io_weight,
+            io_read_bandwidth_max,
+            io_write_bandwidth_max,
+        } = limits;
         for (key, value) in [
-            ("MemoryMin", limits.memory_min),
-            ("MemoryLow", limits.memory_low),
-            ("MemoryHigh", limits.memory_high),
-            ("MemoryMax", limits.memory_max),
-            ("MemorySwapMax", limits.memory_swap_max),
+            ("MemoryMin", memory_min),
+            ("MemoryLow", memory_low),
+            ("MemoryHigh", memory_high),
+            ("MemoryMax", memory_max),
+            ("MemorySwapMax", memory_swap_max),
+            ("MemoryZSwapMax", memory_zswap_max),
         ] {
             if let Some(bytes) = value {
                 self.set(key, &bytes.0.to_string());
             }
         }
-        if let Some(quota) = limits.cpu_quota {
+        if let Some(quota) = cpu_quota {
             self.set("CPUQuota", &quota.to_string());
         }
-        if let Some(weight) = limits.cpu_weight {
+        if let Some(weight) = cpu_weight {
             self.set("CPUWeight", &weight.to_string());
         }
-        if !limits.allowed_cpus.is_empty() {
-            let cpus: Vec<String> = limits.allowed_cpus.iter().map(u16::to_string).collect();
+        if !allowed_cpus.is_empty() {
+            let cpus: Vec<String> = allowed_cpus.iter().map(u16::to_string).collect();
             self.set("AllowedCPUs", &cpus.join(" "));
         }
-        if let Some(tasks) = limits.tasks_max {
+        if let Some(tasks) = tasks_max {
             self.set("TasksMax", &tasks.to_string());
         }
-        if let Some(weight) = limits.io_weight {
+        if let Some(weight) = io_weight {
             self.set("IOWeight", &weight.to_string());
         }
-        for (key, rates) in [
-            ("IOReadBandwidthMax", &limits.io_read_bandwidth_max),
-            ("IOWriteBandwidthMax", &limits.io_write_bandwidth_max),
-        ] {
+        for (key, rates) in
+            [("IOReadBandwidthMax", io_read_bandwidth_max), ("IOWriteBandwidthMax", io_write_bandwidth_max)]
+        {
             for IoLimit { path: device, bytes_per_second } in rates {
                 let device = path("a block device", device)?.replace('%', "%%");
                 self.set(key, &format!("{device} {}", bytes_per_second.0));

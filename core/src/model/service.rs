@@ -208,6 +208,8 @@ pub struct Limits {
     pub memory_max: Option<Bytes>,
     /// Swap space (`MemorySwapMax=`).
     pub memory_swap_max: Option<Bytes>,
+    /// Compressed memory in zswap (`MemoryZSwapMax=`).
+    pub memory_zswap_max: Option<Bytes>,
     /// CPU time (`CPUQuota=`).
     pub cpu_quota: Option<CpuQuota>,
     /// Share of CPU time under contention (`CPUWeight=`).

@@ -17,6 +17,7 @@ async fn starts_observes_changes_and_stops_a_container() {
     let mut web = assigned("web", "web", 1);
     web.service.limits.memory_max = Some(Bytes(512 << 20));
     web.service.limits.allowed_cpus = vec![0];
+    web.service.limits.memory_zswap_max = Some(Bytes(64 << 20));
     host.start(&web, &files(&web)).await.expect("it starts");
     let seen = observe(&host, "web").await;
     assert_eq!(seen.active, ActiveState::Active);
@@ -32,6 +33,7 @@ async fn starts_observes_changes_and_stops_a_container() {
     let tasks_default = shell("systemctl show -p DefaultTasksMax --value").parse().expect("a number");
     web.service.limits.memory_max = None;
     web.service.limits.memory_high = Some(Bytes(256 << 20));
+    web.service.limits.memory_zswap_max = Some(Bytes(0));
     web.service.limits.tasks_max = Some(tasks_default);
     web.service.devices = vec![Device { path: "/dev/null".into(), access: "rw".to_owned() }];
     host.update(&web, &files(&web)).await.expect("it is changed");

@@ -80,6 +80,9 @@ fn groups_decide_what_each_user_may_call_and_every_change_is_recorded() {
                 expected.push((uid.clone(), pid, format!("io.nixmox.Agent.{method}"), outcome.to_owned()));
             }
         }
+    }
+    // The last user has made the stack, so that its name is known to all.
+    for (user, _, roles) in USERS {
         let status = bed.shell_as(user, "nixmoxctl --all status").expect("it runs");
         assert_eq!(status.code, if roles.is_empty() { 5 } else { 0 }, "{user}: {status}");
         let change = bed.shell_as(user, "nixmoxctl -s cloud down").expect("it runs");

@@ -49,6 +49,7 @@ impl UnitProperties {
             memory_high: bytes("MemoryHigh", self.memory_high, NOT_SET),
             memory_max: bytes("MemoryMax", self.memory_max, NOT_SET),
             memory_swap_max: bytes("MemorySwapMax", self.memory_swap_max, NOT_SET),
+            memory_zswap_max: bytes("MemoryZSwapMax", self.memory_zswap_max, NOT_SET),
             cpu_quota: set("CPUQuota", self.cpu_quota, NOT_SET).and_then(CpuQuota::from_usec_per_sec),
             cpu_weight: weight("CPUWeight", self.cpu_weight),
             allowed_cpus: if context.is_of_others("AllowedCPUs") {
@@ -121,6 +122,22 @@ fn cpu_mask(cpus: &[u16]) -> Vec<u8> {
 
 /// Returns the properties that lead from the limits in effect to those declared; empty when they are the same.
 pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_max: Option<u64>) -> Properties {
+    // Taken apart, so that a new limit does not compile until it is set.
+    let Limits {
+        memory_min,
+        memory_low,
+        memory_high,
+        memory_max,
+        memory_swap_max,
+        memory_zswap_max,
+        cpu_quota,
+        cpu_weight,
+        allowed_cpus,
+        tasks_max,
+        io_weight,
+        io_read_bandwidth_max,
+        io_write_bandwidth_max,
+    } = to;
     let mut changes = Vec::new();
     let mut number = |key: &str, from: Option<u64>, to: Option<u64>, not_set: u64| {
         if from != to {
@@ -130,17 +147,18 @@ pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_m
     let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.0);
     let weight = |weight: Option<Weight>| weight.map(|weight| u64::from(weight.get()));
     let quota = |quota: Option<CpuQuota>| quota.map(CpuQuota::usec_per_sec);
-    number("MemoryMin", bytes(from.memory_min), bytes(to.memory_min), 0);
-    number("MemoryLow", bytes(from.memory_low), bytes(to.memory_low), 0);
-    number("MemoryHigh", bytes(from.memory_high), bytes(to.memory_high), NOT_SET);
-    number("MemoryMax", bytes(from.memory_max), bytes(to.memory_max), NOT_SET);
-    number("MemorySwapMax", bytes(from.memory_swap_max), bytes(to.memory_swap_max), NOT_SET);
-    number("CPUQuotaPerSecUSec", quota(from.cpu_quota), quota(to.cpu_quota), NOT_SET);
-    number("CPUWeight", weight(from.cpu_weight), weight(to.cpu_weight), NOT_SET);
-    number("TasksMax", from.tasks_max, to.tasks_max, default_tasks_max.unwrap_or(NOT_SET));
-    number("IOWeight", weight(from.io_weight), weight(to.io_weight), NOT_SET);
-    if from.allowed_cpus != to.allowed_cpus {
-        changes.push(("AllowedCPUs".to_owned(), Variant::from(cpu_mask(&to.allowed_cpus))));
+    number("MemoryMin", bytes(from.memory_min), bytes(*memory_min), 0);
+    number("MemoryLow", bytes(from.memory_low), bytes(*memory_low), 0);
+    number("MemoryHigh", bytes(from.memory_high), bytes(*memory_high), NOT_SET);
+    number("MemoryMax", bytes(from.memory_max), bytes(*memory_max), NOT_SET);
+    number("MemorySwapMax", bytes(from.memory_swap_max), bytes(*memory_swap_max), NOT_SET);
+    number("MemoryZSwapMax", bytes(from.memory_zswap_max), bytes(*memory_zswap_max), NOT_SET);
+    number("CPUQuotaPerSecUSec", quota(from.cpu_quota), quota(*cpu_quota), NOT_SET);
+    number("CPUWeight", weight(from.cpu_weight), weight(*cpu_weight), NOT_SET);
+    number("TasksMax", from.tasks_max, *tasks_max, default_tasks_max.unwrap_or(NOT_SET));
+    number("IOWeight", weight(from.io_weight), weight(*io_weight), NOT_SET);
+    if from.allowed_cpus != *allowed_cpus {
+        changes.push(("AllowedCPUs".to_owned(), Variant::from(cpu_mask(allowed_cpus))));
     }
     let mut rates = |key: &str, from: &[IoLimit], to: &[IoLimit]| {
         let list = |limits: &[IoLimit]| -> Vec<(String, u64)> {
@@ -154,8 +172,8 @@ pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_m
             }
         }
     };
-    rates("IOReadBandwidthMax", &from.io_read_bandwidth_max, &to.io_read_bandwidth_max);
-    rates("IOWriteBandwidthMax", &from.io_write_bandwidth_max, &to.io_write_bandwidth_max);
+    rates("IOReadBandwidthMax", &from.io_read_bandwidth_max, io_read_bandwidth_max);
+    rates("IOWriteBandwidthMax", &from.io_write_bandwidth_max, io_write_bandwidth_max);
     changes
 }
 

@@ -95,6 +95,8 @@ pub(in crate::host) struct UnitProperties {
     pub(super) memory_high: Option<u64>,
     pub(super) memory_max: Option<u64>,
     pub(super) memory_swap_max: Option<u64>,
+    #[zbus(rename = "MemoryZSwapMax")]
+    pub(super) memory_zswap_max: Option<u64>,
     #[zbus(rename = "CPUQuotaPerSecUSec")]
     pub(super) cpu_quota: Option<u64>,
     #[zbus(rename = "CPUWeight")]

@@ -47,6 +47,7 @@ pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Limits) -> Limits {
         memory_high: written.memory_high.get().copied(),
         memory_max: written.memory_max.get().copied(),
         memory_swap_max: written.memory_swap_max.get().copied(),
+        memory_zswap_max: written.memory_zswap_max.get().copied(),
         cpu_quota: written.cpu_quota.get().copied(),
         cpu_weight: written.cpu_weight.get().copied(),
         allowed_cpus: written.allowed_cpus.get().map(|cpus| cpus.0.clone()).unwrap_or_default(),

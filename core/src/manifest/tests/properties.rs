@@ -112,7 +112,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             limits
         })
     };
-    let memory = (size(), size(), option::of((1_u64 << 20..1 << 40).prop_map(Bytes)), large(), size());
+    let memory = (size(), size(), option::of((1_u64 << 20..1 << 40).prop_map(Bytes)), large(), size(), size());
     let cpus = prop::collection::btree_set(0_u16..=8191, 0..5);
     let quota =
         option::of((1_u64..100_000).prop_map(|percent| CpuQuota::from_usec_per_sec(percent * 10_000).unwrap()));
@@ -123,6 +123,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         memory_high: memory.2,
         memory_max: memory.3,
         memory_swap_max: memory.4,
+        memory_zswap_max: memory.5,
         cpu_quota: rest.0,
         cpu_weight: rest.1,
         allowed_cpus: rest.2.into_iter().collect(),

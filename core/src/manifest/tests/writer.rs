@@ -135,6 +135,7 @@ impl Writer {
         self.maybe("limits.memory_high", limits.memory_high, |size| text(size));
         self.maybe("limits.memory_max", limits.memory_max, |size| text(size));
         self.maybe("limits.memory_swap_max", limits.memory_swap_max, |size| text(size));
+        self.maybe("limits.memory_zswap_max", limits.memory_zswap_max, |size| text(size));
         self.maybe("limits.cpu_quota", limits.cpu_quota, |quota| text(quota));
         self.maybe("limits.cpu_weight", limits.cpu_weight, ToString::to_string);
         self.maybe("limits.io_weight", limits.io_weight, ToString::to_string);

@@ -37,6 +37,10 @@ table! {
         #[key(Means("no limit"), Live, "limits = { memory_swap_max = 0 }")]
         pub memory_swap_max: Bytes,
 
+        /// Compressed memory it may keep in zswap (`MemoryZSwapMax=`); 0 is none.
+        #[key(Means("no limit"), Live, "limits = { memory_zswap_max = \"256M\" }")]
+        pub memory_zswap_max: Bytes,
+
         /// CPU time (`CPUQuota=`), at least 1 %; 100 % is one CPU.
         #[key(Means("no limit"), Live, "limits = { cpu_quota = \"150%\" }")]
         pub cpu_quota: CpuQuota,
