@@ -200,7 +200,14 @@ impl Reporter {
         let container = scene.observed.containers.get(name).unwrap_or(&absent);
         let watched = scene.supervisor.of(name);
         let tracker = watched.and_then(super::supervise::Watched::health);
-        let state = status::state(name, scene.desired, scene.observed, scene.plan);
+        let waits_for = status::waits_for(name, scene.plan);
+        let state = match status::state(name, scene.desired, scene.observed, scene.plan) {
+            // A start that failed leaves no end of its own: the last one tells of the stop before it.
+            State::Waiting if waits_for.is_empty() && watched.is_some_and(|watched| watched.failure.is_some()) => {
+                State::Failed
+            }
+            state => state,
+        };
         let hold = scene.desired.holds.get(name);
         let wire = wire_state(state);
         let seen = self.since.entry(name.clone()).or_insert((wire, now_usec() / 1_000_000));
@@ -219,7 +226,7 @@ impl Reporter {
             since: Some(since),
             reason,
             hint,
-            waits_for: status::waits_for(name, scene.plan)
+            waits_for: waits_for
                 .into_iter()
                 .map(|(name, condition)| format!("{name}: {}", condition_word(condition)))
                 .collect(),

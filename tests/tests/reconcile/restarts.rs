@@ -226,7 +226,10 @@ fn a_restart_whose_start_fails_at_once_falls_back_to_the_back_off() {
         }
         machine.host.clear_trace();
         machine.restart(&["db"]).await.unwrap();
-        assert_eq!(machine.start_times("db", 5).await, [0, 1, 3, 7, 15]);
+        assert_eq!(machine.start_times("db", 4).await, [0, 1, 3, 7]);
+        // Not "waiting", as it is for what somebody stopped: whoever asked must not watch for ever.
+        assert_eq!(machine.service("db").await.state, ServiceState::Failed);
+        assert_eq!(machine.start_times("db", 1).await, [7]);
         machine.until_well().await;
         assert_eq!(machine.count(&Operation::Stop(name("db"))), 1);
     });
