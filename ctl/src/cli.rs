@@ -40,10 +40,10 @@ pub(crate) struct Options {
     /// The stack file, instead of the nearest nixmox.toml
     #[arg(short, long, global = true, value_name = "FILE", env = "NIXMOX_FILE", hide_env_values = true, help_heading = EVERYWHERE)]
     pub(crate) file: Option<PathBuf>,
-    /// A stack that the host holds, instead of that of the stack file
+    /// A stack that the host holds, for commands that need no stack file
     #[arg(short, long, global = true, value_name = "STACK", help_heading = EVERYWHERE)]
     pub(crate) stack: Option<String>,
-    /// All stacks of the host
+    /// All stacks of the host, for the same commands
     #[arg(long, global = true, conflicts_with = "stack", help_heading = EVERYWHERE)]
     pub(crate) all: bool,
     /// Print what the agent says as JSON, one document per line
@@ -114,23 +114,51 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
 
 /// Carries a command out and complains where it fails.
 pub(crate) fn run(command: &Command, context: &mut Context) -> Exit {
-    let ended = match command {
-        Command::Up(up) => up.run(context),
-        Command::Down(down) => down.run(context),
-        Command::Status(status) => status.run(context),
-        Command::Why(why) => why.run(context),
-        Command::Plan(plan) => plan.run(context),
-        Command::Start(start) => start.run(context),
-        Command::Stop(stop) => stop.run(context),
-        Command::Restart(restart) => restart.run(context),
-        Command::Check(check) => check.run(context),
-        Command::Config(config) => config.run(context),
-        Command::Schema(schema) => schema.run(context),
-        Command::Stacks(stacks) => stacks.run(context),
-        Command::Paths(paths) => paths.run(context),
-        Command::Rm(rm) => rm.run(context),
-    };
+    let ended = command.check_options(&context.options).and_then(|()| command.run(context));
     ended.unwrap_or_else(|error| complain(&error, context))
+}
+
+impl Command {
+    /// Refuses `-s` and `--all` where they would be ignored: somebody who names a stack must not change another.
+    fn check_options(&self, options: &Options) -> Result<(), CtlError> {
+        let given = match (&options.stack, options.all) {
+            (Some(_), _) => "-s",
+            (None, true) => "--all",
+            (None, false) => return Ok(()),
+        };
+        let (what, hint) = match self {
+            Self::Up(_) | Self::Plan(_) | Self::Check(_) | Self::Config(_) => {
+                ("this command takes its stack from a stack file", "-f FILE")
+            }
+            Self::Why(_) | Self::Paths(_) | Self::Rm(_) => {
+                ("names of services are unique on the host", "the same with the name alone")
+            }
+            Self::Schema(_) => ("a schema is of no stack", "nixmoxctl schema"),
+            Self::Stacks(_) if options.all => return Ok(()),
+            Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
+            Self::Down(_) | Self::Status(_) | Self::Start(_) | Self::Stop(_) | Self::Restart(_) => return Ok(()),
+        };
+        Err(CtlError::Usage { what: format!("{what}; {given} means nothing here"), hint: hint.to_owned() })
+    }
+
+    fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
+        match self {
+            Self::Up(up) => up.run(context),
+            Self::Down(down) => down.run(context),
+            Self::Status(status) => status.run(context),
+            Self::Why(why) => why.run(context),
+            Self::Plan(plan) => plan.run(context),
+            Self::Start(start) => start.run(context),
+            Self::Stop(stop) => stop.run(context),
+            Self::Restart(restart) => restart.run(context),
+            Self::Check(check) => check.run(context),
+            Self::Config(config) => config.run(context),
+            Self::Schema(schema) => schema.run(context),
+            Self::Stacks(stacks) => stacks.run(context),
+            Self::Paths(paths) => paths.run(context),
+            Self::Rm(rm) => rm.run(context),
+        }
+    }
 }
 
 fn complain(error: &CtlError, context: &mut Context) -> Exit {

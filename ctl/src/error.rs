@@ -77,6 +77,14 @@ pub(crate) enum CtlError {
         /// The nearest name, or those there are; may be empty.
         hint: String,
     },
+    /// There is nothing yet that could be started, stopped or restarted.
+    #[error("{what}")]
+    NotUp {
+        /// Which stack is not there.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// A generation of somebody else replaced the one that was watched.
     #[error("generation {newer} by {by} replaced generation {watched} before it was carried out")]
     Superseded {
@@ -151,6 +159,7 @@ impl CtlError {
             Self::Manifest(_)
             | Self::Build(_)
             | Self::Unknown { .. }
+            | Self::NotUp { .. }
             | Self::Superseded { .. }
             | Self::Late { .. }
             | Self::File { .. }
@@ -168,9 +177,10 @@ impl CtlError {
             Self::Client(client) => client_report(client),
             Self::Manifest(manifest) => manifest.report(),
             Self::Build(build) => build.report(),
-            Self::Usage { hint, .. } | Self::Declined { hint, .. } | Self::Unknown { hint, .. } => {
-                report.row("try", hint)
-            }
+            Self::Usage { hint, .. }
+            | Self::Declined { hint, .. }
+            | Self::Unknown { hint, .. }
+            | Self::NotUp { hint, .. } => report.row("try", hint),
             Self::Superseded { .. } => report.row("try", "nixmoxctl status"),
             Self::Late { pending, .. } => report.row("open", pending.join(", ")).row("try", "nixmoxctl status"),
             Self::PlanFile { .. } => report.row("try", "make it anew: nixmoxctl plan -o FILE"),

@@ -4,4 +4,5 @@ mod changes;
 mod errors;
 mod help;
 mod manifests;
+mod options;
 mod views;

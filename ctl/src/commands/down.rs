@@ -56,6 +56,9 @@ impl Down {
                 }
             }
             let Some((_, first)) = replies.first() else {
+                if !self.names.is_empty() {
+                    return Err(selection.not_up());
+                }
                 context.output.note("nothing to do: the stack is not up\n")?;
                 return Ok(Exit::Done);
             };

@@ -45,12 +45,22 @@ impl Selection {
         }
     }
 
+    /// Returns the complaint that nothing of it is on the host.
+    pub(super) fn not_up(&self) -> CtlError {
+        let what = match self {
+            Self::All => "no stack is up".to_owned(),
+            Self::Named(stack) | Self::OfFile(stack) => format!("{stack} is not up"),
+        };
+        CtlError::NotUp { what, hint: "nixmoxctl up".to_owned() }
+    }
+
     /// Leaves only what is meant in a snapshot; no names: every service of the stacks.
     ///
-    /// Complains about a stack that was named with `-s`, and about services that are not there.
+    /// Complains about a stack that was named with `-s`, and about services that are not there, or not in that stack.
     pub(super) fn narrow(&self, mut status: Status, names: &[String]) -> Result<Status, CtlError> {
         if let Self::Named(name) = self {
             known("stack", name, status.stacks.iter().map(|stack| stack.name.as_str()))?;
+            status.services.retain(|service| service.stack == *name);
         }
         for name in names {
             known("service", name, status.services.iter().map(|service| service.name.as_str()))?;
@@ -72,10 +82,16 @@ impl Selection {
 /// Returns the services that a verb is for: those named, else all of the stack that is meant.
 pub(super) fn services(context: &Context, status: &Status, names: &[String]) -> Result<Vec<String>, CtlError> {
     if !names.is_empty() {
+        if let Some(stack) = &context.options.stack {
+            Selection::Named(stack.clone()).narrow(status.clone(), names)?;
+        }
         return Ok(names.to_vec());
     }
     let selection = Selection::require(context)?;
     let status = selection.narrow(status.clone(), &[])?;
+    if status.stacks.is_empty() {
+        return Err(selection.not_up());
+    }
     Ok(status.services.into_iter().map(|service| service.name).collect())
 }
 
