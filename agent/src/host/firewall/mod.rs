@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! LAN ────▶ prerouting: DNAT ──▶ forward ──▶ ve-NAME          localhost ──▶ output: DNAT ──▶ postrouting ──▶ ve-NAME
-//! ve-NAME ─▶ guard: nothing to 127.0.0.0/8 ──▶ forward ──▶ postrouting: masquerade ──▶ LAN
+//! ve-NAME ─▶ forward ──▶ postrouting: masquerade ──▶ LAN      all but lo ─▶ guard: nothing to 127.0.0.0/8
 //! ```
 
 mod listeners;

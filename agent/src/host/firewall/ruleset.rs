@@ -26,6 +26,8 @@ pub(super) const GUEST_CHAIN: &str = "postrouting";
 
 /// All links of containers, also shortened ones: systemd-nspawn(1), `--network-veth`.
 const GUEST_LINKS: &str = "ve-*";
+/// The host's own loopback link.
+const LOOPBACK_LINK: &str = "lo";
 // nft(8), "Standard priority names".
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_DSTNAT: i32 = -100;
@@ -54,9 +56,15 @@ pub(super) fn objects(table: &FirewallTable) -> Vec<NfListObject<'static>> {
         chain("output", NfChainType::NAT, NfHook::Output, PRIORITY_DSTNAT),
         chain("postrouting", NfChainType::NAT, NfHook::Postrouting, PRIORITY_SRCNAT),
     ];
-    // `route_localnet` lets the host reach guests from its loopback addresses; this keeps guests from the reverse.
-    let to_loopback =
-        vec![link(MetaKey::Iifname, Operator::EQ), from_or_to("daddr", loopback()), Statement::Drop(None)];
+    // `route_localnet` lets the host reach guests from its loopback addresses; this keeps guests from the reverse. It keeps
+    // the machines of the local network from ports that are published on those addresses, too: these packets are led away
+    // before the kernel looks where they came from.
+    let elsewhere = matches(
+        NamedExpression::Meta(Meta { key: MetaKey::Iifname }),
+        Operator::NEQ,
+        Expression::String(LOOPBACK_LINK.into()),
+    );
+    let to_loopback = vec![elsewhere, from_or_to("daddr", loopback()), Statement::Drop(None)];
     objects.push(rule("guard", to_loopback, None));
     for name in FORWARD_CHAINS {
         objects

@@ -74,6 +74,14 @@ fn a_table_that_somebody_changed_is_not_ours() {
 }
 
 #[test]
+fn what_comes_in_by_any_link_reaches_no_loopback_address() {
+    let text = serde_json::to_string(&listed(ruleset::objects(&table()))).unwrap();
+    let elsewhere = r#"{"match":{"left":{"meta":{"key":"iifname"}},"right":"lo","op":"!="}}"#;
+    let guard = text.split(r#""chain":"guard""#).nth(1).unwrap().split(r#""chain":"#).next().unwrap();
+    assert!(guard.contains(elsewhere) && guard.contains("drop"), "{guard}");
+}
+
+#[test]
 fn an_empty_table_is_no_table() {
     let text = serde_json::to_string(&ruleset::replacement(&FirewallTable::default())).unwrap();
     let table = r#"{"table":{"family":"inet","name":"nixmox"}}"#;
