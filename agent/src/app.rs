@@ -115,7 +115,7 @@ fn read_standing(generations: &Generations, notes: &NotesFile) -> Result<Standin
         error!(event = "damage", generation = current.generation.number, "{damage}");
         warnings.push(format!("{damage}; generation {} stands in", current.generation.number));
     }
-    let notes = match notes.load() {
+    let mut notes = match notes.load() {
         Err(damage @ StateError::Damaged { .. }) => {
             // Holds are lost, what is desired is not: better than not starting at all.
             error!(event = "damage", "{damage}");
@@ -124,5 +124,9 @@ fn read_standing(generations: &Generations, notes: &NotesFile) -> Result<Standin
         }
         other => other?,
     };
+    if current.damage.is_empty() {
+        // Left behind when an agent died between the generation and the notes.
+        notes.retain_declared(|name| current.generation.services.contains_key(name));
+    }
     Ok(Standing { generation: current.generation, notes, warnings, hands_off: None })
 }

@@ -22,25 +22,51 @@ pub enum Durability {
 /// # Errors
 /// What the file system says; `path` is then as it was.
 pub fn replace(path: &Path, text: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
-    let temporary = temporary_name(path)?;
-    let written = (|| {
-        // Mode is set on creation, so that a secret is never readable for a moment.
-        remove_if_there(&temporary)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(text)?;
-        if durability == Durability::Synced {
-            file.sync_all()?;
-        }
-        fs::rename(&temporary, path)
-    })();
-    if written.is_err() {
-        // Best effort: the error that matters is the one of the write.
-        let _ = remove_if_there(&temporary);
-        return written;
+    prepare(path, text, mode, durability)?.commit()
+}
+
+/// Does everything of [`replace`] that can fail for want of space: what is left is a rename.
+///
+/// # Errors
+/// What the file system says; nothing is left behind then.
+pub fn prepare(path: &Path, text: &[u8], mode: u32, durability: Durability) -> io::Result<Prepared> {
+    let prepared = Prepared { temporary: temporary_name(path)?, path: path.to_owned(), durability };
+    // Mode is set on creation, so that a secret is never readable for a moment.
+    remove_if_there(&prepared.temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&prepared.temporary)?;
+    file.write_all(text)?;
+    if durability == Durability::Synced {
+        file.sync_all()?;
     }
-    match durability {
-        Durability::Runtime => Ok(()),
-        Durability::Synced => sync_folder(path),
+    Ok(prepared)
+}
+
+/// A file that is written whole beside the one that it will replace; dropped, it is gone.
+#[derive(Debug)]
+pub struct Prepared {
+    temporary: PathBuf,
+    path: PathBuf,
+    durability: Durability,
+}
+
+impl Prepared {
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// What the file system says; the old file is then as it was, unless only the sync of the folder failed.
+    pub fn commit(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)?;
+        match self.durability {
+            Durability::Runtime => Ok(()),
+            Durability::Synced => sync_folder(&self.path),
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // Best effort, and nothing to do after a commit: the error that matters is the one of the write.
+        let _ = remove_if_there(&self.temporary);
     }
 }
 

@@ -77,6 +77,7 @@ impl Ledger {
         let mut ledger = self.clone();
         ledger.notes.holds.retain(|name, _| !scope.contains(name));
         ledger.generation.services = self.assign(services, &stack, pool, taken)?;
+        ledger.forget();
         let record = StackRecord {
             file: file.to_string_lossy().into_owned(),
             address_pool: pool.to_string(),
@@ -118,8 +119,7 @@ impl Ledger {
         }
         let mut ledger = self.clone();
         ledger.generation.services.retain(|name, _| !scope.contains(name));
-        ledger.notes.holds.retain(|name, _| !scope.contains(name));
-        ledger.notes.completed.retain(|name, _| !scope.contains(name));
+        ledger.forget();
         if names.is_empty() {
             ledger.generation.stacks.remove(stack);
         }
@@ -174,6 +174,12 @@ impl Ledger {
         let mut notes = self.notes.clone();
         notes.holds.retain(|name, _| !scope.contains(name));
         Ok((notes, scope))
+    }
+
+    /// Forgets what is noted of services that are not declared any more: a job that comes back runs again.
+    fn forget(&mut self) {
+        let Self { generation, notes } = self;
+        notes.retain_declared(|name| generation.services.contains_key(name));
     }
 
     /// Gives a ledger that was changed the number that is free on disk.

@@ -17,7 +17,7 @@ use super::change::{Asked, Ledger, Next, Taken, invalid};
 use super::handle::{self, Answer, Ask};
 use super::{Reconciler, chain, instance, report, words};
 use crate::host::{Host, StepError};
-use crate::state::{Notes, StateError};
+use crate::state::{Notes, PreparedNotes, StateError};
 
 impl<H: Host> Reconciler<H> {
     pub(super) async fn asked(&mut self, ask: Ask) {
@@ -96,18 +96,28 @@ impl<H: Host> Reconciler<H> {
     }
 
     /// Writes the next ledger down, then works from it.
+    ///
+    /// The generation comes first, and the notes are ready by then: should the agent die in between, a hold that is
+    /// lifted too late is seen, and one that is lifted too early starts what a person had stopped.
     async fn take_over(&mut self, next: Next, plan: PlanReply, asked: &Asked) -> Result<Applied, AgentError> {
         let Next { mut ledger, scope, .. } = next;
-        let noted = ledger.notes != self.ledger.notes;
-        if noted {
-            self.notes_file.write(&ledger.notes).map_err(|error| not_written(&error))?;
-        }
+        let differ = ledger.notes != self.ledger.notes;
+        let notes = differ.then(|| self.notes_file.prepare(&ledger.notes)).transpose();
+        let notes = notes.map_err(|error| not_written(&error))?;
         let changed = ledger.generation != self.ledger.generation;
-        if changed && let Err(error) = self.write_generation(&mut ledger) {
-            if noted && let Err(error) = self.notes_file.write(&self.ledger.notes) {
-                error!(event = "notes", "holds that `up` lifted are lost with the agent: {}", chain(&error));
+        if changed {
+            self.write_generation(&mut ledger).map_err(|error| not_written(&error))?;
+            // What was damaged is not current any more.
+            self.warnings.clear();
+        }
+        match notes.map_or(Ok(()), PreparedNotes::commit) {
+            Ok(()) => {}
+            Err(error) if changed => {
+                error!(event = "notes", "{}", chain(&error));
+                let hold = "the next agent holds again what was released now";
+                self.warnings.push(format!("{}; {hold}", chain(&error)));
             }
-            return Err(not_written(&error));
+            Err(error) => return Err(not_written(&error)),
         }
         let number = self.reporter.number();
         self.ledger = ledger;
@@ -115,8 +125,6 @@ impl<H: Host> Reconciler<H> {
         let generation = self.ledger.generation.number;
         info!(event = "generation", generation, changed, uid = asked.by.uid, services = scope.len(), "applies");
         if changed {
-            // What was damaged is not current any more.
-            self.warnings.clear();
             self.keep_roots().await;
         }
         Ok(Applied { generation, number, plan: PlanReply { generation, ..plan } })

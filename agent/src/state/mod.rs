@@ -10,7 +10,7 @@ mod notes;
 
 pub use generation::{Generation, StackRecord};
 pub use generations::{Current, Generations, Kept};
-pub use notes::{Notes, NotesFile};
+pub use notes::{Notes, NotesFile, Prepared as PreparedNotes};
 
 use std::path::PathBuf;
 
@@ -70,13 +70,17 @@ fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path, known: u64) -> R
 }
 
 fn write<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<(), StateError> {
+    prepare(path, value)?.commit().map_err(not_written(path))
+}
+
+fn prepare<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<crate::disk::Prepared, StateError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|source| StateError::Damaged { path: path.to_owned(), source: Box::new(source) })?;
     text.push(b'\n');
     // Generations hold paths of secrets, never secrets; still, only root has business here.
-    crate::disk::replace(path, &text, 0o600, crate::disk::Durability::Synced).map_err(|source| StateError::Io {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    })
+    crate::disk::prepare(path, &text, 0o600, crate::disk::Durability::Synced).map_err(not_written(path))
+}
+
+fn not_written(path: &std::path::Path) -> impl Fn(std::io::Error) -> StateError {
+    move |source| StateError::Io { action: "write", path: path.to_owned(), source }
 }

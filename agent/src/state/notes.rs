@@ -72,6 +72,41 @@ impl NotesFile {
     pub fn write(&self, notes: &Notes) -> Result<(), StateError> {
         super::write(&self.path, &OnDisk::from(notes))
     }
+
+    /// Writes the notes beside the file, to be put in its place a little later.
+    ///
+    /// # Errors
+    /// When they could not be written; nothing is left behind then.
+    pub fn prepare(&self, notes: &Notes) -> Result<Prepared, StateError> {
+        Ok(Prepared { path: self.path.clone(), file: super::prepare(&self.path, &OnDisk::from(notes))? })
+    }
+}
+
+/// Notes that are written and do not count yet; dropped, they never will.
+#[derive(Debug)]
+pub struct Prepared {
+    path: PathBuf,
+    file: crate::disk::Prepared,
+}
+
+impl Prepared {
+    /// Lets them count.
+    ///
+    /// # Errors
+    /// When the file could not be put in its place; it is then as it was.
+    pub fn commit(self) -> Result<(), StateError> {
+        self.file.commit().map_err(super::not_written(&self.path))
+    }
+}
+
+impl Notes {
+    /// Forgets what is about services that are not declared: it ended with them.
+    pub fn retain_declared(&mut self, declared: impl Fn(&ContainerName) -> bool) {
+        let Self { holds, completed, restarts } = self;
+        holds.retain(|name, _| declared(name));
+        completed.retain(|name, _| declared(name));
+        restarts.retain(|name, _| declared(name));
+    }
 }
 
 impl From<OnDisk> for Notes {

@@ -12,7 +12,7 @@ pub struct Desired {
     pub generation: u64,
     /// The declared services.
     pub services: BTreeMap<ContainerName, Assigned>,
-    /// Services held back by `stop`; keys may name services that a later generation dropped.
+    /// Services held back by `stop`. Keys that name no declared service count for nothing.
     pub holds: BTreeMap<ContainerName, Hold>,
     /// Instances that `restart` asked to replace: done as soon as the invocation is another.
     pub restarts: BTreeMap<ContainerName, InvocationId>,

@@ -7,8 +7,8 @@ use nixmox_agent::server::Control;
 use nixmox_api::{AgentError, Status};
 use nixmox_core::model::Service;
 
-use crate::declare::{Declare, service};
-use crate::machine::{Machine, anna, of, on_a_machine, request};
+use crate::declare::{Declare, job, runs_for, service};
+use crate::machine::{Machine, anna, name, of, on_a_machine, request};
 
 fn stack() -> [Service; 2] {
     [service("db"), service("app")]
@@ -178,5 +178,52 @@ fn a_hold_that_cannot_be_written_is_none() {
         fs::remove_dir(&notes).unwrap();
         machine.stop(&["db"]).await.unwrap();
         machine.until("db is stopped", |status| of(status, "db").held_by.is_some()).await;
+    });
+}
+
+#[test]
+fn a_hold_is_lifted_only_when_the_generation_that_lifts_it_is_there() {
+    on_a_machine(async |machine| {
+        well(machine).await;
+        machine.stop(&["db"]).await.unwrap();
+        machine.until("db is stopped", |status| of(status, "db").invocation.is_none() && !status.host.busy).await;
+        // As far as an agent gets that dies right before the notes: a folder cannot be replaced by a file.
+        let (notes, aside) = (machine.state().join("notes.json"), machine.state().join("aside"));
+        fs::rename(&notes, &aside).unwrap();
+        fs::create_dir(&notes).unwrap();
+        let changed = [service("db").memory_max(1), service("app")];
+        assert_eq!(machine.up(&changed).await.generation, 2);
+        let status = machine.until_well().await;
+        assert!(status.host.warnings[0].contains("the next agent holds again"), "{:?}", status.host.warnings);
+        machine.stop(&["db"]).await.unwrap_err();
+        machine.kill_agent().await;
+        fs::remove_dir(&notes).unwrap();
+        fs::rename(&aside, &notes).unwrap();
+        machine.boot_agent();
+        let status = machine.until("db is held", |status| !status.services.is_empty() && !status.host.busy).await;
+        assert_eq!((status.host.generation, of(&status, "db").held_by.as_deref()), (2, Some("anna")));
+        assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 3, "no temporary file stays behind");
+    });
+}
+
+#[test]
+fn what_was_noted_of_a_service_ends_with_it_though_the_agent_dies_in_down() {
+    on_a_machine(async |machine| {
+        let stack = [service("db"), job("migrate")];
+        machine.host.behave(&name("migrate"), runs_for(Duration::from_secs(1), 0));
+        machine.up(&stack).await;
+        machine.until_well().await;
+        machine.stop(&["db"]).await.unwrap();
+        let notes = machine.state().join("notes.json");
+        let before = fs::read(&notes).unwrap();
+        machine.down().await;
+        machine.until("all are gone", |status| status.services.is_empty() && !status.host.busy).await;
+        machine.kill_agent().await;
+        fs::write(&notes, before).unwrap();
+        machine.boot_agent();
+        machine.host.clear_trace();
+        machine.up(&stack).await;
+        machine.until_well().await;
+        assert_eq!(machine.trace().iter().filter(|step| *step == "start migrate").count(), 1, "it runs again");
     });
 }
