@@ -49,6 +49,8 @@ fn write_to(
     let note = paths.exit_note(name);
     let (path, text) = match moment {
         Moment::Started => (note, write_note(Note::Started, variables)),
+        // The main process has ended already, so nobody stops it.
+        Moment::Stop if !variables.code.is_empty() => return Ok(()),
         Moment::Stop => (note, write_note(Note::Stopping, variables)),
         Moment::StopPost => (paths.exit_record(name), record_exit(files::read(&note).as_deref(), variables)),
     };
@@ -66,6 +68,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
         let mut variables = ExitVariables { invocation: "a".repeat(32), ..ExitVariables::default() };
+        write_to(&paths, &web, Moment::Started, &variables).unwrap();
         write_to(&paths, &web, Moment::Stop, &variables).unwrap();
         variables.result = "success".to_owned();
         variables.code = "exited".to_owned();
@@ -74,5 +77,18 @@ mod tests {
         let record = files::read(&paths.exit_record(&web)).and_then(|text| parse_exit_record(&text)).unwrap();
         assert!(record.stopped, "{record:?}");
         assert!(!record.succeeded());
+    }
+
+    #[test]
+    fn a_stop_of_what_has_ended_by_itself_is_not_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, job) = (Paths::below(dir.path()), "job".parse().unwrap());
+        let mut variables = ExitVariables { invocation: "a".repeat(32), ..ExitVariables::default() };
+        write_to(&paths, &job, Moment::Started, &variables).unwrap();
+        (variables.result, variables.code, variables.status) = ("success".into(), "exited".into(), "0".into());
+        write_to(&paths, &job, Moment::Stop, &variables).unwrap();
+        write_to(&paths, &job, Moment::StopPost, &variables).unwrap();
+        let record = files::read(&paths.exit_record(&job)).and_then(|text| parse_exit_record(&text)).unwrap();
+        assert!(!record.stopped && record.succeeded(), "{record:?}");
     }
 }

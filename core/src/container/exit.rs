@@ -10,11 +10,13 @@
 //!     │                                    │ stop job: ExecStop= notes `stopping`
 //!     │                                    └──────────────────────────────────────▶ ExecStopPost=: stopped
 //!     ├── stop job: no note, and systemd says `success` ──────────────────────────▶ ExecStopPost=: stopped
-//!     └── ends before READY=1: no note, and systemd says `protocol` ──────────────▶ ExecStopPost=: not stopped
+//!     ├── ends before READY=1: no note, and systemd says `protocol` ──────────────▶ ExecStopPost=: not stopped
+//!     └── ends before ExecStartPost= is done: `ExecStop=` runs, with `$EXIT_CODE` ▶ ExecStopPost=: not stopped
 //! ```
 //!
-//! Tried on systemd 257: `ExecStop=` runs neither for a main process that ended by itself nor for a unit that is
-//! stopped while it activates.
+//! Tried on systemd 257: `ExecStop=` runs neither for a main process that ended by itself while the unit was active,
+//! nor for a unit that is stopped while it activates. It does run for one that ended by itself between READY=1 and the
+//! end of `ExecStartPost=`; what tells that from a stop is that the main process has ended before it.
 
 use std::fmt::Write as _;
 

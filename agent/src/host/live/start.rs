@@ -59,9 +59,9 @@ impl Live {
         match self.systemd.start(name).await {
             Ok(()) => {}
             Err(error) => {
-                // The whole work of a job may be part of its boot.
+                // The whole work of a job may be part of its boot, or over before the host's side is set up.
                 let ended =
-                    self.systemd.loaded_properties(name).await?.is_some_and(|u| u.ended_well_before_ready());
+                    self.systemd.loaded_properties(name).await?.is_some_and(|u| u.ended_well_while_it_started());
                 if assigned.service.kind == Kind::Job && ended {
                     return Ok(());
                 }

@@ -65,6 +65,9 @@ fn active_state(text: &str) -> ActiveState {
     }
 }
 
+/// `ExecMainStatus` is an exit status, not a signal: `CLD_EXITED` of waitid(2).
+const CLD_EXITED: i32 = 1;
+
 /// The properties of a service unit that containers need; absent ones are `None`.
 ///
 /// Names, units and "not set" values: org.freedesktop.systemd1(5). Sizes and times of `u64::MAX` are "infinity".
@@ -179,8 +182,6 @@ impl UnitProperties {
 
     /// Returns how its last instance ended, in systemd's words, such as `exit-code 1`.
     pub(super) fn failure(&self, job: &JobEnd) -> String {
-        // CLD_EXITED of waitid(2): `ExecMainStatus` is an exit code, not a signal.
-        const CLD_EXITED: i32 = 1;
         match (self.result.as_deref(), self.exec_main_code, self.exec_main_status) {
             (None | Some("success"), ..) => job.to_string(),
             (Some(result @ ("exit-code" | "protocol")), Some(CLD_EXITED), Some(status)) => {
@@ -191,9 +192,11 @@ impl UnitProperties {
         }
     }
 
-    /// Returns whether the last instance's guest ended with 0 before it said that it was ready.
-    pub(in crate::host) fn ended_well_before_ready(&self) -> bool {
-        self.result.as_deref() == Some("protocol") && self.exec_main_status == Some(0)
+    /// Returns whether the last instance's guest ended with 0 before it said that it was ready (`protocol`), or before
+    /// the commands behind that were done: those fail, as its interface is gone (`exit-code`, which is theirs).
+    pub(in crate::host) fn ended_well_while_it_started(&self) -> bool {
+        let of_the_start = matches!(self.result.as_deref(), Some("protocol" | "exit-code"));
+        of_the_start && self.exec_main_code == Some(CLD_EXITED) && self.exec_main_status == Some(0)
     }
 }
 
