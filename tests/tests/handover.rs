@@ -7,6 +7,9 @@ use nixmox_testbed::Behaviour;
 use nixmox_tests::operator::Stack;
 use nixmox_tests::shared::Shared;
 
+/// Downs with a removal right behind.
+const REMOVALS: usize = 4;
+
 static SHARED: Shared = Shared::new();
 
 #[test]
@@ -38,4 +41,49 @@ fn a_job_that_ends_between_ready_and_the_end_of_its_start_is_completed() {
     stack.declare(&[&tables[2]]).expect("a manifest");
     stack.refuse("up --prune", 1, &["bad failed", "exit-code 3"]).expect("a job that fails is told");
     stack.succeed("down").expect("taken down");
+}
+
+#[test]
+fn data_is_removed_right_after_down() {
+    let host = SHARED.host("handover").expect("the host boots");
+    let stack = Stack::new(&host, "data");
+    let system = host.guest("web", &Behaviour::new().http(80)).expect("a system");
+    let table = format!("[services.data-web]\nsystem = \"{system}\"\nrestart = {{ policy = \"no\" }}");
+    stack.declare(&[&table]).expect("a manifest");
+    for round in 1..=REMOVALS {
+        stack.succeed("up").expect("it comes up");
+        // Every other time its nspawn is killed, which then cannot take its registration back.
+        if round % 2 == 0 {
+            host.succeed("kill -9 $(systemctl show -P MainPID container@data-web)").expect("nspawn is killed");
+        }
+        stack.succeed("down").expect("taken down");
+        let removed = stack.ctl("rm data-web --data --yes").expect("it runs");
+        assert!(removed.success(), "round {round}: {removed}");
+        host.fail("test -e /var/lib/nixos-containers/data-web").expect("nothing is left");
+    }
+    // machined is never that slow here, so the registration of a container that has ended is made up.
+    stack.succeed("up").expect("it comes up");
+    stack.succeed("down").expect("taken down");
+    host.succeed(
+        "systemd-run --quiet --unit=leader sleep infinity
+         cgroup=/sys/fs/cgroup/machine.slice/container@data-web.service
+         leader=$(systemctl show -P MainPID leader)
+         mkdir -p $cgroup && echo $leader > $cgroup/cgroup.procs
+         busctl call org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager \
+             RegisterMachine sayssus data-web 0 test container $leader ''",
+    )
+    .expect("registered");
+    let unit = host.succeed("machinectl show data-web -P Unit").expect("registered");
+    assert_eq!(unit, "container@data-web.service");
+    stack.succeed("rm data-web --data --yes").expect("it is waited for");
+    host.fail("test -e /var/lib/nixos-containers/data-web").expect("nothing is left");
+    // What is somebody else's is neither waited for nor taken away.
+    host.succeed("systemctl stop leader && mkdir -p /var/lib/nixos-containers/data-web").expect("prepared");
+    host.succeed(
+        "systemd-run -q --unit=theirs systemd-nspawn --keep-unit -q -M data-web -D / --volatile=yes /bin/sleep 600",
+    )
+    .expect("it starts");
+    host.wait_until("machinectl show data-web", Duration::from_secs(10)).expect("registered");
+    stack.refuse("rm data-web --data --yes", 1, &["a machine named `data-web` runs already"]).expect("refused");
+    host.succeed("machinectl terminate data-web && test -e /var/lib/nixos-containers/data-web").expect("untouched");
 }

@@ -95,10 +95,11 @@ impl Host for Live {
 
     async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {
         let loaded = self.systemd.loaded_properties(name).await?;
-        let machine = self.machined.machine(name).await?;
-        if machine.is_some() || loaded.is_some_and(|unit| unit.active_state().has_processes()) {
+        if loaded.is_some_and(|unit| unit.active_state().has_processes()) {
             return Err(StepError::StillRunning { name: name.clone() });
         }
+        // machined forgets a container a moment after its unit has ended, and a killed one perhaps never.
+        self.machined.clear(name).await?;
         let owner = name.clone();
         self.blocking(move |paths| nspawn::remove_data(paths, &owner)).await
     }
