@@ -87,3 +87,30 @@ fn data_is_removed_right_after_down() {
     stack.refuse("rm data-web --data --yes", 1, &["a machine named `data-web` runs already"]).expect("refused");
     host.succeed("machinectl terminate data-web && test -e /var/lib/nixos-containers/data-web").expect("untouched");
 }
+
+#[test]
+fn a_port_goes_from_the_hosts_network_to_a_published_one_in_one_up() {
+    let host = SHARED.host("handover").expect("the host boots");
+    let stack = Stack::new(&host, "swap");
+    let on_host = host.guest("on-host", &Behaviour::new().http(8091)).expect("a system");
+    let inside = host.guest("inside", &Behaviour::new().http(80)).expect("a system");
+    let answers =
+        || host.wait_until("curl -sf http://127.0.0.1:8091/", Duration::from_secs(10)).expect("it answers");
+    let keys = |system: &str, network: &str| format!("system = \"{system}\"\nnetwork = {network}");
+    let (host_network, published) = ("{ mode = \"host\" }", "{ ports = [\"8091:80\"] }");
+    // The service itself changes over; then one service takes over from another.
+    stack.declare(&[&format!("[services.swap-a]\n{}", keys(&on_host, host_network))]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    answers();
+    stack.declare(&[&format!("[services.swap-a]\n{}", keys(&inside, published))]).expect("a manifest");
+    stack.succeed("up").expect("it changes over");
+    answers();
+    stack.declare(&[&format!("[services.swap-a]\n{}", keys(&on_host, host_network))]).expect("a manifest");
+    stack.succeed("up").expect("and back");
+    answers();
+    stack.declare(&[&format!("[services.swap-b]\n{}", keys(&inside, published))]).expect("a manifest");
+    stack.refuse("up", 1, &["swap-b", "port 8091/tcp is taken", "of container `swap-a`"]).expect("swap-a goes on");
+    stack.succeed("up --prune").expect("swap-a ends first");
+    answers();
+    stack.succeed("down").expect("taken down");
+}

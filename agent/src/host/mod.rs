@@ -63,11 +63,16 @@ pub trait Host: Send + Sync + 'static {
     /// is then carried out.
     fn distrust(&self) {}
 
-    /// Checks that no other program listens on ports that are to be published.
+    /// Checks that no other program listens on ports that are to be published. Programs of containers that are about to
+    /// be stopped do not count.
     ///
     /// # Errors
     /// `PortTaken` for the first port that is taken.
-    fn check_ports(&self, ports: &[Port]) -> impl Future<Output = Result<(), StepError>> + Send;
+    fn check_ports(
+        &self,
+        ports: &[Port],
+        ending: &BTreeSet<ContainerName>,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Returns a channel whose value grows whenever something outside may have changed.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
 use nixmox_core::container;
-use nixmox_core::model::{ContainerName, Desired, InvalidName, Retry, StackName, Subject};
+use nixmox_core::model::{Action, ContainerName, Desired, InvalidName, Plan, Retry, StackName, Subject};
 use nixmox_core::plan;
 use nixmox_core::status;
 use tracing::{error, info};
@@ -18,6 +18,14 @@ use super::handle::{self, Answer, Ask};
 use super::{Reconciler, chain, instance, report, words};
 use crate::host::{Host, StepError};
 use crate::state::{Notes, PreparedNotes, StateError};
+
+/// What a ledger would lead to.
+struct Outlook {
+    desired: Desired,
+    plan: Plan,
+    /// What the host and the ledger are now, in short; a plan that is made for another base is refused.
+    base: String,
+}
 
 impl<H: Host> Reconciler<H> {
     pub(super) async fn asked(&mut self, ask: Ask) {
@@ -50,8 +58,9 @@ impl<H: Host> Reconciler<H> {
         let machines = observed.filter(|(_, container)| container.foreign_machine).map(|(name, _)| name.clone());
         let taken = Taken { containers, machines: machines.collect() };
         let next = self.ledger.up(request, &taken, asked)?;
-        self.check_new_ports(&next).await?;
-        let reply = self.reply(&next)?;
+        let outlook = self.outlook(&next)?;
+        self.check_new_ports(&next, &outlook.plan).await?;
+        let reply = self.reply(&next, &outlook);
         match base {
             Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
             _ => Ok((next, reply)),
@@ -59,14 +68,20 @@ impl<H: Host> Reconciler<H> {
     }
 
     /// Refuses to publish a port that another program listens on: the table would take its packets away, whether or not
-    /// the container then starts. A port that is published already has been refused to nobody.
-    async fn check_new_ports(&self, next: &Next) -> Result<(), AgentError> {
+    /// the container then starts. A port that is published already has been refused to nobody, and what this plan stops
+    /// is in nobody's way.
+    async fn check_new_ports(&self, next: &Next, plan: &Plan) -> Result<(), AgentError> {
+        let ending = plan.steps.iter().filter_map(|step| match (&step.subject, step.action) {
+            (Subject::Service(name), Action::Stop) => Some(name.clone()),
+            (Subject::Service(_) | Subject::Host, _) => None,
+        });
+        let ending: BTreeSet<ContainerName> = ending.collect();
         for name in &next.scope {
             let Some(assigned) = next.ledger.generation.services.get(name) else { continue };
             let before = self.ledger.generation.services.get(name).map(|before| before.service.ports.as_slice());
             let mut new = assigned.service.ports.clone();
             new.retain(|port| !before.unwrap_or_default().contains(port));
-            self.host.check_ports(&new).await.map_err(|error| AgentError::Refused {
+            self.host.check_ports(&new, &ending).await.map_err(|error| AgentError::Refused {
                 reason: format!("{name}: {}; nothing was changed", chain(&error)),
                 hint: error.hint().unwrap_or_default(),
             })?;
@@ -91,7 +106,7 @@ impl<H: Host> Reconciler<H> {
         let asked = Asked { by: caller, at: now_seconds() };
         self.look(BTreeSet::new()).await.map_err(|error| refused(&error))?;
         let next = self.ledger.down(stack, names, &asked)?;
-        let plan = self.reply(&next)?;
+        let plan = self.reply(&next, &self.outlook(&next)?);
         self.take_over(next, plan, &asked).await
     }
 
@@ -249,8 +264,8 @@ impl<H: Host> Reconciler<H> {
         }
     }
 
-    /// Plans a ledger on the last observation and says it for a client.
-    fn reply(&self, next: &Next) -> Result<PlanReply, AgentError> {
+    /// Plans a ledger on the last observation.
+    fn outlook(&self, next: &Next) -> Result<Outlook, AgentError> {
         let Some(round) = &self.round else {
             return Err(AgentError::Refused {
                 reason: "systemd cannot be asked".to_owned(),
@@ -273,7 +288,14 @@ impl<H: Host> Reconciler<H> {
             }
         }
         let plan = plan::plan(&desired, &observed, &files);
-        let order = report::start_order(&desired);
+        let base = plan::fingerprint(&self.desired(&self.ledger.generation), &round.observed).to_string();
+        Ok(Outlook { desired, plan, base })
+    }
+
+    /// Says a plan for a client.
+    fn reply(&self, next: &Next, outlook: &Outlook) -> PlanReply {
+        let Outlook { desired, plan, base } = outlook;
+        let order = report::start_order(desired);
         // What happens to other stacks meanwhile is nothing that this request leads to.
         let stack_of = |name: &ContainerName| desired.services.get(name).map(|assigned| &assigned.service.stack);
         let stacks: BTreeSet<&StackName> = next.scope.iter().filter_map(stack_of).collect();
@@ -290,7 +312,7 @@ impl<H: Host> Reconciler<H> {
                 name: name.to_string(),
                 change: change_word(change.kind).to_owned(),
                 reasons: change.reasons.iter().map(Reason::from).collect(),
-                after: status::waits_for(name, &plan)
+                after: status::waits_for(name, plan)
                     .into_iter()
                     .map(|(name, condition)| format!("{name}: {}", words::condition_word(condition)))
                     .collect(),
@@ -306,13 +328,13 @@ impl<H: Host> Reconciler<H> {
             },
             text: text.clone(),
         });
-        Ok(PlanReply {
-            base: plan::fingerprint(&self.desired(&self.ledger.generation), &round.observed).to_string(),
-            generation: generation.number,
+        PlanReply {
+            base: base.clone(),
+            generation: next.ledger.generation.number,
             services,
             orphans: next.orphans.iter().map(ToString::to_string).collect(),
             warnings: warnings.collect(),
-        })
+        }
     }
 }
 

@@ -141,6 +141,12 @@ pub fn conf_addresses(text: &str) -> BTreeSet<Ipv4Addr> {
     text.lines().filter_map(address).collect()
 }
 
+/// Returns whether a conf file of ours puts the container on the host's network.
+#[must_use]
+pub fn is_on_host_network(text: &str) -> bool {
+    text.lines().any(|line| line == "PRIVATE_NETWORK=0")
+}
+
 /// Returns the fingerprint that a conf file of ours carries; `None` when it carries none that can be read.
 #[must_use]
 pub fn spec_of_conf(text: &str) -> Option<Spec> {

@@ -24,7 +24,9 @@ use std::path::PathBuf;
 
 use crate::model::{Assigned, ContainerName, Desired, Spec};
 
-pub use conf::{CONF_OWNER, conf_addresses, conf_file, is_ours, spec_of_conf, writable_sources};
+pub use conf::{
+    CONF_OWNER, conf_addresses, conf_file, is_on_host_network, is_ours, spec_of_conf, writable_sources,
+};
 pub use drop_in::{dependencies, drop_in, slice};
 pub use environment::{environment_file, spec_of_environ};
 pub use exit::{ExitVariables, Note, parse_exit_record, record_exit, write_note};

@@ -2,7 +2,7 @@
 //!
 //! The usual case is a service that was given another name: its data directory and its address must be let go
 //! before the new one starts on them. Published ports are not among these: they belong to the host's table,
-//! which is replaced as a whole.
+//! which is replaced as a whole. But a container on the host's network may listen on one that is to be published.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use super::{Host, Verdict, Work};
-use crate::container::{conf_addresses, spec_of_conf, writable_sources};
+use crate::container::{conf_addresses, is_on_host_network, spec_of_conf, writable_sources};
 use crate::model::{ChangeKind, ConfFile, Container, Reason};
 
 /// What running containers hold that shall let it go.
@@ -18,6 +18,8 @@ use crate::model::{ChangeKind, ConfFile, Container, Reason};
 struct Held {
     addresses: HashMap<Ipv4Addr, Vec<usize>>,
     sources: BTreeMap<PathBuf, Vec<usize>>,
+    /// Containers that may listen on any port of the host.
+    on_host_network: Vec<usize>,
     /// Containers of which nobody knows what they hold: their conf file is not the one they were started with.
     unknown: Vec<usize>,
 }
@@ -26,7 +28,7 @@ struct Held {
 /// those that need what a container holds whose stop is blocked.
 pub(super) fn find(host: &Host<'_>, verdicts: &mut [Verdict]) -> BTreeMap<usize, BTreeSet<usize>> {
     let held = held(host, verdicts);
-    if held.addresses.is_empty() && held.sources.is_empty() && held.unknown.is_empty() {
+    if held.is_empty() {
         return BTreeMap::new();
     }
     let mut conflicts: BTreeMap<usize, BTreeSet<usize>> = (0..host.entries.len())
@@ -50,11 +52,21 @@ pub(super) fn find(host: &Host<'_>, verdicts: &mut [Verdict]) -> BTreeMap<usize,
         }
     }
     // What might be held is waited for where it stops, but blocks nobody.
-    let unknown: Vec<usize> =
-        held.unknown.into_iter().filter(|holder| verdicts.get(*holder).is_some_and(|v| v.work.stops())).collect();
-    if !unknown.is_empty() {
-        for (index, _) in verdicts.iter().enumerate().filter(|(_, verdict)| is_new_start(verdict.work)) {
-            conflicts.entry(index).or_default().extend(unknown.iter().filter(|holder| **holder != index));
+    let stopping = |holders: Vec<usize>| -> Vec<usize> {
+        holders.into_iter().filter(|holder| verdicts.get(*holder).is_some_and(|v| v.work.stops())).collect()
+    };
+    let (unknown, listening) = (stopping(held.unknown), stopping(held.on_host_network));
+    if unknown.is_empty() && listening.is_empty() {
+        return conflicts;
+    }
+    for (index, _) in verdicts.iter().enumerate().filter(|(_, verdict)| is_new_start(verdict.work)) {
+        let assigned = host.entries.get(index).and_then(|entry| entry.assigned);
+        let publishes = assigned.is_some_and(|assigned| !assigned.service.ports.is_empty());
+        let listening = listening.iter().filter(|_| publishes);
+        let waited_for: Vec<usize> =
+            unknown.iter().chain(listening).filter(|holder| **holder != index).copied().collect();
+        if !waited_for.is_empty() {
+            conflicts.entry(index).or_default().extend(waited_for);
         }
     }
     conflicts
@@ -87,6 +99,9 @@ fn held(host: &Host<'_>, verdicts: &[Verdict]) -> Held {
         for source in writable_sources(text) {
             held.sources.entry(source).or_default().push(index);
         }
+        if is_on_host_network(text) {
+            held.on_host_network.push(index);
+        }
     }
     held
 }
@@ -97,6 +112,11 @@ fn is_of_the_running(conf: &str, container: &Container) -> bool {
 }
 
 impl Held {
+    fn is_empty(&self) -> bool {
+        let Self { addresses, sources, on_host_network, unknown } = self;
+        addresses.is_empty() && sources.is_empty() && on_host_network.is_empty() && unknown.is_empty()
+    }
+
     /// Returns the other containers that hold what this one needs.
     fn holders_of(&self, host: &Host<'_>, index: usize) -> BTreeSet<usize> {
         let mut holders = BTreeSet::new();

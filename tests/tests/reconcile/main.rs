@@ -12,6 +12,7 @@ mod host;
 mod jobs;
 mod machine;
 mod plans;
+mod ports;
 mod restarts;
 mod scale;
 mod up;

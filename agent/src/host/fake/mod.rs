@@ -14,6 +14,7 @@
 mod behaviour;
 mod container;
 mod outside;
+mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -50,6 +51,8 @@ struct State {
     hosts: Option<String>,
     roots: BTreeSet<StorePath>,
     foreign_containers: BTreeMap<ContainerName, Vec<Ipv4Addr>>,
+    /// Ports of the host that are listened on: by a container while it runs, or by somebody else.
+    listeners: BTreeMap<u16, Option<ContainerName>>,
     trace: Vec<Operation>,
     faults: Vec<(Operation, Fault)>,
     interruption: Option<Interruption>,
@@ -271,6 +274,8 @@ impl Fake {
         if container.active().has_processes() {
             return Ok(());
         }
+        state.check_ports(&assigned.service.ports, &BTreeSet::new())?;
+        let container = state.containers.entry(name.clone()).or_default();
         container.begin(invocation, assigned, files);
         state.invocations += 1;
         let broken = state.broken_gates_of(assigned);
@@ -402,8 +407,8 @@ impl Host for Fake {
         self.state().foreign_containers.clone()
     }
 
-    async fn check_ports(&self, _ports: &[Port]) -> Result<(), StepError> {
-        Ok(())
+    async fn check_ports(&self, ports: &[Port], ending: &BTreeSet<ContainerName>) -> Result<(), StepError> {
+        self.state().check_ports(ports, ending)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

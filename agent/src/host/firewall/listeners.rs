@@ -3,9 +3,10 @@
 //! A published port would take such a port's packets away without a word of the kernel, so it is looked for before the
 //! start. Containers with a network of their own are not seen here, and not meant.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use nixmox_core::model::{Port, Protocol};
+use nixmox_core::model::{ContainerName, Port, Protocol};
 use procfs::net::{TcpState, UdpState};
 use procfs::process::FDTarget;
 
@@ -19,22 +20,28 @@ struct Listener {
     inode: u64,
 }
 
-/// Checks that nobody listens on a port that is to be published. Blocks: reads `/proc`.
+/// Checks that nobody listens on a port that is to be published, but for programs of containers that are about to be
+/// stopped. Blocks: reads `/proc`.
 ///
 /// # Errors
 /// `PortTaken` with the program, for the first port that is.
-pub(in crate::host) fn check_ports_free(ports: &[Port]) -> Result<(), StepError> {
+pub(in crate::host) fn check_ports_free(ports: &[Port], ending: &BTreeSet<ContainerName>) -> Result<(), StepError> {
     if ports.is_empty() {
         return Ok(());
     }
     let listeners = listeners();
     for port in ports {
-        if let Some(listener) = listeners.iter().find(|listener| is_taken_by(port, listener)) {
+        for listener in listeners.iter().filter(|listener| is_taken_by(port, listener)) {
+            let owner = owner(listener.inode);
+            let container = owner.as_ref().and_then(|owner| owner.container.as_ref());
+            if container.is_some_and(|container| ending.contains(container)) {
+                continue;
+            }
             return Err(StepError::PortTaken {
                 address: port.host_address.unwrap_or(listener.address.ip()),
                 port: port.host_port,
                 protocol: port.protocol,
-                owner: owner(listener.inode).unwrap_or_else(|| "another program".to_owned()),
+                owner: owner.map_or_else(|| "another program".to_owned(), |owner| owner.program),
             });
         }
     }
@@ -76,17 +83,34 @@ fn listeners() -> Vec<Listener> {
     tcp.chain(udp).collect()
 }
 
-/// Returns the program that holds a socket, as `NAME (pid N)`.
-fn owner(inode: u64) -> Option<String> {
+/// Who holds a socket.
+struct Owner {
+    /// The program, as `NAME (pid N)`, with its container.
+    program: String,
+    /// The container that it is part of; `None`: none.
+    container: Option<ContainerName>,
+}
+
+/// Returns who holds a socket; `None` when nobody is found, such as the kernel itself.
+fn owner(inode: u64) -> Option<Owner> {
     for process in procfs::process::all_processes().ok()?.flatten() {
         let Ok(mut fds) = process.fd() else { continue };
         let holds = fds.any(|fd| fd.is_ok_and(|fd| matches!(fd.target, FDTarget::Socket(held) if held == inode)));
         if holds {
             let name = process.stat().map_or_else(|_| "a program".to_owned(), |stat| stat.comm);
-            return Some(format!("{} (pid {})", crate::host::line::clean(&name), process.pid));
+            let cgroups = process.cgroups().map(|groups| groups.0).unwrap_or_default();
+            let container = cgroups.iter().find_map(|group| container_of(&group.pathname));
+            let of = container.as_ref().map(|container| format!(" of container `{container}`")).unwrap_or_default();
+            let program = format!("{} (pid {}){of}", crate::host::line::clean(&name), process.pid);
+            return Some(Owner { program, container });
         }
     }
     None
+}
+
+/// Returns the container of a cgroup such as `/machine.slice/container@web.service/payload`.
+fn container_of(cgroup: &str) -> Option<ContainerName> {
+    cgroup.split('/').find_map(ContainerName::from_unit)
 }
 
 #[cfg(test)]
@@ -100,27 +124,39 @@ mod tests {
         Port { host_address, host_port, container_port: 80, protocol }
     }
 
+    fn check_free(ports: &[Port]) -> Result<(), StepError> {
+        check_ports_free(ports, &BTreeSet::new())
+    }
+
+    #[test]
+    fn a_program_of_a_container_is_told_by_its_cgroup() {
+        let of = |cgroup: &str| container_of(cgroup).map(|name| name.to_string());
+        assert_eq!(of("/machine.slice/container@web-1.service/payload/system.slice").as_deref(), Some("web-1"));
+        assert_eq!(of("/machine.slice/container@web.service").as_deref(), Some("web"));
+        assert_eq!(of("/system.slice/caddy.service"), None);
+    }
+
     #[test]
     fn names_the_program_that_listens_on_a_port() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = listener.local_addr().unwrap().port();
-        let error = check_ports_free(&[port(None, number, Protocol::Tcp)]).unwrap_err();
+        let error = check_free(&[port(None, number, Protocol::Tcp)]).unwrap_err();
         let StepError::PortTaken { port: taken, owner, .. } = error else { panic!("{error}") };
         assert_eq!(taken, number);
         assert!(owner.ends_with(&format!("(pid {})", std::process::id())), "{owner}");
-        check_ports_free(&[port(None, number, Protocol::Udp)]).unwrap();
-        check_ports_free(&[port(Some("127.0.0.2"), number, Protocol::Tcp)]).unwrap();
+        check_free(&[port(None, number, Protocol::Udp)]).unwrap();
+        check_free(&[port(Some("127.0.0.2"), number, Protocol::Tcp)]).unwrap();
         drop(listener);
-        check_ports_free(&[port(None, number, Protocol::Tcp)]).unwrap();
+        check_free(&[port(None, number, Protocol::Tcp)]).unwrap();
     }
 
     #[test]
     fn a_socket_with_a_peer_takes_no_port() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let number = socket.local_addr().unwrap().port();
-        check_ports_free(&[port(None, number, Protocol::Udp)]).unwrap_err();
+        check_free(&[port(None, number, Protocol::Udp)]).unwrap_err();
         socket.connect("127.0.0.1:9").unwrap();
-        check_ports_free(&[port(None, number, Protocol::Udp)]).unwrap();
+        check_free(&[port(None, number, Protocol::Udp)]).unwrap();
     }
 
     #[test]

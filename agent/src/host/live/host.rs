@@ -35,9 +35,9 @@ impl Host for Live {
         self.systemd.distrust();
     }
 
-    async fn check_ports(&self, ports: &[Port]) -> Result<(), StepError> {
-        let ports = ports.to_vec();
-        self.blocking(move |_| check_ports_free(&ports)).await
+    async fn check_ports(&self, ports: &[Port], ending: &BTreeSet<ContainerName>) -> Result<(), StepError> {
+        let (ports, ending) = (ports.to_vec(), ending.clone());
+        self.blocking(move |_| check_ports_free(&ports, &ending)).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -1,5 +1,7 @@
 //! Start, stop and removal of one container.
 
+use std::collections::BTreeSet;
+
 use nixmox_core::container::Files;
 use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, System};
 
@@ -26,7 +28,7 @@ impl Live {
         self.blocking(move |paths| {
             nspawn::check_system(paths, &checked)?;
             nspawn::prepare_sources(paths, &checked)?;
-            check_ports_free(&checked.ports)
+            check_ports_free(&checked.ports, &BTreeSet::new())
         })
         .await?;
         self.clear_leftovers(name).await?;
