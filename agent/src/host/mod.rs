@@ -124,6 +124,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Deletes the state of a container that does not run (`rm --data`): its root below
     /// `/var/lib/nixos-containers`, never what is mounted there or crosses a file system.
+    ///
+    /// # Errors
+    /// `StillRunning`; `ForeignData` when its conf file is somebody else's, since its data is then too.
     fn remove_data(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
 }
 
@@ -298,6 +301,14 @@ pub enum StepError {
         /// What nft said, bounded.
         detail: String,
     },
+    /// The container is somebody else's, and so is its data.
+    #[error("`{path}` was not written by NixMox, so the data of `{name}` is somebody else's")]
+    ForeignData {
+        /// The container.
+        name: ContainerName,
+        /// The conf file.
+        path: PathBuf,
+    },
     /// The container still runs, so its data is left alone.
     #[error("`{name}` runs; its data is left alone")]
     StillRunning {
@@ -333,6 +344,9 @@ impl StepError {
             Self::ForeignConf { path } => format!(
                 "give the service another name, declare `adopt = true`, or remove {} if nothing needs it",
                 path.display()
+            ),
+            Self::ForeignData { name, .. } => format!(
+                "`nixos-container destroy {name}` removes one that it created; one of the host's configuration is taken out there"
             ),
             Self::Overridden { unit, .. } => format!("`systemctl revert {unit}` removes it"),
             Self::NotReady { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {

@@ -167,6 +167,14 @@ async fn tells_the_last_lines_and_deletes_what_is_left() {
     let error = host.remove_data(&name("debian")).await.expect_err("it runs");
     assert!(matches!(error, StepError::StillRunning { .. }), "{error}");
     host.stop(&name("debian")).await.expect("it stops");
+    // What somebody else's conf file says to be theirs is not deleted, however long it has not run.
+    for theirs in ["ln -s /dev/null", "install -m 644 /dev/null"] {
+        let path = "/etc/nixos-containers/debian.conf";
+        shell(&format!("mv {path} /root/kept.conf; {theirs} {path}"));
+        let error = host.remove_data(&name("debian")).await.expect_err("somebody else's");
+        assert!(matches!(error, StepError::ForeignData { .. }), "{error}");
+        shell(&format!("test -e /var/lib/nixos-containers/debian/etc; mv /root/kept.conf {path}"));
+    }
     // Something of the host that is mounted in there is not deleted.
     shell(
         "cd /var/lib/nixos-containers/debian; mkdir -p srv /root/kept var/empty; touch /root/kept/file; mount --bind /root/kept srv",

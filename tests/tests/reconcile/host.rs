@@ -5,7 +5,7 @@ use std::time::Duration;
 use nixmox_agent::host::fake::{Behaviour, Fault, Operation};
 use nixmox_agent::server::Control;
 use nixmox_api::{AgentError, ServiceState};
-use nixmox_core::model::{Bytes, Condition, OnUnhealthy, Service};
+use nixmox_core::model::{Bytes, Condition, ConfFile, OnUnhealthy, Service};
 
 use crate::declare::{Declare, service};
 use crate::machine::{anna, name, of, on_a_machine, request};
@@ -165,6 +165,18 @@ fn data_that_takes_long_to_delete_holds_nobody_up() {
         let AgentError::Refused { reason, .. } = refused else { panic!("{refused:?}") };
         assert_eq!(reason, "the data of `old` is being removed");
         assert!(!removal.is_finished());
+    });
+}
+
+#[test]
+fn data_of_a_container_that_somebody_else_declares_is_left_alone() {
+    on_a_machine(async |machine| {
+        machine.host.change_outside(&name("theirs"), |container| container.conf = ConfFile::Foreign);
+        let refused = machine.agent().remove_data("theirs".to_owned(), anna()).await.unwrap_err();
+        let AgentError::Refused { reason, hint } = refused else { panic!("{refused:?}") };
+        assert!(reason.contains("`theirs` is somebody else's"), "{reason}");
+        assert!(hint.contains("nixos-container destroy theirs"), "{hint}");
+        machine.agent().remove_data("left".to_owned(), anna()).await.unwrap();
     });
 }
 

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
-    ActiveState, Assigned, Condition, Container, ContainerName, InvocationId, Kind, Observed, Port, Probe,
-    StorePath, SystemState,
+    ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, InvocationId, Kind, Observed, Port,
+    Probe, StorePath, SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
@@ -507,8 +507,16 @@ impl Host for Fake {
     async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {
         let remove = async {
             let state = self.state();
-            let runs = state.containers.get(name).is_some_and(|container| container.active().has_processes());
-            if runs { Err(StepError::StillRunning { name: name.clone() }) } else { Ok(()) }
+            let Some(container) = state.containers.get(name) else { return Ok(()) };
+            if container.active().has_processes() {
+                return Err(StepError::StillRunning { name: name.clone() });
+            }
+            match container.seen.conf {
+                ConfFile::Absent | ConfFile::Ours(_) => Ok(()),
+                ConfFile::Foreign | ConfFile::Link => {
+                    Err(StepError::ForeignData { name: name.clone(), path: format!("{name}.conf").into() })
+                }
+            }
         };
         self.run(Operation::RemoveData(name.clone()), remove).await
     }

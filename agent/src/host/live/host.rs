@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
-use nixmox_core::model::{Assigned, ContainerName, Observed, Port, Probe, StorePath};
+use nixmox_core::model::{Assigned, ConfFile, ContainerName, Observed, Port, Probe, StorePath};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 
@@ -101,6 +101,12 @@ impl Host for Live {
         // machined forgets a container a moment after its unit has ended, and a killed one perhaps never.
         self.machined.clear(name).await?;
         let owner = name.clone();
-        self.blocking(move |paths| nspawn::remove_data(paths, &owner)).await
+        self.blocking(move |paths| match nspawn::read_conf(paths, &owner) {
+            ConfFile::Absent | ConfFile::Ours(_) => nspawn::remove_data(paths, &owner),
+            ConfFile::Foreign | ConfFile::Link => {
+                Err(StepError::ForeignData { path: paths.conf(&owner), name: owner })
+            }
+        })
+        .await
     }
 }
