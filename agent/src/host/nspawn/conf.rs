@@ -40,11 +40,20 @@ fn read_one(path: &Path) -> ConfFile {
     if path.is_symlink() {
         return ConfFile::Link;
     }
-    match files::read(path) {
-        Some(text) if is_ours(&text) => ConfFile::Ours(text),
-        Some(_) => ConfFile::Foreign,
-        None => ConfFile::Absent,
+    match read_lossy(path) {
+        Ok(text) if is_ours(&text) => ConfFile::Ours(text),
+        Ok(_) => ConfFile::Foreign,
+        Err(error) if error.kind() == ErrorKind::NotFound => ConfFile::Absent,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot read; counted as somebody else's");
+            ConfFile::Foreign
+        }
     }
+}
+
+/// Reads a file whose writer may not have thought of UTF-8: units read it all the same.
+fn read_lossy(path: &Path) -> std::io::Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }
 
 /// Returns our drop-in of a container's unit.
@@ -66,8 +75,15 @@ pub(in crate::host) fn foreign_containers(paths: &Paths) -> BTreeMap<ContainerNa
     let directory = paths.conf_dir();
     let of = |entry: String| {
         let name = entry.strip_suffix(".conf")?.parse().ok()?;
-        let text = files::read(&directory.join(entry)).filter(|text| !is_ours(text))?;
-        Some((name, conf_addresses(&text).into_iter().collect()))
+        let path = directory.join(&entry);
+        match read_one(&path) {
+            ConfFile::Absent | ConfFile::Ours(_) => None,
+            // One that cannot be read, or a link that leads nowhere, takes its name all the same.
+            ConfFile::Foreign | ConfFile::Link => {
+                let addresses = read_lossy(&path).map(|text| conf_addresses(&text)).unwrap_or_default();
+                Some((name, addresses.into_iter().collect()))
+            }
+        }
     };
     entries(&directory).into_iter().filter_map(of).collect()
 }
@@ -220,5 +236,25 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere", paths.conf(&web)).unwrap();
         assert_eq!(read_conf(&paths, &web), ConfFile::Link);
         assert!(write(&paths, &web, &files("X=1\n")).is_err());
+    }
+
+    #[test]
+    fn a_conf_file_that_cannot_be_read_is_somebody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
+        std::fs::create_dir_all(paths.conf_dir()).unwrap();
+        let latin1 = b"# B\xfcro\nSYSTEM_PATH=/y\nLOCAL_ADDRESS=10.233.7.2\n";
+        std::fs::write(paths.conf(&web), latin1).unwrap();
+        assert_eq!(read_conf(&paths, &web), ConfFile::Foreign);
+        let address = Ipv4Addr::new(10, 233, 7, 2);
+        assert_eq!(foreign_containers(&paths), BTreeMap::from([(web.clone(), vec![address])]));
+        write(&paths, &web, &files("X=1\n")).unwrap_err();
+        assert_eq!(std::fs::read(paths.conf(&web)).unwrap(), latin1);
+
+        // Fails to be read for every user, root included.
+        std::fs::remove_file(paths.conf(&web)).unwrap();
+        std::fs::create_dir(paths.conf(&web)).unwrap();
+        assert_eq!(read_conf(&paths, &web), ConfFile::Foreign);
+        assert_eq!(foreign_containers(&paths), BTreeMap::from([(web, Vec::new())]));
     }
 }
