@@ -4,9 +4,13 @@
 //! meanwhile, have it to themselves.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
+mod codes;
 mod from;
+mod names;
 mod ports;
 mod repair;
+mod saved;
+mod stacks;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;

@@ -1,0 +1,57 @@
+//! Names of services inside a running guest.
+
+use std::time::Duration;
+
+use nixmox_testbed::Testbed;
+use nixmox_tests::operator::Stack;
+
+use crate::{LIMIT, host, web};
+
+/// Time in which a name that is not there is known to be so.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Returns a script that fetches a page by a service's name, as a program of the guest does: with its files, its network and
+/// its resolver.
+fn fetch(guest: &str, name: &str) -> String {
+    format!(
+        "nsenter -t $(machinectl show {guest} -P Leader) -m -n -r -w /run/host/busybox timeout 2 /run/host/busybox wget -q -O - http://{name}/"
+    )
+}
+
+/// Points a guest's `/etc/hosts` to the file that is bound, as the guest module does on NixOS.
+fn use_names(bed: &Testbed, guest: &str) {
+    let etc = format!("/var/lib/nixos-containers/{guest}/etc");
+    bed.succeed(&format!("mkdir -p {etc} && ln -sfn /run/host/nixmox/hosts {etc}/hosts")).expect("linked");
+}
+
+#[test]
+fn a_running_guest_learns_the_names_of_services_as_they_come_and_go() {
+    let (host, _held) = host();
+    let stack = Stack::new(&host, "names");
+    let (reader, first, second) = (web(&host, "reader", ""), web(&host, "first", ""), web(&host, "second", ""));
+    stack.declare(&[&reader, &first]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    use_names(&host, "reader");
+    let before = stack.healthy("reader").expect("healthy");
+    let other = stack.healthy("first").expect("healthy");
+    for name in ["first", "first.names", "reader"] {
+        host.wait_until(&fetch("reader", name), LIMIT).expect("its name resolves");
+    }
+    host.fail(&fetch("reader", "second")).expect("nothing has that name yet");
+
+    stack.declare(&[&reader, &first, &second]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    host.wait_until(&fetch("reader", "second"), LIMIT).expect("the new name resolves in the guest that ran before");
+    // Another stack's services have names here too.
+    let neighbour = Stack::new(&host, "neighbour");
+    neighbour.declare(&[&web(&host, "across", "")]).expect("a manifest");
+    neighbour.succeed("up").expect("it comes up");
+    host.wait_until(&fetch("reader", "across.neighbour"), LIMIT).expect("a name of another stack");
+    neighbour.succeed("down").expect("taken down");
+    let gone = format!("! {}", fetch("reader", "across"));
+    host.wait_until(&gone, SOON).expect("a name goes with its service");
+
+    assert_eq!(stack.healthy("reader").expect("healthy"), before, "the guest was not restarted");
+    assert_eq!(stack.healthy("first").expect("healthy"), other, "nor was any other");
+    stack.succeed("down").expect("taken down");
+}
