@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use crate::disk;
@@ -28,6 +29,16 @@ pub(crate) fn replace(path: &Path, text: &str, mode: u32, durability: Durability
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
     disk::replace(path, text.as_bytes(), mode, durability).map_err(failed("write", path))?;
     Ok(true)
+}
+
+/// Makes a directory with this mode, or gives it to one that is there.
+///
+/// # Errors
+/// `StepError::File` with the path.
+pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<(), StepError> {
+    let failed = |source| StepError::File { action: "create", path: path.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
 }
 
 /// Removes a file; a missing one is no error.
@@ -69,8 +80,6 @@ pub(crate) fn read(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

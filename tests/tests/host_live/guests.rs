@@ -76,8 +76,12 @@ async fn asks_a_booted_guest_and_its_systemd() {
     for (number, text, users) in [(1, "plain", PrivateUsers::No), (2, "mapped", PrivateUsers::Pick)] {
         let mut service = assigned(text, "debian", number);
         service.service.private_users = users;
+        service.service.environment.insert("GREETING".to_owned(), "hi there".to_owned());
         host.start(&service, &files(&service)).await.expect("it boots");
         assert_eq!(until_healthy(&host, text, None).await, "systemd -> running");
+        let greeting = shell(&format!("systemd-run -M {text} -q --wait --pipe /bin/sh -c 'echo $$GREETING'"));
+        assert_eq!(greeting, "hi there", "of a service of {text}");
+        assert_eq!(shell("stat -c %a /run/nixmox/env"), "700");
         let unit = |unit: &str| Probe::Unit(unit.to_owned());
         let active = (true, "dbus.service -> active (running)".to_owned());
         assert_eq!(ask(&host, text, unit("dbus.service")).await, active);

@@ -17,8 +17,9 @@ use crate::host::paths::Paths;
 
 /// Conf files name credentials and flags, no secrets; `nixos-container` makes them 0644 too.
 const MODE: u32 = 0o644;
-/// The environment of services may hold what its owner does not want every user to read.
-const ENVIRONMENT_MODE: u32 = 0o600;
+/// The environment of services may hold what its owner does not want every user of the host to read. The folder keeps them out and not
+/// the file's own mode: in a guest with users of its own the file belongs to nobody, and what others may not do its root may not.
+const ENVIRONMENT_FOLDER_MODE: u32 = 0o700;
 
 /// What `write` changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +109,8 @@ pub(in crate::host) fn write(paths: &Paths, name: &ContainerName, files: &Files)
     let environment = paths.environment(name);
     match &files.environment {
         Some(text) => {
-            files::replace(&environment, text, ENVIRONMENT_MODE, Durability::Runtime)?;
+            files::make_directory(environment.parent().unwrap_or(&environment), ENVIRONMENT_FOLDER_MODE)?;
+            files::replace(&environment, text, MODE, Durability::Runtime)?;
         }
         None => files::remove(&environment)?,
     }
