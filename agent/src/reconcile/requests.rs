@@ -81,6 +81,9 @@ impl<H: Host> Reconciler<H> {
             let before = self.ledger.generation.services.get(name).map(|before| before.service.ports.as_slice());
             let mut new = assigned.service.ports.clone();
             new.retain(|port| !before.unwrap_or_default().contains(port));
+            if new.is_empty() {
+                continue;
+            }
             self.host.check_ports(&new, &ending).await.map_err(|error| AgentError::Refused {
                 reason: format!("{name}: {}; nothing was changed", chain(&error)),
                 hint: error.hint().unwrap_or_default(),
