@@ -37,7 +37,16 @@ impl Firewall {
     /// # Errors
     /// `StepError::Firewall` with what nft said; the table is then as it was.
     pub(super) async fn replace(&self, table: &FirewallTable) -> Result<(), StepError> {
-        nft::apply(&ruleset::replacement(table)).await
+        let before = generation().await;
+        nft::apply(&ruleset::replacement(table)).await?;
+        // The kernel counts transactions. Where ours was the only one, the next look need not ask nft what it was just
+        // told.
+        let ours = before.map(|before| before.wrapping_add(1));
+        if let Some(after) = generation().await.filter(|after| Some(*after) == ours) {
+            let table = Some(table.clone()).filter(|table| !table.is_empty());
+            self.keep(after, table);
+        }
+        Ok(())
     }
 
     /// Reads our table; `None` when it is missing or holds anything that is not ours.
@@ -45,15 +54,7 @@ impl Firewall {
     /// Asks nft only when the ruleset changed since it was asked last.
     pub(super) async fn read(&self) -> Option<FirewallTable> {
         // Before the table: a change in between makes the next look read again.
-        let generation = match tokio::task::spawn_blocking(netlink::ruleset_generation).await {
-            Ok(Ok(generation)) => Some(generation),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the kernel does not number its rulesets");
-                None
-            }
-            // The runtime shuts down.
-            Err(_) => None,
-        };
+        let generation = generation().await;
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let (Some(generation), Some((known, table))) = (generation, last)
             && generation == known
@@ -68,9 +69,13 @@ impl Firewall {
             }
         };
         if let Some(generation) = generation {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, table.clone()));
+            self.keep(generation, table.clone());
         }
         table
+    }
+
+    fn keep(&self, generation: u32, table: Option<FirewallTable>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, table));
     }
 
     /// Returns what keeps published ports from working though our table is right, each with the way out.
@@ -83,6 +88,19 @@ impl Firewall {
             None
         });
         obstacles::find(table, chains.as_ref())
+    }
+}
+
+/// Returns the number of the kernel's ruleset; `None` where it has none.
+async fn generation() -> Option<u32> {
+    match tokio::task::spawn_blocking(netlink::ruleset_generation).await {
+        Ok(Ok(generation)) => Some(generation),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the kernel does not number its rulesets");
+            None
+        }
+        // The runtime shuts down.
+        Err(_) => None,
     }
 }
 

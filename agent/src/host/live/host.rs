@@ -62,8 +62,11 @@ impl Host for Live {
 
     async fn publish_ports(&self, table: &FirewallTable) -> Result<(), StepError> {
         self.shut_loopback_out(table).await?;
-        self.firewall.replace(table).await?;
-        for obstacle in self.firewall.obstacles(table).await {
+        // Starts wait for the table: what stands in its way is looked for meanwhile.
+        let (replaced, obstacles) =
+            futures_util::join!(self.firewall.replace(table), self.firewall.obstacles(table));
+        replaced?;
+        for obstacle in obstacles {
             tracing::warn!(%obstacle, "published ports may not be reachable");
         }
         Ok(())
