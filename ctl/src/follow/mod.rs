@@ -189,6 +189,12 @@ impl Follow {
             };
             if let Some(message) = message {
                 self.take(&message, context).await?;
+                // Asked at once when the last is settled; the ticks are for what is not reached yet then.
+                match (self.progress.is_settled(), self.settled_since) {
+                    (true, None) => ticks.reset_immediately(),
+                    (true, Some(_)) => {}
+                    (false, _) => self.settled_since = None,
+                }
             } else if self.is_over().await? {
                 self.drain(context).await?;
                 if self.progress.is_settled() {
