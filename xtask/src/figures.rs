@@ -55,15 +55,20 @@ impl Figure {
     }
 }
 
-/// Runs `a` and `b` in turn and gives the quotient of their times for each pair. The first pair warms up and does not count.
-pub(crate) fn pairs<E>(
+/// Runs `a` and `b` in turn and gives what they measured, pair by pair. The first pair warms up and does not count.
+pub(crate) fn pairs<T, E>(
     count: usize,
-    mut a: impl FnMut() -> Result<Duration, E>,
-    mut b: impl FnMut() -> Result<Duration, E>,
-) -> Result<Vec<f64>, E> {
+    mut a: impl FnMut() -> Result<T, E>,
+    mut b: impl FnMut() -> Result<T, E>,
+) -> Result<Vec<(T, T)>, E> {
     a()?;
     b()?;
-    (0..count.max(PAIRS)).map(|_| Ok(a()?.as_secs_f64() / b()?.as_secs_f64())).collect()
+    (0..count.max(PAIRS)).map(|_| Ok((a()?, b()?))).collect()
+}
+
+/// Returns A divided by B for each pair.
+pub(crate) fn quotients(pairs: impl IntoIterator<Item = (Duration, Duration)>) -> Vec<f64> {
+    pairs.into_iter().map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect()
 }
 
 /// Renders figures as a table in Markdown.
@@ -91,7 +96,7 @@ pub(crate) fn table(figures: &[Figure]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Budget, Figure, pairs};
+    use super::{Budget, Figure, pairs, quotients};
     use std::time::Duration;
 
     fn figure(samples: &[f64]) -> Figure {
@@ -116,6 +121,6 @@ mod tests {
         };
         let samples = pairs(7, || run('a', 3), || run('b', 2)).expect("nothing fails");
         assert_eq!(order.into_inner(), "ab".repeat(8));
-        assert_eq!(samples, [1.5; 7]);
+        assert_eq!(quotients(samples), [1.5; 7]);
     }
 }
