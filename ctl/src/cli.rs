@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser as PathOrEmpty, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
 
@@ -38,7 +39,7 @@ const EVERYWHERE: &str = "Options of every command";
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// The stack file, instead of the nearest nixmox.toml
-    #[arg(short, long, global = true, value_name = "FILE", env = "NIXMOX_FILE", hide_env_values = true, help_heading = EVERYWHERE)]
+    #[arg(short, long, global = true, value_name = "FILE", env = "NIXMOX_FILE", value_parser = PathOrEmpty::new().map(PathBuf::from), hide_env_values = true, help_heading = EVERYWHERE)]
     pub(crate) file: Option<PathBuf>,
     /// A stack that the host holds, for commands that need no stack file
     #[arg(short, long, global = true, value_name = "STACK", help_heading = EVERYWHERE)]

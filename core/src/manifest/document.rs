@@ -68,6 +68,14 @@ impl StackDocument {
         patterns.into_iter().flatten().map(|item| Include { pattern: &item.value, span: &item.span })
     }
 
+    /// Adds a complaint about what the file includes.
+    ///
+    /// After an error some of it is unknown: a service that is not there is then not held against the stack.
+    pub fn report(&mut self, diagnostic: Diagnostic) {
+        self.complete &= !diagnostic.is_error();
+        self.diagnostics.push(diagnostic);
+    }
+
     /// Returns the file.
     #[must_use]
     pub fn source(&self) -> &SourceFile {

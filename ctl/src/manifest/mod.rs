@@ -2,14 +2,14 @@
 //!
 //! What the files mean is core's to say; this brings the texts in and shows the complaints beside them.
 
+mod include;
+mod read;
 mod show;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nixmox_core::manifest::{
-    Declared, Diagnostic, ServiceDocument, SourceFile, Stack, StackDocument, parse_service, parse_stack, resolve,
-};
+use nixmox_core::manifest::{Declared, Diagnostic, SourceFile, Stack, parse_stack, resolve};
 
 use crate::context::Context;
 use crate::render::{Report, Style};
@@ -68,7 +68,7 @@ impl ManifestError {
         let report = Report::new(self.to_string()).causes(self);
         match self {
             Self::NotFound { .. } => report.row("try", "go to the stack's folder, or name its file: -f FILE"),
-            Self::Read { .. } => report,
+            Self::Read { .. } => report.row("try", "name a stack file, or the folder of one: -f FILE"),
             Self::Invalid(findings) => Report::new(format!("{}: {}", findings.file, findings.counts())),
         }
     }
@@ -93,32 +93,29 @@ impl Loaded {
 /// Reads the stack that is meant and everything it includes.
 pub(crate) fn load(context: &Context) -> Result<Loaded, ManifestError> {
     let file = find(context)?.ok_or_else(|| ManifestError::NotFound { folder: context.folder.clone() })?;
-    let document = parse_stack(read(&file, &context.folder)?);
-    let (included, missing) = include(&document, &context.folder)?;
-    let sources = || {
+    let mut document = parse_stack(read_stack_file(&file, context)?);
+    let (included, complaints) = include::services(&document, &file, &context.folder);
+    for complaint in complaints {
+        document.report(complaint);
+    }
+    let findings = |diagnostics| {
         let included = included.iter().map(|file| file.source().clone());
-        std::iter::once(document.source().clone()).chain(included).collect()
-    };
-    let findings =
-        |diagnostics| Findings { file: document.source().name().to_owned(), diagnostics, sources: sources() };
-    let with_missing = |mut diagnostics: Vec<Diagnostic>| {
-        diagnostics.extend(missing.iter().cloned());
-        diagnostics
+        let sources = std::iter::once(document.source().clone()).chain(included).collect();
+        Findings { file: document.source().name().to_owned(), diagnostics, sources }
     };
     match resolve(&document, &included) {
-        Ok(stack) if missing.iter().all(|missing| !missing.is_error()) => {
-            let warnings = findings(with_missing(stack.warnings.clone()));
+        Ok(stack) => {
+            let warnings = findings(stack.warnings.clone());
             Ok(Loaded { stack, file, warnings })
         }
-        Ok(stack) => Err(ManifestError::Invalid(findings(with_missing(stack.warnings)))),
-        Err(diagnostics) => Err(ManifestError::Invalid(findings(with_missing(diagnostics)))),
+        Err(diagnostics) => Err(ManifestError::Invalid(findings(diagnostics))),
     }
 }
 
 /// Returns the name of the stack that is meant, whatever else is wrong with its file; `None` where there is none.
 pub(crate) fn stack_name(context: &Context) -> Result<Option<String>, ManifestError> {
     let Some(file) = find(context)? else { return Ok(None) };
-    let document = parse_stack(read(&file, &context.folder)?);
+    let document = parse_stack(read_stack_file(&file, context)?);
     let name = document.content().stack.get().and_then(|stack| stack.name.get());
     match name {
         Some(name) => Ok(Some(name.to_string())),
@@ -132,62 +129,18 @@ pub(crate) fn stack_name(context: &Context) -> Result<Option<String>, ManifestEr
 
 /// Returns the absolute path of the stack file that is named, else of the nearest one.
 fn find(context: &Context) -> Result<Option<PathBuf>, ManifestError> {
-    if let Some(file) = &context.options.file {
-        let path = context.folder.join(file);
-        let found = path.canonicalize();
-        return found.map(Some).map_err(|source| ManifestError::Read { path: file.clone(), source });
+    // An empty variable is as none: `NIXMOX_FILE= nixmoxctl up`.
+    if let Some(file) = context.options.file.as_ref().filter(|file| !file.as_os_str().is_empty()) {
+        let named = context.folder.join(file);
+        // Compose users name the folder of a project.
+        let named = if named.is_dir() { named.join(STACK_FILE) } else { named };
+        let found = named.canonicalize();
+        return found.map(Some).map_err(|source| ManifestError::Read { path: named, source });
     }
     let found = context.folder.ancestors().map(|folder| folder.join(STACK_FILE)).find(|file| file.is_file());
     Ok(found)
 }
 
-/// Reads a file under the name that messages call it: relative to the working folder where it lies below it.
-fn read(path: &Path, working: &Path) -> Result<SourceFile, ManifestError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
-    let name = path.strip_prefix(working).unwrap_or(path).display().to_string();
-    Ok(SourceFile::new(name, path.parent().unwrap_or(Path::new("/")), text))
-}
-
-/// Reads what a stack file includes; returns also the complaints about patterns that match nothing.
-fn include(
-    document: &StackDocument,
-    working: &Path,
-) -> Result<(Vec<ServiceDocument>, Vec<Diagnostic>), ManifestError> {
-    // Like a shell: `*` stops at a slash and does not match hidden files.
-    let options = glob::MatchOptions {
-        case_sensitive: true,
-        require_literal_separator: true,
-        require_literal_leading_dot: true,
-    };
-    let source = document.source();
-    let folder = glob::Pattern::escape(&source.folder().display().to_string());
-    let (mut files, mut complaints) = (Vec::new(), Vec::new());
-    for include in document.includes() {
-        let pattern = include.pattern;
-        let matches = match glob::glob_with(&format!("{folder}/{pattern}"), options) {
-            Ok(matches) => matches,
-            Err(error) => {
-                let complaint = format!("`{pattern}` is not a pattern of file names: {}", error.msg);
-                complaints.push(Diagnostic::error(source, include.span, complaint));
-                continue;
-            }
-        };
-        let before = files.len();
-        for found in matches {
-            let path = found
-                .map_err(|error| ManifestError::Read { path: error.path().to_owned(), source: error.into() })?;
-            files.push(parse_service(read(&path, working)?));
-        }
-        if files.len() == before {
-            let complaint = format!("`{pattern}` matches no file");
-            // A pattern may wait for its first file; a name that is not there is a mistake.
-            complaints.push(if pattern.contains(['*', '?', '[']) {
-                Diagnostic::warning(source, include.span, complaint)
-            } else {
-                Diagnostic::error(source, include.span, complaint)
-            });
-        }
-    }
-    Ok((files, complaints))
+fn read_stack_file(file: &Path, context: &Context) -> Result<SourceFile, ManifestError> {
+    read::source(file, &context.folder).map_err(|source| ManifestError::Read { path: file.to_owned(), source })
 }

@@ -18,12 +18,25 @@ impl Findings {
             .with_links(false)
             .with_context_lines(1);
         let mut text = String::new();
-        for diagnostic in &self.diagnostics {
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+        let warnings = self.diagnostics.iter().filter(|diagnostic| !diagnostic.is_error());
+        // Errors go first only where not all can be shown.
+        let is_cut = self.diagnostics.len() > SHOWN_MAX;
+        let shown: Vec<&Diagnostic> = if is_cut {
+            errors.chain(warnings).take(SHOWN_MAX).collect()
+        } else {
+            self.diagnostics.iter().collect()
+        };
+        for diagnostic in &shown {
             // Writing to a string cannot fail; a complaint that could not be drawn is still told in one line.
             if handler.render_report(&mut text, &Shown::new(diagnostic, &self.sources)).is_err() {
                 text.push_str(&diagnostic.to_string());
             }
             text.push('\n');
+        }
+        if is_cut {
+            let line = format!("and {} more\n\n", self.diagnostics.len() - shown.len());
+            text.push_str(&line);
         }
         text
     }
@@ -40,6 +53,9 @@ impl Findings {
         }
     }
 }
+
+/// How many complaints are shown. Nobody reads more at once, and drawing one scans its file from the start.
+const SHOWN_MAX: usize = 50;
 
 /// A complaint as miette draws it.
 #[derive(Debug)]

@@ -33,12 +33,14 @@ pub(crate) struct Place {
     pub(crate) size: Option<Size>,
     /// What the person at the terminal types; `None`: nobody is there.
     pub(crate) answer: Option<&'static str>,
+    /// What `NIXMOX_FILE` says.
+    pub(crate) file: Option<PathBuf>,
 }
 
 impl Place {
     /// A folder without a stack, a pipe, and no agent.
     pub(crate) fn in_folder(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), socket: folder.join("agent.sock"), size: None, answer: None }
+        Self { folder: folder.to_owned(), socket: folder.join("agent.sock"), size: None, answer: None, file: None }
     }
 
     /// Runs a command with this agent.
@@ -54,6 +56,7 @@ impl Place {
     /// Runs a command, its arguments parted by blanks, and returns how it ended.
     pub(crate) fn run(&self, arguments: &str) -> Ran {
         let socket = self.socket.display().to_string();
+        let is_file_given = arguments.split_whitespace().any(|argument| argument == "-f");
         let arguments = ["nixmoxctl"].into_iter().chain(arguments.split_whitespace());
         let arguments = arguments.chain(["--socket", &socket]).map(Into::into);
         let cli = match cli::parse(arguments) {
@@ -70,7 +73,8 @@ impl Place {
             error_style: Style::default(),
         };
         // The environment of whoever runs the tests must not be seen.
-        let options = cli::Options { file: None, ..cli.options };
+        let file = if is_file_given { cli.options.file } else { self.file.clone() };
+        let options = cli::Options { file, ..cli.options };
         let mut context = Context {
             output: Output::new(Box::new(out.clone()), Box::new(err.clone()), screen),
             options,

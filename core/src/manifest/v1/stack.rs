@@ -39,8 +39,9 @@ table! {
         pub name: StackName,
 
         /// Further files, each with one service, as paths relative to this file; `*` stands for any part of one
-        /// name, `**` for any number of folders. An included file has the keys of a service at its root, and the
-        /// service is named after the file's folder, so that a service is a folder that can be copied.
+        /// name, `**` for any number of folders, not followed through links. An included file has the keys of a
+        /// service at its root, and the service is named after the file's folder, so that a service is a folder that
+        /// can be copied.
         #[key(Default("[]"), None, "include = [\"services/*/service.toml\"]")]
         pub include: List<String>,
 
