@@ -148,6 +148,10 @@ fn write_conf(paths: &Paths, name: &ContainerName, text: &str) -> Result<(), Ste
 /// # Errors
 /// `StepError::File` with the path.
 pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result<Written, StepError> {
+    files::remove_directory(&paths.runtime_control(name))?;
+    files::remove(&paths.environment(name))?;
+    files::remove(&paths.exit_note(name))?;
+    files::remove(&paths.exit_record(name))?;
     if matches!(read_one(&paths.runtime_conf(name)), ConfFile::Ours(_)) {
         files::remove(&paths.runtime_conf(name))?;
     }
@@ -158,6 +162,7 @@ pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result
             other => other?,
         }
     }
+    // Last: it is what tells that there is something to remove, should this be cut short.
     let path = paths.drop_in(name);
     let written = Written { drop_in: path.exists() };
     files::remove(&path)?;
@@ -165,10 +170,6 @@ pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result
         // Stays when somebody else has a drop-in there.
         let _ = std::fs::remove_dir(directory);
     }
-    files::remove_directory(&paths.runtime_control(name))?;
-    files::remove(&paths.environment(name))?;
-    files::remove(&paths.exit_note(name))?;
-    files::remove(&paths.exit_record(name))?;
     Ok(written)
 }
 
@@ -202,6 +203,28 @@ mod tests {
         remove_all(&paths, &web).unwrap();
         assert_eq!(names_with_files(&paths), BTreeSet::new());
         assert_eq!(std::fs::read_dir(paths.runtime_units()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_removal_that_is_cut_short_anywhere_can_be_found_and_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web): (_, ContainerName) = (Paths::below(dir.path()), "web".parse().unwrap());
+        let obstacles = [paths.environment(&web), paths.exit_note(&web), paths.exit_record(&web)];
+        for obstacle in &obstacles {
+            let texts = Files { environment: Some("[Manager]\n".to_owned()), ..files("X=1\n") };
+            write(&paths, &web, &texts).unwrap();
+            files::replace(&paths.exit_record(&web), "stopped=no\n", MODE, Durability::Runtime).unwrap();
+            files::replace(&paths.exit_note(&web), "note=started\n", MODE, Durability::Runtime).unwrap();
+            // A folder is not removed as a file is.
+            std::fs::remove_file(obstacle).unwrap();
+            std::fs::create_dir(obstacle).unwrap();
+            remove_all(&paths, &web).unwrap_err();
+            assert_eq!(names_with_files(&paths), BTreeSet::from([web.clone()]), "{}", obstacle.display());
+            std::fs::remove_dir(obstacle).unwrap();
+            remove_all(&paths, &web).unwrap();
+            assert_eq!(names_with_files(&paths), BTreeSet::new());
+            assert_eq!(obstacles.iter().filter(|path| path.exists()).count(), 0);
+        }
     }
 
     #[test]
