@@ -47,6 +47,9 @@ pub struct Container {
     pub conf: ConfFile,
     /// Our drop-in of its unit.
     pub drop_in: DropIn,
+    /// Whether files of its unit changed since systemd read them (`NeedDaemonReload`) while it runs: what they say
+    /// does not count before a reload.
+    pub reload_pending: bool,
     /// Limits as systemd has them now.
     pub limits: Limits,
     /// Device rules as systemd has them now, without those of the template, sorted.
@@ -70,6 +73,7 @@ impl Default for Container {
             started_with: None,
             conf: ConfFile::Absent,
             drop_in: DropIn::Absent,
+            reload_pending: false,
             limits: Limits::default(),
             devices: Vec::new(),
             exit: None,

@@ -74,7 +74,7 @@ pub enum Reason {
     },
     /// The device rules are others.
     DeviceRules,
-    /// Our drop-in or conf file is missing or was changed.
+    /// Our drop-in or conf file is missing or was changed, or systemd has not read what was.
     Files,
     /// `restart` was asked for.
     Requested,

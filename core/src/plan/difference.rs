@@ -21,7 +21,7 @@ pub(super) fn live(service: &Service, files: &Files, container: &Container) -> V
         DropIn::Ours(found) => *found != files.drop_in,
         DropIn::Absent => true,
     };
-    if reasons.is_empty() && (conf_differs || drop_in_differs) {
+    if reasons.is_empty() && (conf_differs || drop_in_differs || container.reload_pending) {
         reasons.push(Reason::Files);
     }
     reasons

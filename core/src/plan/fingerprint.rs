@@ -58,6 +58,7 @@ fn add_container(add: &mut impl FnMut(&[u8]), container: &Container) {
         DropIn::Absent => add(b"absent"),
         DropIn::Ours(text) => add(text.as_bytes()),
     }
+    add(&[u8::from(container.reload_pending)]);
     add(format!("{:?}", container.limits).as_bytes());
     add(format!("{:?}", container.devices).as_bytes());
     let done = container.exit.as_ref().filter(|exit| exit.succeeded()).and_then(|exit| exit.spec.as_ref());

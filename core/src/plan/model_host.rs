@@ -76,6 +76,8 @@ pub(super) enum Fault {
     NextStartFails,
     LimitSet,
     DropInLost,
+    /// systemd has not read the drop-in since it was written.
+    DropInUnread,
     ConfEdited,
     StartedOutside,
     StoppedBehindBack,
@@ -428,6 +430,7 @@ impl ModelHost {
             Fault::NextStartFails => guest.start_fails = true,
             Fault::LimitSet if runs && ours => guest.container.limits.memory_max = Some(Bytes(7)),
             Fault::DropInLost if ours => guest.container.drop_in = DropIn::Absent,
+            Fault::DropInUnread if ours && runs => guest.container.reload_pending = true,
             Fault::ConfEdited if managed && runs => guest.container.conf = ConfFile::Ours("edited".into()),
             Fault::StartedOutside
                 if managed && !runs && files[name].is_ok() && !desired.holds.contains_key(name) =>
@@ -503,6 +506,9 @@ impl ModelHost {
             if !conf_right || container.drop_in != DropIn::Ours(wanted.drop_in.clone()) {
                 violation(Rule::EndState, format!("the files of {name} differ"))?;
             }
+            if container.reload_pending {
+                violation(Rule::EndState, format!("the files of {name} were not read"))?;
+            }
             if container.limits != assigned.service.limits || container.devices != assigned.service.devices {
                 violation(Rule::EndState, format!("the limits of {name} differ"))?;
             }
@@ -526,6 +532,7 @@ fn write_files(container: &mut Container, files: &crate::container::Files, limit
         container.conf = ConfFile::Ours(conf.clone());
     }
     container.drop_in = DropIn::Ours(files.drop_in.clone());
+    container.reload_pending = false;
     container.limits = limits.clone();
     container.devices = assigned.service.devices.clone();
 }

@@ -106,6 +106,7 @@ fn event() -> impl Strategy<Value = Event> {
         Fault::NextStartFails,
         Fault::LimitSet,
         Fault::DropInLost,
+        Fault::DropInUnread,
         Fault::ConfEdited,
         Fault::StartedOutside,
         Fault::StoppedBehindBack,

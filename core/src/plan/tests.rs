@@ -208,6 +208,14 @@ fn limits_change_live_and_name_both_values() {
 }
 
 #[test]
+fn files_that_systemd_has_not_read_are_a_live_change_of_what_runs() {
+    let mut world = World::chain(&["db"]);
+    world.seen("db").reload_pending = true;
+    assert_eq!(world.change("db"), (ChangeKind::Live, vec![Reason::Files]));
+    assert_eq!(world.steps().len(), 1);
+}
+
+#[test]
 fn files_that_were_changed_are_written_again() {
     let mut world = World::chain(&["db"]);
     world.seen("db").drop_in = DropIn::Absent;
@@ -477,6 +485,7 @@ fn a_fingerprint_moves_with_the_host_but_not_with_time() {
     assert!(moved(|world| world.seen("db").active = ActiveState::Failed));
     assert!(moved(|world| world.seen("db").limits.tasks_max = Some(1)));
     assert!(moved(|world| world.seen("db").drop_in = DropIn::Absent));
+    assert!(moved(|world| world.seen("db").reload_pending = true));
     assert!(moved(|world| world.desired.generation = 2));
     assert!(moved(|world| drop(world.desired.holds.insert(name("db"), Hold { by: String::new(), at: 0 }))));
     assert_eq!(print(&original).to_string().parse(), Ok(print(&original)));

@@ -59,6 +59,17 @@ async fn starts_observes_changes_and_stops_a_container() {
     wakes(&host, "systemctl daemon-reload").await;
     host.update(&web, &files(&web)).await.expect("it is put right");
 
+    // A drop-in that was written and not read, as a dead agent leaves it.
+    shell("echo '# unread' >> /run/systemd/system/container@web.service.d/10-nixmox.conf");
+    host.distrust();
+    until(&host, "web", |seen| seen.reload_pending).await;
+    let drop_in = "/run/systemd/system/container@web.service.d/10-nixmox.conf";
+    std::fs::write(drop_in, &files(&web).drop_in).expect("written");
+    assert!(observe(&host, "web").await.reload_pending, "its text is right, and nobody has read it");
+    host.update(&web, &files(&web)).await.expect("it is put right");
+    assert!(!observe(&host, "web").await.reload_pending);
+    assert_eq!(shell("systemctl show -p NeedDaemonReload --value container@web"), "no");
+
     // Limits that are dropped are gone, also for systemd after a reload.
     web.service.limits = nixmox_core::model::Limits::default();
     web.service.devices.clear();

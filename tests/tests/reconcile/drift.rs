@@ -81,6 +81,24 @@ fn files_that_were_removed_or_changed_are_written_again_and_nothing_restarts() {
 }
 
 #[test]
+fn a_drop_in_that_a_dead_agent_wrote_and_systemd_never_read_is_read_by_the_next_one() {
+    for settings in [Settings::default(), report()] {
+        on_a_machine_with(settings, async |machine| {
+            well(machine).await;
+            let before = machine.invocations().await;
+            machine.kill_agent().await;
+            machine.host.change_outside(&name("db"), |db| db.reload_pending = true);
+            machine.boot_agent();
+            machine.catch_up().await;
+            machine.until_well().await;
+            assert_eq!(machine.trace(), ["update db"]);
+            assert!(!machine.host.container(&name("db")).unwrap().reload_pending);
+            assert_eq!(machine.invocations().await, before);
+        });
+    }
+}
+
+#[test]
 fn what_was_stopped_outside_is_drift_and_started_again() {
     on_a_machine(async |machine| {
         well(machine).await;

@@ -25,6 +25,7 @@ impl Simulated {
             self.seen.conf = ConfFile::Ours(conf.clone());
         }
         self.seen.drop_in = DropIn::Ours(files.drop_in.clone());
+        self.seen.reload_pending = false;
         if !self.active().has_processes() {
             return;
         }
@@ -68,7 +69,7 @@ impl Simulated {
         let failed = status != 0;
         self.seen.active = if failed { ActiveState::Failed } else { ActiveState::Inactive };
         self.active_since = None;
-        (self.seen.limits, self.seen.devices) = Default::default();
+        (self.seen.limits, self.seen.devices, self.seen.reload_pending) = Default::default();
         let spec = self.seen.started_with.take();
         if let Some(invocation) = self.seen.invocation {
             let result = if failed { "exit-code" } else { "success" }.to_owned();

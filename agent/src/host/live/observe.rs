@@ -95,6 +95,7 @@ impl Live {
                 }
             };
             if listed.active.has_processes() {
+                container.reload_pending = unit.needs_reload();
                 container.limits = unit.limits(&context);
                 container.devices = unit.devices(others);
             }
