@@ -32,7 +32,7 @@ limits = { memory_max = \"2G\" }
 
 ```toml
 # services/caddy/service.toml: the service `caddy`
-system = \"./caddy.nix\"
+system = \"./result\"
 depends_on = { postgres = \"healthy\" }
 network = { ports = [\"80\", \"443\", \"443/udp\"] }
 ```

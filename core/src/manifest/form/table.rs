@@ -61,8 +61,6 @@ pub enum Change {
     Live,
     /// The service is restarted.
     Restart,
-    /// A switch inside the guest where it is NixOS; else a restart.
-    Switch,
     /// Each key of the table says it for itself.
     PerKey,
     /// Nothing: only how the manifest is read depends on it.
@@ -78,7 +76,6 @@ impl Change {
         match self {
             Self::Live => "live",
             Self::Restart => "restart",
-            Self::Switch => "switched inside the guest where it is NixOS, else restart",
             Self::PerKey => "see its keys",
             Self::None => "no effect on a running service",
             Self::NotYet => "not yet acted on",

@@ -129,7 +129,7 @@ fn system(scope: &mut Scope<'_>, key: &Located<String>, written: &v1::Service, a
         if !adopt && written.system.is_absent() && !matches!(written.adopt, Entry::Unreadable) {
             let error = scope.error(&key.span, format!("`{}` has no `system`", key.value));
             scope.report(error.help(format!(
-                "add `system = \".#{0}\"` or `system = \"./{0}.nix\"`; `adopt = true` takes a container that is there",
+                "add `system = \".#{}\"` or `system = \"./result\"`; `adopt = true` takes a container that is there",
                 key.value
             )));
         }
@@ -191,8 +191,15 @@ fn capabilities(written: &v1::Service) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Warns of tables that are understood and have no effect.
+/// Warns of what is understood and has no effect, or none that is wanted.
 fn not_yet(scope: &mut Scope<'_>, written: &v1::Service) {
+    if let Some(located) = written.system.located()
+        && matches!(located.value, v1::System::Module(_))
+    {
+        let message = "a NixOS module is read, but not yet built: `plan` and `up` refuse it";
+        let warning = Diagnostic::warning(scope.source, &located.span, message);
+        scope.report(warning.help("make it an output of a flake, `.#NAME`, or build it yourself: `./result`"));
+    }
     for key in written.keys.iter().filter(|key| matches!(key.value, "gpu" | "offload")) {
         let message = format!("`{}` is read, but not yet acted on", key.value);
         let warning = Diagnostic::warning(scope.source, &key.span, message);

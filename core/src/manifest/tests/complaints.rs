@@ -242,6 +242,10 @@ mounts = ['/a:/b']
 system = 'docker.io/library/postgres:17'
 [services.f]
 system = ''
+[services.g]
+system = './g.nix'
+[services.h]
+system = 'h.nix'
 ");
 
 says!(gpu_tables_are_typed_though_not_acted_on: "

@@ -9,11 +9,11 @@ table! {
     /// root of an included file, which may say `format = 1` too. Paths on the host are relative to the file they
     /// stand in.
     #[foreign(
-        "image" => "write `system`: a flake output, a NixOS module or a store path",
-        "build" => "write `system`: a flake output, a NixOS module or a store path",
+        "image" => "write `system`: a flake output or a store path",
+        "build" => "write `system`: a flake output or a store path",
         "path" => "write `system`",
         "flake" => "write `system = \".#NAME\"`",
-        "config" => "write `system = \"./FILE.nix\"`",
+        "config" => "make it an output of a flake and write `system = \".#NAME\"`",
         "volumes" => "write `mounts`",
         "bind" => "write `mounts`",
         "bindMounts" => "write `mounts`",
@@ -46,9 +46,9 @@ table! {
     )]
     pub struct Service {
         /// What the container's root runs: `PATH/init` is its PID 1. `".#postgres"` is an output of a flake, built
-        /// by you with `nix build`; `"./postgres.nix"` a NixOS module, built on the host's nixpkgs; `"./result"` a
-        /// link into the store; `"/nix/store/..."` a store path that is there.
-        #[key(Means("needs `adopt = true`"), Switch, "system = \".#postgres\"")]
+        /// as you with `nix build`; `"./result"` a link into the store; `"/nix/store/..."` a store path that is there.
+        /// `"./postgres.nix"`, a NixOS module, is read but not yet built: `plan` and `up` refuse it.
+        #[key(Means("needs `adopt = true`"), Restart, "system = \".#postgres\"")]
         pub system: System,
 
         /// Whether the container is there already, made by `nixos-container` or by the host's configuration. It

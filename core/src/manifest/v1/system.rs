@@ -24,13 +24,13 @@ schema!(
     System,
     json_schema!({
         "type": "string",
-        "examples": [".#postgres", "./postgres.nix", "./result", "github:owner/repository#postgres"]
+        "examples": [".#postgres", "./result", "github:owner/repository#postgres"]
     })
 );
 
 impl Text for System {
-    const EXPECTED: &'static str = "a flake output such as `\".#postgres\"`, a NixOS module such as `\"./postgres.nix\"`, or a \
-                                    path into the store";
+    const EXPECTED: &'static str =
+        "a flake output such as `\".#postgres\"`, or a path into the store such as `\"./result\"`";
 
     fn from_text(text: &str) -> Result<Self, Misfit> {
         if text.is_empty() {
@@ -57,13 +57,10 @@ impl Text for System {
                     .help("the container's system is a whole store path, not a file in one")
             });
         }
-        if module {
-            return Ok(Self::Module(text.to_owned()));
-        }
         if text.starts_with("./") || text.starts_with("../") || text.starts_with('/') {
-            return Ok(Self::Link(text.to_owned()));
+            return Ok(if module { Self::Module(text.to_owned()) } else { Self::Link(text.to_owned()) });
         }
-        let misfit = Misfit::new(format!("`{text}` is none of: flake output, NixOS module, path"));
+        let misfit = Misfit::new(format!("`{text}` is neither a flake output nor a path"));
         let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         Err(if plain {
             misfit.help(format!("write `.#{text}` for an output of this folder's flake, `./{text}` for a path"))
