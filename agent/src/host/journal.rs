@@ -5,6 +5,7 @@
 //! The guest's journal files are opened here, inside the guest's root and without following links, and handed over as
 //! descriptors: a planted link cannot make the host's journal or any other file part of the answer.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -12,8 +13,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nix::dir::Dir;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, fstatat};
 use nixmox_core::model::ContainerName;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -27,14 +28,24 @@ const JOURNALCTL_LIMIT: Duration = Duration::from_secs(3);
 const OUTPUT_BYTES_MAX: u64 = 256 * 1024;
 /// Journal files of a guest that are looked at; each rotation makes one.
 const FILES_MAX: usize = 32;
+/// Folders of journals that are looked at, the last written first: one per machine id that the guest ever had.
+const MACHINES_MAX: usize = 4;
+/// Entries of a folder that are looked at: the guest can put any number there.
+const ENTRIES_MAX: usize = 4096;
+/// The journal that is written now. The guest's journald makes it anew under this name at each rotation: systemd-journald.service(8), "Files".
+const ACTIVE: &CStr = c"system.journal";
+/// How long finding them may take.
+const FIND_LIMIT: Duration = Duration::from_secs(3);
 
 /// Returns the last lines, oldest first, at most `count`.
 pub(super) async fn tail(paths: &Paths, name: &ContainerName, count: usize) -> Vec<String> {
     let lines = count.to_string();
     // Not `--unit`, which adds what systemd says about the unit: that is known from the unit itself.
     let unit = format!("_SYSTEMD_UNIT={}", name.unit());
-    let files = guest_files(&paths.state(name));
+    let root = paths.state(name);
     let guest = async {
+        let found = tokio::time::timeout(FIND_LIMIT, tokio::task::spawn_blocking(move || guest_files(&root))).await;
+        let files = found.ok().and_then(Result::ok).flatten();
         let Some(files) = files.filter(|files| !files.is_empty()) else { return Vec::new() };
         // This process's descriptors, as journalctl sees them.
         let own = std::process::id();
@@ -96,39 +107,48 @@ fn parse(text: &str) -> Option<Line> {
     Some(Line { usec, text: line::clean(text) })
 }
 
-/// Opens the journal files that a guest keeps; `None` when it keeps none.
+/// Opens the journal files that a guest keeps, the one that is written now first, then the newest; `None` when it keeps none.
 fn guest_files(root: &Path) -> Option<Vec<OwnedFd>> {
-    let directory = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(root, directory | OFlag::O_NOFOLLOW, Mode::empty()).ok()?;
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
-    let below = |from: &OwnedFd, path: &std::ffi::CStr, flags: OFlag| {
-        openat2(from, path, OpenHow::new().flags(flags).resolve(resolve)).ok()
-    };
-    let journal = below(&root, c"var/log/journal", directory)?;
+    let root = open(root, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()).ok()?;
+    let journal = below(&root, c"var/log/journal", DIRECTORY)?;
     let mut files = Vec::new();
-    for machine in names(&journal) {
-        let Some(machine) = below(&journal, &machine, directory) else { continue };
-        for name in names(&machine) {
+    for machine in newest(&journal, |_| true).into_iter().take(MACHINES_MAX) {
+        let Some(machine) = below(&journal, &machine, DIRECTORY) else { continue };
+        let others = newest(&machine, |name| name.to_bytes().ends_with(b".journal") && name != ACTIVE);
+        let names = std::iter::once(ACTIVE.to_owned()).chain(others);
+        let opened = names.filter_map(|name| {
             // Not blocking: a guest may have put a FIFO there.
-            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-            if name.to_bytes().ends_with(b".journal")
-                && files.len() < FILES_MAX
-                && let Some(file) = below(&machine, &name, flags)
-            {
-                let file = File::from(file);
-                if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-                    files.push(OwnedFd::from(file));
-                }
-            }
-        }
+            let file = File::from(below(&machine, &name, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?);
+            file.metadata().is_ok_and(|metadata| metadata.is_file()).then(|| OwnedFd::from(file))
+        });
+        let places = FILES_MAX - files.len();
+        files.extend(opened.take(places));
     }
     Some(files)
 }
 
-fn names(directory: &OwnedFd) -> Vec<std::ffi::CString> {
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// Opens what a guest has there, without leaving the folder by a link or a mount.
+fn below(from: &OwnedFd, path: &CStr, flags: OFlag) -> Option<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+    openat2(from, path, OpenHow::new().flags(flags).resolve(resolve)).ok()
+}
+
+/// Returns those names in a folder that are wanted, the last changed first.
+fn newest(directory: &OwnedFd, wanted: impl Fn(&CStr) -> bool) -> Vec<CString> {
     let listed = directory.try_clone().ok().and_then(|fd| Dir::from_fd(fd).ok());
-    let entries = listed.into_iter().flatten().flatten().map(|entry| entry.file_name().to_owned());
-    entries.filter(|name| !name.to_bytes().starts_with(b".")).take(FILES_MAX).collect()
+    let entries = listed.into_iter().flatten().take(ENTRIES_MAX).flatten();
+    let names = entries.map(|entry| entry.file_name().to_owned());
+    let mut found: Vec<_> = names
+        .filter(|name| !name.to_bytes().starts_with(b".") && wanted(name))
+        .filter_map(|name| {
+            let stat = fstatat(directory, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+            Some(((stat.st_mtime, stat.st_mtime_nsec), name))
+        })
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -160,5 +180,32 @@ mod tests {
         fs::write(machine.join("system.journal"), "own").unwrap();
         assert_eq!(guest_files(&root).map(|files| files.len()), Some(1));
         assert_eq!(guest_files(&outside).map(|files| files.len()), None);
+    }
+
+    #[test]
+    fn the_journal_that_is_written_now_comes_first_then_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = dir.path().join("var/log/journal/abc");
+        fs::create_dir_all(&machine).unwrap();
+        let make = |name: &str, age: u64| {
+            let file = File::create(machine.join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        make("system.journal", 1000);
+        for age in 0..100 {
+            make(&format!("user-1000@{:02}.journal", (age * 37) % 100), age + 1);
+        }
+        // Not journals, and before all others in no particular order.
+        for number in 0..200 {
+            make(&format!(".planted-{number}"), 0);
+        }
+        let files = guest_files(dir.path()).unwrap();
+        let ages = files.into_iter().map(|file| {
+            let age = File::from(file).metadata().unwrap().modified().unwrap().elapsed().unwrap();
+            age.as_secs()
+        });
+        let ages: Vec<_> = ages.collect();
+        let newest: Vec<u64> = (1..32).collect();
+        assert_eq!((ages[0], &ages[1..]), (1000, newest.as_slice()));
     }
 }
