@@ -148,6 +148,8 @@ impl Progress {
             None if matches!(update.event.as_str(), "changed" | "waiting") || update.message.is_empty() => {
                 return None;
             }
+            // The agent's line often begins with the word already: `waiting: waits for db`.
+            None if update.message.starts_with(&update.event) => What::Other(update.message.clone()),
             None => What::Other(format!("{}: {}", update.event, update.message)),
         };
         Some(Happening { at_usec: update.at_usec, service: task.name.clone(), what })

@@ -116,6 +116,27 @@ fn up_names_what_was_not_started_because_of_a_failure() {
 }
 
 #[test]
+fn up_says_no_word_of_the_agent_twice() {
+    let say = |number, word: &str, message: &str| Update {
+        message: message.to_owned(),
+        ..event(number, 600, word, "nextcloud", Some(nextcloud(ServiceState::Starting, 0)))
+    };
+    let mut updates = under_way();
+    updates.truncate(1);
+    // Who waits says so by not going on; a newer agent may have words that this client does not know.
+    updates.push(say(1, "waiting", "waiting: waits for postgres to be healthy"));
+    updates.push(say(2, "paused", "paused: by anna"));
+    updates.push(say(3, "drift", "memory_max is 6G"));
+    updates.push(event(4, 900, "healthy", "nextcloud", Some(nextcloud(ServiceState::Healthy, 0))));
+    updates.push(event(5, 900, "live", "caddy", Some(caddy())));
+    let agent = stack_of(up_script(updates));
+    let ran = Place::with(&agent).run("up");
+    let said: Vec<&str> = ran.out.lines().filter_map(|line| line.split_once("  ")).map(|(_, text)| text).collect();
+    assert!(!ran.out.contains("waiting"), "{}", ran.out);
+    assert!(said.contains(&"paused: by anna") && said.contains(&"drift: memory_max is 6G"), "{}", ran.out);
+}
+
+#[test]
 fn up_gives_a_service_that_ends_a_few_tries() {
     let failed = |tries: u32, again| ServiceStatus {
         reason: "ended with exit-code 1".to_owned(),
