@@ -137,6 +137,22 @@ fn up_says_no_word_of_the_agent_twice() {
 }
 
 #[test]
+fn a_stack_of_a_thousand_services_is_asked_for_at_once() {
+    let agent = stack_of(up_script(Vec::new()));
+    let path = agent.folder().join("nixmox.toml");
+    let store = format!("/nix/store/{}", "a".repeat(32));
+    let table = |number: usize| format!("[services.web{number}]\nsystem = \"{store}-web{number}\"\n");
+    let services: Vec<String> = (0..1000).map(table).collect();
+    std::fs::write(path, format!("format = 1\n[stack]\nname = \"cloud\"\n{}", services.concat())).unwrap();
+    let begin = std::time::Instant::now();
+    let ran = Place::with(&agent).run("plan");
+    // Written in steps of 256 bytes that each begin anew, it takes half a minute in a debug build.
+    assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(agent.calls("Plan")[0]["request"]["services"].as_array().map(Vec::len), Some(1000));
+}
+
+#[test]
 fn up_gives_a_service_that_ends_a_few_tries() {
     let failed = |tries: u32, again| ServiceStatus {
         reason: "ended with exit-code 1".to_owned(),
