@@ -61,6 +61,20 @@ fn a_pattern_that_matches_nothing_yet_is_only_a_warning() {
 }
 
 #[test]
+fn every_example_is_a_stack_without_a_complaint() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut names = Vec::new();
+    let entries = fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
+    for folder in entries.filter(|path| path.is_dir()) {
+        let ran = Place::in_folder(&folder).run("check");
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", folder.display());
+        names.push(folder.file_name().unwrap().to_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["homelab", "nixos"]);
+}
+
+#[test]
 fn a_stack_file_is_found_above_and_by_name() {
     let folder = stack(sample::STACK);
     let below = folder.path().join("a/b");

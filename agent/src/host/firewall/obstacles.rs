@@ -19,10 +19,7 @@ pub(super) fn find(table: &FirewallTable, chains: Option<&Nftables<'_>>) -> Vec<
     let forwarding = std::fs::read_to_string(IP_FORWARD).map_or(true, |text| text.trim() != "0");
     let mut found = Vec::new();
     if !forwarding {
-        found.push(
-            "the kernel forwards no packets: set net.ipv4.ip_forward = 1 (sysctl.d(5); services.nixmox does)"
-                .to_owned(),
-        );
+        found.push("the kernel forwards no packets: set net.ipv4.ip_forward = 1 (sysctl.d(5))".to_owned());
     }
     found.extend(chains.into_iter().flat_map(dropping));
     found.extend(on_ipv6(table));
