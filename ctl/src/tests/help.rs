@@ -22,6 +22,23 @@ fn every_command_explains_itself_in_80_columns() {
 }
 
 #[test]
+fn every_command_stands_in_the_page_and_in_the_changelog() {
+    let page = include_str!("../../../docs/cli.md");
+    let changelog = include_str!("../../../CHANGELOG.md");
+    let commands: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let name = command.get_name();
+        let begins =
+            |word: &str| word == format!("`{name}") || word == format!("`{name}`") || word == format!("`{name}`,");
+        assert!(commands.iter().any(|row| row.split(' ').any(begins)), "docs/cli.md has no row for `{name}`");
+        assert!(changelog.contains(&format!("`{name}`")), "CHANGELOG.md does not name `{name}`");
+    }
+    for code in [0, 1, 2, 3, 4, 5, 130, 141] {
+        assert!(page.contains(&format!("\n| {code} |")), "docs/cli.md does not say what {code} means");
+    }
+}
+
+#[test]
 fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
