@@ -15,6 +15,9 @@ pub struct Observed {
     pub containers: BTreeMap<ContainerName, Container>,
     /// The published ports as the kernel has them; `None`: the table is missing or not readable as ours.
     pub firewall: Option<FirewallTable>,
+    /// What of others keeps forwarded packets, and with them published ports, from passing: a sentence each, with the
+    /// way out.
+    pub obstacles: Vec<String>,
     /// The text of the hosts file that guests share; `None`: it is missing.
     pub hosts: Option<String>,
 }

@@ -127,6 +127,9 @@ impl<'a> Schedule<'a> {
             Some(found) => *found == table,
             None => table.is_empty(),
         };
+        if !table.is_empty() {
+            self.warnings.extend(observed.obstacles.iter().map(|text| (Subject::Host, text.clone())));
+        }
         if !same {
             published.ports = Some(self.push(Subject::Host, Action::PublishPorts, BTreeSet::new()));
         }

@@ -310,6 +310,15 @@ fn the_unhealthy_are_restarted_where_that_is_declared() {
 }
 
 #[test]
+fn what_stands_in_the_way_of_packets_is_said_where_there_are_any() {
+    let mut world = World::chain(&["db"]);
+    world.observed.obstacles = vec!["the kernel forwards no packets".to_owned()];
+    assert_eq!(world.plan().warnings, [(Subject::Host, "the kernel forwards no packets".to_owned())]);
+    world.edit("db", |db| db.addresses = None);
+    assert_eq!(world.plan().warnings, []);
+}
+
+#[test]
 fn a_held_service_stops_and_its_dependents_wait_for_it_by_name() {
     let mut world = World::chain(&["db", "app"]);
     world.desired.holds.insert(name("db"), Hold { by: "anna".to_owned(), at: 0 });

@@ -395,6 +395,7 @@ impl Host for Fake {
             system: state.system,
             containers,
             firewall: state.firewall.clone(),
+            obstacles: Vec::new(),
             hosts: state.hosts.clone(),
         })
     }

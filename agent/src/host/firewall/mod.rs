@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! LAN ────▶ prerouting: DNAT ──▶ forward ──▶ ve-NAME          localhost ──▶ output: DNAT ──▶ postrouting ──▶ ve-NAME
-//! ve-NAME ─▶ forward ──▶ postrouting: masquerade ──▶ LAN      all but lo ─▶ guard: nothing to 127.0.0.0/8
+//! ve-NAME ─▶ guard: nothing to 127.0.0.0/8 ──▶ forward ──▶ postrouting: masquerade ──▶ LAN
 //! ```
 
 mod listeners;
@@ -22,13 +22,23 @@ use nixmox_core::network::FirewallTable;
 use super::{StepError, netlink};
 
 pub(super) use listeners::check_ports_free;
+pub(super) use obstacles::{of_kernel, on_ipv6};
 pub(super) use ruleset::protocol;
 
 /// The firewall of the host.
 #[derive(Debug, Default)]
 pub(super) struct Firewall {
     /// What was read last, and of which ruleset: the kernel numbers them.
-    last: Mutex<Option<(u32, Option<FirewallTable>)>>,
+    last: Mutex<Option<(u32, Seen)>>,
+}
+
+/// What there is in the host's ruleset.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// Our table; `None` when it is missing or holds anything that is not ours.
+    pub(super) table: Option<FirewallTable>,
+    /// The chains of others that drop forwarded packets, each with the way out.
+    pub(super) obstacles: Vec<String>,
 }
 
 impl Firewall {
@@ -40,55 +50,62 @@ impl Firewall {
         let before = generation().await;
         nft::apply(&ruleset::replacement(table)).await?;
         // The kernel counts transactions. Where ours was the only one, the next look need not ask nft what it was just
-        // told.
+        // told, and what of others stands in the way is as it was.
         let ours = before.map(|before| before.wrapping_add(1));
-        if let Some(after) = generation().await.filter(|after| Some(*after) == ours) {
+        if let Some(after) = generation().await.filter(|after| Some(*after) == ours)
+            && let Some(known) = self.known(before)
+        {
             let table = Some(table.clone()).filter(|table| !table.is_empty());
-            self.keep(after, table);
+            self.keep(after, Seen { table, ..known });
         }
         Ok(())
     }
 
-    /// Reads our table; `None` when it is missing or holds anything that is not ours.
-    ///
-    /// Asks nft only when the ruleset changed since it was asked last.
-    pub(super) async fn read(&self) -> Option<FirewallTable> {
+    /// Reads our table, and what of others stands in its way. Asks nft only when the ruleset changed since it was asked
+    /// last.
+    pub(super) async fn read(&self) -> Seen {
         // Before the table: a change in between makes the next look read again.
         let generation = generation().await;
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let (Some(generation), Some((known, table))) = (generation, last)
-            && generation == known
-        {
-            return table;
+        if let Some(seen) = self.known(generation) {
+            return seen;
         }
-        let table = match nft::list_table().await {
-            Ok(listed) => listed.and_then(|listed| read::table(&listed)),
+        match look().await {
+            Ok(seen) => {
+                if let Some(generation) = generation {
+                    self.keep(generation, seen.clone());
+                }
+                seen
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot read the firewall table");
-                return None;
+                Seen::default()
             }
-        };
-        if let Some(generation) = generation {
-            self.keep(generation, table.clone());
         }
-        table
     }
 
-    fn keep(&self, generation: u32, table: Option<FirewallTable>) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, table));
+    /// Returns what was read of this ruleset.
+    fn known(&self, generation: Option<u32>) -> Option<Seen> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, seen) = last.as_ref()?;
+        (Some(*known) == generation).then(|| seen.clone())
     }
 
-    /// Returns what keeps published ports from working though our table is right, each with the way out.
-    pub(super) async fn obstacles(&self, table: &FirewallTable) -> Vec<String> {
-        if table.is_empty() {
-            return Vec::new();
-        }
-        let chains = nft::list_chains().await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "cannot read the chains of others");
-            None
-        });
-        obstacles::find(table, chains.as_ref())
+    fn keep(&self, generation: u32, seen: Seen) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, seen));
     }
+}
+
+async fn look() -> Result<Seen, StepError> {
+    let (listed, chains) = futures_util::try_join!(nft::list_table(), nft::list_chains())?;
+    let table = listed.and_then(|listed| read::table(&listed));
+    let mut obstacles = Vec::new();
+    for dropping in chains.iter().flat_map(obstacles::dropping) {
+        let rules = nft::list_table_of_others(dropping.family, &dropping.table).await?;
+        if !rules.is_some_and(|rules| obstacles::accepts_guests(&rules)) {
+            obstacles.push(dropping.to_string());
+        }
+    }
+    Ok(Seen { table, obstacles })
 }
 
 /// Returns the number of the kernel's ruleset; `None` where it has none.

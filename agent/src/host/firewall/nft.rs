@@ -7,6 +7,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use nftables::schema::Nftables;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -33,7 +35,12 @@ pub(super) async fn list_chains() -> Result<Option<Nftables<'static>>, StepError
     list(&["-j", "list", "chains"]).await
 }
 
-async fn list(arguments: &[&str]) -> Result<Option<Nftables<'static>>, StepError> {
+/// Lists a table of others, as it comes.
+pub(super) async fn list_table_of_others(family: &str, table: &str) -> Result<Option<Value>, StepError> {
+    list(&["-j", "list", "table", family, table]).await
+}
+
+async fn list<T: DeserializeOwned>(arguments: &[&str]) -> Result<Option<T>, StepError> {
     let output = run(arguments, b"").await?;
     if !output.status.success() {
         // The one way in which a listing fails on a host that has nftables: there is no such table.

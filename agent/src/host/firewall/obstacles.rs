@@ -1,32 +1,48 @@
-//! What of the host stands in the way of published ports.
+//! What of the host stands in the way of forwarded packets: of published ports, and of the containers' way out.
 //!
 //! A packet must pass every table. One that drops forwarded packets by policy cannot be overruled from ours, so it is
-//! named, with what to do about it.
+//! named, with what to do about it, until that was done.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use nftables::schema::{NfListObject, NfObject, Nftables};
 use nftables::types::{NfChainPolicy, NfFamily, NfHook};
 use nixmox_core::network::FirewallTable;
+use serde_json::Value;
 
-use super::ruleset::TABLE;
+use super::ruleset::{GUEST_LINKS, TABLE};
 
 /// kernel, networking/ip-sysctl.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// Finds all of them. `chains`: those of all tables, when they could be listed.
-pub(super) fn find(table: &FirewallTable, chains: Option<&Nftables<'_>>) -> Vec<String> {
-    let forwarding = std::fs::read_to_string(IP_FORWARD).map_or(true, |text| text.trim() != "0");
-    let mut found = Vec::new();
-    if !forwarding {
-        found.push("the kernel forwards no packets: set net.ipv4.ip_forward = 1 (sysctl.d(5))".to_owned());
-    }
-    found.extend(chains.into_iter().flat_map(dropping));
-    found.extend(on_ipv6(table));
-    found
+/// Returns what is said of a kernel that forwards nothing.
+pub(in crate::host) fn of_kernel() -> Option<String> {
+    let forwards = std::fs::read_to_string(IP_FORWARD).map_or(true, |text| text.trim() != "0");
+    (!forwards).then(|| "the kernel forwards no packets: sysctl net.ipv4.ip_forward=1, and sysctl.d(5)".to_owned())
 }
 
-fn dropping(chains: &Nftables<'_>) -> Vec<String> {
+/// A chain that drops forwarded packets by policy.
+pub(super) struct Dropping {
+    pub(super) family: &'static str,
+    pub(super) table: String,
+    chain: String,
+}
+
+impl fmt::Display for Dropping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { family, table, chain } = self;
+        write!(
+            f,
+            "chain {chain} of the nftables table `{family} {table}` drops forwarded packets by policy; accept the \
+             containers' there: nft insert rule {family} {table} {chain} iifname \"{GUEST_LINKS}\" accept; nft insert \
+             rule {family} {table} {chain} oifname \"{GUEST_LINKS}\" accept"
+        )
+    }
+}
+
+/// Finds them. `chains`: those of all tables.
+pub(super) fn dropping(chains: &Nftables<'_>) -> Vec<Dropping> {
     let chains = chains.objects.iter().filter_map(|object| match object {
         NfObject::ListObject(NfListObject::Chain(chain)) => Some(chain),
         // Not our enums: everything else is no chain.
@@ -38,21 +54,34 @@ fn dropping(chains: &Nftables<'_>) -> Vec<String> {
             && matches!(chain.family, NfFamily::IP | NfFamily::INet)
             && chain.table != TABLE
     });
-    let name = |family: NfFamily| if family == NfFamily::IP { "ip" } else { "inet" };
     drops
-        .map(|chain| {
-            let family = name(chain.family);
-            format!(
-                "chain {0} of the nftables table `{family} {1}` drops forwarded packets by policy; accept ours there: \
-                 nft insert rule {family} {1} {0} iifname \"ve-*\" accept; nft insert rule {family} {1} {0} oifname \
-                 \"ve-*\" accept",
-                chain.name, chain.table
-            )
+        .map(|chain| Dropping {
+            family: if chain.family == NfFamily::IP { "ip" } else { "inet" },
+            table: chain.table.to_string(),
+            chain: chain.name.to_string(),
         })
         .collect()
 }
 
-fn on_ipv6(table: &FirewallTable) -> Vec<String> {
+/// Returns whether some rule of a listed table accepts packets by the names of containers' links: then its owner
+/// thought of them, and what exactly passes is theirs to say.
+///
+/// Read without types: rules of others may hold what the crate does not know.
+pub(super) fn accepts_guests(table: &Value) -> bool {
+    let rules =
+        table["nftables"].as_array().into_iter().flatten().filter_map(|object| object["rule"]["expr"].as_array());
+    let of_guests = |statement: &Value| {
+        let link = statement["match"]["left"]["meta"]["key"].as_str();
+        let name = statement["match"]["right"].as_str();
+        matches!(link, Some("iifname" | "oifname")) && name.is_some_and(|name| name.starts_with("ve-"))
+    };
+    rules
+        .into_iter()
+        .any(|rule| rule.iter().any(|statement| statement.get("accept").is_some()) && rule.iter().any(of_guests))
+}
+
+/// Returns what is said of ports that are published where containers have no address.
+pub(in crate::host) fn on_ipv6(table: &FirewallTable) -> Vec<String> {
     let ports = table.forwards.iter().filter_map(|forward| match forward.port.host_address {
         Some(IpAddr::V6(address)) => Some((address, forward.port.host_port)),
         Some(IpAddr::V4(_)) | None => None,

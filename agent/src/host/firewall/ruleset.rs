@@ -25,7 +25,7 @@ pub(super) const FORWARD_CHAINS: [&str; 2] = ["prerouting", "output"];
 pub(super) const GUEST_CHAIN: &str = "postrouting";
 
 /// All links of containers, also shortened ones: systemd-nspawn(1), `--network-veth`.
-const GUEST_LINKS: &str = "ve-*";
+pub(super) const GUEST_LINKS: &str = "ve-*";
 /// The host's own loopback link.
 const LOOPBACK_LINK: &str = "lo";
 // nft(8), "Standard priority names".

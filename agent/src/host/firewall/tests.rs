@@ -3,6 +3,7 @@
 use nftables::schema::{NfListObject, NfObject, Nftables, Rule};
 use nixmox_core::model::{Addresses, Port, Protocol};
 use nixmox_core::network::{FirewallTable, Forward, Guest};
+use serde_json::json;
 
 use super::{obstacles, read, ruleset};
 
@@ -99,9 +100,21 @@ fn a_drop_policy_of_others_is_named_with_the_way_out() {
         {"chain": {"family": "inet", "table": "own", "name": "forward", "handle": 1, "type": "filter",
                    "hook": "forward", "prio": 0, "policy": "accept"}}]}"#;
     let chains: Nftables<'_> = serde_json::from_str(chains).unwrap();
-    let found = obstacles::find(&table(), Some(&chains));
-    let drops: Vec<_> = found.iter().filter(|text| text.contains("policy")).collect();
-    assert_eq!(drops.len(), 1, "{found:?}");
-    assert!(drops[0].contains("nft insert rule ip filter FORWARD iifname"), "{found:?}");
-    assert!(found.iter().any(|text| text.contains("[::1]")), "{found:?}");
+    let found: Vec<String> = obstacles::dropping(&chains).iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("nft insert rule ip filter FORWARD iifname"), "{found:?}");
+    assert!(obstacles::on_ipv6(&table()).iter().any(|text| text.contains("[::1]")));
+}
+
+#[test]
+fn a_table_that_accepts_the_containers_links_stands_in_nobodys_way() {
+    let rule = |link: &str, verdict: &str| {
+        let name = json!({ "match": { "op": "==", "left": { "meta": { "key": "oifname" } }, "right": link } });
+        let rule =
+            json!({ "family": "ip", "table": "filter", "chain": "FORWARD", "expr": [name, { verdict: null }] });
+        json!({ "nftables": [{ "metainfo": {} }, { "rule": { "expr": [{ "xt": null }] } }, { "rule": rule }] })
+    };
+    assert!(obstacles::accepts_guests(&rule("ve-*", "accept")));
+    assert!(!obstacles::accepts_guests(&rule("ve-*", "drop")));
+    assert!(!obstacles::accepts_guests(&rule("docker0", "accept")));
 }

@@ -62,14 +62,7 @@ impl Host for Live {
 
     async fn publish_ports(&self, table: &FirewallTable) -> Result<(), StepError> {
         self.shut_loopback_out(table).await?;
-        // Starts wait for the table: what stands in its way is looked for meanwhile.
-        let (replaced, obstacles) =
-            futures_util::join!(self.firewall.replace(table), self.firewall.obstacles(table));
-        replaced?;
-        for obstacle in obstacles {
-            tracing::warn!(%obstacle, "published ports may not be reachable");
-        }
-        Ok(())
+        self.firewall.replace(table).await
     }
 
     async fn publish_names(&self, text: &str) -> Result<(), StepError> {

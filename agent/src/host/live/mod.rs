@@ -80,12 +80,6 @@ impl Live {
         }
     }
 
-    /// Returns what keeps the ports of this table from being reachable, each with the way out: a kernel that does not
-    /// forward, tables of others that drop, addresses that cannot be served.
-    pub async fn obstacles(&self, table: &nixmox_core::network::FirewallTable) -> Vec<String> {
-        self.firewall.obstacles(table).await
-    }
-
     /// Enters guests through the helper of another program than the one that runs: for tests, which are not the agent.
     #[must_use]
     pub fn with_helper_of(mut self, agent: PathBuf) -> Self {

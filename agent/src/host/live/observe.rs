@@ -13,6 +13,7 @@ use nixmox_core::model::{
 };
 
 use super::{Live, loopback};
+use crate::host::firewall;
 use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
 use crate::host::systemd::{Context, ListedUnit, Settings, UnitProperties};
@@ -39,7 +40,7 @@ struct OfUnit {
 impl Live {
     pub(super) async fn observe_all(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
         let firewall = async { Ok(self.firewall.read().await) };
-        let (firewall, system, units, machines, default_tasks_max) = futures_util::try_join!(
+        let (mut firewall, system, units, machines, default_tasks_max) = futures_util::try_join!(
             firewall,
             self.systemd.system_state(),
             self.systemd.units(),
@@ -61,7 +62,9 @@ impl Live {
                     .collect();
                 let of_units = read_units(paths, &units);
                 let mut running = units.iter().filter_map(|unit| Running::of(unit, &before)).collect();
-                loopback::follow(firewall.as_ref(), |name| Some(&on_disk.get(name)?.conf), &mut running);
+                loopback::follow(firewall.table.as_ref(), |name| Some(&on_disk.get(name)?.conf), &mut running);
+                firewall.obstacles.extend(firewall.table.iter().flat_map(firewall::on_ipv6));
+                firewall.obstacles.extend(firewall::of_kernel());
                 Ok((running, units, on_disk, of_units, files::read(&paths.hosts()), firewall))
             })
             .await?;
@@ -111,7 +114,8 @@ impl Live {
             }
         }
         containers.retain(|_, container| *container != Container::default());
-        Ok(Observed { system, containers, firewall, hosts })
+        let firewall::Seen { table: firewall, obstacles } = firewall;
+        Ok(Observed { system, containers, firewall, obstacles, hosts })
     }
 
     /// Reads what containers use that ran at the last look. No call to systemd: status asks often.
