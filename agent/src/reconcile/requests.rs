@@ -290,7 +290,12 @@ impl<H: Host> Reconciler<H> {
                 container.retry = Retry::Now;
             }
         }
-        let plan = plan::plan(&desired, &observed, &files);
+        let mut plan = plan::plan(&desired, &observed, &files);
+        let at_boot = plan::boot_warnings(&desired, &observed);
+        plan.warnings.extend(at_boot.into_iter().filter(|(subject, _)| match subject {
+            Subject::Service(name) => next.scope.contains(name),
+            Subject::Host => true,
+        }));
         let base = plan::fingerprint(&self.desired(&self.ledger.generation), &round.observed).to_string();
         Ok(Outlook { desired, plan, base })
     }

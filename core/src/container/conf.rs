@@ -141,6 +141,15 @@ pub fn conf_addresses(text: &str) -> BTreeSet<Ipv4Addr> {
     text.lines().filter_map(address).collect()
 }
 
+/// Returns whether a conf file has the host start the container at boot, whoever wrote it.
+#[must_use]
+pub fn starts_at_boot(text: &str) -> bool {
+    let assignments = text.lines().filter_map(|line| line.trim().split_once('='));
+    let mut values = assignments.filter(|(name, _)| name.trim_end() == "AUTO_START");
+    // The last one counts (systemd.exec(5), EnvironmentFile=).
+    values.next_back().is_some_and(|(_, value)| value.trim().trim_matches(['"', '\'']) == "1")
+}
+
 /// Returns whether a conf file of ours puts the container on the host's network.
 #[must_use]
 pub fn is_on_host_network(text: &str) -> bool {

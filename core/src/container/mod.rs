@@ -25,7 +25,8 @@ use std::path::PathBuf;
 use crate::model::{Assigned, ContainerName, Desired, Spec};
 
 pub use conf::{
-    CONF_OWNER, conf_addresses, conf_file, is_on_host_network, is_ours, spec_of_conf, writable_sources,
+    CONF_OWNER, conf_addresses, conf_file, is_on_host_network, is_ours, spec_of_conf, starts_at_boot,
+    writable_sources,
 };
 pub use drop_in::{dependencies, drop_in, slice};
 pub use environment::{environment_file, spec_of_environ};

@@ -427,3 +427,17 @@ proptest! {
         prop_assert_eq!(writable_sources(&conf), [PathBuf::from(format!("/srv/{segment}"))].into());
     }
 }
+
+#[test]
+fn a_conf_file_says_whether_the_host_starts_it() {
+    for (text, expected) in [
+        ("AUTO_START=1\n", true),
+        ("  AUTO_START = \"1\"\n", true),
+        ("AUTO_START=0\n", false),
+        ("AUTO_START=1\nAUTO_START=0\n", false),
+        ("# AUTO_START=1\nHOST_PORT=\n", false),
+        ("", false),
+    ] {
+        assert_eq!(starts_at_boot(text), expected, "{text}");
+    }
+}

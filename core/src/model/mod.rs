@@ -17,7 +17,8 @@ mod spec;
 pub use desired::{Addresses, Assigned, Desired, Hold};
 pub use name::{ContainerName, InvalidName, InvalidStorePath, StackName, StorePath};
 pub use observed::{
-    ActiveState, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Retry, SystemState,
+    ActiveState, BootStart, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Retry,
+    SystemState,
 };
 pub use plan::{Action, Change, ChangeKind, Plan, Reason, Step, StepId, Subject};
 pub use pool::{AddressPool, InvalidPool};

@@ -48,6 +48,8 @@ pub struct Container {
     pub started_with: Option<Spec>,
     /// Its conf file.
     pub conf: ConfFile,
+    /// Who starts it at boot.
+    pub boot_start: BootStart,
     /// Our drop-in of its unit.
     pub drop_in: DropIn,
     /// Whether files of its unit changed since systemd read them (`NeedDaemonReload`) while it runs: what they say
@@ -75,6 +77,7 @@ impl Default for Container {
             foreign_machine: false,
             started_with: None,
             conf: ConfFile::Absent,
+            boot_start: BootStart::Agent,
             drop_in: DropIn::Absent,
             reload_pending: false,
             limits: Limits::default(),
@@ -137,6 +140,16 @@ pub enum ConfFile {
     Foreign,
     /// A link: the host's own declaration.
     Link,
+}
+
+/// Who starts a container at boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BootStart {
+    /// The agent, in its turn; or nobody, if nothing declares it.
+    #[default]
+    Agent,
+    /// The host: its owner's conf file says `AUTO_START=1`. Ours never does.
+    Host,
 }
 
 /// `/run/systemd/system/container@NAME.service.d/10-nixmox.conf`.

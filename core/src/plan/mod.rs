@@ -20,6 +20,7 @@
 //! One edge points up: the stop of a restart waits for gates that do not hold and that this plan does nothing
 //! about, so that a container is not stopped long before it can be started again. Those gates wait for nothing.
 
+mod boot;
 mod conflict;
 mod difference;
 mod fingerprint;
@@ -34,6 +35,7 @@ use crate::model::{
     Action, Assigned, ChangeKind, Condition, Container, ContainerName, Desired, Observed, Plan, StepId,
 };
 
+pub use boot::boot_warnings;
 pub use fingerprint::{Fingerprint, InvalidFingerprint, fingerprint};
 use verdict::{Verdict, Work, judge};
 

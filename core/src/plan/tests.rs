@@ -6,8 +6,8 @@ use super::*;
 use crate::container::{self, Layout};
 use crate::model::fixture::{assigned, name, store_path};
 use crate::model::{
-    ActiveState, Assigned, Bytes, Change, ConfFile, DropIn, ExitRecord, Health, HealthCheck, Hold, InvocationId,
-    Kind, Mount, OnUnhealthy, Probe, Reason, Retry, SpecField, Step, Subject, System, SystemState,
+    ActiveState, Assigned, BootStart, Bytes, Change, ConfFile, DropIn, ExitRecord, Health, HealthCheck, Hold,
+    InvocationId, Kind, Mount, OnUnhealthy, Probe, Reason, Retry, SpecField, Step, Subject, System, SystemState,
 };
 use crate::network::{FirewallTable, hosts_file};
 
@@ -499,4 +499,22 @@ fn a_fingerprint_moves_with_the_host_but_not_with_time() {
     assert!(moved(|world| drop(world.desired.holds.insert(name("db"), Hold { by: String::new(), at: 0 }))));
     assert_eq!(print(&original).to_string().parse(), Ok(print(&original)));
     assert!("xyz".parse::<Fingerprint>().is_err());
+}
+
+#[test]
+fn an_adopted_container_that_the_host_starts_at_boot_is_warned_of_when_it_has_gates() {
+    let mut world = World::chain(&["db", "app"]);
+    for text in ["db", "app"] {
+        world.edit(text, |service| service.service.system = System::Adopted);
+        *world.seen(text) =
+            Container { conf: ConfFile::Foreign, boot_start: BootStart::Host, ..Container::default() };
+    }
+    let warned = |world: &World| {
+        let warnings = boot_warnings(&world.desired, &world.observed);
+        warnings.into_iter().map(|(subject, _)| subject).collect::<Vec<_>>()
+    };
+    // `db` waits for nothing, so nothing is lost.
+    assert_eq!(warned(&world), [Subject::Service(name("app"))]);
+    world.seen("app").boot_start = BootStart::Agent;
+    assert_eq!(warned(&world), []);
 }

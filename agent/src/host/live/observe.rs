@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 
 use nixmox_core::container::parse_exit_record;
 use nixmox_core::model::{
-    ActiveState, ConfFile, Container, ContainerName, DropIn, ExitRecord, InvocationId, Observed,
+    ActiveState, BootStart, ConfFile, Container, ContainerName, DropIn, ExitRecord, InvocationId, Observed,
 };
 
 use super::{Live, loopback};
@@ -26,6 +26,7 @@ type Unit = (ListedUnit, UnitProperties);
 /// What lies on disk of one container.
 struct OnDisk {
     conf: ConfFile,
+    boot_start: BootStart,
     drop_in: DropIn,
     exit: Option<ExitRecord>,
 }
@@ -71,8 +72,8 @@ impl Live {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
         let mut containers: BTreeMap<ContainerName, Container> = on_disk
             .into_iter()
-            .map(|(name, OnDisk { conf, drop_in, exit })| {
-                (name, Container { conf, drop_in, exit, ..Container::default() })
+            .map(|(name, OnDisk { conf, boot_start, drop_in, exit })| {
+                (name, Container { conf, boot_start, drop_in, exit, ..Container::default() })
             })
             .collect();
         for ((listed, unit), of_unit) in units.iter().zip(of_units) {
@@ -168,8 +169,10 @@ impl Running {
 }
 
 fn read_disk(paths: &Paths, name: &ContainerName) -> OnDisk {
+    let conf = nspawn::read_conf(paths, name);
     OnDisk {
-        conf: nspawn::read_conf(paths, name),
+        boot_start: nspawn::boot_start(paths, name, &conf),
+        conf,
         drop_in: nspawn::read_drop_in(paths, name),
         exit: files::read(&paths.exit_record(name)).and_then(|text| parse_exit_record(&text)),
     }

@@ -8,8 +8,8 @@ use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use nixmox_core::container::{Files, conf_addresses, is_ours};
-use nixmox_core::model::{ConfFile, ContainerName, DropIn};
+use nixmox_core::container::{Files, conf_addresses, is_ours, starts_at_boot};
+use nixmox_core::model::{BootStart, ConfFile, ContainerName, DropIn};
 
 use crate::host::StepError;
 use crate::host::files::{self, Durability};
@@ -55,6 +55,15 @@ fn read_one(path: &Path) -> ConfFile {
 /// Reads a file whose writer may not have thought of UTF-8: units read it all the same.
 fn read_lossy(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}
+
+/// Returns who starts a container at boot, of which the conf file is this.
+pub(in crate::host) fn boot_start(paths: &Paths, name: &ContainerName, conf: &ConfFile) -> BootStart {
+    let by_host = match conf {
+        ConfFile::Absent | ConfFile::Ours(_) => false,
+        ConfFile::Foreign | ConfFile::Link => read_lossy(&paths.conf(name)).is_ok_and(|text| starts_at_boot(&text)),
+    };
+    if by_host { BootStart::Host } else { BootStart::Agent }
 }
 
 /// Returns our drop-in of a container's unit.

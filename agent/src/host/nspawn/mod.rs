@@ -10,7 +10,9 @@ mod leftovers;
 mod mounts;
 mod started_with;
 
-pub(super) use conf::{foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, write};
+pub(super) use conf::{
+    boot_start, foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, write,
+};
 pub(super) use data::remove_data;
 pub(super) use leftovers::{delete_link, mounted_export};
 pub(super) use mounts::{check_system, full_root, prepare_sources};
