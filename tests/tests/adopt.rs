@@ -1,0 +1,231 @@
+//! Containers that `nixos-container` or the host's configuration made, adopted by a stack: they get order, health and limits, and
+//! nothing of theirs is ever written.
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
+
+use std::time::Duration;
+
+use nixmox_testbed::{Behaviour, Testbed};
+use nixmox_tests::containers::look;
+use nixmox_tests::operator::Stack;
+use nixmox_tests::shared::{Host, Shared};
+
+/// Longest wait for a container that died to run again.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long a dependency takes from its start to its health.
+const UNHEALTHY: Duration = Duration::from_secs(1);
+
+static SHARED: Shared = Shared::new();
+
+/// A container that NixMox did not make.
+struct ByHand<'a> {
+    bed: &'a Testbed,
+    name: &'a str,
+}
+
+impl<'a> ByHand<'a> {
+    /// Makes one as `nixos-container create` does: a conf file, a profile that leads to its system, and its state.
+    fn create(bed: &'a Testbed, name: &'a str, number: u8, system: &str) -> Self {
+        let conf = format!(
+            "PRIVATE_NETWORK=1\nHOST_ADDRESS=10.233.{number}.1\nLOCAL_ADDRESS=10.233.{number}.2\nHOST_BRIDGE=\nHOST_PORT=\nAUTO_START=0\n"
+        );
+        bed.write_file(format!("/etc/nixos-containers/{name}.conf"), conf, 0o644).expect("its conf file");
+        bed.succeed(&format!(
+            "mkdir -p /nix/var/nix/profiles/per-container/{name} /var/lib/nixos-containers/{name}/var
+             ln -s {system} /nix/var/nix/profiles/per-container/{name}/system
+             echo precious > /var/lib/nixos-containers/{name}/var/data"
+        ))
+        .expect("its profile and its state");
+        Self { bed, name }
+    }
+
+    /// Makes the conf file what the host's configuration makes it: a link to a file that nobody writes.
+    fn declared_by_the_host(self) -> Self {
+        let name = self.name;
+        self.bed
+            .succeed(&format!(
+                "mkdir -p /etc/static/nixos-containers && mv /etc/nixos-containers/{name}.conf /etc/static/nixos-containers/
+                 ln -s /etc/static/nixos-containers/{name}.conf /etc/nixos-containers/{name}.conf"
+            ))
+            .expect("linked");
+        self
+    }
+
+    /// Returns what tells whether its files were touched: inode, times, size, mode and content of the conf file, of what it leads to if
+    /// it is a link, and of the profile.
+    fn files(&self) -> String {
+        let name = self.name;
+        let conf = format!("/etc/nixos-containers/{name}.conf");
+        let script = format!(
+            "stat -c '%N %i %y %z %s %a' {conf} $(readlink -f {conf}) /nix/var/nix/profiles/per-container/{name}/system
+             cat {conf} /var/lib/nixos-containers/{name}/var/data; find /etc/nixos-containers /var/lib/nixos-containers -name '*{name}.conf*'"
+        );
+        self.bed.succeed(&script).expect("its files are there")
+    }
+
+    /// Returns a property of its unit.
+    fn show(&self, property: &str) -> String {
+        self.bed.succeed(&format!("systemctl show -P {property} container@{}", self.name)).expect("loaded")
+    }
+}
+
+fn health() -> &'static str {
+    "health = { http = \"http://localhost/\", interval = \"1s\" }"
+}
+
+/// Brings a chain up whose middle is adopted, changes it, lets it die, and takes it down.
+fn is_ordered_watched_and_limited(host: &Host, stack_name: &str, byhand: &ByHand<'_>) {
+    let (stack, name) = (Stack::new(host, stack_name), byhand.name);
+    let files = byhand.files();
+    let slow = host.guest("slow", &Behaviour::new().http(80).listen_after(UNHEALTHY)).expect("a system");
+    let web = host.guest("web", &Behaviour::new().http(80)).expect("a system");
+    let (below, above) = (format!("{name}-below"), format!("{name}-above"));
+    let declare = |memory: &str| {
+        let below = format!("[services.{below}]\nsystem = \"{slow}\"\n{}", health());
+        let adopted = format!(
+            "[services.{name}]\nadopt = true\ndepends_on = {{ {name}-below = \"healthy\" }}\nlimits = {{ memory_max = \"{memory}\" }}\n{}",
+            health()
+        );
+        let above = format!(
+            "[services.{above}]\nsystem = \"{web}\"\ndepends_on = {{ {name} = \"healthy\" }}\n{}",
+            health()
+        );
+        stack.declare(&[&below, &adopted, &above]).expect("a manifest");
+    };
+    declare("256M");
+    stack.succeed("up").expect("it comes up");
+    let before = stack.healthy(name).expect("its health is asked");
+    let units = look(host).expect("systemd answers").units;
+    let since = |name: &str| Duration::from_micros(units.get(name).expect("a unit").active_since);
+    for (first, second) in [(below.as_str(), name), (name, above.as_str())] {
+        assert!(since(second) >= since(first) + UNHEALTHY, "{second} waits until {first} is healthy: {units:#?}");
+    }
+    assert!(byhand.show("After").contains(&format!("container@{below}.service")));
+    assert_eq!(byhand.show("MemoryMax"), "268435456");
+    let drop_in = format!("/run/systemd/system/container@{name}.service.d/10-nixmox.conf");
+    let text = host.read_file(&drop_in).expect("a drop-in");
+    for owners in ["Slice=", "EnvironmentFile=", "TimeoutStopSec="] {
+        assert!(!text.contains(owners), "its owner decides about {owners}: {text}");
+    }
+    assert_eq!(byhand.files(), files, "after `up`");
+
+    declare("384M");
+    let up = stack.succeed("up").expect("changed");
+    assert!(up.stdout.contains("memory_max 256M -> 384M"), "{up}");
+    assert_eq!(byhand.show("MemoryMax"), "402653184");
+    assert_eq!(stack.healthy(name).expect("healthy"), before, "a limit is changed while it runs");
+    assert_eq!(byhand.files(), files, "after a change");
+
+    // It dies: the agent starts it again, with the limit it has now.
+    host.succeed(&format!("machinectl terminate {name}")).expect("ended");
+    let again = format!("test $(systemctl show -P InvocationID container@{name}) != {before}");
+    host.wait_until(&again, LIMIT).expect("started again");
+    stack.becomes_healthy(name).expect("healthy");
+    assert_eq!(byhand.show("MemoryMax"), "402653184");
+    assert_eq!(byhand.files(), files, "after a restart");
+
+    stack.refuse(&format!("down {name}"), 1, &[&above]).expect("another service stands on it");
+    stack.succeed("down").expect("taken down");
+    host.fail(&format!("systemctl is-active container@{name}")).expect("stopped");
+    assert_eq!(byhand.files(), files, "after `down`");
+    host.fail(&format!("test -e {drop_in}")).expect("what is ours is gone");
+    stack.refuse(&format!("rm {name} --data --yes"), 1, &[name]).expect("its data is its owner's");
+    assert_eq!(byhand.files(), files, "after `rm`");
+
+    // Its owner goes on with it as before.
+    host.succeed(&format!("systemctl start container@{name}")).expect("started by its owner");
+    assert_eq!(byhand.show("MemoryMax"), "infinity");
+    assert!(!byhand.show("After").contains(&below));
+    host.succeed(&format!("systemctl stop container@{name}")).expect("stopped by its owner");
+}
+
+#[test]
+fn a_container_of_nixos_container_is_ordered_watched_and_limited_and_its_files_stay() {
+    let host = SHARED.host("adopt").expect("the host boots");
+    let system = host.guest("slow", &Behaviour::new().http(80).listen_after(UNHEALTHY)).expect("a system");
+    let byhand = ByHand::create(&host, "imperative", 40, &system);
+    is_ordered_watched_and_limited(&host, "imperatives", &byhand);
+}
+
+#[test]
+fn a_container_of_the_hosts_configuration_is_ordered_watched_and_limited_and_its_files_stay() {
+    let host = SHARED.host("adopt").expect("the host boots");
+    let system = host.guest("slow", &Behaviour::new().http(80).listen_after(UNHEALTHY)).expect("a system");
+    let byhand = ByHand::create(&host, "declared", 41, &system).declared_by_the_host();
+    is_ordered_watched_and_limited(&host, "declareds", &byhand);
+}
+
+#[test]
+fn one_that_runs_is_adopted_without_a_restart() {
+    let host = SHARED.host("adopt").expect("the host boots");
+    let system = host.guest("web", &Behaviour::new().http(80)).expect("a system");
+    let byhand = ByHand::create(&host, "running", 42, &system);
+    let files = byhand.files();
+    host.succeed("systemctl start container@running").expect("started by its owner");
+    let before = byhand.show("InvocationID");
+    let stack = Stack::new(&host, "runnings");
+    let other = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let first = format!("[services.running-first]\nsystem = \"{other}\"\n{}", health());
+    let declare = |keys: &str| {
+        let adopted = format!("[services.running]\nadopt = true\n{keys}\n{}", health());
+        stack.declare(&[&first, &adopted]).expect("a manifest");
+    };
+    declare("depends_on = { running-first = \"healthy\" }\nlimits = { memory_max = \"256M\", tasks_max = 200 }");
+    let plan = stack.succeed("plan").expect("a plan").stdout;
+    assert!(plan.lines().any(|line| line.starts_with("~ running ")), "{plan}");
+    stack.succeed("up").expect("it comes up");
+    assert_eq!(stack.healthy("running").expect("healthy"), before, "it was not restarted");
+    assert_eq!((byhand.show("MemoryMax"), byhand.show("TasksMax")), ("268435456".to_owned(), "200".to_owned()));
+    assert!(byhand.show("After").contains("container@running-first.service"));
+    stack.succeed("plan --exit-code").expect("as declared");
+
+    // A restarted agent finds it as it is.
+    host.succeed("systemctl restart nixmox-agent").expect("restarted");
+    assert_eq!(stack.becomes_healthy("running").expect("healthy"), before);
+
+    // Let go, it runs on as its owner has it.
+    stack.declare(&[&first]).expect("a manifest");
+    stack.succeed("up").expect("it is named and left alone");
+    assert_eq!(byhand.show("InvocationID"), before);
+    assert_eq!(byhand.files(), files);
+    stack.succeed("down").expect("taken down");
+    host.fail("systemctl is-active container@running").expect("`down` stops what the stack had");
+    assert_eq!(byhand.files(), files);
+}
+
+#[test]
+fn one_that_the_host_starts_at_boot_is_warned_of() {
+    let host = SHARED.host("adopt").expect("the host boots");
+    let system = host.guest("web", &Behaviour::new().http(80)).expect("a system");
+    let byhand = ByHand::create(&host, "early", 44, &system).declared_by_the_host();
+    let stack = Stack::new(&host, "earlies");
+    let first = format!("[services.early-first]\nsystem = \"{system}\"");
+    stack.declare(&[&first, "[services.early]\nadopt = true\ndepends_on = [\"early-first\"]"]).expect("a manifest");
+    let warning = "warning: early: the host starts it at boot, before what it depends on is ready";
+    let says = |stack: &Stack<'_>| {
+        let plan = stack.succeed("plan").expect("a plan");
+        plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ").contains(warning)
+    };
+    assert!(!says(&stack), "it has AUTO_START=0");
+    host.succeed("sed -i s/^AUTO_START=0/AUTO_START=1/ /etc/static/nixos-containers/early.conf")
+        .expect("its owner changes it");
+    let files = byhand.files();
+    assert!(says(&stack), "nothing holds it back at boot");
+    stack.succeed("up").expect("it is a warning, no more");
+    stack.succeed("down").expect("taken down");
+    assert_eq!(byhand.files(), files);
+}
+
+#[test]
+fn what_is_not_there_or_needs_other_files_is_refused() {
+    let host = SHARED.host("adopt").expect("the host boots");
+    let stack = Stack::new(&host, "refused");
+    stack.declare(&["[services.nobody]\nadopt = true"]).expect("a manifest");
+    let words = ["there is no container `nobody` to adopt", "nixos-container create nobody"];
+    stack.refuse("up", 1, &words).expect("there is none");
+    let byhand = ByHand::create(&host, "fixed", 43, "/nix/store/none");
+    let files = byhand.files();
+    stack.declare(&["[services.fixed]\nadopt = true\nmounts = [\"/srv/x:/x\"]"]).expect("a manifest");
+    let words = ["`mounts` cannot be set on an adopted container", "set `mounts` there"];
+    stack.refuse("up", 1, &words).expect("its files would have to change");
+    assert_eq!(byhand.files(), files);
+}
