@@ -189,20 +189,22 @@ impl CtlError {
     }
 }
 
-const AGENT_UNIT: &str = "systemctl status nixmox-agent";
+/// The agent's unit.
+const AGENT_NAME: &str = "nixmox-agent";
 
 fn client_report(error: &ClientError) -> Report {
     let report = Report::new(error.to_string()).causes(error);
     match error {
         ClientError::Missing { .. } => report
             .row("why", "NixMox is not installed here, or nixmox-agent.socket is not enabled")
-            .row("try", format!("{AGENT_UNIT}.socket {AGENT_NAME}")),
+            .row("try", format!("systemctl status {AGENT_NAME}.socket {AGENT_NAME}")),
         ClientError::Refused { .. } | ClientError::Unreachable { .. } | ClientError::Silent { .. } => {
-            report.row("try", AGENT_UNIT)
+            report.row("try", format!("systemctl status {AGENT_NAME}"))
         }
-        ClientError::Lost { .. } => {
-            report.row("try", "the same again; what was asked for may have been done").row("", AGENT_UNIT)
-        }
+        ClientError::Lost { .. } => report
+            .row("", "the agent ended, or closed one of too many connections of this user")
+            .row("try", "the same again; what was asked for may have been done")
+            .row("", format!("journalctl -u {AGENT_NAME} says who was turned away")),
         ClientError::Denied { .. } => report.row("try", "join group nixmox, log in again"),
         ClientError::Foreign { .. } => report
             .row("", "their versions differ, or the agent is broken")
@@ -211,8 +213,6 @@ fn client_report(error: &ClientError) -> Report {
         ClientError::Agent(refused) => refused_report(refused),
     }
 }
-
-const AGENT_NAME: &str = "nixmox-agent";
 
 fn refused_report(error: &AgentError) -> Report {
     match error {

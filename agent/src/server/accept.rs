@@ -92,7 +92,7 @@ impl<C: Control, R: Roles + 'static> Server<C, R> {
             }
         };
         let Some(slot) = self.slots.take(peer.uid, self.roles.role(&peer), &self.limits) else {
-            debug!(uid = peer.uid, pid = peer.pid, "too many connections");
+            self.refusals.turned_away(&peer);
             return;
         };
         sessions.spawn_local(self.session(stream, peer, slot));

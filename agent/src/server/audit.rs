@@ -21,20 +21,43 @@ pub(super) fn change(peer: &Peer, method: &str, outcome: &str) {
 
 /// Records refusals, and keeps the record short.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(RefCell<BTreeMap<u32, Instant>>);
+pub(super) struct Refusals {
+    calls: Pace,
+    connections: Pace,
+}
 
 impl Refusals {
     /// Records that somebody asked for something and may not; not each time.
     pub(super) fn record(&self, peer: &Peer, method: &str) {
+        if self.calls.allows(peer.uid) {
+            change(peer, method, "NotPermitted");
+        }
+    }
+
+    /// Records that somebody was turned away for want of a place; not each time.
+    pub(super) fn turned_away(&self, peer: &Peer) {
+        if self.connections.allows(peer.uid) {
+            info!(uid = peer.uid, pid = peer.pid, "too many connections; closed a new one");
+        }
+    }
+}
+
+/// When each user was last written about.
+#[derive(Debug, Default)]
+struct Pace(RefCell<BTreeMap<u32, Instant>>);
+
+impl Pace {
+    /// Returns whether it is time for another record about a user, which then counts as written.
+    fn allows(&self, uid: u32) -> bool {
         let now = Instant::now();
-        let mut refusals = self.0.borrow_mut();
-        if refusals.get(&peer.uid).is_some_and(|at| now.duration_since(*at) < REFUSAL_INTERVAL) {
-            return;
+        let mut last = self.0.borrow_mut();
+        if last.get(&uid).is_some_and(|at| now.duration_since(*at) < REFUSAL_INTERVAL) {
+            return false;
         }
-        if refusals.len() >= USERS_MAX {
-            refusals.clear();
+        if last.len() >= USERS_MAX {
+            last.clear();
         }
-        refusals.insert(peer.uid, now);
-        change(peer, method, "NotPermitted");
+        last.insert(uid, now);
+        true
     }
 }

@@ -87,3 +87,15 @@ fn arguments_that_make_no_sense_exit_with_2() {
         assert_eq!(Place::in_folder(folder.path()).run(arguments).code, 2, "{arguments}");
     }
 }
+
+#[test]
+fn an_agent_that_hangs_up_without_a_word_may_have_no_place_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
+    // Ends with the process; nothing waits for it.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let ran = Place::in_folder(folder.path()).run("stacks");
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.err.contains("closed one of too many connections of this user\n"), "{}", ran.err);
+    assert!(ran.err.contains("journalctl -u nixmox-agent says who was turned away\n"), "{}", ran.err);
+}

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use nixmox_agent::server::Role;
+use nixmox_agent::server::{Limits, Role};
 use serde_json::{Value, json};
 use tracing::{Dispatch, Level};
 
-use crate::harness::{Everybody, Setup, TestServer};
+use crate::harness::{Everybody, Setup, TestServer, short_limits};
 
 /// A word that stands for a secret, wherever a request can hold one.
 const CANARY: &str = "canary-2f9d";
@@ -121,4 +121,22 @@ fn nothing_that_a_client_says_is_written_down() {
         assert!(text.contains("connection ended"), "the log was heard:\n{text}");
         assert!(!text.contains(CANARY), "{text}");
     }
+}
+
+#[test]
+fn a_crowd_that_is_turned_away_is_written_down_once_with_who_it_is() {
+    let log = Log::default();
+    let limits = Limits { connections: 1, connections_for_operators: 0, ..short_limits() };
+    let setup = Setup { log: log.dispatch(), limits, ..Setup::default() };
+    let mut server = TestServer::start(setup, || async { Everybody(Some(Role::Operator)) });
+    let mut first = server.connect();
+    first.expect_served();
+    for _ in 0..5 {
+        assert!(server.connect().receive().is_none(), "it is closed");
+    }
+    server.join();
+    let text = log.text();
+    let line = format!("uid={} pid={}", nix::unistd::geteuid(), nix::unistd::getpid());
+    let found: Vec<&str> = text.lines().filter(|found| found.contains("too many connections")).collect();
+    assert!(matches!(found.as_slice(), [one] if one.contains(" INFO ") && one.contains(&line)), "{text}");
 }
