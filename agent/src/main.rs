@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nixmox_agent::app::{self, Parts};
@@ -23,6 +24,8 @@ use tokio_util::task::TaskTracker;
 
 const STATE: &str = "/var/lib/nixmox";
 const SETTINGS: &str = "/etc/nixmox/agent.toml";
+/// Between two starts that fail.
+const FAULT_PAUSE: Duration = Duration::from_secs(5);
 
 const USAGE: &str = "usage: nixmox-agent [--version | --check-settings FILE]
 
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] => finish(serve()),
+        [] => finish(serve().inspect_err(|_| pause())),
         ["exit-record", name] => finish(record_exit(name, Moment::StopPost)),
         ["exit-record", "--started", name] => finish(record_exit(name, Moment::Started)),
         ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),
@@ -78,6 +81,14 @@ fn serve() -> anyhow::Result<()> {
         tasks.wait().await;
         ended.context("cannot read what is desired")
     })
+}
+
+/// Waits before the end of an agent that could not start: the unit starts it again at once, and a fault that lasts, such
+/// as a mistake in the settings, is to be told every few seconds and not ten times in each.
+fn pause() {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        std::thread::sleep(FAULT_PAUSE);
+    }
 }
 
 fn record_exit(name: &str, moment: Moment) -> anyhow::Result<()> {

@@ -216,6 +216,14 @@ pub enum StepError {
         /// The conf file.
         path: PathBuf,
     },
+    /// Somebody else's container was given an address after it was ours.
+    #[error("its address {address} is also that of the container `{other}`, which NixMox did not make")]
+    AddressTaken {
+        /// One of the two of the veth pair.
+        address: Ipv4Addr,
+        /// The other container.
+        other: ContainerName,
+    },
     /// A file in `/etc` sets what is to be changed live, and wins at every reload.
     #[error("`{path}` overrides what is declared for `{unit}`")]
     Overridden {
@@ -345,6 +353,9 @@ impl StepError {
                 "give the service another name, declare `adopt = true`, or remove {} if nothing needs it",
                 path.display()
             ),
+            Self::AddressTaken { other, .. } => {
+                format!("remove `{other}`, or give it or this service (`network.address`) another address")
+            }
             Self::ForeignData { name, .. } => format!(
                 "`nixos-container destroy {name}` removes one that it created; one of the host's configuration is taken out there"
             ),

@@ -69,6 +69,11 @@ impl Paths {
         self.runtime_conf_dir().join(format!("{name}.conf"))
     }
 
+    /// What `nixos-container` locks while it chooses an address and writes the conf file that has it.
+    pub(crate) fn address_lock(&self) -> PathBuf {
+        self.at("run/lock/nixos-container")
+    }
+
     /// The directory of runtime units, in which drop-in directories lie.
     pub(crate) fn runtime_units(&self) -> PathBuf {
         self.at("run/systemd/system")

@@ -4,10 +4,15 @@
 //! without our first line is `nixos-container`'s: neither is ever written or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nixmox_core::container::{Files, conf_addresses, is_ours, starts_at_boot};
 use nixmox_core::model::{BootStart, ConfFile, ContainerName, DropIn};
 
@@ -20,6 +25,11 @@ const MODE: u32 = 0o644;
 /// The environment of services may hold what its owner does not want every user of the host to read. The folder keeps them out and not
 /// the file's own mode: in a guest with users of its own the file belongs to nobody, and what others may not do its root may not.
 const ENVIRONMENT_FOLDER_MODE: u32 = 0o700;
+
+/// The longest wait for the lock of `nixos-container`, and the wait between two looks at it: flock(2) has no limit of
+/// its own.
+const LOCK_LIMIT: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// What `write` changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,9 +143,14 @@ pub(in crate::host) fn write(paths: &Paths, name: &ContainerName, files: &Files)
 fn write_conf(paths: &Paths, name: &ContainerName, text: &str) -> Result<(), StepError> {
     let (path, runtime) = (paths.conf(name), paths.runtime_conf(name));
     match read_conf(paths, name) {
+        // Without a copy in /run that is out of use.
+        ConfFile::Ours(there) if there == text && paths.conf_in_run() == runtime.exists() => return Ok(()),
         ConfFile::Absent | ConfFile::Ours(_) => {}
         ConfFile::Foreign | ConfFile::Link => return Err(StepError::ForeignConf { path }),
     }
+    // Held until the file is there: `nixos-container create` looks at the files for what is free.
+    let _lock = address_lock(paths);
+    refuse_taken_addresses(paths, text)?;
     if paths.conf_in_run() {
         return files::replace(&runtime, text, MODE, Durability::Runtime).map(drop);
     }
@@ -148,6 +163,43 @@ fn write_conf(paths: &Paths, name: &ContainerName, text: &str) -> Result<(), Ste
         }
         Err(error) => Err(error),
     }
+}
+
+/// Takes the lock under which `nixos-container` chooses addresses. It holds it for as long as it writes one file.
+///
+/// `None` after a warning: its folder may be everybody's, and who keeps it locked must not keep services from starting.
+fn address_lock(paths: &Paths) -> Option<Flock<File>> {
+    let path = paths.address_lock();
+    let locked = || {
+        files::make_directory(path.parent().unwrap_or(&path), 0o755).map_err(std::io::Error::other)?;
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o644).open(&path)?;
+        let end = Instant::now() + LOCK_LIMIT;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((again, Errno::EWOULDBLOCK)) if Instant::now() < end => file = again,
+                Err((_, error)) => return Err(error.into()),
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    };
+    locked()
+        .inspect_err(
+            |error: &std::io::Error| tracing::warn!(path = %path.display(), %error, "goes on without the lock"),
+        )
+        .ok()
+}
+
+/// Refuses a conf file with an address that somebody else's has: it was free when it was chosen.
+fn refuse_taken_addresses(paths: &Paths, text: &str) -> Result<(), StepError> {
+    let ours = conf_addresses(text);
+    if ours.is_empty() {
+        return Ok(());
+    }
+    let taken = foreign_containers(paths).into_iter().find_map(|(other, theirs)| {
+        theirs.into_iter().find(|address| ours.contains(address)).map(|address| (address, other))
+    });
+    taken.map_or(Ok(()), |(address, other)| Err(StepError::AddressTaken { address, other }))
 }
 
 /// Removes all that was written for a container, and what systemd wrote for its live properties.
@@ -250,6 +302,35 @@ mod tests {
         assert!(!paths.runtime_conf(&web).exists(), "writable again: the copy in /run is out of use");
         std::fs::write(paths.conf(&web), "SYSTEM_PATH=/y\n").unwrap();
         assert_eq!(read_conf(&in_run, &web), ConfFile::Foreign, "the name is taken all the same");
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_took_meanwhile_is_not_given_to_a_second_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
+        std::fs::create_dir_all(paths.conf_dir()).unwrap();
+        std::fs::write(paths.conf_dir().join("other.conf"), "LOCAL_ADDRESS=10.233.2.2\n").unwrap();
+        let error = write(&paths, &web, &files("LOCAL_ADDRESS=10.233.2.2\n")).unwrap_err();
+        assert!(error.to_string().contains("10.233.2.2") && error.to_string().contains("`other`"), "{error}");
+        assert!(!paths.conf(&web).exists());
+        write(&paths, &web, &files("LOCAL_ADDRESS=10.233.3.2\n")).unwrap();
+    }
+
+    #[test]
+    fn a_conf_file_is_written_when_whoever_chooses_an_address_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web): (_, ContainerName) = (Paths::below(dir.path()), "web".parse().unwrap());
+        let lock = address_lock(&paths).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write(&paths, &web, &files("X=1\n")));
+            std::thread::sleep(LOCK_POLL * 3);
+            assert!(!paths.conf(&web).exists());
+            drop(lock);
+            writer.join().unwrap().unwrap();
+        });
+        // What is there already needs no lock.
+        let _lock = address_lock(&paths).unwrap();
+        write(&paths, &web, &files("X=1\n")).unwrap();
     }
 
     #[test]
