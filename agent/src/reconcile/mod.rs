@@ -163,10 +163,11 @@ impl<H: Host> Reconciler<H> {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.host.changes();
         let mut watchdog = notify::watchdog_interval().map(time::interval);
+        changes.mark_unchanged();
+        self.round().await;
+        // What is kept was rooted by the agent before; reading all of it must not hold up the first look.
         self.keep_roots().await;
         loop {
-            changes.mark_unchanged();
-            self.round().await;
             let due = self.due();
             // Every arm is cancel-safe: channels, join sets, timers. Arms return values; work happens after.
             let wake = tokio::select! {
@@ -199,6 +200,8 @@ impl<H: Host> Reconciler<H> {
             while let Some(Ok((question, result))) = self.probes.try_join_next() {
                 self.answered(&question, result);
             }
+            changes.mark_unchanged();
+            self.round().await;
         }
         info!(event = "stop", "stopping; containers go on");
     }
