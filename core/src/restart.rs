@@ -10,6 +10,9 @@ use crate::model::{Kind, Restart, RestartPolicy, Retry};
 /// A run of this length counts as well: what follows is a new failure, not a further one.
 pub const GOOD_RUN: Duration = Duration::from_mins(10);
 
+/// A guest that reboots after a run of this length is at it again at once; one that does so earlier may be in a loop.
+pub const REBOOT_RUN: Duration = Duration::from_mins(1);
+
 /// The time in which a person who stopped a container behind the agent's back can say so with `stop`.
 pub const GRACE: Duration = Duration::from_secs(20);
 
@@ -20,6 +23,8 @@ pub enum End {
     Failed,
     /// By itself, with 0.
     Exited,
+    /// By itself, since its guest asked for a reboot: it goes on under every policy.
+    Rebooted,
     /// Somebody stopped its unit, not the agent.
     StoppedByOthers,
 }
@@ -46,10 +51,11 @@ impl Tracker {
             self.attempts = 0;
         }
         let again = match (kind, restart.policy, end) {
-            (_, RestartPolicy::No, _)
+            (_, RestartPolicy::No, End::Failed | End::Exited | End::StoppedByOthers)
             | (_, RestartPolicy::OnFailure, End::Exited)
             | (Kind::Job, RestartPolicy::Always, End::Exited) => false,
-            (_, RestartPolicy::OnFailure | RestartPolicy::Always, End::Failed | End::StoppedByOthers)
+            (_, _, End::Rebooted)
+            | (_, RestartPolicy::OnFailure | RestartPolicy::Always, End::Failed | End::StoppedByOthers)
             | (Kind::Service, RestartPolicy::Always, End::Exited) => true,
         };
         self.verdict = if !again {
@@ -57,6 +63,8 @@ impl Tracker {
         } else if end == End::StoppedByOthers {
             // No failure: it neither waits longer nor counts.
             Verdict::At(now.saturating_add(GRACE))
+        } else if end == End::Rebooted && ran >= REBOOT_RUN {
+            Verdict::Now
         } else if restart.attempts_max.is_some_and(|most| self.attempts >= most) {
             Verdict::Never
         } else {
@@ -157,6 +165,22 @@ mod tests {
         }
         assert_eq!(tracker.retry(GRACE), Retry::Later);
         assert_eq!((tracker.retry(SECOND + GRACE), tracker.attempts()), (Retry::Now, 0));
+    }
+
+    #[test]
+    fn a_reboot_is_at_once_and_a_loop_of_them_waits_counts_and_ends() {
+        let restart = restart(RestartPolicy::No, Some(3));
+        let mut tracker = Tracker::default();
+        let mut reboot = |ran| {
+            tracker.ended(SECOND, End::Rebooted, ran, Kind::Service, &restart);
+            (tracker.retry(SECOND), tracker.due(SECOND).map(|due| due.as_secs() - 1), tracker.attempts())
+        };
+        assert_eq!(reboot(REBOOT_RUN), (Retry::Now, None, 0));
+        assert_eq!(reboot(SECOND), (Retry::Later, Some(1), 1));
+        assert_eq!(reboot(SECOND), (Retry::Later, Some(2), 2));
+        assert_eq!(reboot(SECOND), (Retry::Later, Some(4), 3));
+        assert_eq!(reboot(REBOOT_RUN), (Retry::Now, None, 3));
+        assert_eq!(reboot(SECOND), (Retry::Never, None, 3));
     }
 
     #[test]

@@ -423,7 +423,12 @@ impl Watched {
                 let ran = self.ran(now);
                 self.retry.ended(now, end, ran, service.kind, &service.restart);
                 self.stopped_by_others = end == End::StoppedByOthers;
-                died = end == End::Failed;
+                died = match end {
+                    End::Failed => true,
+                    // A loop of them is no better.
+                    End::Rebooted => self.retry.retry(now) != Retry::Now,
+                    End::Exited | End::StoppedByOthers => false,
+                };
             }
             if lived && container.exit.as_ref().is_some_and(|exit| succeeded_job(exit, service)) {
                 self.failure = None;
@@ -504,6 +509,8 @@ impl Watched {
 fn kind_of_end(exit: &ExitRecord) -> End {
     if exit.stopped {
         End::StoppedByOthers
+    } else if exit.rebooted() {
+        End::Rebooted
     } else if exit.succeeded() {
         End::Exited
     } else {

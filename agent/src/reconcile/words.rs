@@ -60,7 +60,7 @@ pub(super) fn reason(
                 return obstacle;
             }
             let blocked = blocked(scene, name);
-            let ended = container.exit.as_ref().map(|exit| format!("ended with {} {}", exit.result, exit.status));
+            let ended = container.exit.as_ref().map(|exit| format!("ended with {}", exit.how()));
             // The plan's reason says how it ended, too.
             if blocked.is_empty() { ended.unwrap_or_default() } else { blocked }
         }

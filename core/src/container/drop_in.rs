@@ -45,9 +45,12 @@ pub fn drop_in(assigned: &Assigned, layout: &Layout) -> Result<String, Uncarriab
         lines.set("StartLimitIntervalSec", "0");
     }
     lines.0.push_str("\n[Service]\n");
-    // One restarter, the agent, which also holds the gates. A guest that reboots itself is still started again
-    // by systemd (RestartForceExitStatus=133 of the template), as on every NixOS.
+    // One restarter, the agent, which also holds the gates, waits longer each time, and gives up.
     lines.set("Restart", "no");
+    if !adopted {
+        // The template starts a guest that reboots again whatever `Restart=` says, without any of that.
+        lines.set("RestartForceExitStatus", "");
+    }
     if let Some(timeout) = start_timeout(service, adopted) {
         lines.set("TimeoutStartSec", &timeout);
     }

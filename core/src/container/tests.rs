@@ -164,6 +164,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Restart=no
+RestartForceExitStatus=
 TimeoutStartSec=420s
 TimeoutStopSec=3min
 Slice=machine-nixmox-cloud.slice
@@ -186,6 +187,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Restart=no
+RestartForceExitStatus=
 TimeoutStartSec=180s
 TimeoutStopSec=3min
 Slice=machine-nixmox-cloud.slice
@@ -408,7 +410,7 @@ proptest! {
         if let Ok(text) = drop_in(&assigned, &layout()) {
             prop_assert!(!text.contains(['\r', '\0']));
             let settings = text.lines().filter(|line| !line.is_empty()).count();
-            prop_assert_eq!(settings, 12 + service.mounts.len() + service.devices.len(), "{}", text);
+            prop_assert_eq!(settings, 13 + service.mounts.len() + service.devices.len(), "{}", text);
         }
         if let Ok(Some(text)) = environment_file(&assigned) {
             prop_assert_eq!(text.lines().count(), 2 + service.environment.len(), "{}", text);

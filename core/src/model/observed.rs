@@ -186,6 +186,24 @@ impl ExitRecord {
     pub fn succeeded(&self) -> bool {
         !self.stopped && self.status == "0" && matches!(self.result.as_str(), "success" | "protocol" | "exit-code")
     }
+
+    /// Returns whether its guest asked for a reboot, which nspawn tells by 133.
+    #[must_use]
+    pub fn rebooted(&self) -> bool {
+        !self.stopped && self.status == "133"
+    }
+
+    /// Returns how it ended, to follow "ended with": `stopped`, `a reboot`, or systemd's words such as `exit-code 1`.
+    #[must_use]
+    pub fn how(&self) -> String {
+        if self.stopped {
+            "stopped".to_owned()
+        } else if self.rebooted() {
+            "a reboot".to_owned()
+        } else {
+            format!("{} {}", self.result, self.status).trim_end().to_owned()
+        }
+    }
 }
 
 /// What the health check says about the current instance.

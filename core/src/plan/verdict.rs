@@ -186,15 +186,7 @@ fn not_running(container: &Container) -> Reason {
         && container.invocation.is_none()
         && matches!(container.conf, ConfFile::Absent)
         && matches!(container.drop_in, DropIn::Absent);
-    if nothing { Reason::New } else { Reason::NotRunning { ended: container.exit.as_ref().map(how_it_ended) } }
-}
-
-fn how_it_ended(exit: &ExitRecord) -> String {
-    if exit.stopped {
-        "stopped".to_owned()
-    } else {
-        format!("{} {}", exit.result, exit.status).trim_end().to_owned()
-    }
+    if nothing { Reason::New } else { Reason::NotRunning { ended: container.exit.as_ref().map(ExitRecord::how) } }
 }
 
 /// Turns a proposal into a blocked one when something forbids it.

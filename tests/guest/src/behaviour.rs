@@ -6,7 +6,7 @@
 //! | key | value |
 //! |---|---|
 //! | `ready_after` | seconds until `READY=1`, or `never` |
-//! | `exit` | `CODE` before ready, or `CODE@SECONDS` after the start |
+//! | `exit` | `CODE` before ready, or `CODE@SECONDS` after the start; `133@SECONDS` is a reboot |
 //! | `http` | port; answers 200, or what `http_status` or the file `/var/lib/guest/status` says, `0` hangs up |
 //! | `http_status` | status while that file does not exist |
 //! | `tcp` | port; accepts and closes |

@@ -24,6 +24,7 @@ use std::{
 
 use nix::{
     sys::{
+        reboot::{RebootMode, reboot},
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::SignalFd,
         wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -35,6 +36,8 @@ use crate::behaviour::{Behaviour, Delay};
 
 /// Written at the end of an orderly stop: proves that the guest was allowed its own time.
 const STOPPED_FILE: &str = "/var/lib/guest/stopped";
+/// What nspawn ends with when its guest reboots; one that merely exits with it has failed (systemd-nspawn(1)).
+const REBOOTED: u8 = 133;
 /// `SIGRTMIN+3` as glibc counts: what `systemd-nspawn --kill-signal=SIGRTMIN+3` sends for "halt" (systemd(1), signals).
 const HALT_SIGNAL: i32 = 37;
 /// `SIGRTMIN+4`: what `machinectl poweroff` sends.
@@ -74,6 +77,10 @@ fn main() {
         thread::spawn(move || {
             thread::sleep(after);
             println!("ending with status {code}");
+            if code == REBOOTED {
+                // Returns only where it is not allowed; then the status says so.
+                let _ = reboot(RebootMode::RB_AUTOBOOT);
+            }
             process::exit(code.into());
         });
     }

@@ -29,7 +29,7 @@ impl Behaviour {
         self.line("ready_after", "never")
     }
 
-    /// Ends with exit status `code` when `after` has passed since its start.
+    /// Ends with exit status `code` when `after` has passed since its start; 133 is a reboot.
     #[must_use]
     pub fn exit(self, code: u8, after: Duration) -> Self {
         self.line("exit", format_args!("{code}@{}", after.as_secs_f32()))

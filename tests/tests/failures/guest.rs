@@ -102,3 +102,38 @@ fn a_container_whose_nspawn_was_killed_recovers_by_itself() {
     host.fail("ip link show ve-killed-bad").expect("nothing is left");
     host.fail("machinectl show killed-bad").expect("nothing is left");
 }
+
+#[test]
+fn a_guest_that_reboots_in_a_loop_is_slowed_down_and_given_up() {
+    let host = host();
+    let stack = Stack::new(&host, "rebooting");
+    let system = host.guest("reboots", &Behaviour::new().exit(133, Duration::from_secs(3))).expect("a system");
+    stack
+        .declare(&[&format!("[services.rebooting]\nsystem = \"{system}\"\nrestart = {{ attempts_max = 3 }}")])
+        .expect("a manifest");
+    stack.ctl("up --timeout 5s").expect("whatever it says");
+    let state = "nixmoxctl --all status --json | jq -e '.services[] | select(.name == \"rebooting\" and .state == \"failed\" and .restarts == 3 and (.reason | contains(\"a reboot; its restart policy forbids\")))'";
+    host.wait_until(state, RECOVERY).expect("it is given up, and that is said");
+    let starts = "journalctl -q -u container@rebooting -o cat | grep -c '^Starting container@rebooting'";
+    assert_eq!(host.succeed(starts).expect("started"), "4", "once, and three times again");
+    stack.succeed("down").expect("taken down");
+}
+
+#[test]
+fn a_guest_that_reboots_is_back_soon_whatever_its_policy() {
+    let host = host();
+    let stack = Stack::new(&host, "reboot");
+    // nspawn ends with 133 when its guest asks for a reboot (systemd-nspawn(1)).
+    let behaviour = Behaviour::new().http(80).exit(133, Duration::from_secs(8));
+    let system = host.guest("reboot", &behaviour).expect("a system");
+    let keys = "health = { http = \"http://localhost/\", interval = \"300ms\" }\nrestart = \"no\"";
+    stack.declare(&[&format!("[services.reboot]\nsystem = \"{system}\"\n{keys}")]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    let before = stack.healthy("reboot").expect("healthy");
+    let again = format!(
+        "systemctl is-active -q container@reboot && test $(systemctl show -P InvocationID container@reboot) != {before}"
+    );
+    host.wait_until(&again, Duration::from_secs(8 + 5)).expect("back soon");
+    stack.becomes_healthy("reboot").expect("healthy");
+    stack.succeed("down").expect("taken down");
+}

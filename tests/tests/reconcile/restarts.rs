@@ -279,3 +279,43 @@ fn a_restart_that_was_accepted_survives_the_agent_and_is_done_once() {
         assert_eq!(machine.trace().len(), 4, "what is done is not done again");
     });
 }
+
+#[test]
+fn a_guest_that_reboots_is_back_at_once_under_every_policy() {
+    for policy in [RestartPolicy::No, RestartPolicy::OnFailure, RestartPolicy::Always] {
+        on_a_machine(async |machine| {
+            machine.host.behave(&name("db"), runs_for(Duration::from_mins(3), 133));
+            machine.up(&[service("db").policy(policy).attempts(1)]).await;
+            assert_eq!(machine.start_times("db", 5).await, [0, 180, 360, 540, 720]);
+            assert_eq!(machine.until_well().await.services[0].restarts, 0);
+        });
+    }
+}
+
+#[test]
+fn a_guest_that_reboots_over_and_over_is_started_after_waits_and_given_up() {
+    on_a_machine(async |machine| {
+        machine.host.behave(&name("db"), runs_for(Duration::from_secs(2), 133));
+        machine.up(&[service("db").attempts(4)]).await;
+        assert_eq!(machine.start_times("db", 5).await, [0, 3, 7, 13, 23]);
+        let gave_up = "does not run: ended with a reboot; its restart policy forbids a further start";
+        let status = machine.until("it gave up", |status| of(status, "db").reason == gave_up).await;
+        assert_eq!((of(&status, "db").state, of(&status, "db").restarts), (ServiceState::Failed, 4));
+        machine.until("a reason to read the log", |status| of(status, "db").log.len() == 2).await;
+        machine.pass(Duration::from_hours(1)).await;
+        assert_eq!(machine.count(&Operation::Start(name("db"))), 5);
+    });
+}
+
+#[test]
+fn a_guest_that_rebooted_while_no_agent_was_there_is_back_with_the_next_one() {
+    on_a_machine(async |machine| {
+        machine.host.behave(&name("db"), runs_for(Duration::from_mins(3), 133));
+        machine.up(&[service("db").policy(RestartPolicy::No)]).await;
+        machine.until_well().await;
+        machine.kill_agent().await;
+        machine.pass(Duration::from_mins(5)).await;
+        machine.boot_agent();
+        assert_eq!(machine.start_times("db", 1).await, [1]);
+    });
+}

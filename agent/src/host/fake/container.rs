@@ -66,7 +66,8 @@ impl Simulated {
     /// Ends the instance; `ExecStopPost=` writes how. systemd forgets a unit that did not fail, and what was set on
     /// one that does not run.
     pub(super) fn end(&mut self, status: u8, stopped: bool) {
-        let failed = status != 0;
+        // 133 is a reboot (`SuccessExitStatus=` of the template).
+        let failed = !matches!(status, 0 | 133);
         self.seen.active = if failed { ActiveState::Failed } else { ActiveState::Inactive };
         self.active_since = None;
         (self.seen.limits, self.seen.devices, self.seen.reload_pending) = Default::default();
