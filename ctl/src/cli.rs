@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser as PathOrEmpty, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
+use nixmox_api::AgentError;
 
+use crate::client::ClientError;
 use crate::commands;
 use crate::context::{Clock, Context};
 use crate::error::{CtlError, Exit};
@@ -30,7 +32,7 @@ Names after a command are always names of services; without any, the whole stack
 the nixmox.toml in this folder or the nearest one above, unless -f or -s says otherwise.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 would change (plan --exit-code), 4 agent unreachable, 5 not permitted, \
-130 watching was stopped with Ctrl-C.";
+130 waiting was stopped with Ctrl-C.";
 
 /// The heading of the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
@@ -162,6 +164,12 @@ impl Command {
     }
 }
 
+/// Returns what the agent said when it refused, on a line.
+fn as_json(refused: &AgentError) -> String {
+    // A type of the wire can always be written.
+    serde_json::to_string(refused).map(|line| line + "\n").unwrap_or_default()
+}
+
 fn complain(error: &CtlError, context: &mut Context) -> Exit {
     let exit = error.exit();
     if exit == Exit::OutputClosed {
@@ -169,6 +177,7 @@ fn complain(error: &CtlError, context: &mut Context) -> Exit {
     }
     let screen = context.output.screen();
     let text = match error {
+        CtlError::Client(ClientError::Agent(refused)) if context.options.json => as_json(refused),
         CtlError::Manifest(manifest) => manifest.text(screen.error_width, screen.error_style),
         _ => error.report().text(screen.error_width, screen.error_style),
     };

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::error::{CtlError, Exit};
-use crate::manifest;
+use crate::manifest::{self, ManifestError};
 use crate::render::counted;
 
 /// Check the stack file and what it includes
@@ -14,13 +14,24 @@ Needs neither the agent nor nix, and names every mistake of every file at once.
 
 Examples:
   nixmoxctl check
-  nixmoxctl check -f other/nixmox.toml")]
+  nixmoxctl check -f other/nixmox.toml
+  nixmoxctl check --json | jq -r '.diagnostics[].message'")]
 pub(crate) struct Check {}
 
 impl Check {
     #[expect(clippy::unused_self, reason = "every command runs the same way")]
     pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
-        let loaded = manifest::load(context)?;
+        let loaded = match manifest::load(context) {
+            Err(ManifestError::Invalid(findings)) if context.options.json => {
+                context.output.json(&findings.json(0))?;
+                return Ok(Exit::Failed);
+            }
+            loaded => loaded?,
+        };
+        if context.options.json {
+            context.output.json(&loaded.warnings.json(loaded.services().len()))?;
+            return Ok(Exit::Done);
+        }
         let screen = context.output.screen();
         context.output.note(&loaded.warnings.text(screen.error_width, screen.error_style))?;
         let services = counted(loaded.services().len(), "service");

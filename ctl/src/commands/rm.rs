@@ -41,7 +41,9 @@ impl Rm {
             let mut client = Client::connect(&context.options.socket).await?;
             for name in &self.names {
                 client.remove_data(name).await?;
-                if !context.options.json {
+                if context.options.json {
+                    context.output.json(&nixmox_api::Nothing {})?;
+                } else {
                     context.output.print(&format!("{name}: data deleted\n"))?;
                 }
             }

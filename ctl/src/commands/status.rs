@@ -1,7 +1,7 @@
 //! `nixmoxctl status`: what the services do, and what is wrong with those that are not well.
 
 use clap::Args;
-use nixmox_api::Status;
+use nixmox_api::{Status, Update};
 
 use super::selection::Selection;
 use crate::client::{Client, Message, Mirror, Watch};
@@ -62,13 +62,17 @@ impl StatusOf {
                     return Ok(Exit::Done);
                 }
                 message = watch.next() => Some(message?),
-                _ = clock.tick() => None,
+                // Into a pipe only news are worth the whole text again.
+                _ = clock.tick(), if context.output.screen().size.is_some() => None,
             };
             match message {
                 Some(Message::Update(update)) => {
+                    let narrowed = self.narrow(selection, &mirror, &update)?;
                     mirror.take(&update);
                     if context.options.json {
-                        context.output.json(&update)?;
+                        if let Some(update) = narrowed {
+                            context.output.json(&update)?;
+                        }
                         continue;
                     }
                 }
@@ -82,9 +86,29 @@ impl StatusOf {
             if mirror.number().is_none() || context.options.json {
                 continue;
             }
-            let text = text(&selection.narrow(mirror.status().clone(), &self.names)?, selection, context);
+            let status = selection.narrow(mirror.status().clone(), &self.names)?;
+            let mut text = text(&status, selection, context);
+            if context.output.screen().size.is_some_and(|size| text.lines().count() >= size.height) {
+                text = render::status_in_short(&status, &context.moment(), context.output.screen());
+            }
             block.draw(&mut context.output, text.lines().map(str::to_owned).collect())?;
         }
+    }
+
+    /// Returns what of an update is about the services that are meant; `None`: nothing. `before` is without it.
+    fn narrow(&self, selection: &Selection, before: &Mirror, update: &Update) -> Result<Option<Update>, CtlError> {
+        let mut update = update.clone();
+        if let Some(status) = update.status.take() {
+            update.status = Some(selection.narrow(status, &self.names)?);
+            return Ok(Some(update));
+        }
+        let service = update.current.as_ref().or_else(|| before.service(&update.service));
+        let is_meant = update.service.is_empty()
+            || match self.names.as_slice() {
+                [] => service.is_none_or(|service| selection.has(&service.stack)),
+                names => names.contains(&update.service),
+            };
+        Ok(is_meant.then_some(update))
     }
 }
 
@@ -99,4 +123,52 @@ fn text(status: &Status, selection: &Selection, context: &Context) -> String {
         };
     }
     render::status(status, &context.moment(), screen.width(), screen.style)
+}
+
+#[cfg(test)]
+mod tests {
+    use nixmox_api::{ServiceStatus, StackStatus};
+
+    use super::*;
+    use crate::testing::sample::{event, service, snapshot, three};
+
+    /// The stacks `cloud` and `media`; jellyfin is of `media`.
+    fn before() -> Mirror {
+        let mut status = three();
+        status.stacks.push(StackStatus { name: "media".to_owned(), ..status.stacks[0].clone() });
+        status.services.push(ServiceStatus { stack: "media".to_owned(), ..service("jellyfin") });
+        let mut mirror = Mirror::default();
+        mirror.take(&snapshot(status));
+        mirror
+    }
+
+    fn names(update: Option<Update>) -> Vec<String> {
+        let services = update.and_then(|update| update.status).map(|status| status.services).unwrap_or_default();
+        services.into_iter().map(|service| service.name).collect()
+    }
+
+    #[test]
+    fn a_watch_tells_programs_only_of_what_was_named() {
+        let (mirror, of_cloud) = (before(), Selection::Named("cloud".to_owned()));
+        let whole = snapshot(mirror.status().clone());
+        let all = StatusOf { names: Vec::new(), watch: true };
+        let caddy = StatusOf { names: vec!["caddy".to_owned()], watch: true };
+        assert_eq!(names(all.narrow(&of_cloud, &mirror, &whole).unwrap()), ["postgres", "nextcloud", "caddy"]);
+        assert_eq!(names(caddy.narrow(&Selection::All, &mirror, &whole).unwrap()), ["caddy"]);
+        let tells = |of: &StatusOf, selection: &Selection, name: &str| {
+            // Without a status of its own, as when it is removed.
+            of.narrow(selection, &mirror, &event(1, 0, "removed", name, None)).unwrap().is_some()
+        };
+        assert!(tells(&all, &of_cloud, "caddy") && !tells(&all, &of_cloud, "jellyfin"));
+        assert!(tells(&caddy, &Selection::All, "caddy") && !tells(&caddy, &Selection::All, "postgres"));
+        assert!(tells(&caddy, &Selection::All, ""), "what is about no service is for everybody");
+    }
+
+    #[test]
+    fn a_watch_of_a_service_that_is_not_there_ends_at_once() {
+        let status = StatusOf { names: vec!["caddi".to_owned()], watch: true };
+        let first = snapshot(before().status().clone());
+        let error = status.narrow(&Selection::All, &Mirror::default(), &first).unwrap_err();
+        assert_eq!(error.to_string(), "there is no service `caddi`");
+    }
 }

@@ -22,7 +22,13 @@ impl Block {
             return output.print(&(self.lines.join("\n") + "\n"));
         };
         // More than a screenful would scroll away from under the cursor.
-        let shown: Vec<String> = lines.into_iter().take(size.height.saturating_sub(1)).collect();
+        let room = size.height.saturating_sub(1);
+        let mut shown = lines;
+        if shown.len() > room {
+            let hidden = shown.len() - room.saturating_sub(1);
+            shown.truncate(room.saturating_sub(1));
+            shown.push(format!("… {hidden} more lines"));
+        }
         output.print(&redraw(self.lines.len(), &shown))?;
         self.lines = shown;
         Ok(())
@@ -65,11 +71,41 @@ fn redraw(old: usize, lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
+    use crate::output::{Screen, Size};
+    use crate::render::Style;
 
     #[test]
     fn a_block_is_drawn_over_the_one_before() {
         assert_eq!(redraw(0, &["a".to_owned()]), "a\x1b[K\n\x1b[J");
         assert_eq!(redraw(2, &["a".to_owned()]), "\x1b[2A\ra\x1b[K\n\x1b[J");
+    }
+
+    #[test]
+    fn a_block_that_is_higher_than_the_screen_says_what_is_not_shown() {
+        let written = Rc::new(RefCell::new(Vec::new()));
+        let size = Some(Size { width: 20, height: 4 });
+        let screen = Screen { size, error_width: None, style: Style::default(), error_style: Style::default() };
+        let mut output = Output::new(Box::new(Shared(Rc::clone(&written))), Box::new(io::sink()), screen);
+        let lines = |count: usize| (1..=count).map(|number| number.to_string()).collect();
+        Block::default().draw(&mut output, lines(3)).unwrap();
+        Block::default().draw(&mut output, lines(5)).unwrap();
+        let text = String::from_utf8(written.borrow().clone()).unwrap().replace("\x1b[K", "").replace("\x1b[J", "");
+        assert_eq!(text, "1\n2\n3\n1\n2\n… 3 more lines\n");
+    }
+
+    struct Shared(Rc<RefCell<Vec<u8>>>);
+
+    impl io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }

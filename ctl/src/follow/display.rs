@@ -5,7 +5,7 @@ use std::io;
 use nixmox_api::{ServiceStatus, Update};
 
 use super::Block;
-use crate::context::Context;
+use crate::context::{Context, Moment};
 use crate::error::{CtlError, Exit};
 use crate::progress::{Goal, Happening, Phase, Progress, Task, Verdict};
 use crate::render;
@@ -115,11 +115,12 @@ impl Display {
             }
         }
         let screen = context.output.screen();
+        let moment = Moment { at_usec: now, zone: context.zone.clone() };
         for status in &failed {
             let held_back = blocked.iter().filter(|task| progress.is_behind(task, &status.name));
             let held_back: Vec<&str> = held_back.map(|task| task.name.as_str()).collect();
             let was_healthy = progress.was_healthy(&status.name);
-            let report = render::failure(status, was_healthy, &held_back);
+            let report = render::failure(status, &moment, was_healthy, &held_back);
             context.output.note(&report.text(screen.error_width, screen.error_style))?;
         }
         let behind_others =

@@ -4,6 +4,7 @@ use std::fmt;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity as Level, SourceCode};
 use nixmox_core::manifest::{Diagnostic, Place, Severity, SourceFile};
+use serde_json::json;
 
 use super::Findings;
 use crate::output::WIDTH;
@@ -39,6 +40,21 @@ impl Findings {
             text.push_str(&line);
         }
         text
+    }
+
+    /// Returns all of it as a document for programs; `services` are those of a stack without errors.
+    pub(crate) fn json(&self, services: usize) -> serde_json::Value {
+        let place = |place: &Place| json!({ "file": place.file, "line": place.line, "column": place.column, "label": place.label });
+        let diagnostics = self.diagnostics.iter().map(|diagnostic| {
+            json!({
+                "severity": diagnostic.severity.to_string(),
+                "message": diagnostic.message,
+                "help": diagnostic.help,
+                "place": place(&diagnostic.place),
+                "related": diagnostic.related.iter().map(place).collect::<Vec<_>>(),
+            })
+        });
+        json!({ "file": self.file, "services": services, "diagnostics": diagnostics.collect::<Vec<_>>() })
     }
 
     /// Returns `2 errors, 1 warning`, or `no problems`.

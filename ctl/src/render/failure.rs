@@ -2,14 +2,15 @@
 
 use nixmox_api::{ServiceState, ServiceStatus};
 
-use super::quantity::limit;
+use super::quantity::{age, day, limit};
 use super::report::Report;
+use crate::context::Moment;
 
 /// The log lines that are shown, counted from the last.
 const LOG_LINES: usize = 5;
 
 /// Returns the complaint about a service. `held_back` names the services that are not started because of it.
-pub(crate) fn failure(status: &ServiceStatus, was_healthy: bool, held_back: &[&str]) -> Report {
+pub(crate) fn failure(status: &ServiceStatus, moment: &Moment, was_healthy: bool, held_back: &[&str]) -> Report {
     let name = &status.name;
     let of_health = status.state == ServiceState::Unhealthy;
     let what = match status.state {
@@ -39,6 +40,7 @@ pub(crate) fn failure(status: &ServiceStatus, was_healthy: bool, held_back: &[&s
     Report::new(what)
         .row("gate", probe)
         .row("why", reason)
+        .row("for", since(status, moment))
         .rows("log", status.log.iter().skip(first))
         .row("from", declared_at(status, of_health))
         .row("next", next)
@@ -52,6 +54,27 @@ pub(crate) fn blocked(status: &ServiceStatus, blockers: &[&str]) -> Report {
         .row("why", &status.reason)
         .row("from", declared_at(status, false))
         .rows("try", blockers.iter().map(|name| format!("nixmoxctl why {name}")))
+}
+
+/// Returns for how long a service is not well, and since when; empty for one that may still become so.
+fn since(status: &ServiceStatus, moment: &Moment) -> String {
+    match (status.state, status.since) {
+        (ServiceState::Unhealthy | ServiceState::Failed, Some(at)) => {
+            let now = moment.now();
+            format!("{}, since {}", age(now.saturating_sub(at)), day(at, now, &moment.zone))
+        }
+        (
+            ServiceState::Unhealthy
+            | ServiceState::Failed
+            | ServiceState::Waiting
+            | ServiceState::Stopping
+            | ServiceState::Healthy
+            | ServiceState::Stopped
+            | ServiceState::Starting
+            | ServiceState::Completed,
+            _,
+        ) => String::new(),
+    }
 }
 
 /// Returns the last probe with the number of tries; empty when there was none.

@@ -23,7 +23,7 @@ pub(crate) use plan::{plan, plan_notes};
 pub(crate) use quantity::{elapsed, limit};
 pub(crate) use report::Report;
 pub(crate) use stacks::stacks;
-pub(crate) use status::{counts, status};
+pub(crate) use status::{counts, status, status_in_short};
 pub(crate) use style::{Paint, Style};
 pub(crate) use text::counted;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::style::{Paint, Style};
 use super::table::{self, Cell, Column, step};
 use super::text;
 use crate::context::Moment;
+use crate::output::Screen;
 
 const COLUMNS: [Column; 7] = [
     Column::left("SERVICE").gives_way(&[step(2, 24), step(5, 10)]),
@@ -26,6 +27,20 @@ const NAME_MAX: usize = 30;
 
 /// Returns the text of a snapshot.
 pub(crate) fn status(snapshot: &Status, moment: &Moment, width: Option<usize>, style: Style) -> String {
+    draw(snapshot, moment, width, style, false)
+}
+
+/// Returns the text of a snapshot that is higher than the screen: services that are well are only counted.
+pub(crate) fn status_in_short(snapshot: &Status, moment: &Moment, screen: Screen) -> String {
+    draw(snapshot, moment, screen.width(), screen.style, true)
+}
+
+/// Whether there is nothing to say about a service.
+fn is_well(service: &ServiceStatus) -> bool {
+    matches!(service.state, ServiceState::Healthy | ServiceState::Completed) && service.drift.is_empty()
+}
+
+fn draw(snapshot: &Status, moment: &Moment, width: Option<usize>, style: Style, in_short: bool) -> String {
     let mut out = String::new();
     for note in &snapshot.host.warnings {
         out.push_str(&warning(note, width, style));
@@ -39,8 +54,18 @@ pub(crate) fn status(snapshot: &Status, moment: &Moment, width: Option<usize>, s
         out.push_str(&heading(stack, &services, moment, width, style));
         if !services.is_empty() {
             out.push('\n');
-            let rows: Vec<_> = services.iter().map(|service| row(service, moment)).collect();
-            out.push_str(&table::lines(&COLUMNS, &rows, 2, width, style));
+            let shown = services.iter().filter(|service| !(in_short && is_well(service)));
+            let rows: Vec<_> = shown.map(|service| row(service, moment)).collect();
+            if !rows.is_empty() {
+                out.push_str(&table::lines(&COLUMNS, &rows, 2, width, style));
+            }
+            match services.len() - rows.len() {
+                0 => {}
+                hidden => {
+                    let line = format!("  {} not shown: well\n", text::counted(hidden, "service"));
+                    out.push_str(&line);
+                }
+            }
             out.push_str(&notes(&services, moment, width, style));
         }
     }

@@ -408,4 +408,5 @@ fn rm_deletes_only_when_told_and_confirmed() {
     }
     assert_snapshot!(text);
     assert_eq!(agent.calls("RemoveData").len(), 3);
+    assert_eq!(place.run("rm wiki paperless --data --yes --json").out, "{}\n{}\n");
 }

@@ -99,3 +99,15 @@ fn an_agent_that_hangs_up_without_a_word_may_have_no_place_left() {
     assert!(ran.err.contains("closed one of too many connections of this user\n"), "{}", ran.err);
     assert!(ran.err.contains("journalctl -u nixmox-agent says who was turned away\n"), "{}", ran.err);
 }
+
+#[test]
+fn a_refusal_is_told_to_programs_as_the_agent_said_it() {
+    let refusal = AgentError::UnknownService { name: "cady".to_owned(), hint: "did you mean `caddy`?".to_owned() };
+    let agent = Agent::start(Script::default().refuse("Paths", &refusal));
+    let ran = Place::with(&agent).run("paths cady --json");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&ran.err).unwrap(),
+        serde_json::to_value(&refusal).unwrap()
+    );
+}

@@ -107,3 +107,19 @@ fn the_schema_is_json_for_both_kinds_of_files() {
         assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
     }
 }
+
+#[test]
+fn check_tells_programs_every_diagnostic_with_its_place() {
+    let folder = stack(&sample::STACK.replace("health]", "helth]"));
+    let place = Place::in_folder(folder.path());
+    let ran = place.run("check --json");
+    let told: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.lines().count()), (1, "", 1), "{ran:?}");
+    let first = &told["diagnostics"][0];
+    assert_eq!((&first["severity"], &first["message"]), (&"error".into(), &"unknown key `helth`".into()));
+    assert_eq!(first["place"], serde_json::json!({ "file": "nixmox.toml", "line": 12, "column": 21, "label": "" }));
+    fs::write(folder.path().join("nixmox.toml"), sample::STACK).unwrap();
+    let ran = place.run("check --json");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(ran.out, "{\"diagnostics\":[],\"file\":\"nixmox.toml\",\"services\":3}\n");
+}

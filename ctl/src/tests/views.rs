@@ -162,3 +162,21 @@ fn stacks_and_paths_are_tables() {
     assert_snapshot!(place.run("ls").told(agent.folder()) + &place.run("paths caddy").told(agent.folder()));
     assert_eq!(agent.calls("Paths"), [serde_json::json!({ "name": "caddy" })]);
 }
+
+#[test]
+fn a_status_that_is_higher_than_the_screen_only_counts_what_is_well() {
+    let moment = crate::context::Moment { at_usec: sample::NOW * 1_000_000, zone: jiff::tz::TimeZone::UTC };
+    let style = crate::render::Style::default();
+    let size = Some(crate::output::Size { width: 80, height: 10 });
+    let screen = crate::output::Screen { size, error_width: None, style, error_style: style };
+    let text = crate::render::status_in_short(&sample::status(), &moment, screen);
+    // Nextcloud is healthy and has drift.
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with(['●', '✗', '○', '■'])).collect();
+    assert!(rows.iter().all(|row| !row.contains("postgres") && !row.contains("caddy")), "{text}");
+    assert!(text.contains("3 healthy, 1 unhealthy, 1 stopped\n"), "{text}");
+    assert!(text.contains("  2 services not shown: well\n"), "{text}");
+    assert!(
+        text.contains("drift: memory_max is 6G, declared 4G") && text.contains("try: nixmoxctl why wiki"),
+        "{text}"
+    );
+}

@@ -123,6 +123,20 @@ fn a_status_that_becomes_shorter_leaves_nothing_of_the_longer_one() {
 }
 
 #[test]
+fn a_watch_into_a_pipe_writes_nothing_while_nothing_happens() {
+    let agent = Agent::start();
+    agent.up();
+    let mut terminal = Terminal::run(&agent, "status -w | cat");
+    terminal.until("all is shown", |screen| screen.text().contains("3 healthy"));
+    // Ages grow each second; that alone is no news.
+    std::thread::sleep(Duration::from_millis(2500));
+    terminal.press_ctrl_c();
+    terminal.end();
+    let text = terminal.written();
+    assert_eq!(text.matches("SERVICE").count(), 1, "{text}");
+}
+
+#[test]
 fn up_into_a_pipe_appends_plain_lines() {
     let agent = Agent::start();
     agent.behave("nextcloud", slow(200, 800));
