@@ -15,3 +15,4 @@ pub mod reconcile;
 pub mod server;
 pub mod settings;
 pub mod state;
+mod unhurried;

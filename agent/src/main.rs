@@ -27,6 +27,9 @@ const SETTINGS: &str = "/etc/nixmox/agent.toml";
 /// Between two starts that fail.
 const FAULT_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long blocking work under way may take to end with the agent; it is done again by whoever asks again.
+const LAST_WORK_LIMIT: Duration = Duration::from_secs(1);
+
 const USAGE: &str = "usage: nixmox-agent [--version | --check-settings FILE]
 
 Keeps nixos-containers as declared. Started by systemd (nixmox-agent.service); driven by nixmoxctl.
@@ -54,7 +57,7 @@ fn serve() -> anyhow::Result<()> {
     let settings = Settings::load(Path::new(SETTINGS))?;
     let listener = activated_socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let host = Arc::new(Live::open(&tasks, stop.clone()));
         let parts = Parts {
@@ -80,7 +83,10 @@ fn serve() -> anyhow::Result<()> {
         tasks.close();
         tasks.wait().await;
         ended.context("cannot read what is desired")
-    })
+    });
+    // Work on a file system that does not answer may never end, and the removal of data takes minutes: neither is waited for.
+    runtime.shutdown_timeout(LAST_WORK_LIMIT);
+    ended
 }
 
 /// Waits before the end of an agent that could not start: the unit starts it again at once, and a fault that lasts, such

@@ -266,6 +266,12 @@ pub enum StepError {
         /// How long was waited.
         limit: Duration,
     },
+    /// A path of the host that was to be looked at gives no answer.
+    #[error("`{path}` does not answer: what it lies on is gone, or very slow")]
+    NoAnswer {
+        /// The host path.
+        path: PathBuf,
+    },
     /// A file of ours could not be written, read or removed.
     #[error("cannot {action} `{path}`")]
     File {
@@ -359,6 +365,9 @@ impl StepError {
             Self::ForeignData { name, .. } => format!(
                 "`nixos-container destroy {name}` removes one that it created; one of the host's configuration is taken out there"
             ),
+            Self::NoAnswer { .. } => {
+                "see what is mounted there (`findmnt`) and bring it back, or unmount it (`umount --lazy`)".to_owned()
+            }
             Self::Overridden { unit, .. } => format!("`systemctl revert {unit}` removes it"),
             Self::NotReady { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {
                 format!("a long first boot needs a longer `health.start_period`; see `journalctl -u {unit}`")

@@ -1,6 +1,7 @@
 //! The reconcile task as others see it: requests go in by a channel, the newest status comes out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,9 +16,15 @@ use tokio::time::timeout;
 use super::change::unknown_service;
 use crate::host::Host;
 use crate::server::Control;
+use crate::unhurried::Unhurried;
 
 /// How long somebody who asks waits for the first round after the agent's start; it takes well under a second.
 const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long it takes at most to see whether a path is there.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// Such looks at a time, those included that never end.
+const LOOKS_MAX: usize = 2;
 
 /// A reply channel.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, AgentError>>;
@@ -72,6 +79,7 @@ pub struct Handle<H> {
     published: watch::Receiver<Published>,
     events: broadcast::Sender<Arc<Update>>,
     samples: Arc<Mutex<Samples>>,
+    unhurried: Unhurried,
 }
 
 /// CPU time as it was at the last look, for percentages.
@@ -85,6 +93,7 @@ impl<H> Clone for Handle<H> {
             published: self.published.clone(),
             events: self.events.clone(),
             samples: Arc::clone(&self.samples),
+            unhurried: self.unhurried.clone(),
         }
     }
 }
@@ -96,7 +105,14 @@ impl<H: Host> Handle<H> {
         published: watch::Receiver<Published>,
         events: broadcast::Sender<Arc<Update>>,
     ) -> Self {
-        Self { host, asks, published, events, samples: Arc::default() }
+        Self {
+            host,
+            asks,
+            published,
+            events,
+            samples: Arc::default(),
+            unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
+        }
     }
 
     /// Waits until the reconcile task has looked at the host once, or until `limit` is over.
@@ -200,12 +216,22 @@ impl<H: Host> Control for Handle<H> {
         let Some(places) = places.get(name) else {
             return Err(unknown_service(name, places.keys()));
         };
-        let paths = places.iter().map(|(what, path)| PathInfo {
-            what: what.clone(),
-            path: path.clone(),
-            exists: !path.starts_with('/') || std::path::Path::new(path).symlink_metadata().is_ok(),
-        });
-        Ok(PathsReply { paths: paths.collect() })
+        let mut paths = Vec::new();
+        for (what, path) in places.iter().cloned() {
+            let looked = PathBuf::from(&path);
+            let exists = if path.starts_with('/') {
+                // Mount sources are somebody else's: what they lie on may be gone.
+                let found = self.unhurried.run(move || looked.symlink_metadata().is_ok()).await;
+                found.ok_or_else(|| AgentError::Refused {
+                    reason: format!("`{path}` does not answer: what it lies on is gone, or very slow"),
+                    hint: "see what is mounted there (`findmnt`)".to_owned(),
+                })?
+            } else {
+                true
+            };
+            paths.push(PathInfo { what, path, exists });
+        }
+        Ok(PathsReply { paths })
     }
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {

@@ -12,7 +12,7 @@ mod start;
 mod update;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,10 +31,15 @@ use super::guest::Guests;
 use super::machined::Machined;
 use super::paths::Paths;
 use super::systemd::{Jobs, Systemd, UnitCache};
+use crate::unhurried::Unhurried;
 
 /// The program that runs now, even when its file was replaced by an upgrade (`proc_pid_exe(5)`).
 const SELF: &str = "/proc/self/exe";
 
+/// How long a file system of somebody else may take to answer: a disk that sleeps takes some ten seconds.
+const LOOK_LIMIT: Duration = Duration::from_secs(20);
+/// Such looks at a time, those included that never end.
+const LOOKS_MAX: usize = 16;
 /// How long a systemd that replaces itself, or a bus that restarts, is waited for.
 const AWAY_LIMIT: Duration = Duration::from_secs(10);
 /// The wait between attempts meanwhile.
@@ -50,6 +55,7 @@ pub struct Live {
     firewall: Firewall,
     guests: Guests,
     changes: Changes,
+    unhurried: Unhurried,
     /// What ran at the last look.
     running: Mutex<BTreeMap<ContainerName, Running>>,
 }
@@ -76,6 +82,7 @@ impl Live {
             firewall: Firewall::default(),
             guests: Guests::new(PathBuf::from(SELF)),
             changes,
+            unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             running: Mutex::default(),
         }
     }
@@ -101,6 +108,17 @@ impl Live {
                 result => return result,
             }
         }
+    }
+
+    /// Looks at a path of somebody else, whose file system may never answer.
+    async fn on<T: Send + 'static>(
+        &self,
+        path: &Path,
+        work: impl FnOnce(&Paths) -> Result<T, StepError> + Send + 'static,
+    ) -> Result<T, StepError> {
+        let paths = self.paths.clone();
+        let done = self.unhurried.run(move || work(&paths)).await;
+        done.unwrap_or_else(|| Err(StepError::NoAnswer { path: path.to_owned() }))
     }
 
     /// Runs blocking work of an adapter (files, `/proc`, netlink) on the blocking pool.

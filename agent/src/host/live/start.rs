@@ -1,6 +1,7 @@
 //! Start, stop and removal of one container.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use nixmox_core::container::Files;
 use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, System};
@@ -24,13 +25,16 @@ impl Live {
             ActiveState::Deactivating => self.systemd.stop(name).await?,
             ActiveState::Failed | ActiveState::Inactive => {}
         }
-        let checked = service.clone();
-        self.blocking(move |paths| {
-            nspawn::check_system(paths, &checked)?;
-            nspawn::prepare_sources(paths, &checked)?;
-            check_ports_free(&checked.ports, &BTreeSet::new())
-        })
-        .await?;
+        if let System::Store(system) = &service.system {
+            let checked = service.clone();
+            self.on(Path::new(system.as_str()), move |paths| nspawn::check_system(paths, &checked)).await?;
+        }
+        for source in nspawn::Source::all(service) {
+            let path = source.path().to_owned();
+            self.on(&path, move |paths| source.prepare(paths)).await?;
+        }
+        let ports = service.ports.clone();
+        self.blocking(move |_| check_ports_free(&ports, &BTreeSet::new())).await?;
         self.clear_leftovers(name).await?;
         if loaded.is_some() {
             self.systemd.reset_failed(name).await?;
@@ -69,7 +73,8 @@ impl Live {
                 }
                 // The start script says so too, in a log that says much else.
                 let owner = name.clone();
-                let full = self.blocking(move |paths| Ok(nspawn::full_root(paths, &owner))).await?;
+                let root = self.paths.state(name);
+                let full = self.on(&root, move |paths| Ok(nspawn::full_root(paths, &owner))).await?;
                 return Err(full.map_or(error, |path| StepError::RootFull { path }));
             }
         }

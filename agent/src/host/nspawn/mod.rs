@@ -15,5 +15,5 @@ pub(super) use conf::{
 };
 pub(super) use data::remove_data;
 pub(super) use leftovers::{delete_link, mounted_export};
-pub(super) use mounts::{check_system, full_root, prepare_sources};
+pub(super) use mounts::{Source, check_system, full_root};
 pub(super) use started_with::{Start, started_with};

@@ -22,25 +22,48 @@ pub(in crate::host) fn check_system(paths: &Paths, service: &Service) -> Result<
     }
 }
 
-/// Makes the sources that may be made and checks all others, before nspawn fails on them without saying which.
-///
-/// # Errors
-/// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `File` when a directory cannot be made.
-pub(in crate::host) fn prepare_sources(paths: &Paths, service: &Service) -> Result<(), StepError> {
-    for mount in &service.mounts {
-        prepare(&paths.host_path(&mount.source), mount)?;
+/// One thing of the host that a service names.
+#[derive(Clone, Debug)]
+pub(in crate::host) enum Source {
+    Mount(Mount),
+    Credential(String, PathBuf),
+    Device(PathBuf),
+}
+
+impl Source {
+    /// Returns all that a service names, in the order in which they are looked at.
+    pub(in crate::host) fn all(service: &Service) -> Vec<Self> {
+        let mounts = service.mounts.iter().cloned().map(Self::Mount);
+        let credentials = service.credentials.iter();
+        let credentials = credentials.map(|(name, path)| Self::Credential(name.clone(), path.clone()));
+        let devices = service.devices.iter().map(|device| Self::Device(device.path.clone()));
+        mounts.chain(credentials).chain(devices).collect()
     }
-    for (name, path) in &service.credentials {
-        if !paths.host_path(path).exists() {
-            return Err(StepError::CredentialMissing { name: name.clone(), path: path.clone() });
+
+    /// Returns where it lies on the host.
+    pub(in crate::host) fn path(&self) -> &Path {
+        match self {
+            Self::Mount(mount) => &mount.source,
+            Self::Credential(_, path) | Self::Device(path) => path,
         }
     }
-    for device in &service.devices {
-        if !paths.host_path(&device.path).exists() {
-            return Err(StepError::DeviceMissing { path: device.path.clone() });
+
+    /// Makes it where it may be made, else checks that it is there, before nspawn fails on it without saying which.
+    ///
+    /// # Errors
+    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `File` when a directory cannot be
+    /// made.
+    pub(in crate::host) fn prepare(&self, paths: &Paths) -> Result<(), StepError> {
+        let there = paths.host_path(self.path());
+        match self {
+            Self::Mount(mount) => prepare(&there, mount),
+            Self::Credential(name, path) if !there.exists() => {
+                Err(StepError::CredentialMissing { name: name.clone(), path: path.clone() })
+            }
+            Self::Device(path) if !there.exists() => Err(StepError::DeviceMissing { path: path.clone() }),
+            Self::Credential(..) | Self::Device(_) => Ok(()),
         }
     }
-    Ok(())
 }
 
 fn prepare(source: &Path, mount: &Mount) -> Result<(), StepError> {
