@@ -100,13 +100,16 @@ fn a_container_reaches_the_local_network_as_the_host() {
 fn what_listens_on_localhost_stays_there() {
     let (host, _held) = host();
     let stack = Stack::new(&host, "localnet");
-    stack.declare(&[&web(&host, "localnet", "")]).expect("a manifest");
+    // With a published port its link takes packets for loopback addresses: only the guard keeps them out.
+    let keys = "network = { ports = [\"8131:80\"] }";
+    stack.declare(&[&web(&host, "localnet", keys)]).expect("a manifest");
     stack.succeed("up").expect("it comes up");
     host.succeed(
         "mkdir -p /srv/private && echo secret > /srv/private/index.html && systemd-run -q --unit=private busybox httpd -f -p 127.0.0.1:8130 -h /srv/private",
     )
     .expect("it starts");
     answers(&host, From::Host, To::Http("127.0.0.1", 8130)).expect("the host itself reaches it");
+    answers(&host, From::Host, To::Http("127.0.0.1", 8131)).expect("published on localhost");
     let gateway = host.succeed("sed -n s/^HOST_ADDRESS=//p /etc/nixos-containers/localnet.conf").expect("its conf");
     is_silent(&host, From::Container("localnet"), To::Http(&gateway, 8130)).expect("the host's end of the link");
     is_silent(&host, From::Lan, To::Http(LAN_HOST_ADDRESS, 8130)).expect("the host's address");

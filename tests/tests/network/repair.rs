@@ -36,5 +36,5 @@ fn a_table_that_was_taken_away_comes_back_whole() {
     }
     host.succeed("systemctl stop outside").expect("stopped");
     stack.succeed("down").expect("taken down");
-    host.fail("nft list table inet nixmox").expect("no service, no table");
+    host.fail("nft list table inet nixmox | grep -w 8200").expect("no longer published");
 }
