@@ -109,6 +109,8 @@ fn tables_of_the_host_are_repaired_at_once() {
         host.succeed(spoil).expect("spoiled");
         host.wait_until(answers, GRACE / 2).expect("repaired");
     }
+    let told = "systemctl show -P StatusText nixmox-agent | grep -E '^generation [0-9]+: .*[1-9] healthy'";
+    host.wait_until(told, GRACE).expect("systemctl status says how it goes");
     let hosts = host.read_file("/run/nixmox/guests/hosts").expect("there");
     for spoil in ["echo 10.9.9.9 tables > /run/nixmox/guests/hosts", "rm /run/nixmox/guests/hosts"] {
         host.succeed(spoil).expect("spoiled");

@@ -17,6 +17,10 @@ use tokio::time::Instant;
 use super::Round;
 use crate::host::{Host, StepError};
 
+/// How long a start counts as one of those at the same time: what takes longer works or waits inside its guest, as a
+/// job whose work is part of its boot, and must not keep others from being started.
+const START_COUNTS: Duration = Duration::from_mins(1);
+
 /// A step that was begun.
 #[derive(Clone, Debug)]
 pub(super) struct Begun {
@@ -183,8 +187,20 @@ impl Executor {
         !self.under_way.is_empty()
     }
 
+    /// Returns when a start makes room for another one though it has not ended; `None`: there is room, or nothing starts.
+    pub(super) fn next_room(&self) -> Option<Instant> {
+        let counting: Vec<Instant> = self.counting().collect();
+        counting.into_iter().min().filter(|_| self.starts() >= self.parallel_starts)
+    }
+
     fn starts(&self) -> usize {
-        self.under_way.values().filter(|actions| actions.contains(&Action::Start)).count()
+        self.counting().count()
+    }
+
+    /// Returns until when each start counts that does.
+    fn counting(&self) -> impl Iterator<Item = Instant> {
+        let until = self.begun.values().filter(|step| step.action == Action::Start).map(|s| s.since + START_COUNTS);
+        until.filter(|until| *until > Instant::now())
     }
 }
 

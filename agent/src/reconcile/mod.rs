@@ -56,6 +56,8 @@ const ASKS: usize = 64;
 const EVENTS: usize = 4096;
 /// How soon it is tried again after systemd could not be asked.
 const BLIND_RETRY: Duration = Duration::from_secs(2);
+/// Longest time between two looks: a signal that was lost, or cannot be had, is a delay and not a lie for ever.
+const PERIODIC_LOOK: Duration = Duration::from_mins(10);
 /// Signals that arrive this soon after each other are answered by one round.
 const SETTLE: Duration = Duration::from_millis(2);
 /// Lines of log that go with a service that is not well.
@@ -416,13 +418,14 @@ impl<H: Host> Reconciler<H> {
     /// Returns when to look again though nothing happens.
     fn due(&self) -> Instant {
         let now = self.now();
-        let never = Duration::from_hours(24);
         let due = if self.round.is_none() {
             now.saturating_add(BLIND_RETRY)
         } else {
-            self.supervisor.next_due(now, self.settings.drift).unwrap_or(now.saturating_add(never))
+            let look = now.saturating_add(PERIODIC_LOOK);
+            self.supervisor.next_due(now, self.settings.drift).map_or(look, |due| due.min(look))
         };
-        self.began + due
+        let due = self.began + due;
+        self.executor.next_room().map_or(due, |room| due.min(room))
     }
 
     fn now(&self) -> Duration {

@@ -20,7 +20,10 @@ use tracing::{info, warn};
 
 use super::handle::{Places, Published, now_usec};
 use super::supervise::{Supervisor, start_period};
-use super::words::{condition_word, difference, drift, millis, place, port_text, reason, wire_state, with_hint};
+use super::words::{
+    condition_word, difference, drift, line, millis, place, port_text, reason, wire_state, with_hint,
+};
+use crate::notify;
 use crate::settings::DriftPolicy;
 use crate::state::Generation;
 
@@ -45,8 +48,36 @@ pub(super) struct Reporter {
     published: watch::Sender<Published>,
     events: broadcast::Sender<Arc<Update>>,
     number: u64,
-    /// In which state each service was last seen, and since when, in seconds since 1970.
-    since: BTreeMap<ContainerName, (ServiceState, u64)>,
+    /// In which state each service was last seen, and since when.
+    since: BTreeMap<ContainerName, Since>,
+}
+
+/// Since when a service is in a state.
+#[derive(Debug)]
+struct Since {
+    state: ServiceState,
+    /// In seconds since 1970.
+    at: u64,
+    /// It ran before this agent did, whose first answer about its health tells nothing new.
+    found: bool,
+}
+
+impl Since {
+    /// Takes note of a service that was not seen before: what runs does so since it became active.
+    fn first(state: ServiceState, container: &Container, now: u64) -> Self {
+        match container.active_since.filter(|_| container.active.has_processes()) {
+            Some(at) => Self { state, at: at.min(now), found: true },
+            None => Self { state, at: now, found: false },
+        }
+    }
+
+    /// Takes note of the state that it is in now.
+    fn see(&mut self, state: ServiceState, now: u64) {
+        if self.state != state {
+            let same = self.found && self.state == ServiceState::Starting && state == ServiceState::Healthy;
+            *self = Self { state, at: if same { self.at } else { now }, found: false };
+        }
+    }
 }
 
 impl Reporter {
@@ -121,6 +152,7 @@ impl Reporter {
             stacks,
             places,
         });
+        notify::status(&line(&self.published.borrow().status));
         for (number, event) in (first..).zip(updates) {
             log(&event.service, event.word, &event.message, generation);
             self.send(number, event);
@@ -210,11 +242,10 @@ impl Reporter {
         };
         let hold = scene.desired.holds.get(name);
         let wire = wire_state(state);
-        let seen = self.since.entry(name.clone()).or_insert((wire, now_usec() / 1_000_000));
-        if seen.0 != wire {
-            *seen = (wire, now_usec() / 1_000_000);
-        }
-        let since = hold.map_or(seen.1, |hold| hold.at);
+        let now = now_usec() / 1_000_000;
+        let seen = self.since.entry(name.clone()).or_insert_with(|| Since::first(wire, container, now));
+        seen.see(wire, now);
+        let since = hold.map_or(seen.at, |hold| hold.at);
         let well = matches!(state, State::Healthy | State::Completed | State::Stopped);
         let (reason, hint) = reason(scene, name, container, state);
         let running = container.active.has_processes();
@@ -318,7 +349,7 @@ fn host_status(generation: &Generation, busy: bool, warnings: Vec<String>) -> Ho
 }
 
 /// Returns the status of a container of which nothing is known but that it is there.
-fn unknown(name: &ContainerName) -> ServiceStatus {
+pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
     ServiceStatus {
         name: name.to_string(),
         stack: String::new(),

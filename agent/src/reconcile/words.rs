@@ -1,9 +1,10 @@
 //! The words of a status: states, reasons, drift, events, each in one line for people.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nixmox_api::{Drift, ServiceState, ServiceStatus};
+use nixmox_api::{Drift, ServiceState, ServiceStatus, Status};
 use nixmox_core::manifest::HostConflict;
 use nixmox_core::model::{ChangeKind, Condition, Container, ContainerName, Port, Protocol, Reason, Subject};
 use nixmox_core::status::{self, State};
@@ -166,6 +167,36 @@ pub(super) fn difference(old: Option<&ServiceStatus>, new: &ServiceStatus) -> (&
     }
 }
 
+/// Returns a status in one line, for `systemctl status`.
+pub(super) fn line(status: &Status) -> String {
+    let Status { host, services, .. } = status;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for service in services {
+        *counts.entry(state_word(service.state)).or_default() += 1;
+    }
+    let mut parts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    match host.warnings.len() {
+        0 => {}
+        1 => parts.push("1 warning".to_owned()),
+        count => parts.push(format!("{count} warnings")),
+    }
+    let parts = if parts.is_empty() { "nothing is declared".to_owned() } else { parts.join(", ") };
+    format!("generation {}: {parts}", host.generation)
+}
+
+fn state_word(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Healthy => "healthy",
+        ServiceState::Unhealthy => "unhealthy",
+        ServiceState::Starting => "starting",
+        ServiceState::Waiting => "waiting",
+        ServiceState::Stopping => "stopping",
+        ServiceState::Stopped => "stopped",
+        ServiceState::Failed => "failed",
+        ServiceState::Completed => "completed",
+    }
+}
+
 pub(super) fn place(file: &str, line: u32) -> String {
     if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
 }
@@ -203,4 +234,32 @@ pub(super) fn port_text(port: &Port) -> String {
         Protocol::Udp => "/udp",
     };
     format!("{}{host}{}{protocol}", address.unwrap_or_default(), port.container_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line_for_systemd() {
+        let host = nixmox_api::HostStatus {
+            version: String::new(),
+            generation: 41,
+            generation_at: 0,
+            generation_by: nixmox_api::Caller::default(),
+            busy: false,
+            warnings: Vec::new(),
+        };
+        let mut status = Status { sequence: 0, host, stacks: Vec::new(), services: Vec::new() };
+        assert_eq!(line(&status), "generation 41: nothing is declared");
+        let service =
+            |name: &str, state| ServiceStatus { state, ..super::super::report::unknown(&name.parse().unwrap()) };
+        status.services = vec![
+            service("db", ServiceState::Healthy),
+            service("web", ServiceState::Failed),
+            service("wiki", ServiceState::Healthy),
+        ];
+        status.host.warnings.push("something".to_owned());
+        assert_eq!(line(&status), "generation 41: 1 failed, 2 healthy, 1 warning");
+    }
 }

@@ -39,6 +39,8 @@ pub struct Container {
     pub active: ActiveState,
     /// The unit's current or last invocation; `None` when systemd knows none.
     pub invocation: Option<InvocationId>,
+    /// When the running instance became active, in seconds since 1970; `None` when it is not active.
+    pub active_since: Option<u64>,
     /// Whether a job that is not the agent's is queued or running on the unit.
     pub foreign_job: bool,
     /// Whether a machine of this name is registered that another unit runs.
@@ -73,6 +75,7 @@ impl Default for Container {
         Self {
             active: ActiveState::Inactive,
             invocation: None,
+            active_since: None,
             foreign_job: false,
             foreign_machine: false,
             started_with: None,

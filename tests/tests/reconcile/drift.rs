@@ -247,3 +247,40 @@ fn a_drifting_agent_is_not_busy_and_asks_no_more_than_it_must() {
         assert!(machine.host.looks() - looks < 20, "{} looks", machine.host.looks() - looks);
     });
 }
+
+#[test]
+fn a_change_without_a_signal_is_seen_all_the_same() {
+    on_a_machine(async |machine| {
+        machine.up(&stack()).await;
+        machine.until_well().await;
+        machine.stop(&["app", "db"]).await.unwrap();
+        machine
+            .until("all are stopped", |status| {
+                !status.host.busy && status.services.iter().all(|s| s.invocation.is_none())
+            })
+            .await;
+        machine.pass(Duration::from_mins(30)).await;
+        machine.host.lose_firewall_silently();
+        machine.pass(Duration::from_mins(11)).await;
+        assert!(machine.host.firewall().is_some());
+    });
+}
+
+#[test]
+fn since_when_a_service_runs_outlives_the_agent() {
+    on_a_machine(async |machine| {
+        well(machine).await;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let days = now - 12 * 86_400;
+        machine.kill_agent().await;
+        machine.host.change_outside(&name("db"), |db| db.active_since = Some(days));
+        machine.boot_agent();
+        machine.catch_up().await;
+        let status = machine.until_well().await;
+        assert_eq!(of(&status, "db").since, Some(days));
+        machine.host.kill(&name("db"));
+        machine.until_state("db", ServiceState::Failed).await;
+        let status = machine.until_well().await;
+        assert!(of(&status, "db").since >= Some(now));
+    });
+}

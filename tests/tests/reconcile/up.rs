@@ -70,6 +70,32 @@ fn no_more_starts_at_a_time_than_the_settings_say() {
 }
 
 #[test]
+fn jobs_that_take_hours_do_not_keep_others_from_being_started() {
+    let settings = Settings { parallel_starts: 2, ..Settings::default() };
+    on_a_machine_with(settings, async |machine| {
+        let hours = Behaviour { start_time: Duration::from_hours(3), ..Behaviour::default() };
+        for nightly in ["night1", "night2", "night3"] {
+            machine.host.behave(&name(nightly), hours.clone());
+        }
+        machine.up(&[service("web")]).await;
+        machine.until_well().await;
+        machine.up(&[service("web"), job("night1"), job("night2"), job("night3")]).await;
+        machine.pass(Duration::from_secs(10)).await;
+        machine.host.kill(&name("web"));
+        let begin = tokio::time::Instant::now();
+        machine.until_state("web", ServiceState::Healthy).await;
+        assert!(begin.elapsed() <= Duration::from_secs(111), "{:?}", begin.elapsed());
+        machine.restart_agent().await;
+        machine.pass(Duration::from_mins(2)).await;
+        machine.host.kill(&name("web"));
+        let begin = tokio::time::Instant::now();
+        machine.until_state("web", ServiceState::Failed).await;
+        machine.until_state("web", ServiceState::Healthy).await;
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
 fn down_stops_dependents_first_and_is_busy_until_nothing_is_left() {
     on_a_machine(async |machine| {
         let stop_time = Duration::from_secs(5);

@@ -71,6 +71,7 @@ impl Simulated {
         self.seen.active = if failed { ActiveState::Failed } else { ActiveState::Inactive };
         self.active_since = None;
         (self.seen.limits, self.seen.devices, self.seen.reload_pending) = Default::default();
+        self.seen.active_since = None;
         let spec = self.seen.started_with.take();
         if let Some(invocation) = self.seen.invocation {
             let result = if failed { "exit-code" } else { "success" }.to_owned();

@@ -52,6 +52,11 @@ impl Fake {
         self.note_change();
     }
 
+    /// Takes the firewall table away so that nobody is woken.
+    pub fn lose_firewall_silently(&self) {
+        self.state().firewall = None;
+    }
+
     /// Replaces the hosts file, or takes it away.
     pub fn change_hosts_outside(&self, text: Option<String>) {
         self.state().hosts = text;

@@ -86,6 +86,7 @@ impl Live {
             let context = Context { others, ours: &ours, default_tasks_max: Some(default_tasks_max) };
             container.active = listed.active;
             container.invocation = unit.invocation();
+            container.active_since = unit.active_since_usec().map(|usec| usec / 1_000_000);
             container.foreign_job = self.systemd.is_foreign_job(listed);
             container.started_with = match of_unit.start {
                 Start::With(spec) => Some(spec),
