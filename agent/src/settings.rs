@@ -91,6 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_installation_page_shows_the_defaults() {
+        let page = include_str!("../../docs/install.md");
+        let shown = page.split("\n```toml\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+        // Every key is there, and says what it would be without it.
+        assert_eq!(shown.lines().count(), 3, "{shown}");
+        assert_eq!(toml::from_str::<Settings>(shown).unwrap(), Settings::default());
+    }
+
+    #[test]
     fn a_missing_file_means_defaults_and_a_bad_one_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.toml");

@@ -41,6 +41,15 @@ impl Tally {
         self.count(name, outcome.is_ok(), begin);
     }
 
+    /// Runs several steps; one that cannot even be begun counts as a failure of all of them, and does not end the rest.
+    pub(crate) fn attempt(&mut self, name: &str, steps: impl FnOnce(&mut Self) -> Result<()>) {
+        let begin = Instant::now();
+        if let Err(error) = steps(self) {
+            println!("{error:#}");
+            self.count(name, false, begin);
+        }
+    }
+
     /// Runs tests and adds up the results that the test programs print.
     pub(crate) fn tests(&mut self, name: &str, command: &mut Command) -> Result<()> {
         use std::io::{BufRead as _, BufReader};
@@ -113,7 +122,21 @@ fn test_result(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::test_result;
+    use super::{Tally, test_result};
+
+    #[test]
+    fn a_step_that_cannot_be_begun_is_counted_and_does_not_hide_what_failed_before() {
+        let mut tally = Tally { failed: 1, broken: vec!["lints".to_owned()], ..Tally::default() };
+        tally.attempt("testbed", |tally| {
+            tally.passed += 3;
+            anyhow::bail!("only root can boot a testbed")
+        });
+        tally.attempt("more", |_| Ok(()));
+        assert_eq!(
+            (tally.passed, tally.failed, tally.broken),
+            (3, 2, vec!["lints".to_owned(), "testbed".to_owned()])
+        );
+    }
 
     #[test]
     fn reads_the_result_line_of_a_test_program() {

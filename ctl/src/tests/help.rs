@@ -42,3 +42,49 @@ fn every_command_stands_in_the_page_and_in_the_changelog() {
 fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
+
+/// The commands in a text: what follows `nixmoxctl` up to a pipe, a redirection, or the words that explain it.
+fn commands_in(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| line.starts_with("nixmoxctl "));
+    let parts = lines.flat_map(|line| line.split("&&"));
+    let bare = |part: &str| part.split(['|', '>', '#']).next().unwrap_or_default().trim().to_owned();
+    // An explanation stands behind at least two blanks.
+    parts.map(|part| bare(part.trim().split("  ").next().unwrap_or_default())).collect()
+}
+
+#[test]
+fn every_example_of_the_help_can_be_typed() {
+    let mut root = Cli::command();
+    root.build();
+    let mut examples = Vec::new();
+    for command in root.get_subcommands() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        examples.extend(commands_in(&help));
+    }
+    assert!(examples.len() > 20, "{examples:#?}");
+    for example in examples {
+        let arguments = example.split_whitespace().map(Into::into);
+        assert!(crate::cli::parse(arguments).is_ok(), "`{example}` is no command");
+    }
+}
+
+#[test]
+fn every_command_that_a_complaint_proposes_can_be_typed() {
+    // The snapshots hold every complaint there is a test for.
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/snapshots");
+    let mut proposed = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rows = text.lines().filter_map(|line| line.trim().strip_prefix("try "));
+        for example in rows.flat_map(|row| commands_in(row.trim())) {
+            proposed += 1;
+            let arguments = example.split_whitespace().map(Into::into);
+            let parsed = crate::cli::parse(arguments);
+            // Asking for the version is no command, and an answer too.
+            let version = |error: &clap::Error| error.kind() == clap::error::ErrorKind::DisplayVersion;
+            assert!(parsed.is_ok() || parsed.is_err_and(|error| version(&error)), "{example}: {}", path.display());
+        }
+    }
+    assert!(proposed > 5, "{proposed}");
+}

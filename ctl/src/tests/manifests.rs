@@ -123,3 +123,18 @@ fn check_tells_programs_every_diagnostic_with_its_place() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert_eq!(ran.out, "{\"diagnostics\":[],\"file\":\"nixmox.toml\",\"services\":3}\n");
 }
+
+/// The blocks of a page that begin with this line.
+fn blocks<'a>(page: &'a str, begin: &str) -> Vec<&'a str> {
+    page.split(begin).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
+}
+
+#[test]
+fn the_manifest_of_the_readme_is_a_stack_without_a_complaint() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let manifests = blocks(&readme, "\n```toml\n");
+    assert_eq!(manifests.len(), 1);
+    let ran = Place::in_folder(stack(manifests[0]).path()).run("check");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(ran.out.ends_with("3 services, no problems\n"), "{}", ran.out);
+}

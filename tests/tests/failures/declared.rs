@@ -87,8 +87,9 @@ fn every_error_of_a_manifest_is_told_at_once_and_nothing_is_touched() {
         "mounts",
         "manifest-keeep",
         "manifest-keep",
-        "manifest-a",
-        "nixmox.toml",
+        "manifest-a -> manifest-b -> manifest-a",
+        "unknown key `memory_max`",
+        "nixmox.toml: 4 errors",
     ];
     stack.refuse("up", 1, &words).expect("every error is told");
     assert_eq!(stack.healthy("manifest-keep").expect("healthy"), before);
