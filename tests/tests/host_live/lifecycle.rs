@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use nixmox_agent::host::{Host, StepError};
+use nixmox_core::container::{self, Layout};
 use nixmox_core::model::{ActiveState, Bytes, ConfFile, Container, ContainerName, Device, DropIn};
 
 use crate::inside::{LIMIT, observe, open, shell, until, wakes};
@@ -277,4 +278,31 @@ async fn links_in_a_guests_root_lead_its_start_nowhere() {
     let modes =
         shell("cd /var/lib/nixos-containers/web; stat -c '%n %a' etc root usr usr/bin var/lib var/lib/private");
     assert_eq!(modes, "etc 755\nroot 700\nusr 755\nusr/bin 755\nvar/lib 755\nvar/lib/private 700");
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn a_guest_is_given_the_hosts_servers_of_names() {
+    let host = open();
+    let web = assigned("web", "web", 1);
+    let layout = Layout { agent: "/usr/bin/true".into(), conf_in_run: false, copy_resolv_conf: true };
+    let texts = container::files(&web, &layout).expect("the texts can be carried");
+    let inside = async |servers: &str| {
+        shell(&format!("rm -f /etc/resolv.conf; echo nameserver {servers} > /etc/resolv.conf"));
+        host.start(&web, &texts).await.expect("it starts");
+        let seen = shell("cat /var/lib/nixos-containers/web/etc/resolv.conf");
+        host.stop(&name("web")).await.expect("it stops");
+        seen
+    };
+    assert_eq!(inside("192.0.2.1").await, "nameserver 192.0.2.1");
+    shell("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.2 > /run/systemd/resolve/resolv.conf");
+    assert_eq!(inside("127.0.0.53").await, "nameserver 192.0.2.2", "the servers behind the stub");
+    // A link is the guest's own affair, and leads nowhere on the host.
+    shell(
+        "cd /var/lib/nixos-containers/web/etc; rm resolv.conf; echo mine > /root/mine; ln -s /root/mine resolv.conf",
+    );
+    host.start(&web, &texts).await.expect("it starts");
+    shell(
+        "test $(readlink /var/lib/nixos-containers/web/etc/resolv.conf) = /root/mine && grep -qx mine /root/mine",
+    );
 }

@@ -78,6 +78,11 @@ fn links_in_a_guests_root_lead_its_start_nowhere() {
 }
 
 #[test]
+fn a_guest_is_given_the_hosts_servers_of_names() {
+    on_a_real_systemd("lifecycle::a_guest_is_given_the_hosts_servers_of_names", &[("web", Behaviour::new())]);
+}
+
+#[test]
 fn jobs_of_others_are_told_from_ours() {
     let slow = Behaviour::new().ready_after(Duration::from_secs(2));
     on_a_real_systemd("lifecycle::jobs_of_others_are_told_from_ours", &[("slow", slow)]);

@@ -12,13 +12,15 @@ use crate::host::paths::Paths;
 /// Where a packaged agent lies; named when the running one does not know its own place.
 const AGENT: &str = "/usr/bin/nixmox-agent";
 
+/// What the template starts containers with that is installed where the host is not NixOS.
+const START_SCRIPT: &str = "/usr/lib/nixmox/container-start";
+
 /// Finds them.
 pub(super) fn find(paths: &Paths) -> Layout {
     Layout {
         agent: std::env::current_exe().map_or_else(|_| PathBuf::from(AGENT), |path| without_deleted(&path)),
         conf_in_run: !is_writable(&paths.conf_dir()),
-        copy_resolv_conf: files::read(&paths.host_path(Path::new("/etc/resolv.conf")))
-            .is_some_and(|text| reachable_from_elsewhere(&text)),
+        copy_resolv_conf: passes_dns_on(paths),
     }
 }
 
@@ -32,6 +34,16 @@ fn without_deleted(path: &Path) -> PathBuf {
 fn is_writable(directory: &Path) -> bool {
     let made = std::fs::create_dir_all(directory);
     made.is_ok() && access(directory, AccessFlags::W_OK).is_ok()
+}
+
+/// Returns whether the template can give guests servers that they can reach. NixOS's copies `/etc/resolv.conf` as it is; ours takes the
+/// servers behind systemd-resolved where that file names only its stub (systemd-resolved.service(8), "/etc/resolv.conf").
+fn passes_dns_on(paths: &Paths) -> bool {
+    let usable = |path: &str| {
+        files::read(&paths.host_path(Path::new(path))).is_some_and(|text| reachable_from_elsewhere(&text))
+    };
+    let ours = || paths.host_path(Path::new(START_SCRIPT)).exists();
+    usable("/etc/resolv.conf") || ours() && usable("/run/systemd/resolve/resolv.conf")
 }
 
 /// Returns whether the servers of a resolv.conf(5) can be reached from a network namespace of its own: there is one
@@ -57,5 +69,26 @@ mod tests {
     fn a_replaced_program_is_named_without_the_kernels_mark() {
         assert_eq!(without_deleted(Path::new("/usr/bin/x (deleted)")), Path::new("/usr/bin/x"));
         assert_eq!(without_deleted(Path::new("/usr/bin/x")), Path::new("/usr/bin/x"));
+    }
+
+    #[test]
+    fn behind_a_resolver_on_localhost_only_our_template_finds_the_servers() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        let write = |path: &str, text: &str| {
+            let path = paths.host_path(Path::new(path));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert!(!passes_dns_on(&paths));
+        write("/etc/resolv.conf", "nameserver 127.0.0.53\n");
+        write("/run/systemd/resolve/resolv.conf", "nameserver 192.168.1.1\n");
+        assert!(!passes_dns_on(&paths), "NixOS's template copies the stub's address");
+        write(START_SCRIPT, "");
+        assert!(passes_dns_on(&paths));
+        write("/run/systemd/resolve/resolv.conf", "");
+        assert!(!passes_dns_on(&paths));
+        write("/etc/resolv.conf", "nameserver 192.168.1.1\n");
+        assert!(passes_dns_on(&paths));
     }
 }
