@@ -87,6 +87,8 @@ pub struct Reconciler<H> {
     ledger: Ledger,
     warnings: Vec<String>,
     hands_off: Option<String>,
+    /// Why systems that are declared may be collected by Nix.
+    unrooted: Option<String>,
     asks: mpsc::Receiver<Ask>,
     supervisor: Supervisor,
     executor: Executor,
@@ -145,6 +147,7 @@ impl<H: Host> Reconciler<H> {
             ledger: Ledger { generation: standing.generation, notes: standing.notes },
             warnings: standing.warnings,
             hands_off: standing.hands_off,
+            unrooted: None,
             asks: inbox,
             supervisor: Supervisor::default(),
             executor: Executor::new(settings.parallel_starts),
@@ -412,7 +415,7 @@ impl<H: Host> Reconciler<H> {
 
     /// Returns what hinders the host as a whole, as far as the agent's own state goes.
     fn warnings(&self) -> Vec<String> {
-        self.warnings.iter().chain(&self.hands_off).cloned().collect()
+        self.warnings.iter().chain(&self.hands_off).chain(&self.unrooted).cloned().collect()
     }
 
     /// Returns when to look again though nothing happens.
@@ -436,13 +439,21 @@ impl<H: Host> Reconciler<H> {
         if self.hands_off.is_some() {
             return;
         }
-        match self.generations.prune(self.settings.keep_generations, self.ledger.generation.number) {
-            Ok(kept) => {
-                if let Err(error) = self.host.root(&kept.systems).await {
-                    warn!(event = "roots", "{}", chain(&error));
-                }
-            }
-            Err(error) => warn!(event = "prune", "{}", chain(&error)),
+        let (generations, count) = (self.generations.clone(), self.settings.keep_generations);
+        let current = self.ledger.generation.number;
+        // Reads every generation that is kept, which can be many and large.
+        let pruned = tokio::task::spawn_blocking(move || generations.prune(count, current)).await;
+        let rooted = match pruned {
+            Ok(Ok(kept)) => self.host.root(&kept.systems).await.map_err(|error| chain(&error)),
+            Ok(Err(error)) => Err(chain(&error)),
+            // Fails only when the runtime shuts down.
+            Err(_) => return,
+        };
+        self.unrooted = rooted.err().map(|cause| {
+            format!("{cause}: Nix may collect systems that are declared; `nixmoxctl up` tries again with the next change")
+        });
+        if let Some(warning) = &self.unrooted {
+            warn!(event = "roots", "{warning}");
         }
     }
 }

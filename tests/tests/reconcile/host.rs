@@ -181,6 +181,19 @@ fn data_of_a_container_that_somebody_else_declares_is_left_alone() {
 }
 
 #[test]
+fn systems_that_nix_may_collect_are_told_until_they_are_safe() {
+    on_a_machine(async |machine| {
+        machine.host.fail_next(Operation::Root, Fault::Before);
+        machine.up(&stack()).await;
+        machine.until_well().await;
+        let warnings = machine.agent().status().await.host.warnings;
+        assert!(warnings.iter().any(|text| text.contains("Nix may collect systems")), "{warnings:?}");
+        machine.down().await;
+        machine.until("it is told no more", |status| status.host.warnings.is_empty()).await;
+    });
+}
+
+#[test]
 fn an_answer_about_an_instance_that_is_gone_is_nothing_to_the_next_one() {
     on_a_machine(async |machine| {
         let probe_time = Duration::from_secs(30);
