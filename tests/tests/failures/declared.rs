@@ -98,3 +98,19 @@ fn every_error_of_a_manifest_is_told_at_once_and_nothing_is_touched() {
     assert_eq!(stack.healthy("manifest-keep").expect("healthy"), before);
     stack.succeed("down").expect("taken down");
 }
+
+#[test]
+fn a_disk_that_is_mounted_on_demand_is_mounted_before_its_folders_are_made() {
+    let host = host();
+    let unit = "[Mount]\nWhat=tmpfs\nWhere=/srv/ondemand\nType=tmpfs\n";
+    host.write_file("/etc/systemd/system/srv-ondemand.mount", unit, 0o644).expect("written");
+    host.succeed("systemctl daemon-reload").expect("reloaded");
+    let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let mounts = "mounts = [{ source = \"/srv/ondemand\", target = \"/late\", must_be_mountpoint = true }, { source = \"/srv/ondemand/new\", target = \"/new\", create = true }]";
+    let stack = Stack::new(&host, "late");
+    stack.declare(&[&format!("[services.late]\nsystem = \"{system}\"\n{mounts}")]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    host.succeed("mountpoint -q /srv/ondemand && test -d /srv/ondemand/new").expect("mounted");
+    stack.succeed("down").expect("taken down");
+    host.succeed("umount /srv/ondemand && test -z \"$(ls /srv/ondemand)\"").expect("nothing was made below it");
+}

@@ -29,6 +29,9 @@ impl Live {
             let checked = service.clone();
             self.on(Path::new(system.as_str()), move |paths| nspawn::check_system(paths, &checked)).await?;
         }
+        for mount in &service.mounts {
+            self.mount(&mount.source).await?;
+        }
         for source in nspawn::Source::all(service) {
             let path = source.path().to_owned();
             self.on(&path, move |paths| source.prepare(paths)).await?;
@@ -77,6 +80,16 @@ impl Live {
                 let full = self.on(&root, move |paths| Ok(nspawn::full_root(paths, &owner))).await?;
                 return Err(full.map_or(error, |path| StepError::RootFull { path }));
             }
+        }
+        Ok(())
+    }
+
+    /// Lets systemd mount what a source lies on, as `RequiresMountsFor=` will at the start of the unit: before the
+    /// source is looked at, or made below the place where a disk belongs.
+    async fn mount(&self, source: &Path) -> Result<(), StepError> {
+        let above: Vec<&Path> = source.ancestors().filter(|path| path.parent().is_some()).collect();
+        for path in above.into_iter().rev() {
+            self.systemd.start_mount(&nspawn::mount_unit(path)).await?;
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ pub(in crate::host) fn delete_link(name: &ContainerName) -> Result<(), StepError
 }
 
 /// Returns the name of the unit of a mount: systemd.unit(5), "String Escaping for Inclusion in Unit Names".
-fn mount_unit(path: &Path) -> String {
+pub(in crate::host) fn mount_unit(path: &Path) -> String {
     let mut unit = String::new();
     for (index, byte) in path.to_string_lossy().trim_matches('/').bytes().enumerate() {
         match byte {

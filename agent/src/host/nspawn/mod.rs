@@ -14,6 +14,6 @@ pub(super) use conf::{
     boot_start, foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, write,
 };
 pub(super) use data::remove_data;
-pub(super) use leftovers::{delete_link, mounted_export};
+pub(super) use leftovers::{delete_link, mount_unit, mounted_export};
 pub(super) use mounts::{Source, check_system, full_root};
 pub(super) use started_with::{Start, started_with};

@@ -224,6 +224,25 @@ impl Systemd {
         }
     }
 
+    /// Mounts what a mount unit stands for, if the host's configuration has one of this name (`fstab`(5) included).
+    ///
+    /// # Errors
+    /// `StartFailed` with the job's result, `JobTimedOut`, or `Bus`.
+    pub(super) async fn start_mount(&self, unit: &str) -> Result<(), StepError> {
+        let connection = self.bus.connection().await?;
+        let path = manager(&connection).await?.load_unit(unit.to_owned()).await;
+        let path = path.map_err(|e| failed("LoadUnit", unit, e))?;
+        let properties =
+            unit::properties(&connection, &path).await.map_err(|e| failed("GetAll", unit.to_owned(), e))?;
+        if properties.is_active() || !properties.has_file() {
+            return Ok(());
+        }
+        match self.job(unit, Verb::Start).await? {
+            JobEnd::Done | JobEnd::Unseen => Ok(()),
+            JobEnd::Other(result) => Err(StepError::StartFailed { unit: unit.to_owned(), result }),
+        }
+    }
+
     /// Unmounts what a mount unit stands for.
     ///
     /// # Errors

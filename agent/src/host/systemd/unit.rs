@@ -132,6 +132,11 @@ impl UnitProperties {
         self.active_state() == ActiveState::Active
     }
 
+    /// Returns whether a file describes it; without one it is a mere name, or was made by what it stands for.
+    pub(super) fn has_file(&self) -> bool {
+        self.fragment_path.as_deref().is_some_and(|path| !path.is_empty())
+    }
+
     /// Returns its current or last invocation.
     pub(in crate::host) fn invocation(&self) -> Option<InvocationId> {
         let bytes = <[u8; 16]>::try_from(self.invocation_id.as_deref()?).ok()?;
