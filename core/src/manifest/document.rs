@@ -3,6 +3,8 @@
 //! A syntax error does not end the reading: what could still be understood is read, and only what is not there
 //! is not held against the file.
 
+use std::ops::Range;
+
 use toml::de::DeTable;
 
 use super::diagnostic::{Diagnostic, Place};
@@ -127,16 +129,26 @@ fn parse<T: Default>(
     }
     let lines: Vec<u32> =
         errors.iter().map(|error| source.line(source.clip(error.span().unwrap_or(0..0)).start)).collect();
-    let mut diagnostics = syntax_errors(source, &errors, &lines);
+    let adrift = adrift(source, &lines);
+    let mut diagnostics = syntax_errors(source, &errors, &lines, &adrift);
     let mut reader = Reader::new(source, errors.is_empty());
     let content = read(table, &mut reader);
     // What the parser made of a broken line is not what was written there.
     let broken = |diagnostic: &Diagnostic| {
         let last = source.line(diagnostic.place.span.end);
-        lines.iter().any(|line| (diagnostic.place.line..=last).contains(line))
+        let of_broken_line = lines.iter().any(|line| (diagnostic.place.line..=last).contains(line));
+        of_broken_line || adrift.iter().any(|section| section.contains(&diagnostic.place.line))
     };
     diagnostics.extend(reader.into_diagnostics().into_iter().filter(|diagnostic| !broken(diagnostic)));
     (content, errors.is_empty(), diagnostics)
+}
+
+/// Returns the lines below each broken heading, up to the next one: what the parser took them for is not what they are.
+fn adrift(source: &SourceFile, broken: &[u32]) -> Vec<Range<u32>> {
+    let is_heading = |line: u32| source.line_text(line).map(|text| text.trim_start().starts_with('['));
+    let headings = broken.iter().filter(|line| is_heading(**line) == Some(true));
+    let end = |line: u32| (line..u32::MAX).find(|line| is_heading(*line) != Some(false)).unwrap_or(u32::MAX);
+    headings.map(|line| line + 1..end(line + 1)).collect()
 }
 
 /// Refuses a file that says it has another format.
@@ -158,7 +170,12 @@ fn refuse_format(source: &SourceFile, table: &DeTable<'_>) -> Option<Diagnostic>
 }
 
 /// Returns at most one error for each line, without those that only follow from an earlier one.
-fn syntax_errors(source: &SourceFile, errors: &[toml::de::Error], lines: &[u32]) -> Vec<Diagnostic> {
+fn syntax_errors(
+    source: &SourceFile,
+    errors: &[toml::de::Error],
+    lines: &[u32],
+    adrift: &[Range<u32>],
+) -> Vec<Diagnostic> {
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let mut last_line = None;
     // An array that is not closed swallows the lines below it and complains about each.
@@ -170,7 +187,9 @@ fn syntax_errors(source: &SourceFile, errors: &[toml::de::Error], lines: &[u32])
         in_array = follows || error.message().contains("array") || error.message().contains("inline table");
         let doubled = last_line == Some(*line);
         last_line = Some(*line);
-        if follows || doubled {
+        // A key is there twice because its heading was not understood; other errors are of the line itself.
+        let twice = error.message() == "duplicate key" && adrift.iter().any(|section| section.contains(line));
+        if follows || doubled || twice {
             continue;
         }
         let span = error.span().unwrap_or(0..0);

@@ -9,10 +9,17 @@ pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Returns the text on one line without control characters, which a guest could use to write over the screen.
+/// Returns the text on one line without characters that a guest could use to write over the screen, or to make a line
+/// read otherwise than it is.
 pub(crate) fn clean(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    let shown = |c: char| if c.is_control() || is_unseen(c) { ' ' } else { c };
     text.trim_end_matches(['\n', '\r']).chars().map(shown).collect()
+}
+
+/// Whether a character has no width and moves others, as Unicode Standard Annex 9 (marks, embeddings, overrides and
+/// isolates) and the Unicode Standard, 23.2 (zero-width and invisible ones, line and paragraph separators) list them.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Returns the text cut to `columns`, with `…` where something is missing.
@@ -92,5 +99,6 @@ mod tests {
     #[test]
     fn a_log_line_of_a_guest_cannot_steer_the_terminal() {
         assert_eq!(clean("ok\x1b[2J\r\nnext\n"), "ok [2J  next");
+        assert_eq!(clean("a\u{202e}b\u{2066}c\u{200b}d\u{feff}é日"), "a b c d é日");
     }
 }

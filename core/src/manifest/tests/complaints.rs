@@ -248,6 +248,21 @@ system = './g.nix'
 system = 'h.nix'
 ");
 
+says!(of_a_heading_that_is_not_closed_or_there_twice_only_that_is_said: "
+[services.a
+system = 5
+wrong = 1
+[services.b]
+system = '.#b'
+[services.b]
+system = '.#c'
+mounts = ['/a:/b']
+mounts = ['/a:/b']
+[services.c]
+system = '.#c'
+wrong = 1
+");
+
 says!(gpu_tables_are_typed_though_not_acted_on: "
 [services.a]
 system = '.#a'
