@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use nixmox_agent::host::{Host, StepError};
 use nixmox_core::container::{self, Layout};
-use nixmox_core::model::{ActiveState, Bytes, ConfFile, Container, ContainerName, Device, DropIn};
+use nixmox_core::model::{ActiveState, Bytes, ConfFile, Container, ContainerName, Device, DropIn, Mount};
 
 use crate::inside::{LIMIT, observe, open, shell, until, wakes};
 use crate::service::{assigned, files, name};
@@ -305,4 +306,32 @@ async fn a_guest_is_given_the_hosts_servers_of_names() {
     shell(
         "test $(readlink /var/lib/nixos-containers/web/etc/resolv.conf) = /root/mine && grep -qx mine /root/mine",
     );
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn a_file_system_that_does_not_answer_is_named() {
+    let host = open();
+    // A FUSE file system whose server, this shell, never answers.
+    shell("mkdir /srv/stuck; test -e /dev/fuse || mknod /dev/fuse c 10 229");
+    let stuck = Command::new("bash")
+        .args(["-ec", "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 stuck /srv/stuck; exec sleep 90"])
+        .spawn();
+    let mut stuck = stuck.expect("bash runs");
+    shell("for i in $(seq 50); do grep -q /srv/stuck /proc/self/mountinfo && exit; sleep 0.1; done; exit 1");
+    let mut bad = assigned("bad", "web", 1);
+    let target = "/data".into();
+    let source = "/srv/stuck/data".into();
+    bad.service.mounts = vec![Mount { source, target, read_only: false, create: false, must_be_mountpoint: false }];
+    let well = assigned("well", "web", 2);
+    let (bad_files, well_files) = (files(&bad), files(&well));
+    let (error, started) = tokio::join!(host.start(&bad, &bad_files), host.start(&well, &well_files));
+    started.expect("another one starts meanwhile");
+    let error = error.expect_err("its source does not answer");
+    assert!(matches!(&error, StepError::NoAnswer { path } if path == Path::new("/srv/stuck/data")), "{error}");
+    // The kernel lets go of whoever waits once the server is gone.
+    stuck.kill().expect("killed");
+    stuck.wait().expect("it ended");
+    let error = host.start(&bad, &bad_files).await.expect_err("still not there");
+    assert!(matches!(error, StepError::SourceMissing { .. }), "{error}");
 }

@@ -83,6 +83,11 @@ fn a_guest_is_given_the_hosts_servers_of_names() {
 }
 
 #[test]
+fn a_file_system_that_does_not_answer_is_named() {
+    on_a_real_systemd("lifecycle::a_file_system_that_does_not_answer_is_named", &[("web", Behaviour::new())]);
+}
+
+#[test]
 fn jobs_of_others_are_told_from_ours() {
     let slow = Behaviour::new().ready_after(Duration::from_secs(2));
     on_a_real_systemd("lifecycle::jobs_of_others_are_told_from_ours", &[("slow", slow)]);
