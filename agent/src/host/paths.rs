@@ -129,6 +129,11 @@ impl Paths {
         self.exit_dir().join(format!("{name}.note"))
     }
 
+    /// The invocation that the agent last asked systemd to stop.
+    pub(crate) fn stop_mark(&self, name: &ContainerName) -> PathBuf {
+        self.exit_dir().join(format!("{name}.stop"))
+    }
+
     /// What nspawn exports a guest's sockets through; a mount that a killed nspawn leaves behind.
     pub(crate) fn unix_export(&self, name: &ContainerName) -> PathBuf {
         self.at("run/systemd/nspawn/unix-export").join(name.as_str())

@@ -423,6 +423,10 @@ impl Watched {
                 let ran = self.ran(now);
                 self.retry.ended(now, end, ran, service.kind, &service.restart);
                 self.stopped_by_others = end == End::StoppedByOthers;
+                if self.stopped_by_others && self.last.is_none() {
+                    // Nobody asked this agent for anything yet: it was as desired before.
+                    self.accord = Accord::Settled;
+                }
                 died = match end {
                     End::Failed => true,
                     // A loop of them is no better.
@@ -478,9 +482,9 @@ impl Watched {
             return None;
         }
         if self.last.is_none() {
-            // A young agent cannot know who stopped it. What ended by itself is judged as if it had been seen, so
-            // that a job that failed is not run again and again by an agent that is restarted.
-            return (exit.spec.is_some() && !exit.stopped && !succeeded_job(exit, service))
+            // What a young agent finds is judged as if it had been seen, so that a job that failed is not run again and
+            // again by an agent that is restarted; but not what the one before it stopped, on its way to something.
+            return (exit.spec.is_some() && !container.stopped_by_agent && !succeeded_job(exit, service))
                 .then(|| kind_of_end(exit));
         }
         Some(kind_of_end(exit))

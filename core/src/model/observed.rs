@@ -34,6 +34,7 @@ pub enum SystemState {
 
 /// One container as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that are read one by one, each independent of the others")]
 pub struct Container {
     /// The state of its unit.
     pub active: ActiveState,
@@ -63,6 +64,8 @@ pub struct Container {
     pub devices: Vec<Device>,
     /// How its last instance ended, with what it was started; `None`: nothing is recorded.
     pub exit: Option<ExitRecord>,
+    /// Whether the agent asked for the stop by which its last instance ended; `false`: somebody else did, or nobody.
+    pub stopped_by_agent: bool,
     /// What its health check says.
     pub health: Health,
     /// Whether it may be started again now.
@@ -86,6 +89,7 @@ impl Default for Container {
             limits: Limits::default(),
             devices: Vec::new(),
             exit: None,
+            stopped_by_agent: false,
             health: Health::Unknown,
             retry: Retry::Now,
         }

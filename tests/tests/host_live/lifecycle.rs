@@ -83,6 +83,7 @@ async fn starts_observes_changes_and_stops_a_container() {
     assert!(matches!(error, StepError::StillRunning { .. }), "{error}");
     host.stop(&name("web")).await.expect("it stops");
     host.stop(&name("web")).await.expect("stopping again does nothing");
+    assert_eq!(shell("cat /run/nixmox/exit/web.stop"), invocation.to_string(), "the next one knows who stopped it");
     host.remove(&name("web")).await.expect("it is removed");
     assert_eq!(observe(&host, "web").await, Container::default());
 }

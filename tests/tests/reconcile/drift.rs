@@ -284,3 +284,24 @@ fn since_when_a_service_runs_outlives_the_agent() {
         assert!(of(&status, "db").since >= Some(now));
     });
 }
+
+#[test]
+fn what_a_person_stopped_is_not_started_at_once_by_an_agent_that_is_restarted() {
+    for (settings, starts) in [(Settings::default(), 1), (report(), 0)] {
+        on_a_machine_with(settings, async |machine| {
+            well(machine).await;
+            machine.kill_agent().await;
+            machine.host.stop_outside(&name("app"));
+            machine.boot_agent();
+            machine.catch_up().await;
+            machine.pass(19 * SECOND).await;
+            assert_eq!(machine.trace(), [""; 0]);
+            assert_eq!(machine.service("app").await.drift.len(), 1, "it is told");
+            machine.restart_agent().await;
+            machine.pass(Duration::from_hours(1)).await;
+            assert_eq!(machine.count(&Operation::Start(name("app"))), starts);
+            machine.up(&stack()).await;
+            machine.until_well().await;
+        });
+    }
+}

@@ -320,7 +320,8 @@ impl Machine {
         }
         for name in self.host.names().difference(&desired.services.keys().cloned().collect()) {
             // How it ended is forgotten at the next boot.
-            let left = Container { exit: None, ..self.host.container(name).unwrap_or_default() };
+            let left =
+                Container { exit: None, stopped_by_agent: false, ..self.host.container(name).unwrap_or_default() };
             assert_eq!(left, Container::default(), "{context}: {name} is left over");
         }
     }

@@ -48,6 +48,7 @@ impl Simulated {
     /// Begins an instance with these files.
     pub(super) fn begin(&mut self, invocation: InvocationId, assigned: &Assigned, files: &Files) {
         self.seen.active = ActiveState::Activating;
+        self.seen.stopped_by_agent = false;
         self.seen.invocation = Some(invocation);
         self.write(assigned, files);
         let ours = matches!(self.seen.conf, ConfFile::Ours(_));
@@ -61,6 +62,7 @@ impl Simulated {
 
     pub(super) fn begin_stop(&mut self) {
         self.seen.active = ActiveState::Deactivating;
+        self.seen.stopped_by_agent = true;
     }
 
     /// Ends the instance; `ExecStopPost=` writes how. systemd forgets a unit that did not fail, and what was set on

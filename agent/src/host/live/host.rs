@@ -49,7 +49,7 @@ impl Host for Live {
     }
 
     async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
-        Self::patiently(|| self.systemd.stop(name)).await
+        Self::patiently(|| self.stop_container(name)).await
     }
 
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {

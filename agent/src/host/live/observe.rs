@@ -29,6 +29,7 @@ struct OnDisk {
     boot_start: BootStart,
     drop_in: DropIn,
     exit: Option<ExitRecord>,
+    stopped_by_agent: bool,
 }
 
 /// What is read of a container's process and of the files of its unit.
@@ -72,8 +73,8 @@ impl Live {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
         let mut containers: BTreeMap<ContainerName, Container> = on_disk
             .into_iter()
-            .map(|(name, OnDisk { conf, boot_start, drop_in, exit })| {
-                (name, Container { conf, boot_start, drop_in, exit, ..Container::default() })
+            .map(|(name, OnDisk { conf, boot_start, drop_in, exit, stopped_by_agent })| {
+                (name, Container { conf, boot_start, drop_in, exit, stopped_by_agent, ..Container::default() })
             })
             .collect();
         for ((listed, unit), of_unit) in units.iter().zip(of_units) {
@@ -171,11 +172,16 @@ impl Running {
 
 fn read_disk(paths: &Paths, name: &ContainerName) -> OnDisk {
     let conf = nspawn::read_conf(paths, name);
+    let exit = files::read(&paths.exit_record(name)).and_then(|text| parse_exit_record(&text));
+    // Of use for one that was stopped alone.
+    let stopped = exit.as_ref().filter(|exit| exit.stopped);
     OnDisk {
         boot_start: nspawn::boot_start(paths, name, &conf),
         conf,
         drop_in: nspawn::read_drop_in(paths, name),
-        exit: files::read(&paths.exit_record(name)).and_then(|text| parse_exit_record(&text)),
+        stopped_by_agent: stopped
+            .is_some_and(|exit| files::read(&paths.stop_mark(name)) == Some(exit.invocation.to_string())),
+        exit,
     }
 }
 

@@ -7,9 +7,14 @@ use nixmox_core::container::Files;
 use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, System};
 
 use super::Live;
+use crate::host::files::Durability;
 use crate::host::firewall::check_ports_free;
+use crate::host::paths::Paths;
 use crate::host::systemd::UnitProperties;
 use crate::host::{StepError, files, nix, nspawn};
+
+/// A mark names an invocation, no secret.
+const MARK_MODE: u32 = 0o644;
 
 impl Live {
     pub(super) async fn start_container(&self, assigned: &Assigned, texts: &Files) -> Result<(), StepError> {
@@ -82,6 +87,21 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// Stops a container, and marks the instance first: the next agent must not take it for one that a person stopped.
+    pub(super) async fn stop_container(&self, name: &ContainerName) -> Result<(), StepError> {
+        if let Some(invocation) = self.systemd.loaded_properties(name).await?.and_then(|unit| unit.invocation()) {
+            let (owner, text) = (name.clone(), invocation.to_string());
+            let mark = move |paths: &Paths| {
+                files::replace(&paths.stop_mark(&owner), &text, MARK_MODE, Durability::Runtime).map(drop)
+            };
+            if let Err(error) = self.blocking(mark).await {
+                // What is full or read-only is no reason to let it run.
+                tracing::warn!(container = %name, %error, "cannot mark who stops it");
+            }
+        }
+        self.systemd.stop(name).await
     }
 
     /// Lets systemd mount what a source lies on, as `RequiresMountsFor=` will at the start of the unit: before the
