@@ -40,7 +40,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] => finish(serve().inspect_err(|_| pause())),
+        [] => {
+            let served = serve();
+            let failed = served.is_err();
+            let code = finish(served);
+            if failed {
+                pause();
+            }
+            code
+        }
         ["exit-record", name] => finish(record_exit(name, Moment::StopPost)),
         ["exit-record", "--started", name] => finish(record_exit(name, Moment::Started)),
         ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),

@@ -10,8 +10,8 @@ use serde::Deserialize;
 pub struct Settings {
     /// What is done about changes made behind the agent's back.
     pub drift: DriftPolicy,
-    /// Containers started at the same time, at least 1; one that takes longer than a minute makes room. The default lets systemd use the machine fully and
-    /// still keeps a boot with hundreds of containers from starving itself.
+    /// Containers started at the same time, at least 1; a job that starts for longer than a minute makes room. The default
+    /// lets systemd use the machine fully and still keeps a boot with hundreds of containers from starving itself.
     pub parallel_starts: usize,
     /// Generations kept on disk, at least 1; the current one is never removed.
     pub keep_generations: usize,

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{Action, ActiveState, Assigned, ContainerName, Observed, Reason, Spec, Step, Subject};
+use nixmox_core::model::{
+    Action, ActiveState, Assigned, ContainerName, Kind, Observed, Reason, Spec, Step, Subject,
+};
 use nixmox_core::network::{self, FirewallTable};
 use nixmox_core::plan;
 use tokio::task::{self, JoinError, JoinSet};
@@ -17,9 +19,10 @@ use tokio::time::Instant;
 use super::Round;
 use crate::host::{Host, StepError};
 
-/// How long a start counts as one of those at the same time: what takes longer works or waits inside its guest, as a
-/// job whose work is part of its boot, and must not keep others from being started.
-const START_COUNTS: Duration = Duration::from_mins(1);
+/// How long the start of a job counts as one of those at the same time: its work may be part of its boot, take hours, and
+/// must not keep others from being started. That of a service counts to its end, or else a machine on which many boot
+/// slowly would get ever more to boot.
+const JOB_COUNTS: Duration = Duration::from_mins(1);
 
 /// A step that was begun.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Begun {
     /// It is a start that a later stop calls off.
     pub(super) called_off: bool,
     since: Instant,
+    /// Until when it counts as a start, if it is one; `None`: to its end.
+    counts_until: Option<Instant>,
 }
 
 /// A step that ended.
@@ -84,13 +89,13 @@ impl Executor {
                 continue;
             }
             let Some(order) = order(&step.subject, step.action, round) else { continue };
-            let spec = match &order {
-                Order::Start(carried) => Some(carried.1.spec.clone()),
+            let (spec, job) = match &order {
+                Order::Start(carried) => (Some(carried.1.spec.clone()), carried.0.service.kind == Kind::Job),
                 Order::PublishPorts(_)
                 | Order::PublishNames(_)
                 | Order::Stop(_)
                 | Order::Remove(_)
-                | Order::Update(_) => None,
+                | Order::Update(_) => (None, false),
             };
             let change = match &step.subject {
                 Subject::Service(name) => round.plan.changes.get(name),
@@ -107,6 +112,7 @@ impl Executor {
                 spec,
                 called_off: false,
                 since: Instant::now(),
+                counts_until: job.then(|| Instant::now() + JOB_COUNTS),
             };
             self.under_way.entry(step.subject.clone()).or_default().insert(step.action);
             let host = Arc::clone(host);
@@ -189,18 +195,18 @@ impl Executor {
 
     /// Returns when a start makes room for another one though it has not ended; `None`: there is room, or nothing starts.
     pub(super) fn next_room(&self) -> Option<Instant> {
-        let counting: Vec<Instant> = self.counting().collect();
-        counting.into_iter().min().filter(|_| self.starts() >= self.parallel_starts)
+        let first = self.counting().filter_map(|step| step.counts_until).min();
+        first.filter(|_| self.starts() >= self.parallel_starts)
     }
 
     fn starts(&self) -> usize {
         self.counting().count()
     }
 
-    /// Returns until when each start counts that does.
-    fn counting(&self) -> impl Iterator<Item = Instant> {
-        let until = self.begun.values().filter(|step| step.action == Action::Start).map(|s| s.since + START_COUNTS);
-        until.filter(|until| *until > Instant::now())
+    /// Returns the starts that count.
+    fn counting(&self) -> impl Iterator<Item = &Begun> {
+        let counts = |step: &&Begun| step.counts_until.is_none_or(|until| until > Instant::now());
+        self.begun.values().filter(|step| step.action == Action::Start).filter(counts)
     }
 }
 

@@ -21,6 +21,8 @@ use nixmox_core::network::FirewallTable;
 
 use super::{StepError, netlink};
 
+use obstacles::Dropping;
+
 pub(super) use listeners::check_ports_free;
 pub(super) use obstacles::{of_kernel, on_ipv6};
 pub(super) use ruleset::protocol;
@@ -96,12 +98,16 @@ impl Firewall {
 }
 
 async fn look() -> Result<Seen, StepError> {
-    let (listed, chains) = futures_util::try_join!(nft::list_table(), nft::list_chains())?;
-    let table = listed.and_then(|listed| read::table(&listed));
+    let (listed, chains) = futures_util::join!(nft::list_table(), nft::list_chains());
+    let table = listed?.and_then(|listed| read::table(&listed));
+    // What others have is not what ours depends on: where it cannot be read, nothing is said of it.
+    let unreadable = |error: StepError| tracing::debug!(%error, "cannot read the chains of others");
+    let chains = chains.map_err(unreadable).ok().flatten();
     let mut obstacles = Vec::new();
     for dropping in chains.iter().flat_map(obstacles::dropping) {
-        let rules = nft::list_table_of_others(dropping.family, &dropping.table).await?;
-        if !rules.is_some_and(|rules| obstacles::accepts_guests(&rules)) {
+        let Dropping { family, table, chain } = &dropping;
+        let rules = nft::list_chain(family, table, chain).await.map_err(unreadable).ok().flatten();
+        if rules.is_some_and(|rules| !obstacles::accepts_guests(&rules)) {
             obstacles.push(dropping.to_string());
         }
     }

@@ -35,9 +35,9 @@ pub(super) async fn list_chains() -> Result<Option<Nftables<'static>>, StepError
     list(&["-j", "list", "chains"]).await
 }
 
-/// Lists a table of others, as it comes.
-pub(super) async fn list_table_of_others(family: &str, table: &str) -> Result<Option<Value>, StepError> {
-    list(&["-j", "list", "table", family, table]).await
+/// Lists a chain of others with its rules, as it comes.
+pub(super) async fn list_chain(family: &str, table: &str, chain: &str) -> Result<Option<Value>, StepError> {
+    list(&["-j", "list", "chain", family, table, chain]).await
 }
 
 async fn list<T: DeserializeOwned>(arguments: &[&str]) -> Result<Option<T>, StepError> {

@@ -26,7 +26,7 @@ pub(in crate::host) fn of_kernel() -> Option<String> {
 pub(super) struct Dropping {
     pub(super) family: &'static str,
     pub(super) table: String,
-    chain: String,
+    pub(super) chain: String,
 }
 
 impl fmt::Display for Dropping {
@@ -63,21 +63,22 @@ pub(super) fn dropping(chains: &Nftables<'_>) -> Vec<Dropping> {
         .collect()
 }
 
-/// Returns whether some rule of a listed table accepts packets by the names of containers' links: then its owner
-/// thought of them, and what exactly passes is theirs to say.
+/// Returns whether some rule of a listed chain treats packets by the names of containers' links, and accepts them or
+/// has another chain decide: then its owner thought of them, and what exactly passes is theirs to say.
 ///
 /// Read without types: rules of others may hold what the crate does not know.
-pub(super) fn accepts_guests(table: &Value) -> bool {
-    let rules =
-        table["nftables"].as_array().into_iter().flatten().filter_map(|object| object["rule"]["expr"].as_array());
+pub(super) fn accepts_guests(chain: &Value) -> bool {
+    let objects = chain["nftables"].as_array().into_iter().flatten();
+    let mut rules = objects.filter_map(|object| object["rule"]["expr"].as_array());
     let of_guests = |statement: &Value| {
         let link = statement["match"]["left"]["meta"]["key"].as_str();
-        let name = statement["match"]["right"].as_str();
-        matches!(link, Some("iifname" | "oifname")) && name.is_some_and(|name| name.starts_with("ve-"))
+        let names = &statement["match"]["right"];
+        let mut names = names["set"].as_array().into_iter().flatten().chain([names]).filter_map(Value::as_str);
+        matches!(link, Some("iifname" | "oifname")) && names.any(|name| name.starts_with("ve-"))
     };
-    rules
-        .into_iter()
-        .any(|rule| rule.iter().any(|statement| statement.get("accept").is_some()) && rule.iter().any(of_guests))
+    let passes =
+        |statement: &Value| ["accept", "jump", "goto"].iter().any(|verdict| statement.get(verdict).is_some());
+    rules.any(|rule| rule.iter().any(passes) && rule.iter().any(of_guests))
 }
 
 /// Returns what is said of ports that are published where containers have no address.

@@ -3,7 +3,7 @@
 use nftables::schema::{NfListObject, NfObject, Nftables, Rule};
 use nixmox_core::model::{Addresses, Port, Protocol};
 use nixmox_core::network::{FirewallTable, Forward, Guest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{obstacles, read, ruleset};
 
@@ -108,13 +108,14 @@ fn a_drop_policy_of_others_is_named_with_the_way_out() {
 
 #[test]
 fn a_table_that_accepts_the_containers_links_stands_in_nobodys_way() {
-    let rule = |link: &str, verdict: &str| {
+    let rule = |link: Value, verdict: &str| {
         let name = json!({ "match": { "op": "==", "left": { "meta": { "key": "oifname" } }, "right": link } });
         let rule =
             json!({ "family": "ip", "table": "filter", "chain": "FORWARD", "expr": [name, { verdict: null }] });
         json!({ "nftables": [{ "metainfo": {} }, { "rule": { "expr": [{ "xt": null }] } }, { "rule": rule }] })
     };
-    assert!(obstacles::accepts_guests(&rule("ve-*", "accept")));
-    assert!(!obstacles::accepts_guests(&rule("ve-*", "drop")));
-    assert!(!obstacles::accepts_guests(&rule("docker0", "accept")));
+    assert!(obstacles::accepts_guests(&rule(json!("ve-*"), "accept")));
+    assert!(obstacles::accepts_guests(&rule(json!({ "set": ["ve-*", "lo"] }), "jump")));
+    assert!(!obstacles::accepts_guests(&rule(json!("ve-*"), "drop")));
+    assert!(!obstacles::accepts_guests(&rule(json!("docker0"), "accept")));
 }

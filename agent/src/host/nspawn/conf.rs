@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nixmox_core::container::{Files, conf_addresses, is_ours, starts_at_boot};
 use nixmox_core::model::{BootStart, ConfFile, ContainerName, DropIn};
 
@@ -171,8 +171,11 @@ fn write_conf(paths: &Paths, name: &ContainerName, text: &str) -> Result<(), Ste
 fn address_lock(paths: &Paths) -> Option<Flock<File>> {
     let path = paths.address_lock();
     let locked = || {
-        files::make_directory(path.parent().unwrap_or(&path), 0o755).map_err(std::io::Error::other)?;
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o644).open(&path)?;
+        // Where the folder is there, its mode is the host's.
+        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        let no_link = OFlag::O_NOFOLLOW.bits();
+        let mut file =
+            OpenOptions::new().create(true).append(true).mode(0o644).custom_flags(no_link).open(&path)?;
         let end = Instant::now() + LOCK_LIMIT;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -237,6 +240,8 @@ pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use nixmox_core::container::CONF_OWNER;
     use nixmox_core::model::Spec;
 
@@ -321,7 +326,10 @@ mod tests {
     fn a_conf_file_is_written_when_whoever_chooses_an_address_is_done() {
         let dir = tempfile::tempdir().unwrap();
         let (paths, web): (_, ContainerName) = (Paths::below(dir.path()), "web".parse().unwrap());
+        let folder = paths.address_lock().parent().unwrap().to_owned();
+        files::make_directory(&folder, 0o1777).unwrap();
         let lock = address_lock(&paths).unwrap();
+        assert_eq!(std::fs::metadata(folder).unwrap().permissions().mode() & 0o7777, 0o1777, "as everybody had it");
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| write(&paths, &web, &files("X=1\n")));
             std::thread::sleep(LOCK_POLL * 3);
