@@ -115,7 +115,7 @@ fn read_standing(generations: &Generations, notes: &NotesFile) -> Result<Standin
         error!(event = "damage", generation = current.generation.number, "{damage}");
         warnings.push(format!("{damage}; generation {} stands in", current.generation.number));
     }
-    let mut notes = match notes.load() {
+    let on_disk = match notes.load() {
         Err(damage @ StateError::Damaged { .. }) => {
             // Holds are lost, what is desired is not: better than not starting at all.
             error!(event = "damage", "{damage}");
@@ -124,9 +124,10 @@ fn read_standing(generations: &Generations, notes: &NotesFile) -> Result<Standin
         }
         other => other?,
     };
+    let mut notes = on_disk.clone();
     if current.damage.is_empty() {
         // Left behind when an agent died between the generation and the notes.
         notes.retain_declared(|name| current.generation.services.contains_key(name));
     }
-    Ok(Standing { generation: current.generation, notes, warnings, hands_off: None })
+    Ok(Standing { generation: current.generation, notes, on_disk, warnings, hands_off: None })
 }

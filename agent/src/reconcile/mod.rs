@@ -41,7 +41,7 @@ use tracing::{error, info, warn};
 use crate::host::{Host, ProbeResult, StepError};
 use crate::notify;
 use crate::settings::Settings;
-use crate::state::{Generation, Generations, Notes, NotesFile};
+use crate::state::{Generation, Generations, Notes, NotesFile, StateError};
 use change::Ledger;
 use execute::{Begun, Executor, Outcome};
 use handle::{Ask, Published};
@@ -70,6 +70,8 @@ pub struct Standing {
     pub generation: Generation,
     /// Holds and finished jobs.
     pub notes: Notes,
+    /// The notes as they lie on disk, where those may say more.
+    pub on_disk: Notes,
     /// What was wrong on disk, one sentence each.
     pub warnings: Vec<String>,
     /// Why nothing may be touched; `None`: everything is in order.
@@ -85,6 +87,10 @@ pub struct Reconciler<H> {
     generations: Generations,
     notes_file: NotesFile,
     ledger: Ledger,
+    /// The notes as they lie on disk. A write that failed leaves others there than the ledger has.
+    on_disk: Notes,
+    /// What the next agent would do wrong for that.
+    outdated: Option<String>,
     warnings: Vec<String>,
     hands_off: Option<String>,
     /// Why systems that are declared may be collected by Nix.
@@ -145,6 +151,8 @@ impl<H: Host> Reconciler<H> {
             generations,
             notes_file,
             ledger: Ledger { generation: standing.generation, notes: standing.notes },
+            on_disk: standing.on_disk,
+            outdated: None,
             warnings: standing.warnings,
             hands_off: standing.hands_off,
             unrooted: None,
@@ -296,15 +304,23 @@ impl<H: Host> Reconciler<H> {
         self.note(notes);
     }
 
-    /// Writes notes down, where they are new.
+    /// Writes notes down, where the disk does not have them.
     fn note(&mut self, notes: Notes) {
-        if notes != self.ledger.notes {
-            match self.notes_file.write(&notes) {
-                Ok(()) => self.ledger.notes = notes,
-                // What they were made of lasts until the next boot; the next round tries again.
-                Err(error) => warn!(event = "notes", "{}", chain(&error)),
-            }
+        if let Err(error) = self.keep(notes) {
+            // What they were made of lasts until the next boot; the next round tries again.
+            warn!(event = "notes", "{}", chain(&error));
         }
+    }
+
+    /// Works from notes as soon as the disk has them.
+    fn keep(&mut self, notes: Notes) -> Result<(), StateError> {
+        if notes != self.on_disk {
+            self.notes_file.write(&notes)?;
+            self.on_disk.clone_from(&notes);
+        }
+        self.outdated = None;
+        self.ledger.notes = notes;
+        Ok(())
     }
 
     fn desired(&self, generation: &Generation) -> Desired {
@@ -415,7 +431,7 @@ impl<H: Host> Reconciler<H> {
 
     /// Returns what hinders the host as a whole, as far as the agent's own state goes.
     fn warnings(&self) -> Vec<String> {
-        self.warnings.iter().chain(&self.hands_off).chain(&self.unrooted).cloned().collect()
+        self.warnings.iter().chain(&self.outdated).chain(&self.hands_off).chain(&self.unrooted).cloned().collect()
     }
 
     /// Returns when to look again though nothing happens.

@@ -129,11 +129,15 @@ impl<H: Host> Reconciler<H> {
             self.warnings.clear();
         }
         match notes.map_or(Ok(()), PreparedNotes::commit) {
+            Ok(()) if differ => {
+                self.on_disk.clone_from(&ledger.notes);
+                self.outdated = None;
+            }
             Ok(()) => {}
             Err(error) if changed => {
                 error!(event = "notes", "{}", chain(&error));
                 let hold = "the next agent holds again what was released now";
-                self.warnings.push(format!("{}; {hold}", chain(&error)));
+                self.outdated = Some(format!("{}; {hold}", chain(&error)));
             }
             Err(error) => return Err(not_written(&error)),
         }
@@ -249,11 +253,7 @@ impl<H: Host> Reconciler<H> {
     }
 
     fn write_notes(&mut self, notes: Notes) -> Result<(), AgentError> {
-        if notes != self.ledger.notes {
-            self.notes_file.write(&notes).map_err(|error| not_written(&error))?;
-            self.ledger.notes = notes;
-        }
-        Ok(())
+        self.keep(notes).map_err(|error| not_written(&error))
     }
 
     /// Refuses changes while what is on disk belongs to a newer version.

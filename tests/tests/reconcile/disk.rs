@@ -195,7 +195,7 @@ fn a_hold_is_lifted_only_when_the_generation_that_lifts_it_is_there() {
         assert_eq!(machine.up(&changed).await.generation, 2);
         let status = machine.until_well().await;
         assert!(status.host.warnings[0].contains("the next agent holds again"), "{:?}", status.host.warnings);
-        machine.stop(&["db"]).await.unwrap_err();
+        machine.stop(&["app"]).await.unwrap_err();
         machine.kill_agent().await;
         fs::remove_dir(&notes).unwrap();
         fs::rename(&aside, &notes).unwrap();
@@ -203,6 +203,31 @@ fn a_hold_is_lifted_only_when_the_generation_that_lifts_it_is_there() {
         let status = machine.until("db is held", |status| !status.services.is_empty() && !status.host.busy).await;
         assert_eq!((status.host.generation, of(&status, "db").held_by.as_deref()), (2, Some("anna")));
         assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 3, "no temporary file stays behind");
+    });
+}
+
+#[test]
+fn a_hold_that_was_lifted_in_memory_alone_is_lifted_on_disk_as_soon_as_that_works() {
+    on_a_machine(async |machine| {
+        well(machine).await;
+        machine.stop(&["db"]).await.unwrap();
+        machine.until("db is stopped", |status| of(status, "db").invocation.is_none() && !status.host.busy).await;
+        let (notes, aside) = (machine.state().join("notes.json"), machine.state().join("aside"));
+        fs::rename(&notes, &aside).unwrap();
+        fs::create_dir(&notes).unwrap();
+        machine.up(&[service("db").memory_max(1), service("app")]).await;
+        // Another generation does not make up for it.
+        machine.up(&[service("db").memory_max(2), service("app")]).await;
+        let status = machine.until_well().await;
+        assert!(status.host.warnings[0].contains("the next agent holds again"), "{:?}", status.host.warnings);
+        fs::remove_dir(&notes).unwrap();
+        fs::rename(&aside, &notes).unwrap();
+        let status = machine.until("it is written", |status| status.host.warnings.is_empty()).await;
+        assert_eq!(of(&status, "db").held_by, None);
+        machine.kill_agent().await;
+        machine.host.reboot();
+        machine.boot_agent();
+        machine.until_well().await;
     });
 }
 
@@ -225,5 +250,9 @@ fn what_was_noted_of_a_service_ends_with_it_though_the_agent_dies_in_down() {
         machine.up(&stack).await;
         machine.until_well().await;
         assert_eq!(machine.trace().iter().filter(|step| *step == "start migrate").count(), 1, "it runs again");
+        machine.kill_agent().await;
+        machine.host.reboot();
+        machine.boot_agent();
+        machine.until_well().await;
     });
 }
