@@ -44,6 +44,36 @@ fn a_job_that_ends_between_ready_and_the_end_of_its_start_is_completed() {
 }
 
 #[test]
+fn a_job_that_is_shut_down_because_its_start_failed_is_not_completed() {
+    let host = SHARED.host("handover").expect("the host boots");
+    let stack = Stack::new(&host, "cut");
+    // It ends with 0 when it is told to halt, which is what systemd does with it then.
+    let long = host.guest("long", &Behaviour::new().exit(0, Duration::from_mins(10))).expect("a system");
+    // A command of somebody else's, and that of the start script itself.
+    let drop_ins = [
+        ("cut-theirs", "[Service]\nExecStartPost=/bin/false\n"),
+        (
+            "cut-ours",
+            "[Service]\nExecStartPost=\nExecStartPost=/usr/bin/env LOCAL_ADDRESS=nonsense /usr/lib/nixmox/container-start post-start\n",
+        ),
+    ];
+    for (name, drop_in) in drop_ins {
+        let path = format!("/etc/systemd/system/container@{name}.service.d/50-fails.conf");
+        host.write_file(path, drop_in, 0o644).expect("written");
+        stack
+            .declare(&[&format!(
+                "[services.{name}]\nsystem = \"{long}\"\nkind = \"job\"\nrestart = {{ policy = \"no\" }}"
+            )])
+            .expect("a manifest");
+        stack.refuse("up --prune", 1, &[&format!("{name} failed"), "exit-code"]).expect("it is told");
+        let record = host.succeed(&format!("cat /run/nixmox/exit/{name}")).expect("a record");
+        assert!(record.contains("status=0"), "it was shut down in order: {record}");
+        assert_eq!(stack.field(name, "state").expect("known"), "failed", "{record}");
+    }
+    stack.succeed("down").expect("taken down");
+}
+
+#[test]
 fn data_is_removed_right_after_down() {
     let host = SHARED.host("handover").expect("the host boots");
     let stack = Stack::new(&host, "data");

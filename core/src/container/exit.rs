@@ -16,7 +16,9 @@
 //!
 //! Tried on systemd 257: `ExecStop=` runs neither for a main process that ended by itself while the unit was active,
 //! nor for a unit that is stopped while it activates. It does run for one that ended by itself between READY=1 and the
-//! end of `ExecStartPost=`; what tells that from a stop is that the main process has ended before it.
+//! end of `ExecStartPost=`; what tells that from a stop is that the main process has ended before it. Where a command of
+//! `ExecStartPost=` itself fails it does not run: systemd sends SIGTERM, nspawn halts the guest, and both end as if it had
+//! powered itself off, but for the result `exit-code`.
 
 use std::fmt::Write as _;
 

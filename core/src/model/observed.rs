@@ -187,11 +187,11 @@ impl ExitRecord {
     /// Returns whether it ran to its own end, with 0.
     ///
     /// `protocol` is systemd's word for a guest that ended before it said READY=1: a job whose work is part of
-    /// its boot. `exit-code` beside 0 is that of a command around it, such as one that wanted to set up the interface of a
-    /// job that was done already. 133 also counts as `success` there, but is a reboot (`SuccessExitStatus=` of the template).
+    /// its boot. `exit-code` beside 0 is that of a command around it: where one behind READY=1 fails, systemd shuts the guest
+    /// down, which ends with 0 whatever it was at. 133 also counts as `success` there, but is a reboot (`SuccessExitStatus=` of the template).
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        !self.stopped && self.status == "0" && matches!(self.result.as_str(), "success" | "protocol" | "exit-code")
+        !self.stopped && self.status == "0" && matches!(self.result.as_str(), "success" | "protocol")
     }
 
     /// Returns whether its guest asked for a reboot, which nspawn tells by 133.

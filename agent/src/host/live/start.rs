@@ -73,9 +73,9 @@ impl Live {
         match self.systemd.start(name).await {
             Ok(()) => {}
             Err(error) => {
-                // The whole work of a job may be part of its boot, or over before the host's side is set up.
+                // The whole work of a job may be part of its boot.
                 let ended =
-                    self.systemd.loaded_properties(name).await?.is_some_and(|u| u.ended_well_while_it_started());
+                    self.systemd.loaded_properties(name).await?.is_some_and(|u| u.ended_well_before_ready());
                 if assigned.service.kind == Kind::Job && ended {
                     return Ok(());
                 }

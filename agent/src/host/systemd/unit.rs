@@ -197,11 +197,11 @@ impl UnitProperties {
         }
     }
 
-    /// Returns whether the last instance's guest ended with 0 before it said that it was ready (`protocol`), or before
-    /// the commands behind that were done: those fail, as its interface is gone (`exit-code`, which is theirs).
-    pub(in crate::host) fn ended_well_while_it_started(&self) -> bool {
-        let of_the_start = matches!(self.result.as_deref(), Some("protocol" | "exit-code"));
-        of_the_start && self.exec_main_code == Some(CLD_EXITED) && self.exec_main_status == Some(0)
+    /// Returns whether the last instance's guest ended with 0 before it said that it was ready (`protocol`).
+    pub(in crate::host) fn ended_well_before_ready(&self) -> bool {
+        self.result.as_deref() == Some("protocol")
+            && self.exec_main_code == Some(CLD_EXITED)
+            && self.exec_main_status == Some(0)
     }
 }
 
