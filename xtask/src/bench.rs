@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nixmox_testbed::{Build, Options, Testbed};
 
 use crate::{
@@ -19,8 +19,8 @@ pub(crate) struct Arguments {
     /// Write the figures as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure only figures whose name contains this
-    #[arg(long, value_name = "TEXT")]
+    /// Measure only the kinds of figures whose name contains this, such as `up` or `agent start`
+    #[arg(long, value_name = "KIND")]
     only: Option<String>,
 }
 
@@ -40,11 +40,11 @@ const MEASURES: [Measure; 6] = [
 /// Measures every figure; fails when a budget is missed.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let count = arguments.pairs.max(PAIRS);
+    let asked = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let kinds = MEASURES.map(|(name, _)| name);
+    ensure!(kinds.into_iter().any(asked), "there is no such kind of figure; there are: {}", kinds.join(", "));
     let mut figures = Vec::new();
-    for (name, measure) in MEASURES {
-        if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            continue;
-        }
+    for (name, measure) in MEASURES.into_iter().filter(|(name, _)| asked(name)) {
         eprintln!("measuring: {name}");
         // A host each: what one figure leaves must not weigh on the next.
         let bed = Testbed::boot(&Options::new(name).build(Build::Release).without_homelab())?;
