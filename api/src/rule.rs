@@ -6,7 +6,9 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use nixmox_core::model::{AddressPool, ContainerName, InvalidName, InvalidPool, StackName, StorePath};
+use nixmox_core::model::{
+    AddressPool, CAPABILITIES, ContainerName, InvalidName, InvalidPool, StackName, StorePath,
+};
 
 /// `PATH_MAX` with its final zero byte (limits.h(0p)).
 const PATH_LENGTH_MAX: usize = 4095;
@@ -20,50 +22,6 @@ const ARGUMENT_LENGTH_MAX: usize = 128 * 1024 - 1;
 const PROBE_LENGTH_MAX: usize = 8 * 1024;
 /// Longer than any wait that makes sense, short enough for every sum of two.
 const DURATION_MAX: Duration = Duration::from_hours(24 * 366);
-/// capabilities(7), in the order of the kernel's `linux/capability.h`.
-const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
 
 /// Returns a text for a message: shortened, and without characters that a terminal would act on.
 pub(crate) fn shown(text: &str) -> String {

@@ -3,6 +3,7 @@
 //! Nothing here knows a file format or a wire format (no serde); `manifest` and the `nixmox-api` crate
 //! convert at the edges. A value of these types is valid by construction.
 
+mod capability;
 mod desired;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -14,6 +15,7 @@ mod quantity;
 mod service;
 mod spec;
 
+pub use capability::CAPABILITIES;
 pub use desired::{Addresses, Assigned, Desired, Hold};
 pub use name::{ContainerName, InvalidName, InvalidStorePath, StackName, StorePath};
 pub use observed::{
