@@ -113,6 +113,11 @@ fn what_listens_on_localhost_stays_there() {
     let gateway = host.succeed("sed -n s/^HOST_ADDRESS=//p /etc/nixos-containers/localnet.conf").expect("its conf");
     is_silent(&host, From::Container("localnet"), To::Http(&gateway, 8130)).expect("the host's end of the link");
     is_silent(&host, From::Lan, To::Http(LAN_HOST_ADDRESS, 8130)).expect("the host's address");
+    // The other machine sends what it has no route for to the host, which knows the way.
+    let own = host.succeed("sed -n s/^LOCAL_ADDRESS=//p /etc/nixos-containers/localnet.conf").expect("its conf");
+    let own = own.split('/').next().expect("an address");
+    answers(&host, From::Host, To::Http(own, 80)).expect("the host reaches the container itself");
+    is_silent(&host, From::Lan, To::Http(own, 80)).expect("past what is published");
 
     // Both give up their own loopback addresses and send packets for them to the host.
     let container = From::Container("localnet").prefix();

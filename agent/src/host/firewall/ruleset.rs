@@ -66,6 +66,17 @@ pub(super) fn objects(table: &FirewallTable) -> Vec<NfListObject<'static>> {
     );
     let to_loopback = vec![elsewhere, from_or_to("daddr", loopback()), Statement::Drop(None)];
     objects.push(rule("guard", to_loopback, None));
+    // What is not published is not reached from the local network either, by machines that send packets for the pool to
+    // this host. Here a packet still has the address that its sender gave it, and whoever asks for a published port
+    // gives the host's. The host's own packets do not pass here.
+    for guest in &table.guests {
+        let past_the_host = vec![
+            link(MetaKey::Iifname, Operator::NEQ),
+            from_or_to("daddr", address(guest.addresses.local.into())),
+            Statement::Drop(None),
+        ];
+        objects.push(rule("guard", past_the_host, None));
+    }
     for name in FORWARD_CHAINS {
         objects
             .extend(table.forwards.iter().map(|forward| rule(name, dnat(forward), Some(forward_comment(forward)))));
