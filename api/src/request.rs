@@ -131,8 +131,8 @@ pub struct PathInfo {
     pub what: String,
     /// The absolute path, or the unit's name.
     pub path: String,
-    /// Whether it is there now.
-    pub exists: bool,
+    /// Whether it is there now; absent where what it lies on does not answer.
+    pub exists: Option<bool>,
 }
 
 /// The answer to `RemoveData`: an object without fields, as other Varlink servers send it too.

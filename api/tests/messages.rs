@@ -233,7 +233,7 @@ fn the_answers_are_as_their_golden_files_have_them() {
         changed_at: 1_763_600_000,
     };
     check("stacks", &StacksReply { stacks: vec![stack] });
-    let path = PathInfo { what: "conf".into(), path: "/etc/nixos-containers/web.conf".into(), exists: true };
+    let path = PathInfo { what: "conf".into(), path: "/etc/nixos-containers/web.conf".into(), exists: Some(true) };
     check("paths", &PathsReply { paths: vec![path] });
 }
 

@@ -365,8 +365,10 @@ impl StepError {
             Self::ForeignData { name, .. } => format!(
                 "`nixos-container destroy {name}` removes one that it created; one of the host's configuration is taken out there"
             ),
+            // Lazy alone, whoever waits in the kernel would go on, the look that is stuck among them (umount(8)).
             Self::NoAnswer { .. } => {
-                "see what is mounted there (`findmnt`) and bring it back, or unmount it (`umount --lazy`)".to_owned()
+                "see what is mounted there (`findmnt`) and bring it back, or unmount it (`umount --force --lazy`)"
+                    .to_owned()
             }
             Self::Overridden { unit, .. } => format!("`systemctl revert {unit}` removes it"),
             Self::NotReady { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {

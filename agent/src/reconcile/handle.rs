@@ -1,10 +1,11 @@
 //! The reconcile task as others see it: requests go in by a channel, the newest status comes out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use nixmox_api::{
     AgentError, Applied, Caller, Done, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status,
     Update, UpdateKind,
@@ -23,8 +24,8 @@ const FIRST_ROUND_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long it takes at most to see whether a path is there.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// Such looks at a time, those included that never end.
-const LOOKS_MAX: usize = 2;
+/// Such looks at a time, those included that never end: one per path at most.
+const LOOKS_MAX: usize = 16;
 
 /// A reply channel.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, AgentError>>;
@@ -216,22 +217,17 @@ impl<H: Host> Control for Handle<H> {
         let Some(places) = places.get(name) else {
             return Err(unknown_service(name, places.keys()));
         };
-        let mut paths = Vec::new();
-        for (what, path) in places.iter().cloned() {
-            let looked = PathBuf::from(&path);
+        let paths = places.iter().map(async |(what, path)| {
+            let looked = PathBuf::from(path);
             let exists = if path.starts_with('/') {
                 // Mount sources are somebody else's: what they lie on may be gone.
-                let found = self.unhurried.run(move || looked.symlink_metadata().is_ok()).await;
-                found.ok_or_else(|| AgentError::Refused {
-                    reason: format!("`{path}` does not answer: what it lies on is gone, or very slow"),
-                    hint: "see what is mounted there (`findmnt`)".to_owned(),
-                })?
+                self.unhurried.run(Path::new(path), move || looked.symlink_metadata().is_ok()).await
             } else {
-                true
+                Some(true)
             };
-            paths.push(PathInfo { what, path, exists });
-        }
-        Ok(PathsReply { paths })
+            PathInfo { what: what.clone(), path: path.clone(), exists }
+        });
+        Ok(PathsReply { paths: join_all(paths).await })
     }
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {

@@ -152,9 +152,10 @@ fn stacks_and_paths_are_tables() {
     let path = |what: &str, path: &str, exists| PathInfo { what: what.to_owned(), path: path.to_owned(), exists };
     let paths = PathsReply {
         paths: vec![
-            path("unit", "container@caddy.service", true),
-            path("state", "/var/lib/nixos-containers/caddy", true),
-            path("environment", "/run/nixmox/environment/caddy", false),
+            path("unit", "container@caddy.service", Some(true)),
+            path("state", "/var/lib/nixos-containers/caddy", Some(true)),
+            path("environment", "/run/nixmox/environment/caddy", Some(false)),
+            path("mount", "/srv/nas", None),
         ],
     };
     let agent = Agent::start(Script::default().reply("Stacks", &stacks).reply("Paths", &paths));

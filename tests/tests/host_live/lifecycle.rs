@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nixmox_agent::host::{Host, StepError};
 use nixmox_core::container::{self, Layout};
@@ -330,9 +330,18 @@ async fn a_file_system_that_does_not_answer_is_named() {
     started.expect("another one starts meanwhile");
     let error = error.expect_err("its source does not answer");
     assert!(matches!(&error, StepError::NoAnswer { path } if path == Path::new("/srv/stuck/data")), "{error}");
-    // The kernel lets go of whoever waits once the server is gone.
+    let asked = Instant::now();
+    for _ in 0..20 {
+        let error = host.start(&bad, &bad_files).await.expect_err("it is stuck still");
+        assert!(matches!(error, StepError::NoAnswer { .. }), "{error}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(10), "answered at once: {:?}", asked.elapsed());
+    host.stop(&name("well")).await.expect("it stops");
+    host.start(&well, &well_files).await.expect("another one starts after any number of attempts");
+    // The kernel lets go of whoever waits once the server is gone; the thread may take a moment.
     stuck.kill().expect("killed");
     stuck.wait().expect("it ended");
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let error = host.start(&bad, &bad_files).await.expect_err("still not there");
     assert!(matches!(error, StepError::SourceMissing { .. }), "{error}");
 }

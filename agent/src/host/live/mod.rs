@@ -38,7 +38,7 @@ const SELF: &str = "/proc/self/exe";
 
 /// How long a file system of somebody else may take to answer: a disk that sleeps takes some ten seconds.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
-/// Such looks at a time, those included that never end.
+/// Such looks at a time, those included that never end: one per path at most.
 const LOOKS_MAX: usize = 16;
 /// How long a systemd that replaces itself, or a bus that restarts, is waited for.
 const AWAY_LIMIT: Duration = Duration::from_secs(10);
@@ -55,7 +55,10 @@ pub struct Live {
     firewall: Firewall,
     guests: Guests,
     changes: Changes,
+    /// Looks at what lies on disks of somebody else.
     unhurried: Unhurried,
+    /// Looks at the store and the roots, which every start needs, whatever the mounts of others do.
+    unhurried_own: Unhurried,
     /// What ran at the last look.
     running: Mutex<BTreeMap<ContainerName, Running>>,
 }
@@ -83,6 +86,7 @@ impl Live {
             guests: Guests::new(PathBuf::from(SELF)),
             changes,
             unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
+            unhurried_own: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             running: Mutex::default(),
         }
     }
@@ -110,14 +114,15 @@ impl Live {
         }
     }
 
-    /// Looks at a path of somebody else, whose file system may never answer.
+    /// Looks at a path whose file system may never answer.
     async fn on<T: Send + 'static>(
         &self,
+        unhurried: &Unhurried,
         path: &Path,
         work: impl FnOnce(&Paths) -> Result<T, StepError> + Send + 'static,
     ) -> Result<T, StepError> {
         let paths = self.paths.clone();
-        let done = self.unhurried.run(move || work(&paths)).await;
+        let done = unhurried.run(path, move || work(&paths)).await;
         done.unwrap_or_else(|| Err(StepError::NoAnswer { path: path.to_owned() }))
     }
 

@@ -32,14 +32,15 @@ impl Live {
         }
         if let System::Store(system) = &service.system {
             let checked = service.clone();
-            self.on(Path::new(system.as_str()), move |paths| nspawn::check_system(paths, &checked)).await?;
+            let path = Path::new(system.as_str());
+            self.on(&self.unhurried_own, path, move |paths| nspawn::check_system(paths, &checked)).await?;
         }
         for mount in &service.mounts {
             self.mount(&mount.source).await?;
         }
         for source in nspawn::Source::all(service) {
             let path = source.path().to_owned();
-            self.on(&path, move |paths| source.prepare(paths)).await?;
+            self.on(&self.unhurried, &path, move |paths| source.prepare(paths)).await?;
         }
         let ports = service.ports.clone();
         self.blocking(move |_| check_ports_free(&ports, &BTreeSet::new())).await?;
@@ -82,7 +83,8 @@ impl Live {
                 // The start script says so too, in a log that says much else.
                 let owner = name.clone();
                 let root = self.paths.state(name);
-                let full = self.on(&root, move |paths| Ok(nspawn::full_root(paths, &owner))).await?;
+                let look = move |paths: &Paths| Ok(nspawn::full_root(paths, &owner));
+                let full = self.on(&self.unhurried_own, &root, look).await?;
                 return Err(full.map_or(error, |path| StepError::RootFull { path }));
             }
         }
