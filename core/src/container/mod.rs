@@ -56,8 +56,7 @@ pub struct Layout {
     pub agent: PathBuf,
     /// Whether the conf file lies in [`CONF_FOLDER_RUN`] because `/etc` cannot be written.
     pub conf_in_run: bool,
-    /// Whether the template copies the host's `/etc/resolv.conf` into containers with a private network; only
-    /// of use when the servers in it can be reached from there.
+    /// Whether the template copies the host's servers of names into containers with a private network.
     pub copy_resolv_conf: bool,
 }
 

@@ -299,6 +299,11 @@ async fn a_guest_is_given_the_hosts_servers_of_names() {
     assert_eq!(inside("192.0.2.1").await, "nameserver 192.0.2.1");
     shell("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.2 > /run/systemd/resolve/resolv.conf");
     assert_eq!(inside("127.0.0.53").await, "nameserver 192.0.2.2", "the servers behind the stub");
+    shell("echo '# No DNS servers known.' > /run/systemd/resolve/resolv.conf");
+    assert_eq!(inside("127.0.0.53").await, "nameserver 192.0.2.2", "none are known yet: those of the last start");
+    assert_eq!(inside("").await, "nameserver 192.0.2.2", "nor here");
+    assert_eq!(inside("192.0.2.3").await, "nameserver 192.0.2.3", "they are known now");
+    shell("echo nameserver 192.0.2.2 > /run/systemd/resolve/resolv.conf");
     // A link is the guest's own affair, and leads nowhere on the host.
     shell(
         "cd /var/lib/nixos-containers/web/etc; rm resolv.conf; echo mine > /root/mine; ln -s /root/mine resolv.conf",

@@ -36,14 +36,12 @@ fn is_writable(directory: &Path) -> bool {
     made.is_ok() && access(directory, AccessFlags::W_OK).is_ok()
 }
 
-/// Returns whether the template can give guests servers that they can reach. NixOS's copies `/etc/resolv.conf` as it is; ours takes the
-/// servers behind systemd-resolved where that file names only its stub (systemd-resolved.service(8), "/etc/resolv.conf").
+/// Returns whether the template gives guests servers that they can reach. Ours looks for them at each start, since at boot
+/// there may be none yet; NixOS's copies `/etc/resolv.conf` as it is, so that has to be of use.
 fn passes_dns_on(paths: &Paths) -> bool {
-    let usable = |path: &str| {
-        files::read(&paths.host_path(Path::new(path))).is_some_and(|text| reachable_from_elsewhere(&text))
-    };
-    let ours = || paths.host_path(Path::new(START_SCRIPT)).exists();
-    usable("/etc/resolv.conf") || ours() && usable("/run/systemd/resolve/resolv.conf")
+    let servers = || files::read(&paths.host_path(Path::new("/etc/resolv.conf")));
+    paths.host_path(Path::new(START_SCRIPT)).exists()
+        || servers().is_some_and(|text| reachable_from_elsewhere(&text))
 }
 
 /// Returns whether the servers of a resolv.conf(5) can be reached from a network namespace of its own: there is one
@@ -72,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_resolver_on_localhost_only_our_template_finds_the_servers() {
+    fn our_template_finds_servers_itself_whatever_there_is_when_the_agent_starts() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::below(dir.path());
         let write = |path: &str, text: &str| {
@@ -81,14 +79,13 @@ mod tests {
             std::fs::write(path, text).unwrap();
         };
         assert!(!passes_dns_on(&paths));
+        write("/etc/resolv.conf", "nameserver 192.168.1.1\n");
+        assert!(passes_dns_on(&paths));
         write("/etc/resolv.conf", "nameserver 127.0.0.53\n");
-        write("/run/systemd/resolve/resolv.conf", "nameserver 192.168.1.1\n");
         assert!(!passes_dns_on(&paths), "NixOS's template copies the stub's address");
         write(START_SCRIPT, "");
         assert!(passes_dns_on(&paths));
-        write("/run/systemd/resolve/resolv.conf", "");
-        assert!(!passes_dns_on(&paths));
-        write("/etc/resolv.conf", "nameserver 192.168.1.1\n");
-        assert!(passes_dns_on(&paths));
+        write("/etc/resolv.conf", "");
+        assert!(passes_dns_on(&paths), "a host that has no servers yet");
     }
 }
