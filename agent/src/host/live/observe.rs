@@ -12,7 +12,8 @@ use nixmox_core::model::{
     ActiveState, BootStart, ConfFile, Container, ContainerName, DropIn, ExitRecord, InvocationId, Observed,
 };
 
-use super::{Live, loopback};
+use super::Live;
+use super::loopback::{self, Loopback};
 use crate::host::firewall;
 use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
@@ -142,8 +143,7 @@ pub(super) struct Running {
     active_since_usec: Option<u64>,
     /// Whether its guest is up.
     pub(super) is_active: bool,
-    /// Whether packets from the host's loopback addresses leave through its link; `None`: nothing was done about that.
-    pub(super) loopback: Option<bool>,
+    pub(super) loopback: Loopback,
 }
 
 impl Running {
@@ -152,7 +152,7 @@ impl Running {
         let control_group = unit.control_group().filter(|_| listed.active.has_processes())?.to_owned();
         let (invocation, active_since_usec) = (unit.invocation(), unit.active_since_usec());
         let known = before.get(&name).filter(|known| known.invocation == invocation);
-        let loopback = known.and_then(|known| known.loopback);
+        let loopback = known.map(|known| known.loopback).unwrap_or_default();
         let is_active = listed.active == ActiveState::Active;
         Some((name, Self { control_group, invocation, active_since_usec, is_active, loopback }))
     }
