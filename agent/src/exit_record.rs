@@ -3,7 +3,9 @@
 //! Runs from `ExecStartPost=`, `ExecStop=` and `ExecStopPost=` of the drop-in, so that nobody has to be alive when a container ends.
 //! Owns reading systemd's variables and replacing the file; what is written is `nixmox_core::container`'s.
 
-use nixmox_core::container::{ExitVariables, Note, record_exit, write_note};
+use std::process::Command;
+
+use nixmox_core::container::{ExitVariables, Note, parse_exit_record, record_exit, write_note};
 use nixmox_core::model::ContainerName;
 
 use crate::host::StepError;
@@ -37,7 +39,7 @@ pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
         code: variable("EXIT_CODE"),
         status: variable("EXIT_STATUS"),
     };
-    write_to(&Paths::default(), name, moment, &variables)
+    write_to(&Paths::default(), name, moment, &variables, host_stops)
 }
 
 fn write_to(
@@ -45,6 +47,7 @@ fn write_to(
     name: &ContainerName,
     moment: Moment,
     variables: &ExitVariables,
+    host_stops: impl FnOnce() -> bool,
 ) -> Result<(), StepError> {
     let note = paths.exit_note(name);
     let (path, text) = match moment {
@@ -54,13 +57,21 @@ fn write_to(
         Moment::Stop => (note, write_note(Note::Stopping, variables)),
         Moment::StopPost => (paths.exit_record(name), record_exit(files::read(&note).as_deref(), variables)),
     };
-    files::replace(&path, &text, MODE, Durability::Runtime).map(drop)
+    files::replace(&path, &text, MODE, Durability::Runtime)?;
+    // The host's own shutdown stops containers as a person does. `/run` outlives a soft reboot
+    // (systemd-soft-reboot.service(8)), and behind that nothing is known of it, as behind every other.
+    let stopped = moment == Moment::StopPost && parse_exit_record(&text).is_some_and(|record| record.stopped);
+    if stopped && host_stops() { files::remove(&path) } else { Ok(()) }
+}
+
+/// Returns whether systemd is shutting the host down. As root, systemctl asks it without the system's bus.
+fn host_stops() -> bool {
+    let asked = Command::new("systemctl").arg("is-system-running").output();
+    asked.is_ok_and(|output| output.stdout.trim_ascii() == b"stopping")
 }
 
 #[cfg(test)]
 mod tests {
-    use nixmox_core::container::parse_exit_record;
-
     use super::*;
 
     #[test]
@@ -68,12 +79,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
         let mut variables = ExitVariables { invocation: "a".repeat(32), ..ExitVariables::default() };
-        write_to(&paths, &web, Moment::Started, &variables).unwrap();
-        write_to(&paths, &web, Moment::Stop, &variables).unwrap();
+        write_to(&paths, &web, Moment::Started, &variables, || false).unwrap();
+        write_to(&paths, &web, Moment::Stop, &variables, || false).unwrap();
         variables.result = "success".to_owned();
         variables.code = "exited".to_owned();
         variables.status = "0".to_owned();
-        write_to(&paths, &web, Moment::StopPost, &variables).unwrap();
+        write_to(&paths, &web, Moment::StopPost, &variables, || false).unwrap();
         let record = files::read(&paths.exit_record(&web)).and_then(|text| parse_exit_record(&text)).unwrap();
         assert!(record.stopped, "{record:?}");
         assert!(!record.succeeded());
@@ -84,11 +95,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (paths, job) = (Paths::below(dir.path()), "job".parse().unwrap());
         let mut variables = ExitVariables { invocation: "a".repeat(32), ..ExitVariables::default() };
-        write_to(&paths, &job, Moment::Started, &variables).unwrap();
+        write_to(&paths, &job, Moment::Started, &variables, || false).unwrap();
         (variables.result, variables.code, variables.status) = ("success".into(), "exited".into(), "0".into());
-        write_to(&paths, &job, Moment::Stop, &variables).unwrap();
-        write_to(&paths, &job, Moment::StopPost, &variables).unwrap();
+        write_to(&paths, &job, Moment::Stop, &variables, || false).unwrap();
+        write_to(&paths, &job, Moment::StopPost, &variables, || false).unwrap();
         let record = files::read(&paths.exit_record(&job)).and_then(|text| parse_exit_record(&text)).unwrap();
         assert!(!record.stopped && record.succeeded(), "{record:?}");
+    }
+
+    #[test]
+    fn a_stop_by_the_hosts_shutdown_is_not_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, web) = (Paths::below(dir.path()), "web".parse().unwrap());
+        let ended = |result: &str| ExitVariables {
+            invocation: "a".repeat(32),
+            result: result.to_owned(),
+            code: "exited".to_owned(),
+            status: "0".to_owned(),
+            ..ExitVariables::default()
+        };
+        write_to(&paths, &web, Moment::Stop, &ExitVariables { code: String::new(), ..ended("") }, || true).unwrap();
+        write_to(&paths, &web, Moment::StopPost, &ended("success"), || true).unwrap();
+        assert_eq!(files::read(&paths.exit_record(&web)), None);
+        // What ends by itself meanwhile is told.
+        files::remove(&paths.exit_note(&web)).unwrap();
+        write_to(&paths, &web, Moment::StopPost, &ended("protocol"), || true).unwrap();
+        assert!(files::read(&paths.exit_record(&web)).is_some());
     }
 }

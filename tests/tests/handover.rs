@@ -74,6 +74,24 @@ fn a_job_that_is_shut_down_because_its_start_failed_is_not_completed() {
 }
 
 #[test]
+fn a_soft_reboot_is_a_reboot_though_run_survives_it() {
+    let host = Shared::new().host("soft").expect("the host boots");
+    let stack = Stack::new(&host, "soft");
+    let web = host.guest("web", &Behaviour::new().http(80)).expect("a system");
+    // Its policy would leave one stopped by a person alone for good.
+    let table = |name: &str| format!("[services.{name}]\nsystem = \"{web}\"\nrestart = \"no\"");
+    stack.declare(&[&table("soft-web"), &table("soft-off")]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    host.succeed("systemctl stop container@soft-off").expect("stopped");
+    host.soft_reboot().expect("the host comes back");
+    host.succeed("test -s /run/nixmox/exit/soft-off").expect("what a person stopped is remembered");
+    // The store and /srv are mounts from outside the testbed, which a soft reboot takes away: that a start begins is all there is to see.
+    let begins = |name: &str| format!("journalctl -u nixmox-agent --invocation=0 | grep '{name}: start begins'");
+    host.wait_until(&begins("soft-web"), Duration::from_secs(15)).expect("it is started again");
+    host.fail(&begins("soft-off")).expect("a person stopped it");
+}
+
+#[test]
 fn data_is_removed_right_after_down() {
     let host = SHARED.host("handover").expect("the host boots");
     let stack = Stack::new(&host, "data");
