@@ -6,8 +6,9 @@ use crate::model::RestartPolicy;
 
 table! {
     /// What happens after a container ended without being asked to. A word alone is the `policy`. The agent
-    /// restarts, not systemd, so that dependencies and health hold for a restart too. A guest that reboots is started
-    /// again whatever the policy: at once after a run of a minute, else after these waits.
+    /// restarts, not systemd, so that dependencies and health hold for a restart too. A guest that reboots once it has
+    /// booted is started again whatever the policy: at once after a run of a minute, else after these waits. One that
+    /// reboots before that has failed to start.
     #[foreign(
         "max_attempts" => "write `attempts_max`",
         "max_retries" => "write `attempts_max`",
