@@ -3,6 +3,7 @@
 //! Uses the stable compiler: the flags ask LLVM's coverage pass directly for what libFuzzer reads (inline
 //! counters, the table of addresses, comparisons; see `SanitizerCoverage` in clang's documentation).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -80,6 +81,8 @@ fn targets(only: Option<&str>) -> Result<Vec<String>> {
 pub(crate) struct Bed {
     programs: PathBuf,
     scratch: PathBuf,
+    /// Held for as long as this is: a second run in this tree would empty the folders of the first.
+    _alone: File,
 }
 
 /// What a run came to.
@@ -106,7 +109,10 @@ impl Bed {
             .status()
             .context("cannot start cargo")?;
         ensure!(status.success(), "the fuzz targets do not build (libFuzzer needs a C++ compiler)");
-        Ok(Self { programs: scratch.join(triple).join("release"), scratch })
+        let lock = scratch.join("lock");
+        let alone = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
+        alone.lock().with_context(|| format!("cannot lock {}", lock.display()))?;
+        Ok(Self { programs: scratch.join(triple).join("release"), scratch, _alone: alone })
     }
 
     /// Runs one target, or all of them, this many times each; fails when one of them finds something.
