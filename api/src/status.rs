@@ -81,6 +81,23 @@ pub enum ServiceState {
     Completed,
 }
 
+impl ServiceState {
+    /// Returns its word, as the wire has it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Starting => "starting",
+            Self::Waiting => "waiting",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Completed => "completed",
+        }
+    }
+}
+
 /// One service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomType)]
 pub struct ServiceStatus {

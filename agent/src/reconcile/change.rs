@@ -230,12 +230,8 @@ impl Ledger {
         let host = HostView { services: &others, containers: &taken.containers, machines: &taken.machines };
         let conflicts = manifest::check_host(&own, &host);
         if !conflicts.is_empty() {
-            let problem = |conflict: &HostConflict| format!("{conflict}; {}", conflict.help());
             // Each problem has its own way out; no check without the host finds it.
-            return Err(AgentError::Invalid {
-                problems: conflicts.iter().map(problem).collect(),
-                hint: String::new(),
-            });
+            return Err(AgentError::Invalid { problems: problems(&conflicts), hint: String::new() });
         }
         left_behind(&manifest::check_dependents(&before, &own, &host))?;
         let mut previous: BTreeMap<_, _> = self
@@ -324,10 +320,12 @@ fn left_behind(conflicts: &[HostConflict]) -> Result<(), AgentError> {
         return Ok(());
     }
     // The line to be changed is in another stack's manifest, or it is this one's `kind`.
-    Err(AgentError::Invalid {
-        problems: conflicts.iter().map(|conflict| format!("{conflict}; {}", conflict.help())).collect(),
-        hint: "change the stack that waits first".to_owned(),
-    })
+    Err(AgentError::Invalid { problems: problems(conflicts), hint: "change the stack that waits first".to_owned() })
+}
+
+/// Returns each conflict with its way out.
+fn problems(conflicts: &[HostConflict]) -> Vec<String> {
+    conflicts.iter().map(|conflict| format!("{conflict}; {}", conflict.help())).collect()
 }
 
 /// Returns the error for requests that make no sense.

@@ -172,7 +172,7 @@ pub(super) fn line(status: &Status) -> String {
     let Status { host, services, .. } = status;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for service in services {
-        *counts.entry(state_word(service.state)).or_default() += 1;
+        *counts.entry(service.state.word()).or_default() += 1;
     }
     let mut parts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
     match host.warnings.len() {
@@ -182,19 +182,6 @@ pub(super) fn line(status: &Status) -> String {
     }
     let parts = if parts.is_empty() { "nothing is declared".to_owned() } else { parts.join(", ") };
     format!("generation {}: {parts}", host.generation)
-}
-
-fn state_word(state: ServiceState) -> &'static str {
-    match state {
-        ServiceState::Healthy => "healthy",
-        ServiceState::Unhealthy => "unhealthy",
-        ServiceState::Starting => "starting",
-        ServiceState::Waiting => "waiting",
-        ServiceState::Stopping => "stopping",
-        ServiceState::Stopped => "stopped",
-        ServiceState::Failed => "failed",
-        ServiceState::Completed => "completed",
-    }
 }
 
 pub(super) fn place(file: &str, line: u32) -> String {

@@ -105,7 +105,7 @@ fn took(progress: &Progress, task: &Task) -> Option<u64> {
 fn said(progress: &Progress, task: &Task, now: u64, room: usize) -> String {
     let status = progress.status(task);
     if task.is_unchanged() {
-        return text::cut(status.map_or("", |status| state::of_state(status.state).1), room);
+        return text::cut(status.map_or("", |status| status.state.word()), room);
     }
     let reasons = text::clean(&task.reasons.join(", "));
     let phase = text::clean(&phase(progress, task, status, now));

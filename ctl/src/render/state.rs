@@ -6,16 +6,14 @@ use super::style::Paint;
 
 /// Returns a state's symbol, word and colour.
 pub(crate) fn of_state(state: ServiceState) -> (&'static str, &'static str, Paint) {
-    match state {
-        ServiceState::Healthy => ("●", "healthy", Paint::Good),
-        ServiceState::Unhealthy => ("✗", "unhealthy", Paint::Bad),
-        ServiceState::Starting => ("…", "starting", Paint::Busy),
-        ServiceState::Waiting => ("…", "waiting", Paint::Busy),
-        ServiceState::Stopping => ("…", "stopping", Paint::Busy),
-        ServiceState::Stopped => ("○", "stopped", Paint::Dim),
-        ServiceState::Failed => ("✗", "failed", Paint::Bad),
-        ServiceState::Completed => ("✓", "completed", Paint::Good),
-    }
+    let (symbol, paint) = match state {
+        ServiceState::Healthy => ("●", Paint::Good),
+        ServiceState::Unhealthy | ServiceState::Failed => ("✗", Paint::Bad),
+        ServiceState::Starting | ServiceState::Waiting | ServiceState::Stopping => ("…", Paint::Busy),
+        ServiceState::Stopped => ("○", Paint::Dim),
+        ServiceState::Completed => ("✓", Paint::Good),
+    };
+    (symbol, state.word(), paint)
 }
 
 /// Returns the symbol and colour of a change, by its word on the wire or the verb; `?` for one that is not known.

@@ -106,7 +106,7 @@ pub(crate) fn counts(services: &[&ServiceStatus]) -> String {
     ];
     let counted = |state: &ServiceState| {
         let number = services.iter().filter(|service| service.state == *state).count();
-        (number > 0).then(|| format!("{number} {}", state::of_state(*state).1))
+        (number > 0).then(|| format!("{number} {}", state.word()))
     };
     let counts: Vec<String> = order.iter().filter_map(counted).collect();
     if counts.is_empty() { "no services".to_owned() } else { counts.join(", ") }

@@ -59,19 +59,18 @@ pub(super) fn objects(table: &FirewallTable) -> Vec<NfListObject<'static>> {
     // `route_localnet` lets the host reach guests from its loopback addresses; this keeps guests from the reverse. It keeps
     // the machines of the local network from ports that are published on those addresses, too: these packets are led away
     // before the kernel looks where they came from.
-    let elsewhere = matches(
-        NamedExpression::Meta(Meta { key: MetaKey::Iifname }),
-        Operator::NEQ,
-        Expression::String(LOOPBACK_LINK.into()),
-    );
-    let to_loopback = vec![elsewhere, from_or_to("daddr", loopback()), Statement::Drop(None)];
+    let to_loopback = vec![
+        link(MetaKey::Iifname, Operator::NEQ, LOOPBACK_LINK),
+        from_or_to("daddr", loopback()),
+        Statement::Drop(None),
+    ];
     objects.push(rule("guard", to_loopback, None));
     // What is not published is not reached from the local network either, by machines that send packets for the pool to
     // this host. Here a packet still has the address that its sender gave it, and whoever asks for a published port
     // gives the host's. The host's own packets do not pass here.
     for guest in &table.guests {
         let past_the_host = vec![
-            link(MetaKey::Iifname, Operator::NEQ),
+            link(MetaKey::Iifname, Operator::NEQ, GUEST_LINKS),
             from_or_to("daddr", address(guest.addresses.local.into())),
             Statement::Drop(None),
         ];
@@ -82,16 +81,22 @@ pub(super) fn objects(table: &FirewallTable) -> Vec<NfListObject<'static>> {
             .extend(table.forwards.iter().map(|forward| rule(name, dnat(forward), Some(forward_comment(forward)))));
     }
     // A guest cannot answer to a loopback address; the host's end of its link is what it sees instead.
-    let local =
-        vec![from_or_to("saddr", loopback()), link(MetaKey::Oifname, Operator::EQ), Statement::Masquerade(None)];
+    let local = vec![
+        from_or_to("saddr", loopback()),
+        link(MetaKey::Oifname, Operator::EQ, GUEST_LINKS),
+        Statement::Masquerade(None),
+    ];
     objects.push(rule(GUEST_CHAIN, local, None));
     for guest in &table.guests {
         let own = || address(guest.addresses.local.into());
         // A guest that asks for a port of its own through the host would answer itself past the host.
         let hairpin = vec![from_or_to("saddr", own()), from_or_to("daddr", own()), Statement::Masquerade(None)];
         objects.push(rule(GUEST_CHAIN, hairpin, None));
-        let out =
-            vec![from_or_to("saddr", own()), link(MetaKey::Oifname, Operator::NEQ), Statement::Masquerade(None)];
+        let out = vec![
+            from_or_to("saddr", own()),
+            link(MetaKey::Oifname, Operator::NEQ, GUEST_LINKS),
+            Statement::Masquerade(None),
+        ];
         objects.push(rule(GUEST_CHAIN, out, Some(guest_comment(guest))));
     }
     objects
@@ -181,8 +186,8 @@ fn matches(left: NamedExpression<'static>, op: Operator, right: Expression<'stat
     Statement::Match(Match { left: Expression::Named(left), right, op })
 }
 
-fn link(key: MetaKey, op: Operator) -> Statement<'static> {
-    matches(NamedExpression::Meta(Meta { key }), op, Expression::String(GUEST_LINKS.into()))
+fn link(key: MetaKey, op: Operator, name: &'static str) -> Statement<'static> {
+    matches(NamedExpression::Meta(Meta { key }), op, Expression::String(name.into()))
 }
 
 fn from_or_to(field: &'static str, right: Expression<'static>) -> Statement<'static> {

@@ -31,13 +31,11 @@ impl Live {
             ActiveState::Failed | ActiveState::Inactive => {}
         }
         if let System::Store(system) = &service.system {
-            let checked = service.clone();
+            let checked = system.clone();
             let path = Path::new(system.as_str());
             self.on(&self.unhurried_own, path, move |paths| nspawn::check_system(paths, &checked)).await?;
         }
-        for mount in &service.mounts {
-            self.mount(&mount.source).await?;
-        }
+        self.mount(service.mounts.iter().map(|mount| mount.source.as_path())).await?;
         for source in nspawn::Source::all(service) {
             let path = source.path().to_owned();
             self.on(&self.unhurried, &path, move |paths| source.prepare(paths)).await?;
@@ -106,11 +104,11 @@ impl Live {
         self.systemd.stop(name).await
     }
 
-    /// Lets systemd mount what a source lies on, as `RequiresMountsFor=` will at the start of the unit: before the
-    /// source is looked at, or made below the place where a disk belongs.
-    async fn mount(&self, source: &Path) -> Result<(), StepError> {
-        let above: Vec<&Path> = source.ancestors().filter(|path| path.parent().is_some()).collect();
-        for path in above.into_iter().rev() {
+    /// Lets systemd mount what sources lie on, as `RequiresMountsFor=` will at the start of the unit: before they are
+    /// looked at, or made below the place where a disk belongs. Folders come before what is in them, each once.
+    async fn mount<'a>(&self, sources: impl Iterator<Item = &'a Path>) -> Result<(), StepError> {
+        let places = sources.flat_map(Path::ancestors).filter(|path| path.parent().is_some());
+        for path in places.collect::<BTreeSet<_>>() {
             self.systemd.start_mount(&nspawn::mount_unit(path)).await?;
         }
         Ok(())

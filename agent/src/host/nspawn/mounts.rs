@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use nixmox_core::model::{ContainerName, Mount, Service, System};
+use nixmox_core::model::{ContainerName, Mount, Service, StorePath};
 
 use crate::host::StepError;
 use crate::host::paths::Paths;
@@ -12,13 +12,12 @@ use crate::host::paths::Paths;
 ///
 /// # Errors
 /// `StorePathMissing`.
-pub(in crate::host) fn check_system(paths: &Paths, service: &Service) -> Result<(), StepError> {
-    match &service.system {
-        // `init` may be a link that leads into the store; that it is there is what counts.
-        System::Store(path) if !paths.store_path(path).join("init").exists() => {
-            Err(StepError::StorePathMissing { path: path.clone() })
-        }
-        System::Store(_) | System::Adopted => Ok(()),
+pub(in crate::host) fn check_system(paths: &Paths, system: &StorePath) -> Result<(), StepError> {
+    // `init` may be a link that leads into the store; that it is there is what counts.
+    if paths.store_path(system).join("init").exists() {
+        Ok(())
+    } else {
+        Err(StepError::StorePathMissing { path: system.clone() })
     }
 }
 

@@ -139,10 +139,13 @@ impl Systemd {
 
     /// Returns the properties of a container's unit; loads it when it is not loaded.
     pub(super) async fn properties(&self, name: &ContainerName) -> Result<UnitProperties, StepError> {
+        self.load(&name.unit()).await
+    }
+
+    async fn load(&self, unit: &str) -> Result<UnitProperties, StepError> {
         let connection = self.bus.connection().await?;
-        let unit = name.unit();
-        let path = manager(&connection).await?.load_unit(unit.clone()).await;
-        let path = path.map_err(|e| failed("LoadUnit", &unit, e))?;
+        let path = manager(&connection).await?.load_unit(unit.to_owned()).await;
+        let path = path.map_err(|e| failed("LoadUnit", unit, e))?;
         unit::properties(&connection, &path).await.map_err(|e| failed("GetAll", unit, e))
     }
 
@@ -229,11 +232,7 @@ impl Systemd {
     /// # Errors
     /// `StartFailed` with the job's result, `JobTimedOut`, or `Bus`.
     pub(super) async fn start_mount(&self, unit: &str) -> Result<(), StepError> {
-        let connection = self.bus.connection().await?;
-        let path = manager(&connection).await?.load_unit(unit.to_owned()).await;
-        let path = path.map_err(|e| failed("LoadUnit", unit, e))?;
-        let properties =
-            unit::properties(&connection, &path).await.map_err(|e| failed("GetAll", unit.to_owned(), e))?;
+        let properties = self.load(unit).await?;
         if properties.is_active() || !properties.has_file() {
             return Ok(());
         }
