@@ -90,7 +90,8 @@ fn varlinkctl_follows_a_watch_and_the_socket_brings_a_dead_agent_back() {
     let bed = boot("watch");
     let mut watch = bed.command("varlinkctl");
     watch.args(["call", "--more", "--json=short", ADDRESS, "io.nixmox.Agent.Watch", "{}"]);
-    let mut watch = watch.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("it starts");
+    watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = watch.spawn().expect("it starts");
     let updates = updates(watch.stdout.take().expect("its output"));
     let first = updates.recv_timeout(LIMIT).expect("the snapshot");
     assert_eq!(first["kind"], "snapshot", "{first}");
@@ -109,7 +110,10 @@ fn varlinkctl_follows_a_watch_and_the_socket_brings_a_dead_agent_back() {
 
     // A client sees the end of its agent, and the next call starts another.
     bed.succeed("systemctl kill --signal=KILL nixmox-agent.service").expect("it is killed");
-    assert!(!watch.wait().expect("it ends").success(), "a watch whose agent died has failed");
+    let ended = watch.wait_with_output().expect("it ends");
+    assert!(!ended.status.success(), "a watch whose agent died has failed");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("io.systemd.Disconnected"), "{said}");
     let status = call(&bed, "Status", &json!({}));
     assert_eq!(status["host"]["generation"], 1, "{status}");
 }
