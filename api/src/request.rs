@@ -15,11 +15,11 @@ pub struct Request {
     pub file: String,
     /// The pool of addresses, such as `10.233.0.0/16`.
     pub address_pool: String,
-    /// All services of the stack.
+    /// The services of the stack: all of them, or at least those of `only`.
     pub services: Vec<crate::Service>,
     /// The services to apply; all others stay as they were in the last generation. Empty: all.
     pub only: Vec<String>,
-    /// Whether services that the stack no longer contains are stopped and forgotten.
+    /// Whether services that the stack no longer contains are stopped and forgotten; not together with `only`.
     pub prune: bool,
     /// The base of a plan that was shown before (`PlanReply.base`): refused when the host has moved on. Absent: any.
     pub base: Option<String>,

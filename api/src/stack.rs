@@ -67,6 +67,9 @@ impl Request {
                 Ok(_) | Err(_) => problems.push(format!("only: {} is no service of the stack", quoted(text))),
             }
         }
+        if self.prune && !self.only.is_empty() {
+            problems.push("prune: it is about the whole stack, so it goes without `only`".to_owned());
+        }
         if self.base.as_ref().is_some_and(|base| base.len() > 256) {
             problems.push("base: it is not the base of a plan".to_owned());
         }

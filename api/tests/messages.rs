@@ -213,7 +213,7 @@ fn a_request_is_as_its_golden_file_has_it() {
         address_pool: "10.233.0.0/16".into(),
         services: vec![full_service()],
         only: words(&["web"]),
-        prune: true,
+        prune: false,
         base: Some("0123456789abcdef".into()),
     };
     check("request", &request);

@@ -411,6 +411,7 @@ fn a_request_names_the_faults_of_all_its_services() {
     assert_eq!(faults.len(), 2, "{faults:#?}");
     assert!(request(vec![with_name("a"), with_name("a")], &[]).into_model().is_err());
     assert!(request(vec![with_name("a")], &["b"]).into_model().is_err());
+    assert!(Request { prune: true, ..request(vec![with_name("a")], &["a"]) }.into_model().is_err());
     assert!(Request { stack: "C/".into(), ..request(vec![], &[]) }.into_model().is_err());
     assert!(Request { file: "nixmox.toml".into(), ..request(vec![], &[]) }.into_model().is_err());
     assert!(Request { address_pool: "10.233.1.1/16".into(), ..request(vec![], &[]) }.into_model().is_err());

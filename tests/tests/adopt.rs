@@ -156,7 +156,8 @@ fn a_container_of_the_hosts_configuration_is_ordered_watched_and_limited_and_its
 
 #[test]
 fn one_that_runs_is_adopted_without_a_restart() {
-    let host = SHARED.host("adopt").expect("the host boots");
+    // Of its own: restarting the agent ends the calls of others.
+    let host = Host::boot("adopt-running").expect("the host boots");
     let system = host.guest("web", &Behaviour::new().http(80)).expect("a system");
     let byhand = ByHand::create(&host, "running", 42, &system);
     let files = byhand.files();

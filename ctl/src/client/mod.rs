@@ -25,6 +25,9 @@ pub(crate) use watch::{Message, Watch};
 /// How long one call may take. A plan of a large stack takes milliseconds; the rest is a host under load.
 const CALL: Duration = Duration::from_secs(30);
 
+/// How long data may take to be deleted: a large root on a slow disk takes many minutes, and Ctrl-C ends the wait.
+const REMOVAL: Duration = Duration::from_hours(24);
+
 /// The waits between attempts to connect, while systemd sets up the socket or the agent is being replaced.
 const ATTEMPTS: [Duration; 4] =
     [Duration::from_millis(20), Duration::from_millis(60), Duration::from_millis(160), Duration::from_millis(320)];
@@ -134,7 +137,7 @@ impl Client {
 
     /// Deletes the state of a service.
     pub(crate) async fn remove_data(&mut self, name: &str) -> Result<(), ClientError> {
-        let nixmox_api::Nothing {} = answer(self.connection.remove_data(name)).await?;
+        let nixmox_api::Nothing {} = answer_within(REMOVAL, self.connection.remove_data(name)).await?;
         Ok(())
     }
 }
@@ -158,10 +161,17 @@ async fn connect(socket: &Path) -> Result<Client, ClientError> {
 }
 
 async fn answer<T>(call: impl Future<Output = zlink::Result<Result<T, AgentError>>>) -> Result<T, ClientError> {
-    match tokio::time::timeout(CALL, call).await {
+    answer_within(CALL, call).await
+}
+
+async fn answer_within<T>(
+    limit: Duration,
+    call: impl Future<Output = zlink::Result<Result<T, AgentError>>>,
+) -> Result<T, ClientError> {
+    match tokio::time::timeout(limit, call).await {
         Ok(Ok(Ok(reply))) => Ok(reply),
         Ok(Ok(Err(refused))) => Err(ClientError::Agent(refused)),
         Ok(Err(error)) => Err(ClientError::from_wire(error)),
-        Err(_elapsed) => Err(ClientError::Silent { seconds: CALL.as_secs() }),
+        Err(_elapsed) => Err(ClientError::Silent { seconds: limit.as_secs() }),
     }
 }

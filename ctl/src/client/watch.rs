@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nixmox_api::{AgentError, Update};
 use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zlink::Call;
 
@@ -42,13 +43,16 @@ pub(crate) struct Watch {
     client: Option<Client>,
     /// Since when the agent is away; `None` while it is there.
     away_since: Option<Instant>,
+    /// The attempt to connect anew, if one is under way. It takes longer than callers wait for a message at a time, so
+    /// it goes on when a wait is given up.
+    attempt: JoinSet<Result<Client, ClientError>>,
 }
 
 impl Watch {
     /// Begins to watch.
     pub(crate) async fn begin(socket: PathBuf) -> Result<Self, ClientError> {
         let client = begin(&socket).await?;
-        Ok(Self { socket, client: Some(client), away_since: None })
+        Ok(Self { socket, client: Some(client), away_since: None, attempt: JoinSet::new() })
     }
 
     /// Returns the agent's socket.
@@ -84,11 +88,19 @@ impl Watch {
 
     async fn reconnect(&mut self) -> Result<(), ClientError> {
         let since = *self.away_since.get_or_insert_with(Instant::now);
-        tokio::time::sleep(RETRY).await;
-        match begin(&self.socket).await {
-            Ok(client) => self.client = Some(client),
-            Err(error) if error.may_pass() && since.elapsed() < PATIENCE => {}
-            Err(error) => return Err(error),
+        if self.attempt.is_empty() {
+            let socket = self.socket.clone();
+            self.attempt.spawn(async move {
+                tokio::time::sleep(RETRY).await;
+                begin(&socket).await
+            });
+        }
+        match self.attempt.join_next().await {
+            Some(Ok(Ok(client))) => self.client = Some(client),
+            Some(Ok(Err(error))) if error.may_pass() && since.elapsed() < PATIENCE => {}
+            Some(Ok(Err(error))) => return Err(error),
+            // It does not panic, and nobody cancels it; if so, there is another.
+            Some(Err(_)) | None => {}
         }
         Ok(())
     }
@@ -107,4 +119,54 @@ async fn receive(client: &mut Client) -> Result<Update, ClientError> {
     let reply = reply.map_err(ClientError::Agent)?;
     let missing = || ClientError::Foreign { source: zlink::Error::MissingParameters };
     reply.into_parameters().ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_stays_away_is_given_up_however_short_the_waits_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let mut watch = Watch::begin(socket.clone()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        assert!(matches!(watch.next().await, Ok(Message::Lost)));
+        std::fs::remove_file(&socket).unwrap();
+        drop(listener);
+        let since = Instant::now();
+        let given_up = loop {
+            assert!(since.elapsed() < 2 * PATIENCE, "it waits for ever");
+            // As long as a display waits until it draws times anew.
+            match tokio::time::timeout(Duration::from_millis(250), watch.next()).await {
+                Err(_elapsed) => {}
+                Ok(message) => break message,
+            }
+        };
+        assert!(matches!(given_up, Err(ClientError::Missing { .. })), "{given_up:?}");
+        assert!(since.elapsed() >= PATIENCE - RETRY, "{:?}", since.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_comes_back_is_found_however_short_the_waits_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let mut watch = Watch::begin(socket.clone()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        assert!(matches!(watch.next().await, Ok(Message::Lost)));
+        let back = listener.accept();
+        let waits = async {
+            loop {
+                let _ = tokio::time::timeout(Duration::from_millis(10), watch.next()).await;
+            }
+        };
+        tokio::select! {
+            back = back => drop(back.unwrap()),
+            () = waits => {}
+        }
+    }
 }

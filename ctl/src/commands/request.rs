@@ -6,6 +6,8 @@ use std::path::Path;
 
 use clap::Args;
 use nixmox_api::{PlanReply, Request, Service};
+use nixmox_core::manifest::Declared;
+use nixmox_core::model::ContainerName;
 use serde::{Deserialize, Serialize};
 
 use super::selection::known;
@@ -27,7 +29,7 @@ pub(crate) struct Scope {
     #[arg(long, requires = "names")]
     no_deps: bool,
     /// Stop and forget services that the stack file no longer contains
-    #[arg(long)]
+    #[arg(long, conflicts_with = "names")]
     prune: bool,
 }
 
@@ -50,8 +52,11 @@ impl Scope {
         }
         let screen = context.output.screen();
         context.output.note(&loaded.warnings.text(screen.error_width, screen.error_style))?;
-        let services: Vec<Service> = build(loaded.services())?.iter().map(Service::from).collect();
-        let only = if self.no_deps { self.names.clone() } else { with_dependencies(&self.names, &services) };
+        let only = if self.no_deps { self.names.clone() } else { with_dependencies(&self.names, loaded.services()) };
+        // What is not meant need not even be there to be built.
+        let mut meant = loaded.services().to_vec();
+        meant.retain(|declared| only.is_empty() || only.iter().any(|name| declared.service.name.as_str() == name));
+        let services = build(&meant)?.iter().map(Service::from).collect();
         Ok(Request {
             stack: loaded.stack.name.to_string(),
             file: loaded.file.display().to_string(),
@@ -65,17 +70,18 @@ impl Scope {
 }
 
 /// Returns the named services and all that they need within the stack, in the stack's order.
-fn with_dependencies(names: &[String], services: &[Service]) -> Vec<String> {
+fn with_dependencies(names: &[String], services: &[Declared]) -> Vec<String> {
     let mut meant: BTreeSet<&str> = BTreeSet::new();
     let mut open: Vec<&str> = names.iter().map(String::as_str).collect();
     while let Some(name) = open.pop() {
         if meant.insert(name) {
-            let service = services.iter().find(|service| service.name == name);
-            open.extend(service.iter().flat_map(|service| &service.depends_on).map(|needed| needed.name.as_str()));
+            let declared = services.iter().find(|declared| declared.service.name.as_str() == name);
+            let needed = declared.into_iter().flat_map(|declared| declared.service.depends_on.keys());
+            open.extend(needed.map(ContainerName::as_str));
         }
     }
-    let names = services.iter().map(|service| &service.name);
-    names.filter(|name| meant.contains(name.as_str())).cloned().collect()
+    let names = services.iter().map(|declared| declared.service.name.as_str());
+    names.filter(|name| meant.contains(name)).map(str::to_owned).collect()
 }
 
 impl PlanFile {

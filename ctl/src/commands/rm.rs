@@ -40,6 +40,7 @@ impl Rm {
         block_on(async {
             let mut client = Client::connect(&context.options.socket).await?;
             for name in &self.names {
+                context.output.note(&format!("{name}: deleting its data\n"))?;
                 client.remove_data(name).await?;
                 if context.options.json {
                     context.output.json(&nixmox_api::Nothing {})?;

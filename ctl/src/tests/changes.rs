@@ -410,3 +410,24 @@ fn rm_deletes_only_when_told_and_confirmed() {
     assert_eq!(agent.calls("RemoveData").len(), 3);
     assert_eq!(place.run("rm wiki paperless --data --yes --json").out, "{}\n{}\n");
 }
+
+#[test]
+fn services_that_are_not_meant_need_not_be_built() {
+    let agent = Agent::start(Script::default().reply("Plan", &settled()));
+    let system = format!("/nix/store/{}-nixos-system", "a".repeat(32));
+    let manifest = format!(
+        "format = 1\n[stack]\nname = \"cloud\"\n[services.web]\nsystem = \"{system}\"\ndepends_on = [\"db\"]\n\
+         [services.db]\nsystem = \"{system}\"\n[services.paperless]\nsystem = \"./not-built-yet\"\n"
+    );
+    std::fs::write(agent.folder().join("nixmox.toml"), manifest).unwrap();
+    let ran = Place::with(&agent).run("plan web");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let request = &agent.calls("Plan")[0]["request"];
+    let services = request["services"].as_array().unwrap().iter().map(|service| service["name"].as_str());
+    assert_eq!(services.flatten().collect::<Vec<_>>(), ["web", "db"]);
+    assert_eq!(request["only"], serde_json::json!(["web", "db"]));
+    let ran = Place::with(&agent).run("plan");
+    assert!(ran.code == 1 && ran.err.contains("not-built-yet"), "{}", ran.err);
+    let ran = Place::with(&agent).run("plan web --prune");
+    assert!(ran.code == 2 && ran.err.contains("--prune"), "{}", ran.err);
+}
