@@ -238,7 +238,7 @@ fn refused_report(error: &AgentError) -> Report {
             .row("try", "make it anew: nixmoxctl plan -o FILE"),
         AgentError::HasDependents { dependents, hint } => {
             let hint = if hint.is_empty() { "--with-dependents stops them too" } else { hint };
-            Report::new("running services depend on it; nothing was stopped")
+            Report::new("services depend on it; nothing was stopped")
                 .row("need", dependents.join(", "))
                 .row("try", hint)
         }

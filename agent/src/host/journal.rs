@@ -37,9 +37,15 @@ const ACTIVE: &CStr = c"system.journal";
 /// How long finding them may take.
 const FIND_LIMIT: Duration = Duration::from_secs(3);
 
-/// Returns the last lines, oldest first, at most `count`.
-pub(super) async fn tail(paths: &Paths, name: &ContainerName, count: usize) -> Vec<String> {
+/// Returns the last lines, oldest first, at most `count`; none from before `since_usec`, in microseconds since 1970.
+pub(super) async fn tail(
+    paths: &Paths,
+    name: &ContainerName,
+    since_usec: Option<u64>,
+    count: usize,
+) -> Vec<String> {
     let lines = count.to_string();
+    let since = since_argument(since_usec.unwrap_or(0));
     // Not `--unit`, which adds what systemd says about the unit: that is known from the unit itself.
     let unit = format!("_SYSTEMD_UNIT={}", name.unit());
     let root = paths.state(name);
@@ -51,10 +57,10 @@ pub(super) async fn tail(paths: &Paths, name: &ContainerName, count: usize) -> V
         let own = std::process::id();
         let names: Vec<String> =
             files.iter().map(|file| format!("--file=/proc/{own}/fd/{}", file.as_raw_fd())).collect();
-        let arguments = names.iter().map(String::as_str).chain(["--priority=err", "--lines", lines.as_str()]);
+        let arguments = names.iter().map(String::as_str).chain(["--priority=err", "--lines", &lines, &since]);
         journalctl(arguments).await
     };
-    let host = journalctl([unit.as_str(), "--lines", lines.as_str()]);
+    let host = journalctl([unit.as_str(), "--lines", &lines, &since]);
     let (host, guest) = tokio::join!(host, guest);
     let mut lines: Vec<Line> = host.into_iter().chain(guest).collect();
     // Stable: lines of one moment keep their order.
@@ -97,6 +103,11 @@ async fn journalctl<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Vec<Lin
             Vec::new()
         }
     }
+}
+
+/// Returns the argument for a time in microseconds since 1970, as seconds with six decimals (systemd.time(7)).
+fn since_argument(usec: u64) -> String {
+    format!("--since=@{}.{:06}", usec / 1_000_000, usec % 1_000_000)
 }
 
 /// Reads a line of `--output=short-unix`: seconds with six decimals, then the program and the message.
@@ -163,6 +174,11 @@ mod tests {
         let line = parse("1763633000.000123 web[7]: \u{1b}[1mhello").unwrap();
         assert_eq!(line, Line { usec: 1_763_633_000_000_123, text: "web[7]: [1mhello".to_owned() });
         assert_eq!(parse("-- No entries --"), None);
+    }
+
+    #[test]
+    fn a_time_is_told_as_journalctl_reads_it() {
+        assert_eq!(since_argument(1_763_633_000_000_123), "--since=@1763633000.000123");
     }
 
     #[test]

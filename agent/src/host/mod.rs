@@ -84,7 +84,17 @@ pub trait Host: Send + Sync + 'static {
     fn start(&self, assigned: &Assigned, files: &Files) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Stops the unit and waits for the job; nothing to do when it does not run.
-    fn stop(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
+    ///
+    /// `successor` is what is to be started in its place, if anything is. What it needs of the host is looked at first:
+    /// a container that runs is not given up for one that cannot start.
+    ///
+    /// # Errors
+    /// `Kept` when the successor cannot start.
+    fn stop(
+        &self,
+        name: &ContainerName,
+        successor: Option<&Assigned>,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Rewrites the files of a running container, reloads systemd when the drop-in changed, and sets the
     /// live properties (limits, device rules).
@@ -118,8 +128,8 @@ pub trait Host: Send + Sync + 'static {
     fn usage(&self, names: &BTreeSet<ContainerName>)
     -> impl Future<Output = BTreeMap<ContainerName, Usage>> + Send;
 
-    /// Returns the last lines that this container logged, oldest first, at most `count`: its unit's output
-    /// on the host and, where its journal is linked, its own errors. Empty when nothing can be read.
+    /// Returns the last lines that this container logged since its last start, oldest first, at most `count`: its unit's
+    /// output on the host and, where its journal is linked, its own errors. Empty when nothing can be read.
     fn log_tail(&self, name: &ContainerName, count: usize) -> impl Future<Output = Vec<String>> + Send;
 
     /// Deletes the state of a container that does not run (`rm --data`): its root below
@@ -248,6 +258,13 @@ pub enum StepError {
         /// `TimeoutStartUSec` of the unit.
         limit: Duration,
     },
+    /// It was to be stopped and started again, and goes on as it was.
+    #[error("not stopped, since it could not be started again")]
+    Kept {
+        /// What keeps its successor from starting.
+        #[source]
+        cause: Box<StepError>,
+    },
     /// The unit's stop job failed.
     #[error("`{unit}` did not stop: {result}")]
     StopFailed {
@@ -269,6 +286,12 @@ pub enum StepError {
     /// A path of the host that was to be looked at gives no answer.
     #[error("`{path}` does not answer: what it lies on is gone, or very slow")]
     NoAnswer {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// A directory could not be made, since the agent sees its place read-only.
+    #[error("cannot create `{path}`: its place is read-only for the agent")]
+    NotForTheAgent {
         /// The host path.
         path: PathBuf,
     },
@@ -343,6 +366,13 @@ impl StepError {
             Self::CredentialMissing { name, path } => {
                 format!("write the secret to {}, or change `credentials.{name}`", path.display())
             }
+            Self::Kept { cause } => return cause.hint(),
+            // Its unit has `ProtectSystem=strict` (systemd.exec(5)).
+            Self::NotForTheAgent { path } => format!(
+                "make it (`mkdir -p {}`), or allow the agent to: `systemctl edit nixmox-agent`, ReadWritePaths={}",
+                path.display(),
+                path.parent().unwrap_or(path).display()
+            ),
             Self::DeviceMissing { path } => {
                 format!("is its driver loaded? `ls -l {}`; or take it out of `devices`", path.display())
             }
@@ -390,9 +420,41 @@ impl StepError {
             Self::ConfReadOnly { .. } => "make it writable again; where /etc is meant to be read-only, `systemctl restart nixmox-agent` puts these files into /run".to_owned(),
             Self::RootFull { path } => format!("free space (`df -h {0}; df -i {0}`)", path.display()),
             Self::Firewall { .. } => "is nftables in the kernel and `nft` installed?".to_owned(),
-            Self::StillRunning { name } => format!("stop it first: nixmoxctl stop {name}"),
+            // No stack declares it, or its data would not have been asked for.
+            Self::StillRunning { name } => format!("end it first: systemctl stop {}", name.unit()),
             Self::Bus { .. } => return None,
         };
         Some(hint)
+    }
+
+    /// Returns whether the unit got as far as running into it, so that its log may say more.
+    #[must_use]
+    pub fn is_of_the_unit(&self) -> bool {
+        match self {
+            Self::StartFailed { .. }
+            | Self::NotReady { .. }
+            | Self::StopFailed { .. }
+            | Self::JobTimedOut { .. }
+            | Self::RootFull { .. } => true,
+            Self::StorePathMissing { .. }
+            | Self::SourceMissing { .. }
+            | Self::CredentialMissing { .. }
+            | Self::DeviceMissing { .. }
+            | Self::NotAMountpoint { .. }
+            | Self::PortTaken { .. }
+            | Self::ForeignMachine { .. }
+            | Self::ForeignConf { .. }
+            | Self::AddressTaken { .. }
+            | Self::Overridden { .. }
+            | Self::Kept { .. }
+            | Self::NoAnswer { .. }
+            | Self::NotForTheAgent { .. }
+            | Self::File { .. }
+            | Self::ConfReadOnly { .. }
+            | Self::Bus { .. }
+            | Self::Firewall { .. }
+            | Self::ForeignData { .. }
+            | Self::StillRunning { .. } => false,
+        }
     }
 }

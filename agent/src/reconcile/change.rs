@@ -102,7 +102,10 @@ impl Ledger {
             let known = self.declared(name)?;
             let other = &known.service.stack;
             if other != stack {
-                return Err(invalid(vec![format!("{name}: it belongs to the stack `{other}`")]));
+                return Err(AgentError::Invalid {
+                    problems: vec![format!("{name}: it belongs to the stack `{other}`")],
+                    hint: format!("nixmoxctl -s {other} down {name}"),
+                });
             }
             scope.insert(known.service.name.clone());
         }
@@ -161,13 +164,17 @@ impl Ledger {
         for name in names {
             scope.insert(self.declared(name)?.service.name.clone());
         }
-        // What a released service needs is released too, or it would wait forever.
+        // What a released service needs, directly or not, is released too, or it would wait forever.
+        let mut seen = scope.clone();
         let mut open: Vec<ContainerName> = scope.iter().cloned().collect();
         while let Some(name) = open.pop() {
             let needs = self.generation.services.get(&name).map(|assigned| &assigned.service.depends_on);
             for needed in needs.into_iter().flat_map(BTreeMap::keys) {
-                if self.notes.holds.contains_key(needed) && scope.insert(needed.clone()) {
+                if seen.insert(needed.clone()) {
                     open.push(needed.clone());
+                    if self.notes.holds.contains_key(needed) {
+                        scope.insert(needed.clone());
+                    }
                 }
             }
         }
@@ -256,8 +263,10 @@ impl Ledger {
             let addresses = previous.get(&service.name);
             taken.extend(addresses.into_iter().flat_map(|addresses| [addresses.host, addresses.local]));
         }
-        let assigned = network::allocate(&requests, &previous, &taken)
-            .map_err(|errors| invalid(errors.iter().map(ToString::to_string).collect()))?;
+        let assigned = network::allocate(&requests, &previous, &taken).map_err(|errors| AgentError::Invalid {
+            problems: errors.iter().map(|error| format!("{error}; {}", error.help())).collect(),
+            hint: String::new(),
+        })?;
         previous.extend(assigned);
         let with_addresses = |(name, service): (ContainerName, Service)| {
             let private = matches!(service.network, Network::Private { .. }) && service.system != System::Adopted;

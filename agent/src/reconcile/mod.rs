@@ -362,10 +362,11 @@ impl<H: Host> Reconciler<H> {
             self.supervisor.failed(self.now(), (&step.subject, step.action), None, failure);
             return;
         };
-        if step.action == Action::Start {
+        let mut restarts = false;
+        if step.action == Action::Start || matches!(error, StepError::Kept { .. }) {
             // Asked once, done once: after a failure, the back-off decides.
             let mut notes = self.ledger.notes.clone();
-            notes.restarts.remove(name);
+            restarts = notes.restarts.remove(name).is_some();
             self.note(notes);
         }
         if step.called_off {
@@ -373,6 +374,11 @@ impl<H: Host> Reconciler<H> {
             return;
         }
         error!(service = %name, step = verb, event = "step-failed", "{name}: {verb} failed: {}", failure.message);
+        if restarts && step.action == Action::Stop {
+            // Somebody asked for another instance, and is told why there is none. It is not tried again.
+            self.supervisor.refused(name, failure);
+            return;
+        }
         let declared = self.ledger.generation.services.get(name);
         let start_of = match step.action {
             // What was declared before says nothing about what is declared now.
@@ -388,7 +394,9 @@ impl<H: Host> Reconciler<H> {
             | Action::Await(_) => None,
         };
         self.supervisor.failed(self.now(), (&step.subject, step.action), start_of, failure);
-        self.fetch_log(name.clone());
+        if error.is_of_the_unit() {
+            self.fetch_log(name.clone());
+        }
     }
 
     fn answered(&mut self, question: &Question, result: ProbeResult) {
@@ -460,7 +468,11 @@ impl<H: Host> Reconciler<H> {
         // Reads every generation that is kept, which can be many and large.
         let pruned = tokio::task::spawn_blocking(move || generations.prune(count, current)).await;
         let rooted = match pruned {
-            Ok(Ok(kept)) => self.host.root(&kept.systems).await.map_err(|error| chain(&error)),
+            Ok(Ok(mut kept)) => {
+                // Whatever became of its file.
+                kept.systems.extend(self.ledger.generation.systems().cloned());
+                self.host.root(&kept.systems).await.map_err(|error| chain(&error))
+            }
             Ok(Err(error)) => Err(chain(&error)),
             // Fails only when the runtime shuts down.
             Err(_) => return,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
 use nixmox_core::container;
-use nixmox_core::model::{Action, ContainerName, Desired, InvalidName, Plan, Retry, StackName, Subject};
+use nixmox_core::model::{Action, ContainerName, Desired, InvalidName, Plan, Port, Retry, StackName, Subject};
 use nixmox_core::plan;
 use nixmox_core::status;
 use tracing::{error, info};
@@ -76,20 +76,27 @@ impl<H: Host> Reconciler<H> {
             (Subject::Service(_) | Subject::Host, _) => None,
         });
         let ending: BTreeSet<ContainerName> = ending.collect();
+        // Who asks for what, and what is asked for in one look at the listeners of the host.
+        let mut askers: Vec<(&ContainerName, Vec<Port>)> = Vec::new();
         for name in &next.scope {
             let Some(assigned) = next.ledger.generation.services.get(name) else { continue };
             let before = self.ledger.generation.services.get(name).map(|before| before.service.ports.as_slice());
             let mut new = assigned.service.ports.clone();
             new.retain(|port| !before.unwrap_or_default().contains(port));
-            if new.is_empty() {
-                continue;
-            }
-            self.host.check_ports(&new, &ending).await.map_err(|error| AgentError::Refused {
-                reason: format!("{name}: {}; nothing was changed", chain(&error)),
-                hint: error.hint().unwrap_or_default(),
-            })?;
+            askers.push((name, new));
         }
-        Ok(())
+        let ports: Vec<Port> = askers.iter().flat_map(|(_, ports)| ports).cloned().collect();
+        self.host.check_ports(&ports, &ending).await.map_err(|error| {
+            let of_it = |(_, ports): &&(&ContainerName, Vec<Port>)| {
+                matches!(&error, StepError::PortTaken { port, protocol, .. }
+                    if ports.iter().any(|asked| asked.host_port == *port && asked.protocol == *protocol))
+            };
+            let asker = askers.iter().find(of_it).map(|(name, _)| format!("{name}: ")).unwrap_or_default();
+            AgentError::Refused {
+                reason: format!("{asker}{}; nothing was changed", chain(&error)),
+                hint: error.hint().unwrap_or_default(),
+            }
+        })
     }
 
     async fn plan_request(&mut self, request: Request) -> Result<PlanReply, AgentError> {
@@ -228,6 +235,12 @@ impl<H: Host> Reconciler<H> {
             return Err(AgentError::Refused {
                 reason: format!("`{name}` is declared, so its data is in use"),
                 hint: format!("take it down first: nixmoxctl down {name}"),
+            });
+        }
+        if self.executor.acting_on().contains(&name) {
+            return Err(AgentError::Refused {
+                reason: format!("`{name}` is being started or stopped"),
+                hint: "try again when that is done".to_owned(),
             });
         }
         self.not_removing(std::slice::from_ref(&name))?;

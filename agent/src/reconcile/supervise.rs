@@ -291,8 +291,8 @@ impl Supervisor {
                     service.health.as_ref().is_some_and(|check| check.on_unhealthy == OnUnhealthy::Restart)
                 });
                 if let Some(service) = restarts {
-                    let ran = watched.ran(now);
-                    watched.retry.ended(now, End::Failed, ran, service.kind, &service.restart);
+                    // Its health alone says whether it was well; a long wait for it does not.
+                    watched.retry.ended(now, End::Failed, Duration::ZERO, service.kind, &service.restart);
                 }
             }
             (_, Health::Unknown | Health::Starting | Health::Healthy | Health::Unhealthy) => {}
@@ -322,6 +322,8 @@ impl Supervisor {
             Subject::Service(name) => {
                 let watched = self.containers.entry(name.clone()).or_default();
                 watched.failure = Some(failure);
+                // Of an earlier instance; whoever ran into it asks for the newest.
+                watched.log.clear();
                 match start_of {
                     Some(service) => {
                         watched.counted = true;
@@ -332,6 +334,13 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Takes note of a restart that was asked for and is not to be: that stands until somebody asks for anything else.
+    pub(super) fn refused(&mut self, name: &ContainerName, failure: Failure) {
+        let watched = self.containers.entry(name.clone()).or_default();
+        watched.failure = Some(failure);
+        watched.log.clear();
     }
 
     /// Takes note of a step that succeeded.

@@ -18,6 +18,8 @@ pub struct Limits {
     pub connections_per_user: usize,
     /// Connections of `connections` that only operators get, so that others cannot lock them out.
     pub connections_for_operators: usize,
+    /// Connections of all users together who have no role: one person may have many users (subuid(5)).
+    pub connections_without_role: usize,
     /// How long sessions are given to end when the server stops.
     pub stop: Duration,
 }
@@ -31,6 +33,7 @@ impl Default for Limits {
             connections: 64,
             connections_per_user: 8,
             connections_for_operators: 8,
+            connections_without_role: 16,
             stop: Duration::from_secs(5),
         }
     }

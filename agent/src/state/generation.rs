@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use nixmox_api::Caller;
-use nixmox_core::model::{Addresses, Assigned, ContainerName, StackName};
+use nixmox_core::model::{Addresses, Assigned, ContainerName, StackName, StorePath, System};
 use serde::{Deserialize, Serialize};
 
 /// The newest format this agent writes and knows.
@@ -23,6 +23,16 @@ pub struct Generation {
     pub stacks: BTreeMap<StackName, StackRecord>,
     /// The services of all stacks.
     pub services: BTreeMap<ContainerName, Assigned>,
+}
+
+impl Generation {
+    /// Returns the systems that its services run.
+    pub fn systems(&self) -> impl Iterator<Item = &StorePath> {
+        self.services.values().filter_map(|assigned| match &assigned.service.system {
+            System::Store(path) => Some(path),
+            System::Adopted => None,
+        })
+    }
 }
 
 /// What is known of a stack beside its services.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nixmox_core::model::{StorePath, System};
+use nixmox_core::model::StorePath;
 
 use super::generation::{FORMAT, OnDisk};
 use super::{Generation, StateError};
@@ -103,7 +103,8 @@ impl Generations {
     /// Removes the oldest generations beyond `count`, never the current one, and returns what remains.
     ///
     /// # Errors
-    /// When the folder cannot be listed; a file that cannot be removed or read stays and is passed over.
+    /// When the folder cannot be listed, or the disk does not give one of them: what it declares is not known then. A file
+    /// that cannot be removed stays, and a damaged one is passed over.
     pub fn prune(&self, count: usize, current: u64) -> Result<Kept, StateError> {
         let numbers = self.numbers()?;
         let surplus = numbers.len().saturating_sub(count.max(1));
@@ -113,12 +114,10 @@ impl Generations {
                 continue;
             }
             kept.numbers.insert(number);
-            if let Ok(Some(generation)) = self.read(number) {
-                let systems = generation.services.into_values().filter_map(|a| match a.service.system {
-                    System::Store(path) => Some(path),
-                    System::Adopted => None,
-                });
-                kept.systems.extend(systems);
+            match self.read(number) {
+                Ok(Some(generation)) => kept.systems.extend(generation.systems().cloned()),
+                Ok(None) | Err(StateError::Newer { .. } | StateError::Damaged { .. }) => {}
+                Err(error @ StateError::Io { .. }) => return Err(error),
             }
         }
         Ok(kept)
@@ -209,5 +208,18 @@ mod tests {
         let kept = generations.prune(2, 1).unwrap();
         assert_eq!(kept.numbers, BTreeSet::from([1, 4, 5]));
         assert_eq!(generations.prune(2, 1).unwrap().numbers, BTreeSet::from([1, 4, 5]));
+    }
+
+    #[test]
+    fn what_the_disk_does_not_give_is_not_taken_for_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let generations = Generations::new(state.path());
+        generations.write(&numbered(1)).unwrap();
+        generations.write(&numbered(2)).unwrap();
+        fs::write(state.path().join("generations/1.json"), "torn").unwrap();
+        assert_eq!(generations.prune(2, 2).unwrap().numbers, BTreeSet::from([1, 2]));
+        fs::remove_file(state.path().join("generations/1.json")).unwrap();
+        fs::create_dir(state.path().join("generations/1.json")).unwrap();
+        assert!(matches!(generations.prune(2, 2), Err(StateError::Io { .. })));
     }
 }

@@ -59,6 +59,19 @@ pub enum AllocateError {
     },
 }
 
+impl AllocateError {
+    /// Returns the way out.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::PoolExhausted { .. } => "set `stack.address_pool` to a larger one, or take services down",
+            Self::Taken { .. } => {
+                "choose another, with a free one beside it, or leave it out: one is assigned and kept"
+            }
+        }
+    }
+}
+
 /// Returns the addresses of every service that asks for some.
 ///
 /// Fixed addresses come first, then what a service had in `previous` as long as it still lies in its pool and

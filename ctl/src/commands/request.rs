@@ -52,7 +52,8 @@ impl Scope {
         }
         let screen = context.output.screen();
         context.output.note(&loaded.warnings.text(screen.error_width, screen.error_style))?;
-        let only = if self.no_deps { self.names.clone() } else { with_dependencies(&self.names, loaded.services()) };
+        let only =
+            if self.no_deps { self.names.clone() } else { with_dependencies(&self.names, loaded.services()) };
         // What is not meant need not even be there to be built.
         let mut meant = loaded.services().to_vec();
         meant.retain(|declared| only.is_empty() || only.iter().any(|name| declared.service.name.as_str() == name));

@@ -114,3 +114,35 @@ fn a_disk_that_is_mounted_on_demand_is_mounted_before_its_folders_are_made() {
     stack.succeed("down").expect("taken down");
     host.succeed("umount /srv/ondemand && test -z \"$(ls /srv/ondemand)\"").expect("nothing was made below it");
 }
+
+#[test]
+fn what_runs_goes_on_when_what_is_declared_in_its_place_cannot_start() {
+    let host = host();
+    let system = host.guest("talker", &Behaviour::new().http(80).log("said long ago")).expect("a system");
+    let stack = Stack::new(&host, "kept");
+    let declare = |mounts: &str| {
+        stack.declare(&[&format!("[services.kept]\nsystem = \"{system}\"\n{mounts}")]).expect("a manifest");
+    };
+    declare("");
+    stack.succeed("up").expect("it comes up");
+    let before = stack.healthy("kept").expect("healthy");
+
+    declare("mounts = [\"/srv/kept-later:/data\"]");
+    let words =
+        ["not stopped, since it could not be started again", "`/srv/kept-later` does not exist", "mkdir -p"];
+    let refused = stack.refuse("up", 1, &words).expect("the cause and the way out are named");
+    assert!(!refused.stderr.contains("said long ago"), "an old line explains nothing: {refused}");
+    assert_eq!(stack.healthy("kept").expect("it goes on"), before);
+    stack.refuse("restart kept", 1, &words).expect("the same");
+    assert_eq!(stack.healthy("kept").expect("it goes on"), before);
+
+    declare("mounts = [{ source = \"/usr/share/kept\", target = \"/data\", create = true }]");
+    let words = ["read-only for the agent", "mkdir -p /usr/share/kept", "ReadWritePaths=/usr/share"];
+    stack.refuse("up", 1, &words).expect("the sandbox is named");
+    assert_eq!(stack.healthy("kept").expect("it goes on"), before);
+
+    host.succeed("mkdir /usr/share/kept").expect("made");
+    stack.succeed("up").expect("it is restarted");
+    assert_ne!(stack.healthy("kept").expect("healthy"), before);
+    stack.succeed("down").expect("taken down");
+}

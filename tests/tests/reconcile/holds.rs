@@ -147,3 +147,19 @@ fn what_a_person_stopped_while_its_dependency_restarts_stays_stopped() {
         assert_eq!(machine.active("app"), ActiveState::Inactive);
     });
 }
+
+#[test]
+fn what_is_held_behind_what_is_not_is_released_too() {
+    on_a_machine(async |machine| {
+        let needs = |text: &str, on: &str| service(text).needs(on, Condition::Started);
+        machine.host.behave(&name("app"), Behaviour { failing_starts: 1000, ..Behaviour::default() });
+        machine.up(&[service("db"), needs("app", "db"), needs("site", "app")]).await;
+        machine.until_state("app", ServiceState::Failed).await;
+        // The app rests between two attempts, so it is nobody who would have to be stopped too.
+        machine.stop(&["db", "site"]).await.unwrap();
+        machine.host.behave(&name("app"), Behaviour::default());
+        let done = machine.start(&["site"]).await.unwrap();
+        assert_eq!(done.services, ["db", "site"]);
+        machine.until_well().await;
+    });
+}

@@ -319,3 +319,61 @@ fn a_guest_that_rebooted_while_no_agent_was_there_is_back_with_the_next_one() {
         assert_eq!(machine.start_times("db", 1).await, [1]);
     });
 }
+
+#[test]
+fn what_runs_is_not_stopped_for_what_cannot_start() {
+    on_a_machine(async |machine| {
+        machine.up(&[service("db")]).await;
+        machine.until_well().await;
+        let before = machine.invocations().await;
+        machine.host.clear_trace();
+        machine.host.set_lacking(&name("db"), true);
+        machine.up(&[service("db").built_anew('b')]).await;
+        let refused = machine.until("it is refused", |status| !of(status, "db").reason.is_empty()).await;
+        let db = of(&refused, "db");
+        assert_eq!(db.state, ServiceState::Healthy);
+        assert!(db.reason.contains("not stopped, since it could not be started again: the mount source"), "{db:?}");
+        assert!(db.hint.contains("mkdir -p /srv/db"), "{db:?}");
+        assert_eq!(db.log, Vec::<String>::new(), "what it logged has nothing to do with it");
+        machine.pass(Duration::from_mins(1)).await;
+        assert_eq!(machine.invocations().await, before);
+
+        // What is desired is brought about as soon as it can be.
+        machine.host.set_lacking(&name("db"), false);
+        machine.until("it is another one", |status| of(status, "db").reason.is_empty()).await;
+        machine.until_well().await;
+        assert_ne!(machine.invocations().await, before);
+        assert_eq!(machine.count(&Operation::Start(name("db"))), 1);
+    });
+}
+
+#[test]
+fn a_restart_that_was_refused_is_not_carried_out_later() {
+    on_a_machine(async |machine| {
+        machine.up(&[service("db")]).await;
+        machine.until_well().await;
+        let before = machine.invocations().await;
+        machine.host.set_lacking(&name("db"), true);
+        machine.restart(&["db"]).await.unwrap();
+        machine.until("it is refused", |status| !of(status, "db").reason.is_empty()).await;
+        machine.host.set_lacking(&name("db"), false);
+        machine.pass(Duration::from_hours(1)).await;
+        assert_eq!(machine.invocations().await, before);
+        machine.restart(&["db"]).await.unwrap();
+        machine.until_well().await;
+        assert_ne!(machine.invocations().await, before);
+        assert_eq!(machine.service("db").await.reason, "");
+    });
+}
+
+#[test]
+fn a_long_wait_for_health_is_no_good_run() {
+    on_a_machine(async |machine| {
+        let mut db = service("db").checked(OnUnhealthy::Restart).attempts(2);
+        db.health.as_mut().unwrap().start_period = Duration::from_mins(12);
+        machine.host.behave(&name("db"), Behaviour { health: HealthBehaviour::Never, ..Behaviour::default() });
+        machine.up(&[db]).await;
+        machine.pass(Duration::from_hours(6)).await;
+        assert_eq!(machine.count(&Operation::Start(name("db"))), 3);
+    });
+}

@@ -57,6 +57,7 @@ struct State {
     faults: Vec<(Operation, Fault)>,
     interruption: Option<Interruption>,
     broken_gates: Vec<BrokenGate>,
+    lacking: BTreeSet<ContainerName>,
     /// Jobs that ended with 0, ever.
     succeeded: BTreeSet<ContainerName>,
     /// The most containers that were activating at the same time.
@@ -115,6 +116,16 @@ impl Fake {
     /// Takes back an interruption that has not happened.
     pub fn no_interruption(&self) {
         self.state().interruption = None;
+    }
+
+    /// Takes away what a container needs of the host for a start, or gives it back.
+    pub fn set_lacking(&self, name: &ContainerName, lacking: bool) {
+        let mut state = self.state();
+        if lacking {
+            state.lacking.insert(name.clone());
+        } else {
+            state.lacking.remove(name);
+        }
     }
 
     /// Lets systemd answer no question, or again.
@@ -244,6 +255,14 @@ impl Fake {
         }
     }
 
+    /// Returns the error for a container that lacks what it needs of the host.
+    fn prepare(&self, name: &ContainerName) -> Result<(), StepError> {
+        if self.state().lacking.contains(name) {
+            return Err(StepError::SourceMissing { path: format!("/srv/{name}").into() });
+        }
+        Ok(())
+    }
+
     async fn start_unit(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
         let name = &assigned.service.name;
         self.settled(
@@ -251,6 +270,7 @@ impl Fake {
             &[ActiveState::Inactive, ActiveState::Failed, ActiveState::Activating, ActiveState::Active],
         )
         .await;
+        self.prepare(name)?;
         self.begin_start(assigned, files)?;
         match self.settled(name, &[ActiveState::Active, ActiveState::Inactive, ActiveState::Failed]).await {
             ActiveState::Active => Ok(()),
@@ -421,8 +441,14 @@ impl Host for Fake {
         self.run(operation, self.start_unit(assigned, files)).await
     }
 
-    async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
-        self.run(Operation::Stop(name.clone()), self.stop_unit(name)).await
+    async fn stop(&self, name: &ContainerName, successor: Option<&Assigned>) -> Result<(), StepError> {
+        let stop = async {
+            if successor.is_some() {
+                self.prepare(name).map_err(|cause| StepError::Kept { cause: Box::new(cause) })?;
+            }
+            self.stop_unit(name).await
+        };
+        self.run(Operation::Stop(name.clone()), stop).await
     }
 
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {

@@ -48,8 +48,8 @@ impl Host for Live {
         Self::patiently(|| self.start_container(assigned, files)).await
     }
 
-    async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
-        Self::patiently(|| self.stop_container(name)).await
+    async fn stop(&self, name: &ContainerName, successor: Option<&Assigned>) -> Result<(), StepError> {
+        Self::patiently(|| self.stop_container(name, successor)).await
     }
 
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
@@ -86,7 +86,9 @@ impl Host for Live {
     }
 
     async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {
-        journal::tail(&self.paths, name, count).await
+        // A unit that was forgotten is one that ended well, or was never there: then any line may help.
+        let unit = self.systemd.loaded_properties(name).await.ok().flatten();
+        journal::tail(&self.paths, name, unit.and_then(|unit| unit.start_began_usec()), count).await
     }
 
     async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {

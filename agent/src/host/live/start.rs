@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, System};
+use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, Service, System};
 
 use super::Live;
 use crate::host::files::Durability;
@@ -30,16 +30,7 @@ impl Live {
             ActiveState::Deactivating => self.systemd.stop(name).await?,
             ActiveState::Failed | ActiveState::Inactive => {}
         }
-        if let System::Store(system) = &service.system {
-            let checked = system.clone();
-            let path = Path::new(system.as_str());
-            self.on(&self.unhurried_own, path, move |paths| nspawn::check_system(paths, &checked)).await?;
-        }
-        self.mount(service.mounts.iter().map(|mount| mount.source.as_path())).await?;
-        for source in nspawn::Source::all(service) {
-            let path = source.path().to_owned();
-            self.on(&self.unhurried, &path, move |paths| source.prepare(paths)).await?;
-        }
+        self.prepare(service).await?;
         let ports = service.ports.clone();
         self.blocking(move |_| check_ports_free(&ports, &BTreeSet::new())).await?;
         self.clear_leftovers(name).await?;
@@ -67,6 +58,21 @@ impl Live {
         self.start_unit(assigned).await
     }
 
+    /// Checks that what a service needs of the host is there, and makes what may be made.
+    async fn prepare(&self, service: &Service) -> Result<(), StepError> {
+        if let System::Store(system) = &service.system {
+            let checked = system.clone();
+            let path = Path::new(system.as_str());
+            self.on(&self.unhurried_own, path, move |paths| nspawn::check_system(paths, &checked)).await?;
+        }
+        self.mount(service.mounts.iter().map(|mount| mount.source.as_path())).await?;
+        for source in nspawn::Source::all(service) {
+            let path = source.path().to_owned();
+            self.on(&self.unhurried, &path, move |paths| source.prepare(paths)).await?;
+        }
+        Ok(())
+    }
+
     async fn start_unit(&self, assigned: &Assigned) -> Result<(), StepError> {
         let name = &assigned.service.name;
         match self.systemd.start(name).await {
@@ -90,7 +96,14 @@ impl Live {
     }
 
     /// Stops a container, and marks the instance first: the next agent must not take it for one that a person stopped.
-    pub(super) async fn stop_container(&self, name: &ContainerName) -> Result<(), StepError> {
+    pub(super) async fn stop_container(
+        &self,
+        name: &ContainerName,
+        successor: Option<&Assigned>,
+    ) -> Result<(), StepError> {
+        if let Some(successor) = successor {
+            self.prepare(&successor.service).await.map_err(|cause| StepError::Kept { cause: Box::new(cause) })?;
+        }
         if let Some(invocation) = self.systemd.loaded_properties(name).await?.and_then(|unit| unit.invocation()) {
             let (owner, text) = (name.clone(), invocation.to_string());
             let mark = move |paths: &Paths| {

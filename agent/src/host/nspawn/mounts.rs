@@ -50,8 +50,8 @@ impl Source {
     /// Makes it where it may be made, else checks that it is there, before nspawn fails on it without saying which.
     ///
     /// # Errors
-    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `File` when a directory cannot be
-    /// made.
+    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `NotForTheAgent` and `File` when a
+    /// directory cannot be made.
     pub(in crate::host) fn prepare(&self, paths: &Paths) -> Result<(), StepError> {
         let there = paths.host_path(self.path());
         match self {
@@ -72,10 +72,16 @@ fn prepare(source: &Path, mount: &Mount) -> Result<(), StepError> {
     }
     match std::fs::metadata(source) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound && mount.create => std::fs::create_dir_all(source)
-            .map_err(|source| StepError::File { action: "create", path: mount.source.clone(), source }),
+        Err(error) if error.kind() == ErrorKind::NotFound && mount.create => create(source, &mount.source),
         Err(_) => Err(StepError::SourceMissing { path: mount.source.clone() }),
     }
+}
+
+fn create(there: &Path, path: &Path) -> Result<(), StepError> {
+    std::fs::create_dir_all(there).map_err(|source| match source.kind() {
+        ErrorKind::ReadOnlyFilesystem => StepError::NotForTheAgent { path: path.to_owned() },
+        _ => StepError::File { action: "create", path: path.to_owned(), source },
+    })
 }
 
 /// Returns whether something is mounted here on the host: listed in PID 1's mountinfo (`proc_pid_mountinfo(5)`).

@@ -79,6 +79,7 @@ pub(in crate::host) struct UnitProperties {
     pub(super) invocation_id: Option<Vec<u8>>,
     /// The job that is queued or running on it; id 0: none.
     pub(super) job: Option<(u32, OwnedObjectPath)>,
+    pub(super) inactive_exit_timestamp: Option<u64>,
     pub(super) active_enter_timestamp: Option<u64>,
     pub(super) need_daemon_reload: Option<bool>,
     pub(super) fragment_path: Option<String>,
@@ -156,6 +157,11 @@ impl UnitProperties {
     /// Returns when it became active, in microseconds since 1970.
     pub(in crate::host) fn active_since_usec(&self) -> Option<u64> {
         self.active_enter_timestamp.filter(|usec| *usec != 0 && self.is_active())
+    }
+
+    /// Returns when its last start began, in microseconds since 1970.
+    pub(in crate::host) fn start_began_usec(&self) -> Option<u64> {
+        self.inactive_exit_timestamp.filter(|usec| *usec != 0)
     }
 
     /// Returns whether its files changed since systemd read them.

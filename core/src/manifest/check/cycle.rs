@@ -6,53 +6,74 @@ use std::collections::{BTreeMap, BTreeSet};
 ///
 /// A cycle is the list of its nodes, each depending on the next and the last on the first, beginning with the
 /// smallest; cycles share no node. A node that depends on itself is one. Edges to unknown nodes are ignored.
-/// Takes time linear in nodes and edges for each cycle found.
+/// Takes time linear in nodes and edges, but for the logarithm of a map.
 pub(in super::super) fn cycles<N: Ord + Copy>(edges: &BTreeMap<N, BTreeSet<N>>) -> Vec<Vec<N>> {
-    let mut rest = edges.clone();
+    let mut rest = Rest::of(edges);
     let mut found = Vec::new();
+    // The way from one node to what it depends on, and on; and where on it each node is.
+    let mut walk: Vec<N> = Vec::new();
+    let mut places = BTreeMap::new();
     loop {
-        strip(&mut rest);
-        let Some(start) = rest.keys().next().copied() else { return found };
-        // Every node left depends on one that is left: walking on must come round.
-        let mut walk = vec![start];
-        let mut seen = BTreeMap::from([(start, 0)]);
-        let cycle = loop {
-            let next = walk.last().and_then(|last| rest.get(last)?.iter().next().copied());
-            let Some(next) = next else { break Vec::new() };
-            if let Some(at) = seen.get(&next) {
-                break walk.split_off(*at);
-            }
-            seen.insert(next, walk.len());
-            walk.push(next);
-        };
-        if cycle.is_empty() {
-            return found;
+        // What went with the last cycle is the end of the way: a node goes only after all that it depends on.
+        while let Some(last) = walk.pop_if(|last| !rest.edges.contains_key(last)) {
+            places.remove(&last);
         }
+        // Every node that is left depends on one that is left: walking on must come round.
+        let next = match walk.last() {
+            Some(last) => rest.edges.get(last).and_then(|on| on.first()).copied(),
+            None => rest.edges.keys().next().copied(),
+        };
+        let Some(next) = next else { return found };
+        let Some(at) = places.get(&next).copied() else {
+            places.insert(next, walk.len());
+            walk.push(next);
+            continue;
+        };
+        let cycle = walk.split_off(at);
         for node in &cycle {
-            rest.remove(node);
+            places.remove(node);
+            rest.remove(*node);
         }
         found.push(from_smallest(cycle));
     }
 }
 
-/// Removes the nodes that depend on nothing that is left, until every node does.
-fn strip<N: Ord + Copy>(rest: &mut BTreeMap<N, BTreeSet<N>>) {
-    let mut dependents: BTreeMap<N, Vec<N>> = BTreeMap::new();
-    let nodes: BTreeSet<N> = rest.keys().copied().collect();
-    for (node, on) in rest.iter_mut() {
-        on.retain(|on| nodes.contains(on));
-        for on in on.iter() {
-            dependents.entry(*on).or_default().push(*node);
+/// What is left of a graph in which every node depends on another one.
+struct Rest<N> {
+    edges: BTreeMap<N, BTreeSet<N>>,
+    /// Who depends on each node, or did.
+    dependents: BTreeMap<N, Vec<N>>,
+}
+
+impl<N: Ord + Copy> Rest<N> {
+    fn of(edges: &BTreeMap<N, BTreeSet<N>>) -> Self {
+        let known = |on: &&N| edges.contains_key(on);
+        let mut rest = Self { edges: BTreeMap::new(), dependents: BTreeMap::new() };
+        for (node, on) in edges {
+            let on: BTreeSet<N> = on.iter().filter(known).copied().collect();
+            for on in &on {
+                rest.dependents.entry(*on).or_default().push(*node);
+            }
+            rest.edges.insert(*node, on);
         }
+        let free: Vec<N> = rest.edges.iter().filter(|(_, on)| on.is_empty()).map(|(node, _)| *node).collect();
+        for node in free {
+            rest.remove(node);
+        }
+        rest
     }
-    let mut free: Vec<N> = rest.iter().filter(|(_, on)| on.is_empty()).map(|(node, _)| *node).collect();
-    while let Some(node) = free.pop() {
-        rest.remove(&node);
-        for dependent in dependents.get(&node).into_iter().flatten() {
-            if let Some(on) = rest.get_mut(dependent) {
-                on.remove(&node);
-                if on.is_empty() {
-                    free.push(*dependent);
+
+    /// Removes a node, and then those that depend on nothing that is left.
+    fn remove(&mut self, node: N) {
+        let mut gone = vec![node];
+        while let Some(node) = gone.pop() {
+            self.edges.remove(&node);
+            for dependent in self.dependents.get(&node).into_iter().flatten() {
+                if let Some(on) = self.edges.get_mut(dependent)
+                    && on.remove(&node)
+                    && on.is_empty()
+                {
+                    gone.push(*dependent);
                 }
             }
         }
@@ -85,6 +106,41 @@ mod tests {
     fn finds_each_of_several_cycles() {
         let edges = graph(&[(1, &[2]), (2, &[1, 3]), (3, &[4]), (4, &[3])]);
         assert_eq!(cycles(&edges), [[1, 2], [3, 4]]);
+    }
+
+    #[test]
+    fn breaking_the_cycles_that_are_found_breaks_all() {
+        let mut random = 0x5eed_u32;
+        let mut below = |limit: u32| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 16) % limit
+        };
+        for nodes in 1..60 {
+            let edges: BTreeMap<u32, BTreeSet<u32>> =
+                (0..nodes).map(|node| (node, (0..below(4)).map(|_| below(nodes + 2)).collect())).collect();
+            let found = cycles(&edges);
+            for cycle in &found {
+                for (node, on) in cycle.iter().zip(cycle.iter().cycle().skip(1)) {
+                    assert!(edges[node].contains(on), "{edges:?}: {cycle:?}");
+                }
+                assert_eq!(cycle.first(), cycle.iter().min());
+            }
+            let nodes: Vec<u32> = found.concat();
+            let without: BTreeMap<_, _> =
+                edges.iter().filter(|(node, _)| !nodes.contains(node)).map(|(n, on)| (*n, on.clone())).collect();
+            assert_eq!(nodes.iter().collect::<BTreeSet<_>>().len(), nodes.len(), "they share none: {found:?}");
+            assert!(cycles(&without).is_empty(), "{edges:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn many_cycles_behind_a_long_way_are_no_burden() {
+        // Each of 10,000 cycles is reached by the same 10,000 nodes.
+        let way = (0..10_000).map(|n| (n, BTreeSet::from([n + 1])));
+        let fan = [(10_000, (0..10_000).map(|n| 20_000 + 2 * n).collect())];
+        let pairs = (0..20_000).map(|n| (20_000 + n, BTreeSet::from([20_000 + (n ^ 1)])));
+        let edges: BTreeMap<u32, BTreeSet<u32>> = way.chain(fan).chain(pairs).collect();
+        assert_eq!(cycles(&edges).len(), 10_000);
     }
 
     #[test]
