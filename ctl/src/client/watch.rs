@@ -158,15 +158,15 @@ mod tests {
         let mut watch = Watch::begin(socket.clone()).await.unwrap();
         drop(listener.accept().await.unwrap());
         assert!(matches!(watch.next().await, Ok(Message::Lost)));
-        let back = listener.accept();
         let waits = async {
-            loop {
+            let since = Instant::now();
+            while since.elapsed() < PATIENCE {
                 let _ = tokio::time::timeout(Duration::from_millis(10), watch.next()).await;
             }
         };
         tokio::select! {
-            back = back => drop(back.unwrap()),
-            () = waits => {}
+            back = listener.accept() => drop(back.unwrap()),
+            () = waits => panic!("it does not come to connect"),
         }
     }
 }
