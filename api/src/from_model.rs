@@ -20,7 +20,7 @@ impl From<&model::Service> for Service {
                 model::System::Store(path) => Some(path.to_string()),
                 model::System::Adopted => None,
             },
-            depends_on: service.depends_on.iter().map(dependency).collect(),
+            depends_on: dependencies(service),
             health: service.health.as_ref().map(HealthCheck::from),
             limits: (&service.limits).into(),
             network: (&service.network).into(),
@@ -152,8 +152,13 @@ impl From<&model::Restart> for Restart {
     }
 }
 
-fn dependency((name, condition): (&model::ContainerName, &model::Condition)) -> Dependency {
-    Dependency { name: name.to_string(), condition: condition.word() }
+fn dependencies(service: &model::Service) -> Vec<Dependency> {
+    let dependency = |(name, condition): (&model::ContainerName, &model::Condition)| Dependency {
+        name: name.to_string(),
+        stack: service.dependency_stacks.get(name).map(ToString::to_string),
+        condition: condition.word(),
+    };
+    service.depends_on.iter().map(dependency).collect()
 }
 
 /// Returns a path as text. Paths of the model come from text (a manifest, the wire), so nothing is lost.

@@ -95,7 +95,7 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
     }
 
     let kind = faults.keep("kind", model::Kind::from_word(&wire.kind));
-    let depends_on = depends_on(&wire, faults);
+    let dependencies = dependencies(&wire, faults);
     let health = match wire.health {
         None => Some(None),
         Some(health) => health_check(health, faults).map(Some),
@@ -120,6 +120,7 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         .each("nspawn_flags", wire.nspawn_flags, |faults, key, flag| faults.keep(key, rule::nspawn_flag(flag)));
     let restart = restart(&wire.restart, faults);
 
+    let Dependencies { conditions: depends_on, stacks: dependency_stacks } = dependencies?;
     let mut service = model::Service {
         name: name?,
         stack: stack.clone(),
@@ -130,7 +131,8 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         },
         kind: kind?,
         system: system?,
-        depends_on: depends_on?,
+        depends_on,
+        dependency_stacks,
         health: health?,
         limits: limits?,
         network: network?,
@@ -212,14 +214,30 @@ fn is_host_name(name: &str) -> bool {
     name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') && !name.ends_with('-')
 }
 
-fn depends_on(wire: &Service, faults: &mut Faults) -> Option<BTreeMap<model::ContainerName, model::Condition>> {
+/// What a service waits for.
+#[derive(Default)]
+struct Dependencies {
+    conditions: BTreeMap<model::ContainerName, model::Condition>,
+    stacks: BTreeMap<model::ContainerName, model::StackName>,
+}
+
+fn dependencies(wire: &Service, faults: &mut Faults) -> Option<Dependencies> {
     faults.unique("depends_on", wire.depends_on.iter().map(|dependency| dependency.name.as_str()));
     let dependencies = faults.each("depends_on", wire.depends_on.iter().collect(), |faults, key, dependency| {
         let name = faults.keep(key, rule::container(&dependency.name));
         let condition = faults.keep(key, model::Condition::from_word(&dependency.condition));
-        Some((name?, condition?))
+        let stack = match &dependency.stack {
+            None => Some(None),
+            Some(stack) => faults.keep(key, rule::stack(stack)).map(Some),
+        };
+        Some((name?, condition?, stack?))
     });
-    Some(dependencies?.into_iter().collect())
+    let mut read = Dependencies::default();
+    for (name, condition, stack) in dependencies? {
+        read.stacks.extend(stack.map(|stack| (name.clone(), stack)));
+        read.conditions.insert(name, condition);
+    }
+    Some(read)
 }
 
 fn health_check(wire: HealthCheck, faults: &mut Faults) -> Option<model::HealthCheck> {

@@ -70,6 +70,8 @@ pub struct Origin {
 pub struct Dependency {
     /// The other service.
     pub name: String,
+    /// The stack that it is a service of; absent: this one, or any.
+    pub stack: Option<String>,
     /// `started`, `healthy` or `completed`.
     pub condition: String,
 }

@@ -160,6 +160,8 @@ prop_compose! {
     ) -> model::Service {
         let mut depends_on = others;
         depends_on.remove(&name);
+        let dependency_stacks =
+            depends_on.keys().take(1).map(|name| (name.clone(), "infra".parse().expect("a name"))).collect();
         model::Service {
             name,
             stack: stack(),
@@ -167,6 +169,7 @@ prop_compose! {
             kind: if job { model::Kind::Job } else { model::Kind::Service },
             system: model::System::Store(format!("/nix/store/{hash}-nixos-system").parse().expect("a store path")),
             depends_on,
+            dependency_stacks,
             health,
             limits,
             network,
@@ -383,7 +386,8 @@ fn fields_that_contradict_each_other_are_refused() {
     refused(|service| service.tmpfs.push(nixmox_api::Tmpfs { target: "/var/www".into(), size: None }));
     refused(|service| service.tmpfs.push(nixmox_api::Tmpfs { target: "/tmp".into(), size: Some(0) }));
     refused(|service| service.devices.push(service.devices[0].clone()));
-    let dependency = |name: &str| nixmox_api::Dependency { name: name.into(), condition: "started".into() };
+    let dependency =
+        |name: &str| nixmox_api::Dependency { name: name.into(), stack: None, condition: "started".into() };
     refused(|service| service.depends_on = vec![dependency("web")]);
     refused(|service| service.depends_on = vec![dependency("a"), dependency("a")]);
     refused(|service| service.name = "Web".into());

@@ -314,6 +314,7 @@ fn left_behind(conflicts: &[HostConflict]) -> Result<(), AgentError> {
         | HostConflict::NothingToAdopt { .. }
         | HostConflict::Port { .. }
         | HostConflict::Address { .. }
+        | HostConflict::OtherStack { .. }
         | HostConflict::Condition { .. }
         | HostConflict::Cycle { .. } => None,
     });

@@ -84,6 +84,20 @@ pub enum HostConflict {
         /// What it depends on.
         dependency: ContainerName,
     },
+    /// It depends on a service of one stack that is a service of another.
+    #[error(
+        "`{service}` depends on `{expected}/{dependency}`, but `{dependency}` is a service of the stack `{actual}`"
+    )]
+    OtherStack {
+        /// The service in question.
+        service: ContainerName,
+        /// What it depends on.
+        dependency: ContainerName,
+        /// The stack it is to be of.
+        expected: StackName,
+        /// The stack it is of.
+        actual: StackName,
+    },
     /// It waits for what a dependency in another stack cannot reach.
     #[error(
         "`{service}` waits for `{dependency}` to be {}, which {} never is",
@@ -122,6 +136,7 @@ impl HostConflict {
             | Self::Port { service, .. }
             | Self::Address { service, .. }
             | Self::MissingDependency { service, .. }
+            | Self::OtherStack { service, .. }
             | Self::Condition { service, .. }
             | Self::Cycle { service, .. } => service,
         }
@@ -161,6 +176,7 @@ impl HostConflict {
             Self::MissingDependency { dependency, .. } => {
                 format!("bring up the stack that declares `{dependency}` first, or remove the dependency")
             }
+            Self::OtherStack { dependency, actual, .. } => format!("write `{actual}/{dependency}`"),
             Self::Condition { kind: Kind::Job, .. } => "wait for `completed`".to_owned(),
             Self::Condition { kind: Kind::Service, .. } => "wait for `started` or `healthy`".to_owned(),
             Self::Cycle { .. } => "remove one of these dependencies".to_owned(),
@@ -265,8 +281,13 @@ fn dependency_conflicts(
 ) -> Vec<HostConflict> {
     let conflict = |(dependency, condition): (&ContainerName, &Condition)| {
         let other = own.get(dependency).copied().or_else(|| Some(&host.services.get(dependency)?.service));
+        let expected = service.dependency_stacks.get(dependency);
         let (service, dependency) = (service.name.clone(), dependency.clone());
         let Some(other) = other else { return Some(HostConflict::MissingDependency { service, dependency }) };
+        if let Some(expected) = expected.filter(|expected| **expected != other.stack) {
+            let (expected, actual) = (expected.clone(), other.stack.clone());
+            return Some(HostConflict::OtherStack { service, dependency, expected, actual });
+        }
         match (condition, other.kind) {
             (Condition::Completed, Kind::Service) | (Condition::Healthy, Kind::Job) => {
                 Some(HostConflict::Condition { service, dependency, condition: *condition, kind: other.kind })

@@ -25,6 +25,8 @@ pub struct Service<S = System> {
     pub system: S,
     /// What must hold before it is started. Keys may name services of other stacks.
     pub depends_on: BTreeMap<ContainerName, Condition>,
+    /// The stacks of those dependencies that are declared as services of another one; keys are keys of `depends_on`.
+    pub dependency_stacks: BTreeMap<ContainerName, StackName>,
     /// How its health is found out; `None`: a booted guest is healthy when its systemd says `running`, a
     /// static one when its unit is active.
     pub health: Option<HealthCheck>,
@@ -67,6 +69,7 @@ impl<S> Service<S> {
             origin: self.origin,
             kind: self.kind,
             depends_on: self.depends_on,
+            dependency_stacks: self.dependency_stacks,
             health: self.health,
             limits: self.limits,
             network: self.network,
@@ -96,6 +99,7 @@ impl<S> Service<S> {
             kind: Kind::default(),
             system,
             depends_on: BTreeMap::new(),
+            dependency_stacks: BTreeMap::new(),
             health: None,
             limits: Limits::default(),
             network: Network::Private { address: None },

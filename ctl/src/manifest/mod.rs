@@ -68,6 +68,8 @@ impl ManifestError {
         let report = Report::new(self.to_string()).causes(self);
         match self {
             Self::NotFound { .. } => report.row("try", "go to the stack's folder, or name its file: -f FILE"),
+            // What is wrong with the content is said above, with what to do.
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => report,
             Self::Read { .. } => report.row("try", "name a stack file, or the folder of one: -f FILE"),
             Self::Invalid(findings) => Report::new(format!("{}: {}", findings.file, findings.counts())),
         }

@@ -31,11 +31,19 @@ fn text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LENGTH_MAX + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > LENGTH_MAX) {
-        return Err(io::Error::other(format!("it is longer than {} MiB", LENGTH_MAX >> 20)));
+        return Err(unusable(format!(
+            "it is longer than {} MiB; `stack.include` names further files",
+            LENGTH_MAX >> 20
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
         let right = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = right.split(|byte| *byte == b'\n').count();
-        io::Error::other(format!("line {line} is not UTF-8; save the file as UTF-8"))
+        unusable(format!("line {line} is not UTF-8; save the file as UTF-8"))
     })
+}
+
+/// Returns the error about what a file holds.
+fn unusable(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }

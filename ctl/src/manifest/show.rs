@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Findings;
 use crate::output::WIDTH;
-use crate::render::{Style, counted};
+use crate::render::{Style, clean, clean_in_place, counted};
 
 impl Findings {
     /// Returns the complaints as text, each ended by an empty line.
@@ -31,7 +31,7 @@ impl Findings {
         for diagnostic in &shown {
             // Writing to a string cannot fail; a complaint that could not be drawn is still told in one line.
             if handler.render_report(&mut text, &Shown::new(diagnostic, &self.sources)).is_err() {
-                text.push_str(&diagnostic.to_string());
+                text.push_str(&clean(&diagnostic.to_string()));
             }
             text.push('\n');
         }
@@ -91,8 +91,8 @@ impl Shown {
         let here = diagnostic.related.iter().filter(|place| place.file == *home);
         let elsewhere = diagnostic.related.iter().filter(|place| place.file != *home);
         Self {
-            message: diagnostic.message.clone(),
-            help: diagnostic.help.clone(),
+            message: clean(&diagnostic.message),
+            help: diagnostic.help.as_deref().map(clean),
             level: match diagnostic.severity {
                 Severity::Error => Level::Error,
                 Severity::Warning => Level::Warning,
@@ -105,7 +105,7 @@ impl Shown {
 
     fn elsewhere(place: &Place, sources: &[SourceFile]) -> Self {
         Self {
-            message: place.label.clone(),
+            message: clean(&place.label),
             help: None,
             level: Level::Advice,
             source: source_of(&place.file, sources),
@@ -117,11 +117,11 @@ impl Shown {
 
 fn source_of(name: &str, sources: &[SourceFile]) -> Option<NamedSource<String>> {
     let source = sources.iter().find(|source| source.name() == name)?;
-    Some(NamedSource::new(name, source.text().to_owned()))
+    Some(NamedSource::new(clean(name), clean_in_place(source.text())))
 }
 
 fn label(place: &Place) -> LabeledSpan {
-    let text = (!place.label.is_empty()).then(|| place.label.clone());
+    let text = (!place.label.is_empty()).then(|| clean(&place.label));
     LabeledSpan::new(text, place.span.start, place.span.len())
 }
 

@@ -25,7 +25,7 @@ pub(crate) use report::Report;
 pub(crate) use stacks::stacks;
 pub(crate) use status::{counts, status, status_in_short};
 pub(crate) use style::{Paint, Style};
-pub(crate) use text::counted;
 #[cfg(test)]
 pub(crate) use text::width;
+pub(crate) use text::{clean, clean_in_place, counted};
 pub(crate) use why::why;

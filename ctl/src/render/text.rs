@@ -16,6 +16,23 @@ pub(crate) fn clean(text: &str) -> String {
     text.trim_end_matches(['\n', '\r']).chars().map(shown).collect()
 }
 
+/// Returns the text with every character that would steer a terminal replaced by a visible one of as many bytes, so that
+/// places in it stay where they are; lines and tabs stay.
+pub(crate) fn clean_in_place(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c,
+        // A line may end with both.
+        '\r' => ' ',
+        c if c.is_control() || is_unseen(c) => match c.len_utf8() {
+            1 => '?',
+            2 => '¿',
+            _ => '\u{fffd}',
+        },
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Whether a character has no width and moves others, as Unicode Standard Annex 9 (marks, embeddings, overrides and
 /// isolates) and the Unicode Standard, 23.2 (zero-width and invisible ones, line and paragraph separators) list them.
 fn is_unseen(c: char) -> bool {
@@ -94,6 +111,14 @@ mod tests {
         assert_eq!(wrap("a bb ccc dddddddd", Some(6)), ["a bb", "ccc", "dddddddd"]);
         assert_eq!(wrap("a bb ccc", None), ["a bb ccc"]);
         assert_eq!(wrap("", Some(5)), [""]);
+    }
+
+    #[test]
+    fn places_in_a_text_stay_where_they_are_when_it_is_cleaned() {
+        let text = "a\u{1b}]0;x\u{7}b\r\n\tc\u{85}d\u{202e}e\u{feff}é日";
+        let clean = clean_in_place(text);
+        assert_eq!(clean, "a?]0;x?b \n\tc¿d\u{fffd}e\u{fffd}é日");
+        assert_eq!(clean.len(), text.len());
     }
 
     #[test]

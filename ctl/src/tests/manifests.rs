@@ -138,3 +138,16 @@ fn the_manifest_of_the_readme_is_a_stack_without_a_complaint() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(ran.out.ends_with("3 services, no problems\n"), "{}", ran.out);
 }
+
+#[test]
+fn what_a_manifest_holds_does_not_steer_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "format = 1\n[stack]\nname = \"cloud\"\n[\"serv\\u001b[31mices\".web]\n\
+                    # \u{1b}]0;owned\u{7}\nsystem = \"./web\"\nmuonts = [] # \u{202e}\n";
+    std::fs::write(folder.path().join("nixmox.toml"), manifest).unwrap();
+    let ran = Place::in_folder(folder.path()).run("check");
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let told = format!("{}{}", ran.out, ran.err);
+    assert!(told.contains("ices") && told.contains("web"), "{told}");
+    assert!(!told.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{told:?}");
+}

@@ -20,6 +20,7 @@ pub(crate) fn service(text: &str) -> Service {
         kind: Kind::Service,
         system: system('a', text),
         depends_on: BTreeMap::new(),
+        dependency_stacks: BTreeMap::new(),
         health: None,
         limits: Limits::default(),
         network: Network::Private { address: None },

@@ -1,12 +1,13 @@
-//! Fixed addresses: inside the pool, and of one service each.
+//! Addresses: fixed ones inside the pool, of one service each and with one beside them for the host, and enough for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::super::diagnostic::{Diagnostic, Place};
-use super::super::resolve::Candidate;
+use super::super::resolve::{Candidate, SystemRef};
 use super::super::source::Span;
 use crate::model::{AddressPool, Network};
+use crate::network;
 
 /// Complains about fixed addresses that cannot be assigned.
 pub(in super::super) fn addresses(candidates: &[Candidate<'_>], pool: AddressPool, findings: &mut Vec<Diagnostic>) {
@@ -30,5 +31,25 @@ pub(in super::super) fn addresses(candidates: &[Candidate<'_>], pool: AddressPoo
         } else {
             taken.insert(address, (candidate, &located.span));
         }
+    }
+    let fixed = taken.iter().map(|(address, (candidate, _))| (candidate.name().clone(), *address));
+    let requests = fixed.map(|(name, address)| (name, network::Request { pool, fixed: Some(address) })).collect();
+    let lonely = network::allocate(&requests, &BTreeMap::new(), &BTreeSet::new()).err().unwrap_or_default();
+    for error in lonely {
+        let Some((candidate, span)) = taken.values().find(|(candidate, _)| candidate.name() == error.name()) else {
+            continue;
+        };
+        let message = format!("both neighbours of this address are taken, and the host needs one: {error}");
+        findings.push(Diagnostic::error(candidate.source, span, message).help(error.help()));
+    }
+    let numbered = |candidate: &&Candidate<'_>| {
+        let service = &candidate.declared.service;
+        matches!(service.network, Network::Private { .. }) && service.system != SystemRef::Adopted
+    };
+    let capacity = network::capacity(pool);
+    if let Some(candidate) = candidates.iter().filter(numbered).nth(capacity) {
+        let message = format!("no address is left in {pool}, which has room for {capacity} services");
+        let error = Diagnostic::error(candidate.source, &candidate.span, message);
+        findings.push(error.help("set `stack.address_pool` to a larger range"));
     }
 }

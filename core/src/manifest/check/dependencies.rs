@@ -39,7 +39,7 @@ pub(in super::super) fn dependencies(
             let service = &mut candidate.declared.service;
             service.depends_on.insert(on.name.clone(), dependency.condition.value);
             if let (Some(stack), false) = (&on.stack, own) {
-                candidate.declared.dependency_stacks.insert(on.name.clone(), stack.clone());
+                service.dependency_stacks.insert(on.name.clone(), stack.clone());
             }
         }
     }
@@ -102,6 +102,9 @@ fn check_foreign(
     })
 }
 
+/// How many places of a cycle are shown.
+const PLACES_MAX: usize = 20;
+
 fn report_cycles(candidates: &[Candidate<'_>], findings: &mut Vec<Diagnostic>) {
     let by_name: BTreeMap<&ContainerName, &Candidate<'_>> =
         candidates.iter().map(|candidate| (candidate.name(), candidate)).collect();
@@ -129,7 +132,8 @@ fn report_cycles(candidates: &[Candidate<'_>], findings: &mut Vec<Diagnostic>) {
             message: format!("services depend on each other: {}", path.join(" -> ")),
             place,
             help: Some("remove one of these dependencies".to_owned()),
-            related: places.collect(),
+            // The message names them all; nobody looks at more places, and each is drawn.
+            related: places.take(PLACES_MAX).collect(),
         });
     }
 }

@@ -17,9 +17,12 @@ pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Limits) -> Limits {
         {
             let error = scope
                 .error(&limit.span, format!("`{key}` of {} bytes: nothing starts with so little", limit.value.0));
-            scope.report(
-                error.help(format!("a size has a unit: \"{}M\" or \"{}G\"?", limit.value.0, limit.value.0)),
-            );
+            let written = scope.source.text().get(limit.span.clone()).unwrap_or_default();
+            scope.report(if written.contains(|c: char| c.is_ascii_alphabetic()) {
+                error.help("a small service needs some ten MiB: \"64M\"?")
+            } else {
+                error.help(format!("a size has a unit: \"{}M\" or \"{}G\"?", limit.value.0, limit.value.0))
+            });
         }
     }
     let below_max = [

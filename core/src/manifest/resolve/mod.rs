@@ -11,7 +11,6 @@ mod network;
 mod service;
 mod storage;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::check;
@@ -42,8 +41,6 @@ pub struct Stack {
 pub struct Declared {
     /// What is declared.
     pub service: Service<SystemRef>,
-    /// The stacks of those dependencies that are in another stack.
-    pub dependency_stacks: BTreeMap<ContainerName, StackName>,
     /// Its share of the GPUs: parsed, not yet acted on.
     pub gpu: Option<v1::Gpu>,
     /// What runs models in it: parsed, not yet acted on.

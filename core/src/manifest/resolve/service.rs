@@ -42,6 +42,7 @@ pub(super) fn resolve<'a>(
         kind,
         system: system(scope, key, written, adopt),
         depends_on: BTreeMap::new(),
+        dependency_stacks: BTreeMap::new(),
         health: health::resolve(scope, written, kind),
         limits: written.limits.get().map(|limits| limits::resolve(scope, limits)).unwrap_or_default(),
         ports: network.ports,
@@ -58,12 +59,7 @@ pub(super) fn resolve<'a>(
         restart: health::restart(scope, written, kind),
         name,
     };
-    let declared = Declared {
-        service,
-        dependency_stacks: BTreeMap::new(),
-        gpu: written.gpu.get().cloned(),
-        offload: written.offload.get().cloned(),
-    };
+    let declared = Declared { service, gpu: written.gpu.get().cloned(), offload: written.offload.get().cloned() };
     Some(Candidate { source: scope.source, span: key.span.clone(), written, declared })
 }
 

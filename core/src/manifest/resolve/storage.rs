@@ -67,7 +67,7 @@ pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Service) -> (Vec<Moun
             let error = scope.error(&size.span, "a memory file system of size 0 would have no limit");
             scope.report(error.help("leave the size out for half of the memory"));
         }
-        if let Some(target) = targets.take(scope, &written.target, "tmpfs") {
+        if let Some(target) = targets.take(scope, &written.target, "memory file system") {
             tmpfs.push(Tmpfs { target, size: written.size.get().copied() });
         }
     }

@@ -138,7 +138,7 @@ system = '.#a'
 network.ports = ['80', '443/udp', 80, '8080:80']
 [services.b]
 system = '.#b'
-network = { ports = ['127.0.0.1:80:8080', '443', '[::1]:8080:1', '65530:1'] }
+network = { ports = ['127.0.0.1:80:8080', '443', '0.0.0.0:8080:1', '65530:1'] }
 [services.c]
 system = '.#c'
 network = { ports = ['80-90', '127.0.0.1:80', '::1:80:80', '80/sctp', '70000', '[::x]:1:1', 0] }
@@ -325,4 +325,19 @@ fn names_and_ports_clash_across_files() {
         ],
     };
     insta::assert_snapshot!(files.complaints());
+}
+
+#[test]
+fn a_pool_has_room_for_its_services_and_an_address_one_beside_it_for_the_host() {
+    let services = |range: std::ops::Range<u32>, keys: &str| {
+        let table = |n| format!("[services.s{n}]\nsystem = '.#a'\n{}\n", keys.replace('N', &format!("{n}")));
+        range.map(table).collect::<Vec<_>>().concat()
+    };
+    let stack = |pool: &str, services: &str| {
+        format!("format = 1\n[stack]\nname = 'cloud'\naddress_pool = '{pool}'\n{services}")
+    };
+    let full = stack("10.9.0.0/29", &services(0..4, ""));
+    let lonely = stack("10.9.0.0/24", &services(1..5, "network.address = '10.9.0.N'"));
+    let told = |stack: &str| Files { stack, included: &[] }.complaints();
+    insta::assert_snapshot!(format!("{}\n{}", told(&full), told(&lonely)));
 }

@@ -98,7 +98,8 @@ fn a_dependency_may_be_in_another_stack() {
     let conditions: Vec<_> =
         web.service.depends_on.iter().map(|(on, condition)| (on.as_str(), *condition)).collect();
     assert_eq!(conditions, [("api", Condition::Started), ("postgres", Condition::Healthy)]);
-    let stacks: Vec<_> = web.dependency_stacks.iter().map(|(on, stack)| (on.as_str(), stack.as_str())).collect();
+    let stacks: Vec<_> =
+        web.service.dependency_stacks.iter().map(|(on, stack)| (on.as_str(), stack.as_str())).collect();
     assert_eq!(stacks, [("postgres", "infra")]);
 }
 

@@ -43,6 +43,20 @@ fn depending(own: &str, on: &str, condition: Condition) -> Service {
 }
 
 #[test]
+fn a_dependency_is_a_service_of_the_stack_that_is_named() {
+    let of = |stack: &str| Service {
+        dependency_stacks: BTreeMap::from([(name("proxy"), stack.parse().unwrap())]),
+        ..depending("web", "proxy", Condition::Started)
+    };
+    let host = Host::with(service("proxy"));
+    assert!(host.conflicts(&[&of("infra")]).is_empty());
+    assert_eq!(
+        host.conflicts(&[&of("edge")]),
+        ["`web` depends on `edge/proxy`, but `proxy` is a service of the stack `infra`"]
+    );
+}
+
+#[test]
 fn a_name_is_one_containers_on_the_host() {
     let web = service("web");
     assert!(Host::default().conflicts(&[&web]).is_empty());

@@ -136,10 +136,10 @@ fn limits() -> impl Strategy<Value = Limits> {
 
 fn network() -> impl Strategy<Value = (Network, Vec<Port>)> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
-    let address = option::of(any::<IpAddr>().prop_filter("specified", |address| !address.is_unspecified()));
+    let address = option::of(any::<Ipv4Addr>().prop_filter("specified", |address| !address.is_unspecified()));
     let port = (address, 1..=u16::MAX, 1..=u16::MAX, protocol).prop_map(
         |(host_address, host_port, container_port, protocol)| Port {
-            host_address,
+            host_address: host_address.map(IpAddr::V4),
             host_port,
             container_port,
             protocol,
@@ -218,7 +218,9 @@ fn service() -> impl Strategy<Value = Service<SystemRef>> {
             depends_on: BTreeMap::from([
                 ("db".parse::<ContainerName>().unwrap(), Condition::Healthy),
                 ("migrate".parse().unwrap(), Condition::Completed),
+                ("proxy".parse().unwrap(), Condition::Started),
             ]),
+            dependency_stacks: BTreeMap::from([("proxy".parse().unwrap(), "infra".parse().unwrap())]),
             health,
             limits,
             network,

@@ -14,7 +14,7 @@ use crate::model::{
 /// Returns the keys of a service whose system is `.#web` and which needs `db` and `migrate`.
 pub(super) fn written(service: &Service<SystemRef>) -> String {
     let mut writer =
-        Writer("system = \".#web\"\ndepends_on = { db = \"healthy\", migrate = \"completed\" }\n".to_owned());
+        Writer("system = \".#web\"\ndepends_on = { db = \"healthy\", migrate = \"completed\", \"infra/proxy\" = \"started\" }\n".to_owned());
     writer.plain(service);
     writer.network(&service.network, &service.ports);
     if let Some(health) = &service.health {

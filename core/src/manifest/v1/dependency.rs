@@ -51,7 +51,10 @@ impl Text for ServiceRef {
     const EXPECTED: &'static str = "the name of a service, such as `\"postgres\"` or `\"other-stack/postgres\"`";
 
     fn from_text(text: &str) -> Result<Self, Misfit> {
-        let invalid = |error: crate::model::InvalidName| Misfit::new(error.to_string());
+        let invalid = |error: crate::model::InvalidName| {
+            Misfit::new(error.to_string())
+                .help("for example `postgres`, or `STACK/postgres` for one of another stack")
+        };
         let (stack, name) = match text.split_once('/') {
             None => (None, text),
             Some((stack, name)) => (Some(stack.parse().map_err(invalid)?), name),

@@ -49,7 +49,7 @@ table! {
 
         /// Ports published on the host, for the local network and for the host's own `localhost`; only with `mode =
         /// "private"`. `"80"` publishes port 80 as it is, `"8080:80"` the container's 80 as 8080, `"443/udp"` is
-        /// UDP, `"127.0.0.1:2019:2019"` and `"[::1]:8080:80"` publish on one address only. A number is the same as
+        /// UDP, `"127.0.0.1:2019:2019"` publishes on one IPv4 address only. A number is the same as
         /// its text.
         #[key(Default("[]"), Live, "network = { ports = [\"80\", \"443/udp\", \"127.0.0.1:2019:2019\"] }")]
         pub ports: List<Port>,

@@ -45,7 +45,7 @@ table! {
         #[key(Default("[]"), None, "include = [\"services/*/service.toml\"]")]
         pub include: List<String>,
 
-        /// The range of IPv4 addresses that private networks are numbered from, with a prefix from /8 to /28. An
+        /// The range of IPv4 addresses that private networks are numbered from, with a prefix from /8 to /29. An
         /// address that is assigned stays with its service, in a range that was changed too, until it is out of the
         /// range.
         #[key(Default("\"10.233.0.0/16\""), Restart, "address_pool = \"10.233.0.0/16\"")]
