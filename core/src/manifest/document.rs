@@ -203,10 +203,19 @@ fn syntax_errors(
             message if message.starts_with("missing comma between array elements") => {
                 Diagnostic::error(source, &span, "a `,` or a `]` is missing before this")
             }
+            // Of a path the parser takes the first character for the beginning of a number.
+            _ if is_bare(source, *line) => Diagnostic::error(source, &span, "a value is expected here")
+                .help("strings are written in quotes: \"text\""),
             message => Diagnostic::error(source, &span, message),
         });
     }
     diagnostics
+}
+
+/// Returns whether the value on a line begins as a path does, without quotes.
+fn is_bare(source: &SourceFile, line: u32) -> bool {
+    let value = source.line_text(line).and_then(|text| text.split_once('='));
+    value.is_some_and(|(_, value)| value.trim_start().starts_with(['.', '/', '~']))
 }
 
 /// Returns the error about a key or heading that is there twice, with the first place of a heading.

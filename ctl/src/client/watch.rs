@@ -127,14 +127,20 @@ mod tests {
 
     use super::*;
 
+    /// A watch whose agent hung up, and the socket on which it may come back.
+    async fn lost(socket: &Path) -> (Watch, UnixListener) {
+        let listener = UnixListener::bind(socket).unwrap();
+        let mut watch = Watch::begin(socket.to_owned()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        assert!(matches!(watch.next().await, Ok(Message::Lost)));
+        (watch, listener)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_stays_away_is_given_up_however_short_the_waits_are() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let mut watch = Watch::begin(socket.clone()).await.unwrap();
-        drop(listener.accept().await.unwrap());
-        assert!(matches!(watch.next().await, Ok(Message::Lost)));
+        let (mut watch, listener) = lost(&socket).await;
         std::fs::remove_file(&socket).unwrap();
         drop(listener);
         let since = Instant::now();
@@ -154,10 +160,7 @@ mod tests {
     async fn an_agent_that_comes_back_is_found_however_short_the_waits_are() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let mut watch = Watch::begin(socket.clone()).await.unwrap();
-        drop(listener.accept().await.unwrap());
-        assert!(matches!(watch.next().await, Ok(Message::Lost)));
+        let (mut watch, listener) = lost(&socket).await;
         let waits = async {
             let since = Instant::now();
             while since.elapsed() < PATIENCE {

@@ -304,6 +304,18 @@ fn syntax_errors_hide_nothing_in_other_places() {
 }
 
 #[test]
+fn a_path_without_quotes_is_told_as_that() {
+    let complaints = |value: &str| {
+        let stack = format!("format = 1\n[stack]\nname = 'cloud'\n[services.a]\nsystem = {value}\n");
+        Files { stack: &stack, included: &[] }.complaints()
+    };
+    for value in ["./result", "../result", "/nix/store/x", "~/result"] {
+        assert!(complaints(value).contains("strings are written in quotes"), "{}", complaints(value));
+    }
+    assert!(!complaints("1.").contains("quotes"), "{}", complaints("1."));
+}
+
+#[test]
 fn what_a_broken_line_may_have_said_is_not_missing() {
     let files = Files {
         stack: "# a stack\nformat 1\n[stack\nname = 'cloud'\n[services.a]\ndepends_on = ['b']\nsystem = '.#a'\n",
