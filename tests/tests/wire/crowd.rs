@@ -9,7 +9,7 @@ use nix::unistd::{Group, geteuid};
 use nixmox_agent::server::{GroupRoles, Limits, Role};
 use serde_json::json;
 
-use crate::harness::{Everybody, Raw, Setup, TestServer, short_limits};
+use crate::harness::{Everybody, Raw, Setup, TestServer, limits};
 
 const NOBODY: u32 = 65534;
 
@@ -91,7 +91,7 @@ fn a_thousand_idle_connections_of_one_user_lock_nobody_out() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192), hard).unwrap();
     // They may stay for as long as the test takes.
-    let limits = Limits { idle: crate::harness::LIMIT, ..Limits::default() };
+    let limits = Limits { idle: crate::harness::LIMIT * 2, ..Limits::default() };
     let server =
         TestServer::start(Setup { limits, ..Setup::default() }, || async { Everybody(Some(Role::Observer)) });
     let path = server.path();
@@ -144,13 +144,7 @@ fn users_together_cannot_take_the_places_of_operators() {
     if !can_become_others() {
         return;
     }
-    let limits = Limits {
-        idle: crate::harness::LIMIT,
-        connections: 6,
-        connections_per_user: 2,
-        connections_for_operators: 2,
-        ..short_limits()
-    };
+    let limits = Limits { connections: 6, connections_per_user: 2, connections_for_operators: 2, ..limits() };
     let setup = Setup { limits, ..Setup::default() };
     let server = TestServer::start(setup, || GroupRoles::look_up("audio", "disk"));
     let mut taken = Vec::new();

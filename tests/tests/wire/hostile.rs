@@ -7,16 +7,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nixmox_agent::server::{Limits, Role};
+use nixmox_agent::server::Role;
 use serde_json::json;
 
-use crate::harness::{Everybody, LIMIT, Raw, Setup, TestServer, short_limits};
+use crate::harness::{Everybody, LIMIT, Raw, Setup, TestServer, limits, short_limits};
 
 /// Longest time that a good client waits for an answer while a bad one does its worst; it takes about 1 ms.
 const PROMPT: Duration = Duration::from_secs(2);
 
 fn operator() -> TestServer {
     TestServer::for_everybody(Some(Role::Operator))
+}
+
+/// One whose limits of time are waited for.
+fn impatient_operator() -> TestServer {
+    let setup = Setup { limits: short_limits(), ..Setup::default() };
+    TestServer::start(setup, || async { Everybody(Some(Role::Operator)) })
 }
 
 /// Checks that a new client is served, and soon.
@@ -28,9 +34,7 @@ fn expect_prompt(server: &TestServer) {
 
 /// Sends bytes to a server and checks that it ends this connection without an answer, and not because time went by.
 fn expect_ended(bytes: &[u8]) {
-    let limits = Limits { idle: LIMIT * 2, ..short_limits() };
-    let everybody = || async { Everybody(Some(Role::Operator)) };
-    let server = TestServer::start(Setup { limits, ..Setup::default() }, everybody);
+    let server = operator();
     let mut client = server.connect();
     // The server may end it before it has read everything.
     let _ = client.0.write_all(bytes);
@@ -40,7 +44,7 @@ fn expect_ended(bytes: &[u8]) {
 
 #[test]
 fn a_message_that_is_too_large_ends_its_connection() {
-    let limit = short_limits().message_bytes;
+    let limit = limits().message_bytes;
     expect_ended(&vec![b' '; limit * 2]);
     let mut whole = br#"{"method":"io.nixmox.Agent.Status"}"#.to_vec();
     whole.resize(limit + 1, b' ');
@@ -52,7 +56,7 @@ fn a_message_that_is_too_large_ends_its_connection() {
 fn a_message_of_exactly_the_limit_is_answered() {
     let server = operator();
     let mut whole = br#"{"method":"io.nixmox.Agent.Status"}"#.to_vec();
-    whole.resize(short_limits().message_bytes, b' ');
+    whole.resize(limits().message_bytes, b' ');
     whole.push(0);
     let mut client = server.connect();
     client.send(&whole);
@@ -105,7 +109,7 @@ fn parameters_of_the_wrong_type_are_answered_with_an_error() {
 #[test]
 fn deep_nesting_does_not_reach_the_stack() {
     let server = TestServer::for_everybody(Some(Role::Operator));
-    let depth = short_limits().message_bytes / 2 - 100;
+    let depth = limits().message_bytes / 2 - 100;
     let deep = "[".repeat(depth) + &"]".repeat(depth);
     // Where nobody looks, in parameters that are read, and beside them.
     let ignored =
@@ -123,7 +127,7 @@ fn deep_nesting_does_not_reach_the_stack() {
 
 #[test]
 fn half_a_message_and_then_nothing_ends_its_connection() {
-    let server = operator();
+    let server = impatient_operator();
     let mut client = server.connect();
     client.send(b"{\"method\":");
     client.expect_end();
@@ -142,9 +146,9 @@ fn half_a_message_and_then_the_end_is_no_trouble() {
 
 #[test]
 fn a_message_that_comes_byte_by_byte_must_still_end_in_time() {
-    let server = operator();
-    let mut client = server.connect();
+    let server = impatient_operator();
     let begun = Instant::now();
+    let mut client = server.connect();
     // Each byte comes soon enough; the whole does not.
     let mut good = server.connect();
     while client.0.write_all(b" ").is_ok() {
@@ -158,7 +162,7 @@ fn a_message_that_comes_byte_by_byte_must_still_end_in_time() {
 
 #[test]
 fn a_client_that_never_reads_its_answers_is_dropped() {
-    let server = operator();
+    let server = impatient_operator();
     let mut client = server.connect();
     let call =
         br#"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"io.nixmox.Agent"}}"#;
@@ -235,16 +239,16 @@ fn a_client_that_was_ended_may_come_again() {
 
 #[test]
 fn an_idle_client_is_ended_and_a_busy_one_is_not() {
-    let server = operator();
+    let server = impatient_operator();
+    let begun = Instant::now();
     let mut idle = server.connect();
     let mut busy = server.connect();
     idle.0.set_nonblocking(true).unwrap();
-    let begun = Instant::now();
     while !matches!(idle.0.read(&mut [0]), Ok(0)) {
         assert!(begun.elapsed() < LIMIT, "the idle connection did not end");
         busy.expect_served();
     }
-    assert!(begun.elapsed() >= short_limits().idle / 2);
+    assert!(begun.elapsed() >= short_limits().idle);
     busy.expect_served();
     let mut again = Raw::new(UnixStream::connect(server.path()).unwrap());
     again.expect_served();

@@ -7,7 +7,7 @@ use nixmox_agent::server::{Limits, Role};
 use serde_json::{Value, json};
 use tracing::{Dispatch, Level};
 
-use crate::harness::{Everybody, Setup, TestServer, short_limits};
+use crate::harness::{Everybody, Setup, TestServer, limits, short_limits};
 
 /// A word that stands for a secret, wherever a request can hold one.
 const CANARY: &str = "canary-2f9d";
@@ -39,9 +39,9 @@ impl Write for Log {
     }
 }
 
-fn start(role: Option<Role>) -> (TestServer, Log) {
+fn start(role: Option<Role>, limits: Limits) -> (TestServer, Log) {
     let log = Log::default();
-    let setup = Setup { log: log.dispatch(), ..Setup::default() };
+    let setup = Setup { log: log.dispatch(), limits, ..Setup::default() };
     (TestServer::start(setup, move || async move { Everybody(role) }), log)
 }
 
@@ -64,7 +64,7 @@ fn request() -> Value {
 
 #[test]
 fn a_change_is_written_down_with_who_what_and_outcome() {
-    let (mut server, log) = start(Some(Role::Operator));
+    let (mut server, log) = start(Some(Role::Operator), limits());
     let mut client = server.connect();
     client.call("io.nixmox.Agent.Apply", json!({ "request": request() }));
     client.call("io.nixmox.Agent.Stop", json!({ "names": ["web"], "with_dependents": false }));
@@ -82,7 +82,7 @@ fn a_change_is_written_down_with_who_what_and_outcome() {
 
 #[test]
 fn a_refusal_is_written_down_once_however_often_it_is_tried() {
-    let (mut server, log) = start(Some(Role::Observer));
+    let (mut server, log) = start(Some(Role::Observer), limits());
     for _ in 0..20 {
         server.connect().call("io.nixmox.Agent.Restart", json!({ "names": ["web"] }));
     }
@@ -95,7 +95,8 @@ fn a_refusal_is_written_down_once_however_often_it_is_tried() {
 #[test]
 fn nothing_that_a_client_says_is_written_down() {
     for role in [None, Some(Role::Observer), Some(Role::Operator)] {
-        let (mut server, log) = start(role);
+        // Half a message ends its connection only with the time that it is given.
+        let (mut server, log) = start(role, short_limits());
         let mut client = server.connect();
         for method in ["Apply", "Plan", "Status", CANARY] {
             client.call(&format!("io.nixmox.Agent.{method}"), json!({ "request": request() }));
@@ -126,7 +127,7 @@ fn nothing_that_a_client_says_is_written_down() {
 #[test]
 fn a_crowd_that_is_turned_away_is_written_down_once_with_who_it_is() {
     let log = Log::default();
-    let limits = Limits { connections: 1, connections_for_operators: 0, ..short_limits() };
+    let limits = Limits { connections: 1, connections_for_operators: 0, ..limits() };
     let setup = Setup { log: log.dispatch(), limits, ..Setup::default() };
     let mut server = TestServer::start(setup, || async { Everybody(Some(Role::Operator)) });
     let mut first = server.connect();

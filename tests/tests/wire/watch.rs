@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::fake::Fake;
-use crate::harness::{Everybody, LIMIT, Raw, Setup, TestServer, short_limits, wait_until};
+use crate::harness::{Everybody, Raw, Setup, TestServer, limits, short_limits, wait_until};
 
 const WATCH: &str = r#"{"method":"io.nixmox.Agent.Watch","more":true}"#;
 
@@ -16,7 +16,7 @@ const WATCH: &str = r#"{"method":"io.nixmox.Agent.Watch","more":true}"#;
 const LARGE: usize = 1 << 20;
 
 fn start(capacity: usize) -> TestServer {
-    start_with(capacity, short_limits())
+    start_with(capacity, limits())
 }
 
 fn start_with(capacity: usize, limits: Limits) -> TestServer {
@@ -75,7 +75,7 @@ fn an_agent_that_has_just_started_answers_when_it_knows_something() {
 
 #[test]
 fn a_client_that_fell_behind_gets_a_snapshot_and_is_told_so() {
-    let server = start_with(4, Limits { write: LIMIT, ..short_limits() });
+    let server = start(4);
     let (mut client, first) = watch(&server);
     // The first fills the socket, so that the server waits; of the others the channel holds only the last four.
     let last = (0..20).fold(0, |_, _| server.fake.send_event(LARGE));
@@ -100,7 +100,7 @@ fn a_client_that_fell_behind_gets_a_snapshot_and_is_told_so() {
 
 #[test]
 fn a_client_that_stops_reading_a_watch_is_dropped_and_holds_nobody_up() {
-    let server = start(1024);
+    let server = start_with(1024, short_limits());
     let (mut reading, _) = watch(&server);
     let (mut stuck, _) = watch(&server);
     assert_eq!(server.fake.watches(), 2);
@@ -127,7 +127,7 @@ fn a_client_that_leaves_a_watch_is_noticed_without_an_event() {
 
 #[test]
 fn a_watch_is_not_idle() {
-    let server = start(1024);
+    let server = start_with(1024, short_limits());
     let (mut client, _) = watch(&server);
     // Another client with nothing to say is dropped after the time that the watch must survive.
     server.connect().expect_end();
