@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nixmox_agent::host::Host;
 use nixmox_agent::host::live::Live;
@@ -24,9 +25,26 @@ pub(crate) fn open() -> Live {
 
 /// Runs a script that must succeed.
 pub(crate) fn shell(script: &str) -> String {
-    let output = Command::new("bash").args(["-c", script]).output().expect("bash runs");
+    let output = bash(script);
     assert!(output.status.success(), "`{script}` failed: {output:?}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// Repeats a script until it succeeds.
+pub(crate) fn wait_until(script: &str) {
+    let begin = Instant::now();
+    loop {
+        let output = bash(script);
+        if output.status.success() {
+            return;
+        }
+        assert!(begin.elapsed() < LIMIT, "`{script}` did not succeed: {output:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn bash(script: &str) -> Output {
+    Command::new("bash").args(["-c", script]).output().expect("bash runs")
 }
 
 /// Returns a container as it is.

@@ -9,7 +9,7 @@ use nixmox_agent::host::{Host, StepError};
 use nixmox_core::container::{self, Layout};
 use nixmox_core::model::{ActiveState, Bytes, ConfFile, Container, ContainerName, Device, DropIn, Mount};
 
-use crate::inside::{LIMIT, observe, open, shell, until, wakes};
+use crate::inside::{LIMIT, observe, open, shell, until, wait_until, wakes};
 use crate::service::{assigned, files, name};
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn jobs_of_others_are_told_from_ours() {
     // A machine of somebody else under the same name is neither ended nor doubled.
     host.stop(&name("slow"), None).await.expect("it stops");
     shell("systemd-run -q --unit=other systemd-nspawn --keep-unit -q -M slow -D / --volatile=yes /bin/sleep 600");
-    shell("for i in $(seq 100); do machinectl show slow >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1");
+    wait_until("machinectl show slow");
     let seen = observe(&host, "slow").await;
     assert!(seen.foreign_machine);
     let error = host.start(&slow, &files(&slow)).await.expect_err("the name is taken");
@@ -321,10 +321,14 @@ async fn a_file_system_that_does_not_answer_is_named() {
     // A FUSE file system whose server, this shell, never answers.
     shell("mkdir /srv/stuck; test -e /dev/fuse || mknod /dev/fuse c 10 229");
     let stuck = Command::new("bash")
-        .args(["-ec", "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 stuck /srv/stuck; exec sleep 90"])
+        .args([
+            "-ec",
+            "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 stuck /srv/stuck
+             exec sleep infinity",
+        ])
         .spawn();
     let mut stuck = stuck.expect("bash runs");
-    shell("for i in $(seq 50); do grep -q /srv/stuck /proc/self/mountinfo && exit; sleep 0.1; done; exit 1");
+    wait_until("grep -q /srv/stuck /proc/self/mountinfo");
     let mut bad = assigned("bad", "web", 1);
     let target = "/data".into();
     let source = "/srv/stuck/data".into();
@@ -340,13 +344,20 @@ async fn a_file_system_that_does_not_answer_is_named() {
         let error = host.start(&bad, &bad_files).await.expect_err("it is stuck still");
         assert!(matches!(error, StepError::NoAnswer { .. }), "{error}");
     }
-    assert!(asked.elapsed() < Duration::from_secs(10), "answered at once: {:?}", asked.elapsed());
+    // One that had really waited would have taken all of the live host's `LOOK_LIMIT`.
+    assert!(asked.elapsed() < Duration::from_secs(20), "answered at once: {:?}", asked.elapsed());
     host.stop(&name("well"), None).await.expect("it stops");
     host.start(&well, &well_files).await.expect("another one starts after any number of attempts");
     // The kernel lets go of whoever waits once the server is gone; the thread may take a moment.
     stuck.kill().expect("killed");
     stuck.wait().expect("it ended");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let error = host.start(&bad, &bad_files).await.expect_err("still not there");
+    let killed = Instant::now();
+    let error = loop {
+        let error = host.start(&bad, &bad_files).await.expect_err("still not there");
+        if !matches!(error, StepError::NoAnswer { .. }) || killed.elapsed() > LIMIT {
+            break error;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     assert!(matches!(error, StepError::SourceMissing { .. }), "{error}");
 }

@@ -7,7 +7,7 @@ use nixmox_agent::host::{Host, StepError};
 use nixmox_core::model::{Addresses, Assigned, Port, Protocol};
 use nixmox_core::network::{FirewallTable, Forward, Guest};
 
-use crate::inside::{LIMIT, open, shell};
+use crate::inside::{open, shell, wait_until, wakes};
 use crate::service::{assigned, files, name};
 
 /// Where `testbed`'s other machine on the local network runs its programs.
@@ -48,7 +48,7 @@ async fn published_ports_answer_on_localhost_and_in_the_local_network() {
     }
     host.publish_ports(&table(&[&web, &long])).await.expect("the table is replaced");
     host.observe(&BTreeSet::new()).await.expect("systemd answers");
-    shell("for i in $(seq 50); do curl -sf http://10.233.1.2/ && exit; sleep 0.1; done; exit 1");
+    wait_until("curl -sf http://10.233.1.2/ && curl -sf http://10.233.2.2/");
 
     let lan = nixmox_testbed::LAN_HOST_ADDRESS;
     assert!(answers("", "http://127.0.0.1:8080/"), "localhost");
@@ -96,7 +96,7 @@ async fn published_ports_answer_on_localhost_and_in_the_local_network() {
     // Started by somebody else, it is reachable on localhost as soon as it was seen.
     shell("systemctl restart container@web");
     let observed = host.observe(&BTreeSet::new()).await.expect("systemd answers");
-    shell("for i in $(seq 50); do curl -sf http://10.233.1.2/ && exit; sleep 0.1; done; exit 1");
+    wait_until("curl -sf http://10.233.1.2/");
     assert!(answers("", "http://127.0.0.1:8080/"), "localhost after a restart by somebody else");
     assert_eq!(observed.firewall, Some(table(&[&web, &long])));
     for text in ["web", "a-name-longer-than-a-link-has"] {
@@ -166,10 +166,7 @@ async fn a_changed_table_is_seen_and_repaired() {
         "nft add rule inet nixmox prerouting tcp dport 1 drop",
         "nft delete rule inet nixmox guard handle $(nft -a list chain inet nixmox guard | grep -o 'handle [0-9]*$' | tail -1 | cut -d' ' -f2)",
     ] {
-        let mut changes = host.changes();
-        changes.mark_unchanged();
-        shell(change);
-        tokio::time::timeout(LIMIT, changes.changed()).await.expect("it wakes").expect("the host is there");
+        wakes(&host, change).await;
         assert_eq!(seen().await, None, "{change}");
         host.publish_ports(&table).await.expect("the table is repaired");
         assert_eq!(seen().await, Some(table.clone()), "{change}");

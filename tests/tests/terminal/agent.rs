@@ -32,6 +32,7 @@ system = "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-postgres"
 [services.nextcloud]
 system = "/nix/store/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb-nextcloud"
 depends_on = { postgres = "healthy" }
+restart = "no"
 
 [services.nextcloud.health]
 http = "http://localhost/status.php"

@@ -6,6 +6,7 @@ pub(crate) const WIDTH: usize = 80;
 pub(crate) const HEIGHT: usize = 24;
 
 /// A screen.
+#[allow(clippy::struct_excessive_bools, reason = "each is seen by itself")]
 pub(crate) struct Screen {
     rows: Vec<Vec<char>>,
     row: usize,
@@ -18,6 +19,8 @@ pub(crate) struct Screen {
     pub(crate) is_colored: bool,
     /// Whether the cursor is hidden.
     pub(crate) is_cursor_hidden: bool,
+    /// Whether a frame has begun that has not ended: its lines end with EL, itself with ED.
+    pub(crate) is_half_drawn: bool,
 }
 
 impl Default for Screen {
@@ -30,6 +33,7 @@ impl Default for Screen {
             has_overflown: false,
             is_colored: false,
             is_cursor_hidden: false,
+            is_half_drawn: false,
         }
     }
 }
@@ -106,6 +110,7 @@ impl Screen {
 
     fn control(&mut self, sequence: &str) {
         let (parameters, end) = sequence.split_at(sequence.len() - 1);
+        self.is_half_drawn = if matches!(end, "A" | "K" | "J") { end != "J" } else { self.is_half_drawn };
         match (parameters, end) {
             (up, "A") => self.row = self.row.saturating_sub(up.parse().unwrap_or(1)),
             ("", "K") => self.rows[self.row].truncate(self.column),
@@ -131,9 +136,12 @@ fn split_sequence(text: &str) -> Option<(&str, &str)> {
 #[test]
 fn the_screen_shows_what_a_terminal_would() {
     let mut screen = Screen::default();
-    for byte in "● one\r\ntwo\r\n\x1b[2A\r\x1b[1mthree\x1b[0m\x1b[K\r\n\x1b[J".bytes() {
+    for byte in "● one\r\ntwo\r\n\x1b[2A\r\x1b[1mthree\x1b[0m\x1b[K\r\n".bytes() {
         screen.write(&[byte]);
     }
+    assert!(screen.is_half_drawn && screen.line("two").is_some());
+    screen.write(b"\x1b[J");
+    assert!(!screen.is_half_drawn);
     assert_eq!(screen.text(), "three\n");
     assert!(screen.is_colored && !screen.has_overflown && screen.line("two").is_none());
     screen.write("x".repeat(WIDTH).as_bytes());

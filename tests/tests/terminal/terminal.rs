@@ -24,6 +24,8 @@ pub(crate) struct Terminal {
     settings: Termios,
     child: Child,
     written: Vec<u8>,
+    /// How much of it is on the screen.
+    shown: usize,
 }
 
 impl Terminal {
@@ -66,6 +68,7 @@ impl Terminal {
             settings,
             child,
             written: Vec::new(),
+            shown: 0,
         }
     }
 
@@ -74,10 +77,10 @@ impl Terminal {
         self.person.write_all(b"\x03").unwrap();
     }
 
-    /// Waits until the screen is so.
+    /// Waits until the screen is so, at the end of a frame.
     pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&Screen) -> bool) {
         let begun = Instant::now();
-        while !holds(&self.screen) {
+        while self.screen.is_half_drawn || !holds(&self.screen) {
             let ended = self.child.try_wait().unwrap();
             let read = self.read(20);
             let text = self.screen.text();
@@ -112,17 +115,23 @@ impl Terminal {
         assert_eq!(self.screen.column(), 0, "where a prompt goes:\n{}", self.screen.text());
     }
 
-    /// Takes what is written within so many milliseconds; returns whether that is anything.
+    /// Takes what is written within so many milliseconds, and of several frames the first; returns whether that is
+    /// anything.
     fn read(&mut self, milliseconds: u16) -> bool {
-        let mut ready = [PollFd::new(self.person.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ready, PollTimeout::from(milliseconds)).unwrap() == 0 {
-            return false;
+        if self.shown == self.written.len() {
+            let mut ready = [PollFd::new(self.person.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, PollTimeout::from(milliseconds)).unwrap() == 0 {
+                return false;
+            }
+            let mut bytes = [0; 4096];
+            let read = self.person.read(&mut bytes).unwrap();
+            self.written.extend_from_slice(&bytes[..read]);
         }
-        let mut bytes = [0; 4096];
-        let read = self.person.read(&mut bytes).unwrap();
-        self.written.extend_from_slice(&bytes[..read]);
-        self.screen.write(&bytes[..read]);
-        read > 0
+        let new = &self.written[self.shown..];
+        let frame = new.windows(3).position(|end| end == b"\x1b[J").map_or(new.len(), |at| at + 3);
+        self.screen.write(&new[..frame]);
+        self.shown += frame;
+        frame > 0
     }
 }
 
