@@ -59,7 +59,8 @@ pub fn wait_for(bed: &Testbed, limit: Duration, holds: impl Fn(&Status) -> Resul
             Err(away) => away,
         };
         if Instant::now() > end {
-            let journal = bed.journal(&["-u", "nixmox-agent", "-n", "60"])?;
+            let journal = bed.journal(&["-u", "nixmox-agent", "-n", "60"]);
+            let journal = journal.unwrap_or_else(|error| format!("{error:#}"));
             bail!("not within {limit:?}: {missing:#}\n--- journal\n{journal}");
         }
         thread::sleep(POLL);

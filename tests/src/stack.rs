@@ -1,8 +1,6 @@
 //! A stack in a folder of the host, and `nixmoxctl` in that folder.
 
-use std::fmt::Write as _;
-
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use nixmox_testbed::{Output, Testbed};
 
 /// Returns the folder of a stack on the host.
@@ -35,9 +33,9 @@ pub fn ctl(bed: &Testbed, stack: &str, arguments: &str) -> Result<Output> {
 pub fn succeed(bed: &Testbed, stack: &str, arguments: &str) -> Result<String> {
     let output = ctl(bed, stack, arguments)?;
     if !output.success() {
-        let mut text = format!("nixmoxctl {arguments}: {output}");
-        let _ = write!(text, "\n--- journal\n{}", bed.journal(&["-u", "nixmox-agent", "-n", "40"])?);
-        ensure!(output.success(), "{text}");
+        let journal = bed.journal(&["-u", "nixmox-agent", "-n", "40"]);
+        let journal = journal.unwrap_or_else(|error| format!("{error:#}"));
+        bail!("nixmoxctl {arguments}: {output}\n--- journal\n{journal}");
     }
     Ok(output.stdout)
 }

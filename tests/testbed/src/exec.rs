@@ -17,6 +17,8 @@ use crate::bed::Testbed;
 
 /// After this a command is killed.
 const COMMAND_LIMIT: Duration = Duration::from_mins(3);
+/// Longest time until the journal has what was written to it.
+const SYNC_LIMIT: Duration = Duration::from_mins(1);
 /// How often a condition is looked at while it is waited for.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -122,10 +124,21 @@ impl Testbed {
         }
     }
 
-    /// Returns what `journalctl` prints with these arguments, in `short-precise` form.
+    /// Waits until the journal has everything that was written to it before: only then is what it lacks not there.
+    pub fn sync_journal(&self) -> Result<()> {
+        self.wait_until("journalctl --sync", SYNC_LIMIT).map(drop)
+    }
+
+    /// Returns what `journalctl` prints with these arguments, in `short-precise` form, of all that was written
+    /// before.
     pub fn journal(&self, arguments: &[&str]) -> Result<String> {
+        self.sync_journal()?;
         let argv = [&["journalctl", "--no-pager", "--quiet", "--output=short-precise"], arguments].concat();
-        Ok(self.exec(&argv)?.stdout)
+        let output = self.exec(&argv)?;
+        // With `--grep`, nothing found is a failure without a word.
+        let is_empty = output.code == 1 && output.stderr.is_empty();
+        ensure!(output.success() || is_empty, "{argv:?} failed in the testbed: {output}");
+        Ok(output.stdout)
     }
 
     /// Runs a program on the caller's terminal and waits for it; returns its exit status.

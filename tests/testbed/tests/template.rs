@@ -5,6 +5,11 @@ use std::{fmt::Write as _, time::Duration};
 
 use nixmox_testbed::{Behaviour, Build, Options, Testbed};
 
+/// Longest wait for a static guest to answer, and for what it says to be in the journal.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for a booted guest to do its work.
+const BOOTED_LIMIT: Duration = Duration::from_mins(2);
+
 fn host(name: &str) -> Testbed {
     Testbed::boot(&Options::new(name).build(Build::None)).expect("the host boots")
 }
@@ -36,12 +41,13 @@ fn a_static_guest_starts_answers_and_stops_to_its_end() {
     let system = bed.static_guest("a", &behaviour).expect("the system is added");
     declare(&bed, "a", &system, 1, "--setenv=A=b");
     bed.succeed("systemctl start container@a").expect("the container starts");
-    let page = bed.wait_until("curl -sf http://10.233.1.2/", Duration::from_secs(5)).expect("it answers");
+    let page = bed.wait_until("curl -sf http://10.233.1.2/", LIMIT).expect("it answers");
     assert_eq!(page, "status 200");
     bed.succeed("echo 503 > /var/lib/nixos-containers/a/var/lib/guest/status").expect("the status is flipped");
     bed.fail("curl -sf http://10.233.1.2/").expect("it answers with an error");
     bed.succeed("machinectl show a -p Leader").expect("registered with machined");
-    assert!(bed.journal(&["-u", "container@a"]).expect("journal").contains("hello"));
+    // Its nspawn hands on what it says.
+    bed.wait_until("journalctl -q -u container@a | grep -w hello", LIMIT).expect("what it says is in the journal");
     bed.succeed("systemctl stop container@a").expect("the container stops");
     bed.succeed("test -e /var/lib/nixos-containers/a/var/lib/guest/stopped").expect("it stopped to its own end");
     let result = bed.succeed("systemctl show -P Result container@a").expect("systemctl answers");
@@ -55,7 +61,7 @@ fn guests_with_users_of_their_own_run() {
     declare(&bed, "a", &system, 1, "");
     bed.succeed("sed -i s/PRIVATE_USERS=no/PRIVATE_USERS=pick/ /etc/nixos-containers/a.conf").expect("edited");
     bed.succeed("systemctl start container@a || journalctl -u container@a").expect("the container starts");
-    bed.wait_until("curl -sf http://10.233.1.2/", Duration::from_secs(5)).expect("it answers");
+    bed.wait_until("curl -sf http://10.233.1.2/", LIMIT).expect("it answers");
     let leader = bed.succeed("machinectl show a -P Leader").expect("registered");
     let map = bed.succeed(&format!("cat /proc/{leader}/uid_map")).expect("readable");
     assert_ne!(map.split_whitespace().nth(1), Some("0"), "{map}");
@@ -87,8 +93,7 @@ fn the_homelab_serves_its_page() {
             .expect("the container starts");
         println!("{name} started in {:?}", started.elapsed());
         if *name == "miniflux-db" {
-            bed.wait_until("! systemctl is-active container@miniflux-db", Duration::from_secs(20))
-                .expect("the job ends");
+            bed.wait_until("! systemctl is-active container@miniflux-db", BOOTED_LIMIT).expect("the job ends");
             let log = bed.journal(&["--merge", "--unit=miniflux-db"]).expect("journal");
             assert!(log.contains("database miniflux is ready"), "{log}");
             let result = bed.succeed("systemctl show -P Result container@miniflux-db").expect("systemctl answers");
@@ -99,7 +104,7 @@ fn the_homelab_serves_its_page() {
             assert_eq!(failed, "", "failed units in {name}");
         }
     }
-    let page = bed.wait_until("curl -sfL http://10.233.4.2/", Duration::from_secs(20)).expect("the page is served");
+    let page = bed.wait_until("curl -sfL http://10.233.4.2/", BOOTED_LIMIT).expect("the page is served");
     assert!(page.contains("Miniflux"), "{page}");
 }
 
@@ -114,8 +119,8 @@ fn a_guest_whose_nspawn_is_killed_comes_back() {
     let again = format!(
         "systemctl is-active container@a && test $(systemctl show -P InvocationID container@a) != {before}"
     );
-    bed.wait_until(&again, Duration::from_secs(20)).expect("systemd starts it again");
-    bed.wait_until("curl -sf http://10.233.1.2/", Duration::from_secs(5)).expect("it answers");
+    bed.wait_until(&again, LIMIT).expect("systemd starts it again");
+    bed.wait_until("curl -sf http://10.233.1.2/", LIMIT).expect("it answers");
     let restarts = bed.succeed("systemctl show -P NRestarts container@a").expect("systemctl answers");
     assert_eq!(restarts, "1", "the first new start works: nothing of the old one is in its way");
 }

@@ -77,6 +77,7 @@ impl House {
         let house = Self { bed };
         house.wait_until_healthy(Duration::from_secs(20))?;
         ensure!(house.runs_of(JOB)? == 1, "the job ran");
+        ensure!(!house.changes_asked_for()?.is_empty(), "`up` and `stop` are recorded");
         Ok(house)
     }
 
@@ -141,7 +142,7 @@ impl House {
 
     /// Returns the agent's records of requested changes since the boot.
     pub(crate) fn changes_asked_for(&self) -> Result<String> {
-        self.bed.succeed("journalctl --quiet --boot --unit=nixmox-agent --grep='^change' --output=verbose || true")
+        self.bed.journal(&["--boot", "--unit=nixmox-agent", "--grep=^change", "--output=verbose"])
     }
 
     /// Removes the markers that guests leave at the end of their shutdown.

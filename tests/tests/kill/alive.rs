@@ -35,7 +35,7 @@ impl Quiet {
             ("base", Behaviour::new().http(80).ready_after(of(200))),
             ("middle", Behaviour::new().ready_after(of(200))),
             ("top", Behaviour::new().http(80).stop_takes(of(1500))),
-            ("slow", Behaviour::new().ready_after(of(1500))),
+            ("slow", Behaviour::new().ready_after(of(5000))),
         ];
         let systems = bed.static_guests(&guests.each_ref().map(|(name, guest)| (*name, guest)))?;
         let mut text = String::new();
@@ -105,6 +105,7 @@ impl Quiet {
 
     /// Returns how many steps failed since the host's boot.
     pub(crate) fn failed_steps(&self) -> Result<String> {
+        self.bed.sync_journal()?;
         self.bed.succeed("journalctl --quiet --unit=nixmox-agent NIXMOX_EVENT=step-failed --output=cat")
     }
 

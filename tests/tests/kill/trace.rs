@@ -31,8 +31,9 @@ impl Journal {
     /// Returns the lines about steps since the last call.
     pub(crate) fn read(&mut self, bed: &Testbed) -> Result<Vec<Line>> {
         let from = self.cursor.as_ref().map(|cursor| format!("--after-cursor='{cursor}'")).unwrap_or_default();
+        bed.sync_journal()?;
         let text = bed.succeed(&format!(
-            "journalctl --sync; journalctl --quiet --unit=nixmox-agent --output=json {from} \
+            "journalctl --quiet --unit=nixmox-agent --output=json {from} \
              --output-fields=_PID,NIXMOX_SERVICE,NIXMOX_STEP,NIXMOX_EVENT"
         ))?;
         let mut lines = Vec::new();

@@ -126,9 +126,10 @@ fn a_secret_in_a_request_is_not_in_the_journal() {
     let broken = request(&json!({ "PASSWORD": format!("{CANARY}\u{7}") }));
     bed.fail(&format!("varlinkctl call {ADDRESS} io.nixmox.Agent.Apply '{broken}'")).expect("it is refused");
     // The agent tries to start it, and says what went wrong.
-    let tried = "journalctl --sync; journalctl --quiet -u nixmox-agent --grep=not-there";
+    let tried = "journalctl --quiet -u nixmox-agent --grep=not-there";
     bed.wait_until(tried, LIMIT).expect("it has worked with the request");
-    let journal = bed.succeed("journalctl --sync; journalctl --output=export --no-pager").expect("the journal");
+    bed.sync_journal().expect("synchronised");
+    let journal = bed.succeed("journalctl --output=export --no-pager").expect("the journal");
     assert!(journal.contains("NIXMOX_METHOD=io.nixmox.Agent.Apply"), "who changed what is there");
     let said: Vec<&str> = journal.lines().filter(|line| line.contains(CANARY)).collect();
     assert!(said.is_empty(), "{said:?}");

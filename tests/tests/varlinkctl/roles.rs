@@ -40,10 +40,11 @@ fn parameters(method: &str) -> Value {
 
 /// Calls a method as a user; returns the process that called, and the error's name or an empty one.
 fn call_as(bed: &Testbed, user: &str, method: &str) -> (String, String) {
-    let more = if method == "Watch" { "--more" } else { "" };
-    // The shell becomes the client, so its number is the client's. A watch goes on until its time is over.
+    // A watch goes on until its time is over.
+    let options = if method == "Watch" { "--more --timeout=2" } else { "--timeout=30" };
+    // The shell becomes the client, so its number is the client's.
     let script = format!(
-        "echo $$; exec varlinkctl call --quiet --timeout=2 {more} {ADDRESS} io.nixmox.Agent.{method} '{}'",
+        "echo $$; exec varlinkctl call --quiet {options} {ADDRESS} io.nixmox.Agent.{method} '{}'",
         parameters(method)
     );
     let output = bed.shell_as(user, &script).expect("it runs");
@@ -104,9 +105,9 @@ fn groups_decide_what_each_user_may_call_and_every_change_is_recorded() {
 
 /// Returns the journal's records of who changed what: user, process, method, outcome.
 fn recorded(bed: &Testbed) -> Vec<(String, String, String, String)> {
-    let text = bed
-        .succeed("journalctl --sync; journalctl --quiet --unit=nixmox-agent --output=json --grep='^change$'")
-        .expect("the journal");
+    bed.sync_journal().expect("synchronised");
+    let text =
+        bed.succeed("journalctl --quiet --unit=nixmox-agent --output=json --grep='^change$'").expect("readable");
     let entry = |line: &str| {
         let entry: Value = serde_json::from_str(line).expect("JSON");
         let field = |key: &str| entry[key].as_str().expect(key).to_owned();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use nixmox_api::ServiceState;
 use nixmox_testbed::{Behaviour, Testbed};
 use nixmox_tests::{agent, stack};
 
@@ -54,10 +55,10 @@ fn the_content_of_a_credential_is_nowhere_but_in_its_file_and_its_guest() {
 
     agent::wait_for(&bed, LIMIT, |status| {
         let vault = status.services.iter().find(|service| service.name == "vault");
-        anyhow::ensure!(vault.is_some_and(|vault| vault.invocation.is_some()), "{vault:?}");
+        anyhow::ensure!(vault.is_some_and(|vault| vault.state == ServiceState::Healthy), "{vault:?}");
         Ok(())
     })
-    .expect("it runs");
+    .expect("it is healthy");
     let leader = bed.succeed("machinectl show vault --property=Leader --value").expect("it is registered");
     let inside = bed.succeed(&format!("cat /proc/{leader}/root/run/host/credentials/token")).expect("it is there");
     assert_eq!(inside, canary, "the guest has it");
@@ -83,9 +84,10 @@ fn found(bed: &Testbed, canary: &str) -> String {
     bed.write_file("/root/keys/pattern", canary, 0o600).expect("written");
     let own = "/var/lib/nixmox /run/nixmox /run/systemd /etc/nixos-containers /etc/systemd /nix/var/nix/gcroots";
     let world = "/etc /run /var /tmp /srv /nix/var";
+    bed.sync_journal().expect("synchronised");
     bed.succeed(&format!(
-        "journalctl --sync || exit
-         journalctl --output=export --all | grep --text --fixed-strings --file=/root/keys/pattern | sed 's/^/journal: /'
+        "journalctl --output=export --all > /root/keys/journal || exit
+         grep --text --fixed-strings --file=/root/keys/pattern /root/keys/journal | sed 's/^/journal: /'
          grep --text --files-with-matches --no-messages --fixed-strings --file=/root/keys/pattern /proc/[0-9]*/cmdline /proc/[0-9]*/environ
          grep --recursive --files-with-matches --no-messages --devices=skip --fixed-strings --file=/root/keys/pattern {own}
          for user in olga anna; do
