@@ -11,8 +11,10 @@ use nixmox_tests::shared::{Host, Shared};
 
 /// Longest wait for a container that died to run again.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a dependency takes from its start to its health.
+/// How long after a dependency a service that waits for its health starts at least.
 const UNHEALTHY: Duration = Duration::from_secs(1);
+/// How long a dependency takes from its start to its health; part of it may be over when it counts as started.
+const LISTENS_AFTER: Duration = Duration::from_secs(3);
 
 static SHARED: Shared = Shared::new();
 
@@ -76,7 +78,7 @@ fn health() -> &'static str {
 fn is_ordered_watched_and_limited(host: &Host, stack_name: &str, byhand: &ByHand<'_>) {
     let (stack, name) = (Stack::new(host, stack_name), byhand.name);
     let files = byhand.files();
-    let slow = host.guest("slow", &Behaviour::new().http(80).listen_after(UNHEALTHY)).expect("a system");
+    let slow = host.guest("slow", &Behaviour::new().http(80).listen_after(LISTENS_AFTER)).expect("a system");
     let web = host.guest("web", &Behaviour::new().http(80)).expect("a system");
     let (below, above) = (format!("{name}-below"), format!("{name}-above"));
     let declare = |memory: &str| {
@@ -141,7 +143,7 @@ fn is_ordered_watched_and_limited(host: &Host, stack_name: &str, byhand: &ByHand
 #[test]
 fn a_container_of_nixos_container_is_ordered_watched_and_limited_and_its_files_stay() {
     let host = SHARED.host("adopt").expect("the host boots");
-    let system = host.guest("slow", &Behaviour::new().http(80).listen_after(UNHEALTHY)).expect("a system");
+    let system = host.guest("slow", &Behaviour::new().http(80).listen_after(LISTENS_AFTER)).expect("a system");
     let byhand = ByHand::create(&host, "imperative", 40, &system);
     is_ordered_watched_and_limited(&host, "imperatives", &byhand);
 }
@@ -149,7 +151,7 @@ fn a_container_of_nixos_container_is_ordered_watched_and_limited_and_its_files_s
 #[test]
 fn a_container_of_the_hosts_configuration_is_ordered_watched_and_limited_and_its_files_stay() {
     let host = SHARED.host("adopt").expect("the host boots");
-    let system = host.guest("slow", &Behaviour::new().http(80).listen_after(UNHEALTHY)).expect("a system");
+    let system = host.guest("slow", &Behaviour::new().http(80).listen_after(LISTENS_AFTER)).expect("a system");
     let byhand = ByHand::create(&host, "declared", 41, &system).declared_by_the_host();
     is_ordered_watched_and_limited(&host, "declareds", &byhand);
 }

@@ -68,5 +68,13 @@ pub(crate) fn answers(bed: &Testbed, from: From<'_>, to: To<'_>) -> Result<()> {
 
 /// Fails when a connection is answered.
 pub(crate) fn is_silent(bed: &Testbed, from: From<'_>, to: To<'_>) -> Result<()> {
+    // Where nothing can be run, nothing answers either.
+    bed.succeed(&format!("{} true", from.prefix()))?;
     bed.fail(&script(from, to)).map(drop)
+}
+
+/// Waits until no rule names a port of the host; whether it answers tells nothing once its container has ended.
+pub(crate) fn is_unpublished(bed: &Testbed, port: u16) -> Result<()> {
+    let script = format!("rules=$(nft list ruleset) && ! grep -w {port} <<< $rules");
+    bed.wait_until(&script, LIMIT).map(drop)
 }

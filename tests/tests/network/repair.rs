@@ -3,7 +3,7 @@
 use nixmox_testbed::{Behaviour, LAN_CLIENT_ADDRESS, LAN_HOST_ADDRESS};
 use nixmox_tests::operator::Stack;
 
-use crate::from::{From, To, answers};
+use crate::from::{From, To, answers, is_unpublished};
 use crate::{LIMIT, service, web, whole_host};
 
 #[test]
@@ -36,5 +36,5 @@ fn a_table_that_was_taken_away_comes_back_whole() {
     }
     host.succeed("systemctl stop outside").expect("stopped");
     stack.succeed("down").expect("taken down");
-    host.fail("nft list table inet nixmox | grep -w 8200").expect("no longer published");
+    is_unpublished(&host, 8200).expect("no longer published");
 }

@@ -6,17 +6,19 @@ use nixmox_testbed::{Behaviour, LAN_HOST_ADDRESS};
 use nixmox_tests::containers::look;
 use nixmox_tests::operator::Stack;
 
-use crate::from::{From, To, answers};
+use crate::from::{From, To, answers, is_unpublished};
 use crate::{host, service, web};
 
-/// How long the dependency takes from its start to its health.
+/// How long after the dependency a service that waits for its health starts at least.
 const UNHEALTHY: Duration = Duration::from_secs(1);
+/// How long the dependency takes from its start to its health; part of it may be over when it counts as started.
+const LISTENS_AFTER: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_dependency_on_another_stack_orders_both() {
     let (host, _held) = host();
     let (lower, upper) = (Stack::new(&host, "lower"), Stack::new(&host, "upper"));
-    let slow = host.guest("slow", &Behaviour::new().http(80).listen_after(UNHEALTHY)).expect("a system");
+    let slow = host.guest("slow", &Behaviour::new().http(80).listen_after(LISTENS_AFTER)).expect("a system");
     lower.declare(&[&service("base", &slow, "")]).expect("a manifest");
     upper.declare(&[&web(&host, "top", "depends_on = { \"lower/base\" = \"healthy\" }")]).expect("a manifest");
 
@@ -30,7 +32,9 @@ fn a_dependency_on_another_stack_orders_both() {
 
     // Neither `down` nor `stop` takes away what another stack stands on.
     let base = lower.healthy("base").expect("healthy");
-    lower.refuse("down", 1, &["running services depend on it", "top"]).expect("the other stack needs it");
+    lower
+        .refuse("down", 1, &["services depend on it; nothing was stopped", "top"])
+        .expect("the other stack needs it");
     lower.refuse("stop base", 1, &["top", "--with-dependents"]).expect("the other stack needs it");
     assert_eq!(lower.healthy("base").expect("healthy"), base);
     upper.healthy("top").expect("healthy");
@@ -104,7 +108,7 @@ fn what_a_manifest_drops_is_named_and_stopped_only_when_asked() {
     let up = stack.succeed("up --prune").expect("it is stopped");
     assert!(!up.stderr.contains("does not contain"), "{up}");
     host.fail("systemctl is-active container@drop || test -e /etc/nixos-containers/drop.conf").expect("gone");
-    crate::from::is_silent(&host, From::Lan, To::Http(LAN_HOST_ADDRESS, 8310)).expect("no longer published");
+    is_unpublished(&host, 8310).expect("no longer published");
     assert_eq!(host.read_file("/var/lib/nixos-containers/drop/data").expect("data stays"), "kept\n");
     assert_eq!(stack.healthy("keep").expect("healthy"), before[0]);
     stack.succeed("down").expect("taken down");
