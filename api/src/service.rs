@@ -70,7 +70,8 @@ pub struct Origin {
 pub struct Dependency {
     /// The other service.
     pub name: String,
-    /// The stack that it is a service of; absent: this one, or any.
+    /// The stack that it is a service of; absent: this one, or any. Agents that do not know it take what leaves it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
     /// `started`, `healthy` or `completed`.
     pub condition: String,

@@ -31,7 +31,9 @@ use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::manifest::v1::Time;
-use nixmox_core::model::{Assigned, ContainerName, InvocationId, Observed, Port, Probe, Protocol, StorePath};
+use nixmox_core::model::{
+    Assigned, ContainerName, InvocationId, Observed, Port, Probe, Protocol, Service, StorePath,
+};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 
@@ -83,18 +85,15 @@ pub trait Host: Send + Sync + 'static {
     /// ended at once with 0, once it is inactive.
     fn start(&self, assigned: &Assigned, files: &Files) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Stops the unit and waits for the job; nothing to do when it does not run.
-    ///
-    /// `successor` is what is to be started in its place, if anything is. What it needs of the host is looked at first:
-    /// a container that runs is not given up for one that cannot start.
+    /// Says what a start would lack of the host, as far as that is seen at once and without changing anything: the
+    /// system, sources of mounts, credentials, devices.
     ///
     /// # Errors
-    /// `Kept` when the successor cannot start.
-    fn stop(
-        &self,
-        name: &ContainerName,
-        successor: Option<&Assigned>,
-    ) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// What `start` would fail with.
+    fn check_needs(&self, service: &Service) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Stops the unit and waits for the job; nothing to do when it does not run.
+    fn stop(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Rewrites the files of a running container, reloads systemd when the drop-in changed, and sets the
     /// live properties (limits, device rules).
@@ -110,8 +109,12 @@ pub trait Host: Send + Sync + 'static {
     /// Replaces the hosts file that guests share, by rename.
     fn publish_names(&self, text: &str) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Makes the store paths of kept generations roots of Nix's garbage collector, and no others.
-    fn root(&self, kept: &BTreeSet<StorePath>) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// Makes the store paths of kept generations roots of Nix's garbage collector.
+    fn root(
+        &self,
+        kept: &BTreeSet<StorePath>,
+        others: OtherRoots,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Asks a container for its health; `None` asks the guest's systemd whether it is `running`, and a guest
     /// without one counts as well.
@@ -138,6 +141,15 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// `StillRunning`; `ForeignData` when its conf file is somebody else's, since its data is then too.
     fn remove_data(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
+}
+
+/// What becomes of roots that were made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherRoots {
+    /// They are removed.
+    Remove,
+    /// They stay: not all that they are needed for is known.
+    Keep,
 }
 
 /// What a health probe found.
@@ -258,13 +270,6 @@ pub enum StepError {
         /// `TimeoutStartUSec` of the unit.
         limit: Duration,
     },
-    /// It was to be stopped and started again, and goes on as it was.
-    #[error("not stopped, since it could not be started again")]
-    Kept {
-        /// What keeps its successor from starting.
-        #[source]
-        cause: Box<StepError>,
-    },
     /// The unit's stop job failed.
     #[error("`{unit}` did not stop: {result}")]
     StopFailed {
@@ -294,6 +299,8 @@ pub enum StepError {
     NotForTheAgent {
         /// The host path.
         path: PathBuf,
+        /// The folder above it that is there.
+        there: PathBuf,
     },
     /// A file of ours could not be written, read or removed.
     #[error("cannot {action} `{path}`")]
@@ -366,12 +373,11 @@ impl StepError {
             Self::CredentialMissing { name, path } => {
                 format!("write the secret to {}, or change `credentials.{name}`", path.display())
             }
-            Self::Kept { cause } => return cause.hint(),
             // Its unit has `ProtectSystem=strict` (systemd.exec(5)).
-            Self::NotForTheAgent { path } => format!(
-                "make it (`mkdir -p {}`), or allow the agent to: `systemctl edit nixmox-agent`, ReadWritePaths={}",
+            Self::NotForTheAgent { path, there } => format!(
+                "make it (`mkdir -p {}`), or let the agent write there: `systemctl edit nixmox-agent` with `[Service]`, `ReadWritePaths=-{}`, and restart it",
                 path.display(),
-                path.parent().unwrap_or(path).display()
+                there.display()
             ),
             Self::DeviceMissing { path } => {
                 format!("is its driver loaded? `ls -l {}`; or take it out of `devices`", path.display())
@@ -427,15 +433,16 @@ impl StepError {
         Some(hint)
     }
 
-    /// Returns whether the unit got as far as running into it, so that its log may say more.
+    /// Returns whether a container ran into it, so that its log may say more.
     #[must_use]
-    pub fn is_of_the_unit(&self) -> bool {
+    pub fn is_of_a_run(&self, container: &ContainerName) -> bool {
         match self {
-            Self::StartFailed { .. }
-            | Self::NotReady { .. }
-            | Self::StopFailed { .. }
-            | Self::JobTimedOut { .. }
-            | Self::RootFull { .. } => true,
+            // A mount unit can fail too, before the container's.
+            Self::StartFailed { unit, .. }
+            | Self::NotReady { unit, .. }
+            | Self::StopFailed { unit, .. }
+            | Self::JobTimedOut { unit, .. } => *unit == container.unit(),
+            Self::RootFull { .. } => true,
             Self::StorePathMissing { .. }
             | Self::SourceMissing { .. }
             | Self::CredentialMissing { .. }
@@ -446,7 +453,6 @@ impl StepError {
             | Self::ForeignConf { .. }
             | Self::AddressTaken { .. }
             | Self::Overridden { .. }
-            | Self::Kept { .. }
             | Self::NoAnswer { .. }
             | Self::NotForTheAgent { .. }
             | Self::File { .. }

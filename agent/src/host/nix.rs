@@ -15,20 +15,20 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use nixmox_core::model::StorePath;
 
-use super::StepError;
+use super::{OtherRoots, StepError};
 
 /// The link in a profile directory.
 const PROFILE: &str = "system";
 /// What it is made as before it is renamed.
 const PROFILE_NEW: &str = ".nixmox-system";
 
-/// Makes these store paths, and no others, roots: one link each, named as the path is.
+/// Makes these store paths roots: one link each, named as the path is.
 ///
 /// New roots are made before old ones go. A store path that is missing gets its link all the same.
 ///
 /// # Errors
 /// `StepError::File` with the link.
-pub(super) fn set_roots(directory: &Path, kept: &BTreeSet<StorePath>) -> Result<(), StepError> {
+pub(super) fn set_roots(directory: &Path, kept: &BTreeSet<StorePath>, others: OtherRoots) -> Result<(), StepError> {
     let failed = |action: &'static str, path: &Path| {
         let path = path.to_owned();
         move |source| StepError::File { action, path, source }
@@ -45,6 +45,9 @@ pub(super) fn set_roots(directory: &Path, kept: &BTreeSet<StorePath>) -> Result<
             }
         }
         names.insert(name);
+    }
+    if others == OtherRoots::Keep {
+        return Ok(());
     }
     for entry in std::fs::read_dir(directory).map_err(failed("read", directory))?.flatten() {
         if !names.contains(&entry.file_name()) {
@@ -107,11 +110,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let roots = dir.path().join("nixmox");
         let path = |letter: &str| format!("/nix/store/{}-x", letter.repeat(32)).parse::<StorePath>().unwrap();
-        set_roots(&roots, &BTreeSet::from([path("a"), path("b")])).unwrap();
+        set_roots(&roots, &BTreeSet::from([path("a")]), OtherRoots::Remove).unwrap();
+        set_roots(&roots, &BTreeSet::from([path("b")]), OtherRoots::Keep).unwrap();
+        assert_eq!(std::fs::read_dir(&roots).unwrap().count(), 2);
         // A root that leads elsewhere is made right.
         std::fs::remove_file(roots.join(format!("{}-x", "b".repeat(32)))).unwrap();
         symlink("/elsewhere", roots.join(format!("{}-x", "b".repeat(32)))).unwrap();
-        set_roots(&roots, &BTreeSet::from([path("b"), path("c")])).unwrap();
+        set_roots(&roots, &BTreeSet::from([path("b"), path("c")]), OtherRoots::Remove).unwrap();
         let mut targets: Vec<_> =
             std::fs::read_dir(&roots).unwrap().map(|e| std::fs::read_link(e.unwrap().path()).unwrap()).collect();
         targets.sort();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nixmox_core::container::Files;
 use nixmox_core::model::{
-    Action, ActiveState, Assigned, ChangeKind, ContainerName, Kind, Observed, Reason, Spec, Step, Subject,
+    Action, ActiveState, Assigned, ContainerName, Kind, Observed, Reason, Spec, Step, Subject,
 };
 use nixmox_core::network::{self, FirewallTable};
 use nixmox_core::plan;
@@ -53,7 +53,7 @@ pub(super) struct Outcome {
 enum Order {
     PublishPorts(FirewallTable),
     PublishNames(String),
-    Stop(ContainerName, Option<Box<Assigned>>),
+    Stop(ContainerName),
     Remove(ContainerName),
     Start(Box<(Assigned, Files)>),
     Update(Box<(Assigned, Files)>),
@@ -93,7 +93,7 @@ impl Executor {
                 Order::Start(carried) => (Some(carried.1.spec.clone()), carried.0.service.kind == Kind::Job),
                 Order::PublishPorts(_)
                 | Order::PublishNames(_)
-                | Order::Stop(..)
+                | Order::Stop(_)
                 | Order::Remove(_)
                 | Order::Update(_) => (None, false),
             };
@@ -231,7 +231,7 @@ fn order(subject: &Subject, action: Action, round: &Round) -> Option<Order> {
     match (subject, action) {
         (Subject::Host, Action::PublishPorts) => Some(Order::PublishPorts(FirewallTable::of(desired))),
         (Subject::Host, Action::PublishNames) => Some(Order::PublishNames(network::hosts_file(desired))),
-        (Subject::Service(name), Action::Stop) => Some(Order::Stop(name.clone(), successor(name, round))),
+        (Subject::Service(name), Action::Stop) => Some(Order::Stop(name.clone())),
         (Subject::Service(name), Action::Remove) => Some(Order::Remove(name.clone())),
         (Subject::Service(name), Action::Start) => carried(name).map(Order::Start),
         (Subject::Service(name), Action::Update) => carried(name).map(Order::Update),
@@ -242,17 +242,11 @@ fn order(subject: &Subject, action: Action, round: &Round) -> Option<Order> {
     }
 }
 
-/// Returns what is started in place of a container that is stopped; `None`: nothing is.
-fn successor(name: &ContainerName, round: &Round) -> Option<Box<Assigned>> {
-    let restarts = round.plan.changes.get(name).is_some_and(|change| change.kind == ChangeKind::Restart);
-    restarts.then(|| round.desired.services.get(name).cloned().map(Box::new)).flatten()
-}
-
 async fn carry_out<H: Host>(host: &H, order: Order) -> Result<(), StepError> {
     match order {
         Order::PublishPorts(table) => host.publish_ports(&table).await,
         Order::PublishNames(text) => host.publish_names(&text).await,
-        Order::Stop(name, successor) => host.stop(&name, successor.as_deref()).await,
+        Order::Stop(name) => host.stop(&name).await,
         Order::Remove(name) => host.remove(&name).await,
         Order::Start(carried) => host.start(&carried.0, &carried.1).await,
         Order::Update(carried) => host.update(&carried.0, &carried.1).await,

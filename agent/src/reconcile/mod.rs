@@ -38,7 +38,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::host::{Host, ProbeResult, StepError};
+use crate::host::{Host, OtherRoots, ProbeResult, StepError};
 use crate::notify;
 use crate::settings::Settings;
 use crate::state::{Generation, Generations, Notes, NotesFile, StateError};
@@ -364,11 +364,10 @@ impl<H: Host> Reconciler<H> {
             self.supervisor.failed(self.now(), (&step.subject, step.action), None, failure);
             return;
         };
-        let mut restarts = false;
-        if step.action == Action::Start || matches!(error, StepError::Kept { .. }) {
+        if step.action == Action::Start {
             // Asked once, done once: after a failure, the back-off decides.
             let mut notes = self.ledger.notes.clone();
-            restarts = notes.restarts.remove(name).is_some();
+            notes.restarts.remove(name);
             self.note(notes);
         }
         if step.called_off {
@@ -376,11 +375,6 @@ impl<H: Host> Reconciler<H> {
             return;
         }
         error!(service = %name, step = verb, event = "step-failed", "{name}: {verb} failed: {}", failure.message);
-        if restarts && step.action == Action::Stop {
-            // Somebody asked for another instance, and is told why there is none. It is not tried again.
-            self.supervisor.refused(name, failure);
-            return;
-        }
         let declared = self.ledger.generation.services.get(name);
         let start_of = match step.action {
             // What was declared before says nothing about what is declared now.
@@ -396,7 +390,7 @@ impl<H: Host> Reconciler<H> {
             | Action::Await(_) => None,
         };
         self.supervisor.failed(self.now(), (&step.subject, step.action), start_of, failure);
-        if error.is_of_the_unit() {
+        if error.is_of_a_run(name) {
             self.fetch_log(name.clone());
         }
     }
@@ -473,7 +467,8 @@ impl<H: Host> Reconciler<H> {
             Ok(Ok(mut kept)) => {
                 // Whatever became of its file.
                 kept.systems.extend(self.ledger.generation.systems().cloned());
-                self.host.root(&kept.systems).await.map_err(|error| chain(&error))
+                let others = if kept.unread.is_empty() { OtherRoots::Remove } else { OtherRoots::Keep };
+                self.host.root(&kept.systems, others).await.map_err(|error| chain(&error))
             }
             Ok(Err(error)) => Err(chain(&error)),
             // Fails only when the runtime shuts down.

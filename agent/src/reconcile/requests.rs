@@ -6,9 +6,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
 use nixmox_core::container;
-use nixmox_core::model::{Action, ContainerName, Desired, InvalidName, Plan, Port, Retry, StackName, Subject};
+use nixmox_core::model::{
+    Action, ChangeKind, Condition, ContainerName, Desired, InvalidName, Plan, Port, Retry, Service, StackName,
+    Subject,
+};
 use nixmox_core::plan;
 use nixmox_core::status;
 use tracing::{error, info};
@@ -60,6 +64,7 @@ impl<H: Host> Reconciler<H> {
         let next = self.ledger.up(request, &taken, asked)?;
         let outlook = self.outlook(&next)?;
         self.check_new_ports(&next, &outlook.plan).await?;
+        self.check_replacements(&next, &outlook.plan).await?;
         let reply = self.reply(&next, &outlook);
         match base {
             Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
@@ -97,6 +102,33 @@ impl<H: Host> Reconciler<H> {
                 hint: error.hint().unwrap_or_default(),
             }
         })
+    }
+
+    /// Refuses to stop what runs for what could not be started in its place.
+    async fn check_replacements(&self, next: &Next, plan: &Plan) -> Result<(), AgentError> {
+        let Ledger { generation: before, notes } = &self.ledger;
+        let is_replaced = |name: &&ContainerName| {
+            // What is on its way out anyway is not lost.
+            let stays = before.services.contains_key(*name) && !notes.holds.contains_key(*name);
+            let restarts = plan.changes.get(*name).is_some_and(|change| change.kind == ChangeKind::Restart);
+            // A job that runs before it may make what is not there yet.
+            let jobs = status::waits_for(name, plan).into_iter().any(|(_, until)| until == Condition::Completed);
+            stays && restarts && !jobs
+        };
+        let services = &next.ledger.generation.services;
+        let replaced = next.scope.iter().filter(is_replaced).filter_map(|name| services.get(name));
+        self.check_needs(replaced.map(|assigned| &assigned.service)).await
+    }
+
+    /// Refuses what lacks something of the host, each with its way out.
+    async fn check_needs(&self, services: impl Iterator<Item = &Service>) -> Result<(), AgentError> {
+        let look = async |service: &Service| {
+            let error = self.host.check_needs(service).await.err()?;
+            let way_out = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            Some(format!("{} runs, and could not be started again: {}{way_out}", service.name, chain(&error)))
+        };
+        let problems: Vec<String> = join_all(services.map(look)).await.into_iter().flatten().collect();
+        if problems.is_empty() { Ok(()) } else { Err(AgentError::Invalid { problems, hint: String::new() }) }
     }
 
     async fn plan_request(&mut self, request: Request) -> Result<PlanReply, AgentError> {
@@ -199,6 +231,12 @@ impl<H: Host> Reconciler<H> {
             scope.insert(name);
         }
         let containers = self.round.as_ref().map(|round| &round.observed.containers);
+        let runs = |name: &&ContainerName| {
+            containers.and_then(|all| all.get(*name)).is_some_and(|container| container.active.has_processes())
+        };
+        let services = &self.ledger.generation.services;
+        let replaced = scope.iter().filter(runs).filter_map(|name| services.get(name));
+        self.check_needs(replaced.map(|assigned| &assigned.service)).await?;
         let mut notes = self.ledger.notes.clone();
         for name in &scope {
             // Of what does not run, the last instance: a job that is completed runs again.

@@ -322,10 +322,10 @@ impl Supervisor {
             Subject::Service(name) => {
                 let watched = self.containers.entry(name.clone()).or_default();
                 watched.failure = Some(failure);
-                // Of an earlier instance; whoever ran into it asks for the newest.
-                watched.log.clear();
                 match start_of {
                     Some(service) => {
+                        // Of an earlier instance; whoever ran into it asks for the newest.
+                        watched.log.clear();
                         watched.counted = true;
                         watched.retry.ended(now, End::Failed, Duration::ZERO, service.kind, &service.restart);
                     }
@@ -334,13 +334,6 @@ impl Supervisor {
                 }
             }
         }
-    }
-
-    /// Takes note of a restart that was asked for and is not to be: that stands until somebody asks for anything else.
-    pub(super) fn refused(&mut self, name: &ContainerName, failure: Failure) {
-        let watched = self.containers.entry(name.clone()).or_default();
-        watched.failure = Some(failure);
-        watched.log.clear();
     }
 
     /// Takes note of a step that succeeded.

@@ -31,8 +31,10 @@ pub struct Current {
 pub struct Kept {
     /// Their numbers.
     pub numbers: BTreeSet<u64>,
-    /// The store paths that they need.
+    /// The store paths that they need, as far as they could be read.
     pub systems: BTreeSet<StorePath>,
+    /// Those that the disk did not give: what they need is not known.
+    pub unread: BTreeSet<u64>,
 }
 
 impl Generations {
@@ -103,8 +105,7 @@ impl Generations {
     /// Removes the oldest generations beyond `count`, never the current one, and returns what remains.
     ///
     /// # Errors
-    /// When the folder cannot be listed, or the disk does not give one of them: what it declares is not known then. A file
-    /// that cannot be removed stays, and a damaged one is passed over.
+    /// When the folder cannot be listed. A file that cannot be removed stays, and a damaged one is passed over.
     pub fn prune(&self, count: usize, current: u64) -> Result<Kept, StateError> {
         let numbers = self.numbers()?;
         let surplus = numbers.len().saturating_sub(count.max(1));
@@ -117,7 +118,9 @@ impl Generations {
             match self.read(number) {
                 Ok(Some(generation)) => kept.systems.extend(generation.systems().cloned()),
                 Ok(None) | Err(StateError::Newer { .. } | StateError::Damaged { .. }) => {}
-                Err(error @ StateError::Io { .. }) => return Err(error),
+                Err(StateError::Io { .. }) => {
+                    kept.unread.insert(number);
+                }
             }
         }
         Ok(kept)
@@ -217,9 +220,10 @@ mod tests {
         generations.write(&numbered(1)).unwrap();
         generations.write(&numbered(2)).unwrap();
         fs::write(state.path().join("generations/1.json"), "torn").unwrap();
-        assert_eq!(generations.prune(2, 2).unwrap().numbers, BTreeSet::from([1, 2]));
+        let kept = generations.prune(2, 2).unwrap();
+        assert_eq!((kept.numbers, kept.unread), (BTreeSet::from([1, 2]), BTreeSet::new()));
         fs::remove_file(state.path().join("generations/1.json")).unwrap();
         fs::create_dir(state.path().join("generations/1.json")).unwrap();
-        assert!(matches!(generations.prune(2, 2), Err(StateError::Io { .. })));
+        assert_eq!(generations.prune(2, 2).unwrap().unread, BTreeSet::from([1]));
     }
 }

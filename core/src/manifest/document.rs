@@ -204,7 +204,7 @@ fn syntax_errors(
                 Diagnostic::error(source, &span, "a `,` or a `]` is missing before this")
             }
             // Of a path the parser takes the first character for the beginning of a number.
-            _ if is_bare(source, *line) => Diagnostic::error(source, &span, "a value is expected here")
+            _ if is_bare(source, &span) => Diagnostic::error(source, &span, "a value is expected here")
                 .help("strings are written in quotes: \"text\""),
             message => Diagnostic::error(source, &span, message),
         });
@@ -212,10 +212,12 @@ fn syntax_errors(
     diagnostics
 }
 
-/// Returns whether the value on a line begins as a path does, without quotes.
-fn is_bare(source: &SourceFile, line: u32) -> bool {
-    let value = source.line_text(line).and_then(|text| text.split_once('='));
-    value.is_some_and(|(_, value)| value.trim_start().starts_with(['.', '/', '~']))
+/// Returns whether the value in which an error is begins as a path does, without quotes.
+fn is_bare(source: &SourceFile, span: &Span) -> bool {
+    let text = source.text();
+    let before = text.get(..source.clip(span.clone()).start).unwrap_or_default();
+    let begin = before.rfind(['=', '[', ',', '\n']).map_or(0, |at| at + 1);
+    text.get(begin..).is_some_and(|value| value.trim_start_matches(' ').starts_with(['.', '/', '~']))
 }
 
 /// Returns the error about a key or heading that is there twice, with the first place of a heading.

@@ -29,16 +29,6 @@ fn pairs(pool: AddressPool) -> impl Iterator<Item = Addresses> {
     })
 }
 
-/// Returns how many services the pool has pairs for.
-#[must_use]
-pub fn capacity(pool: AddressPool) -> usize {
-    // A pool of one /24 or less has all its pairs in the only row; the others leave the first /24 out.
-    let size = 1_usize << (32 - pool.prefix());
-    let subnets = size / STRIDE as usize;
-    let per_subnet = (size.min(STRIDE as usize) - 2) / 2;
-    per_subnet * if subnets > 1 { subnets - 1 } else { 1 }
-}
-
 /// What one service with a private network asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -193,14 +183,6 @@ mod tests {
 
     fn requests(names: &[&str], text: &str) -> BTreeMap<ContainerName, Request> {
         names.iter().map(|text_| (name(text_), Request { pool: pool(text), fixed: None })).collect()
-    }
-
-    #[test]
-    fn the_capacity_of_a_pool_is_the_number_of_its_pairs() {
-        for pool in ["10.233.0.0/16", "10.233.0.0/23", "10.233.0.0/24", "10.233.0.0/25", "10.233.0.8/29"] {
-            let pool: AddressPool = pool.parse().unwrap();
-            assert_eq!(capacity(pool), pairs(pool).count(), "{pool}");
-        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 
 use crate::model::{Addresses, ContainerName, Desired, Port};
 
-pub use allocate::{AllocateError, Request, allocate, capacity};
+pub use allocate::{AllocateError, Request, allocate};
 
 /// The content of the nftables table `inet nixmox`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -116,33 +116,50 @@ fn a_disk_that_is_mounted_on_demand_is_mounted_before_its_folders_are_made() {
 }
 
 #[test]
-fn what_runs_goes_on_when_what_is_declared_in_its_place_cannot_start() {
+fn what_runs_goes_on_when_what_is_declared_in_its_place_could_not_be_started() {
     let host = host();
     let system = host.guest("talker", &Behaviour::new().http(80).log("said long ago")).expect("a system");
     let stack = Stack::new(&host, "kept");
     let declare = |mounts: &str| {
         stack.declare(&[&format!("[services.kept]\nsystem = \"{system}\"\n{mounts}")]).expect("a manifest");
     };
-    declare("");
+    declare("mounts = [\"/srv/kept-now:/now\"]");
+    host.succeed("mkdir /srv/kept-now").expect("made");
     stack.succeed("up").expect("it comes up");
     let before = stack.healthy("kept").expect("healthy");
 
-    declare("mounts = [\"/srv/kept-later:/data\"]");
+    declare("mounts = [\"/srv/kept-now:/now\", \"/srv/kept-later:/later\"]");
     let words =
-        ["not stopped, since it could not be started again", "`/srv/kept-later` does not exist", "mkdir -p"];
-    let refused = stack.refuse("up", 1, &words).expect("the cause and the way out are named");
-    assert!(!refused.stderr.contains("said long ago"), "an old line explains nothing: {refused}");
+        ["nothing was changed", "kept runs, and could not be started again", "`/srv/kept-later`", "mkdir -p"];
+    stack.refuse("plan", 1, &words).expect("a plan that could not be carried out is none");
+    stack.refuse("up", 1, &words).expect("the cause and the way out are named");
     assert_eq!(stack.healthy("kept").expect("it goes on"), before);
+    host.succeed("rmdir /srv/kept-now").expect("gone from the host, not from the guest");
+    let words = ["nothing was changed", "kept runs, and could not be started again", "`/srv/kept-now`"];
     stack.refuse("restart kept", 1, &words).expect("the same");
     assert_eq!(stack.healthy("kept").expect("it goes on"), before);
 
-    declare("mounts = [{ source = \"/usr/share/kept\", target = \"/data\", create = true }]");
-    let words = ["read-only for the agent", "mkdir -p /usr/share/kept", "ReadWritePaths=/usr/share"];
-    stack.refuse("up", 1, &words).expect("the sandbox is named");
-    assert_eq!(stack.healthy("kept").expect("it goes on"), before);
-
-    host.succeed("mkdir /usr/share/kept").expect("made");
+    host.succeed("mkdir /srv/kept-now /srv/kept-later").expect("made");
     stack.succeed("up").expect("it is restarted");
     assert_ne!(stack.healthy("kept").expect("healthy"), before);
+
+    // An end of its own is told with the last words of that run, and a start that does not come to a run with none.
+    stack.succeed("stop kept").expect("stopped");
+    host.succeed("rmdir /srv/kept-later").expect("gone");
+    let refused = stack.refuse("start kept", 1, &["`/srv/kept-later` does not exist"]).expect("it is told");
+    assert!(!refused.stderr.contains("said long ago"), "an old line explains nothing: {refused}");
     stack.succeed("down").expect("taken down");
+}
+
+#[test]
+fn a_directory_that_the_agent_may_not_make_is_told_as_that() {
+    let host = host();
+    let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
+    let mount = "mounts = [{ source = \"/usr/share/sandboxed/data\", target = \"/data\", create = true }]";
+    let keys = format!("system = \"{system}\"\n{mount}");
+    let words = ["read-only for the agent", "mkdir -p /usr/share/sandboxed/data", "ReadWritePaths=-/usr/share`"];
+    Fault { name: "sandboxed", bad: &keys, words: &words }.story(&host, |_| {
+        host.succeed("mkdir -p /usr/share/sandboxed/data").expect("made");
+        keys.clone()
+    });
 }

@@ -96,6 +96,7 @@ pub(crate) const FLOORS: &[Floor] = &[
         never: &["nixmox_agent::host"],
         except: &[
             "nixmox_agent::host::Host",
+            "nixmox_agent::host::OtherRoots",
             "nixmox_agent::host::ProbeResult",
             "nixmox_agent::host::StepError",
             "nixmox_agent::host::Usage",

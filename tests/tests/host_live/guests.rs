@@ -122,7 +122,7 @@ async fn asks_a_booted_guest_and_its_systemd() {
         shell(&format!("systemd-run -M {text} -q --unit=broken --wait false || true"));
         let degraded = (false, "systemd -> degraded: broken.service failed".to_owned());
         assert_eq!(ask(&host, text, None).await, degraded);
-        host.stop(&name(text), None).await.expect("it stops");
+        host.stop(&name(text)).await.expect("it stops");
     }
 }
 
@@ -151,7 +151,7 @@ async fn a_hostile_guest_leads_the_helper_nowhere() {
     assert!(!healthy && output.contains("not a process of the guest"), "{output}");
     shell("test ! -e /run/escaped");
     // Something that never answers, and is no socket.
-    host.stop(&name("web"), None).await.expect("it stops");
+    host.stop(&name("web")).await.expect("it stops");
     host.start(&web, &files(&web)).await.expect("it starts");
     shell(&format!("mkfifo {}", socket()));
     let begin = Instant::now();
@@ -189,7 +189,7 @@ async fn tells_the_last_lines_and_deletes_what_is_left() {
 
     let error = host.remove_data(&name("debian")).await.expect_err("it runs");
     assert!(matches!(error, StepError::StillRunning { .. }), "{error}");
-    host.stop(&name("debian"), None).await.expect("it stops");
+    host.stop(&name("debian")).await.expect("it stops");
     // What somebody else's conf file says to be theirs is not deleted, however long it has not run.
     for theirs in ["ln -s /dev/null", "install -m 644 /dev/null"] {
         let path = "/etc/nixos-containers/debian.conf";

@@ -81,8 +81,8 @@ async fn starts_observes_changes_and_stops_a_container() {
 
     let error = host.remove(&name("web")).await.expect_err("it runs");
     assert!(matches!(error, StepError::StillRunning { .. }), "{error}");
-    host.stop(&name("web"), None).await.expect("it stops");
-    host.stop(&name("web"), None).await.expect("stopping again does nothing");
+    host.stop(&name("web")).await.expect("it stops");
+    host.stop(&name("web")).await.expect("stopping again does nothing");
     assert_eq!(shell("cat /run/nixmox/exit/web.stop"), invocation.to_string(), "the next one knows who stopped it");
     host.remove(&name("web")).await.expect("it is removed");
     assert_eq!(observe(&host, "web").await, Container::default());
@@ -142,7 +142,7 @@ async fn a_read_only_etc_is_no_obstacle() {
     assert_eq!(seen.started_with, Some(texts.spec.clone()));
     assert_eq!(seen.conf, ConfFile::Ours(texts.conf.clone().expect("a conf")));
     shell("test -e /run/nixmox/conf/web.conf && test ! -e /etc/nixos-containers/web.conf");
-    host.stop(&name("web"), None).await.expect("it stops");
+    host.stop(&name("web")).await.expect("it stops");
     host.remove(&name("web")).await.expect("it is removed");
     assert_eq!(observe(&host, "web").await, Container::default());
 }
@@ -158,7 +158,7 @@ async fn jobs_of_others_are_told_from_ours() {
         assert!(!seen.foreign_job, "the job is ours");
     });
     ours.0.expect("it starts");
-    host.stop(&name("slow"), None).await.expect("it stops");
+    host.stop(&name("slow")).await.expect("it stops");
 
     shell("systemctl start --no-block container@slow");
     let seen = until(&host, "slow", |seen| seen.active == ActiveState::Activating).await;
@@ -167,7 +167,7 @@ async fn jobs_of_others_are_told_from_ours() {
     assert_eq!(observe(&host, "slow").await.active, ActiveState::Active);
 
     // A machine of somebody else under the same name is neither ended nor doubled.
-    host.stop(&name("slow"), None).await.expect("it stops");
+    host.stop(&name("slow")).await.expect("it stops");
     shell("systemd-run -q --unit=other systemd-nspawn --keep-unit -q -M slow -D / --volatile=yes /bin/sleep 600");
     wait_until("machinectl show slow");
     let seen = observe(&host, "slow").await;
@@ -233,7 +233,7 @@ async fn the_agent_survives_a_restart_of_the_bus() {
         }
         assert!(begin.elapsed() < LIMIT, "connected again");
     }
-    host.stop(&name("web"), None).await.expect("job signals come again");
+    host.stop(&name("web")).await.expect("job signals come again");
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn links_in_a_guests_root_lead_its_start_nowhere() {
         assert_eq!(seen, "751 .\n751 ./lib\n751 ./log", "through {link}");
     };
     host.start(&web, &files(&web)).await.expect("it starts");
-    host.stop(&name("web"), None).await.expect("it stops");
+    host.stop(&name("web")).await.expect("it stops");
     for (link, target) in [
         ("root", victim),
         ("etc", "../../../../root/victim"),
@@ -270,12 +270,12 @@ async fn links_in_a_guests_root_lead_its_start_nowhere() {
         plant(link, target);
         // A guest that spoils its root may fail to start, and harms nobody else.
         if host.start(&web, &files(&web)).await.is_ok() {
-            host.stop(&name("web"), None).await.expect("it stops");
+            host.stop(&name("web")).await.expect("it stops");
         }
         untouched(link);
         shell("rm -rf /var/lib/nixos-containers/web");
         host.start(&web, &files(&web)).await.expect("it starts on an empty root");
-        host.stop(&name("web"), None).await.expect("it stops");
+        host.stop(&name("web")).await.expect("it stops");
     }
     let modes =
         shell("cd /var/lib/nixos-containers/web; stat -c '%n %a' etc root usr usr/bin var/lib var/lib/private");
@@ -293,7 +293,7 @@ async fn a_guest_is_given_the_hosts_servers_of_names() {
         shell(&format!("rm -f /etc/resolv.conf; echo nameserver {servers} > /etc/resolv.conf"));
         host.start(&web, &texts).await.expect("it starts");
         let seen = shell("cat /var/lib/nixos-containers/web/etc/resolv.conf");
-        host.stop(&name("web"), None).await.expect("it stops");
+        host.stop(&name("web")).await.expect("it stops");
         seen
     };
     assert_eq!(inside("192.0.2.1").await, "nameserver 192.0.2.1");
@@ -346,7 +346,7 @@ async fn a_file_system_that_does_not_answer_is_named() {
     }
     // One that had really waited would have taken all of the live host's `LOOK_LIMIT`.
     assert!(asked.elapsed() < Duration::from_secs(20), "answered at once: {:?}", asked.elapsed());
-    host.stop(&name("well"), None).await.expect("it stops");
+    host.stop(&name("well")).await.expect("it stops");
     host.start(&well, &well_files).await.expect("another one starts after any number of attempts");
     // The kernel lets go of whoever waits once the server is gone; the thread may take a moment.
     stuck.kill().expect("killed");

@@ -100,7 +100,7 @@ async fn published_ports_answer_on_localhost_and_in_the_local_network() {
     assert!(answers("", "http://127.0.0.1:8080/"), "localhost after a restart by somebody else");
     assert_eq!(observed.firewall, Some(table(&[&web, &long])));
     for text in ["web", "a-name-longer-than-a-link-has"] {
-        host.stop(&name(text), None).await.expect("it stops");
+        host.stop(&name(text)).await.expect("it stops");
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use nixmox_agent::host::fake::{Behaviour, End, Fault, HealthBehaviour, Operation};
 use nixmox_agent::server::Control;
-use nixmox_api::ServiceState;
+use nixmox_api::{AgentError, ServiceState};
 use nixmox_core::model::{Condition, OnUnhealthy, RestartPolicy};
 
-use crate::declare::{Declare, runs_for, service};
-use crate::machine::{anna, is_well, name, of, on_a_machine};
+use crate::declare::{Declare, job, runs_for, service};
+use crate::machine::{anna, is_well, name, of, on_a_machine, request};
 
 /// Runs for two seconds and never answers well.
 fn dies_young() -> Behaviour {
@@ -321,48 +321,47 @@ fn a_guest_that_rebooted_while_no_agent_was_there_is_back_with_the_next_one() {
 }
 
 #[test]
-fn what_runs_is_not_stopped_for_what_cannot_start() {
+fn what_runs_is_not_stopped_for_what_could_not_be_started() {
     on_a_machine(async |machine| {
-        machine.up(&[service("db")]).await;
+        machine.up(&[service("db"), service("app").needs("db", Condition::Healthy)]).await;
         machine.until_well().await;
         let before = machine.invocations().await;
         machine.host.clear_trace();
         machine.host.set_lacking(&name("db"), true);
-        machine.up(&[service("db").built_anew('b')]).await;
-        let refused = machine.until("it is refused", |status| !of(status, "db").reason.is_empty()).await;
-        let db = of(&refused, "db");
-        assert_eq!(db.state, ServiceState::Healthy);
-        assert!(db.reason.contains("not stopped, since it could not be started again: the mount source"), "{db:?}");
-        assert!(db.hint.contains("mkdir -p /srv/db"), "{db:?}");
-        assert_eq!(db.log, Vec::<String>::new(), "what it logged has nothing to do with it");
-        machine.pass(Duration::from_mins(1)).await;
+        let changed =
+            [service("db").built_anew('b'), service("app").built_anew('b').needs("db", Condition::Healthy)];
+        let refused = |error: AgentError| {
+            let AgentError::Invalid { problems, .. } = error else { panic!("{error:?}") };
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert!(problem.contains("db runs, and could not be started again: the mount source"), "{problem}");
+            assert!(problem.contains("mkdir -p /srv/db"), "{problem}");
+        };
+        refused(machine.apply(request(&changed)).await.unwrap_err());
+        refused(machine.restart(&["app", "db"]).await.unwrap_err());
+        machine.pass(Duration::from_hours(1)).await;
         assert_eq!(machine.invocations().await, before);
+        assert_eq!(machine.trace(), Vec::<String>::new());
+        assert_eq!(machine.status().await.host.generation, 1);
 
-        // What is desired is brought about as soon as it can be.
+        // What is not stopped, or does not run, is nobody's loss.
+        machine.up(&[service("db").memory_max(1), service("app").needs("db", Condition::Healthy)]).await;
+        machine.down().await;
+        machine.apply(request(&changed)).await.unwrap();
         machine.host.set_lacking(&name("db"), false);
-        machine.until("it is another one", |status| of(status, "db").reason.is_empty()).await;
         machine.until_well().await;
-        assert_ne!(machine.invocations().await, before);
-        assert_eq!(machine.count(&Operation::Start(name("db"))), 1);
     });
 }
 
 #[test]
-fn a_restart_that_was_refused_is_not_carried_out_later() {
+fn what_a_job_may_still_make_is_not_missed_before_it_ran() {
     on_a_machine(async |machine| {
         machine.up(&[service("db")]).await;
         machine.until_well().await;
-        let before = machine.invocations().await;
         machine.host.set_lacking(&name("db"), true);
-        machine.restart(&["db"]).await.unwrap();
-        machine.until("it is refused", |status| !of(status, "db").reason.is_empty()).await;
+        machine.host.behave(&name("setup"), runs_for(Duration::from_secs(5), 0));
+        machine.up(&[job("setup"), service("db").built_anew('b').needs("setup", Condition::Completed)]).await;
         machine.host.set_lacking(&name("db"), false);
-        machine.pass(Duration::from_hours(1)).await;
-        assert_eq!(machine.invocations().await, before);
-        machine.restart(&["db"]).await.unwrap();
         machine.until_well().await;
-        assert_ne!(machine.invocations().await, before);
-        assert_eq!(machine.service("db").await.reason, "");
     });
 }
 

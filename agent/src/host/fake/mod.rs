@@ -25,7 +25,7 @@ use std::time::Duration;
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
     ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, InvocationId, Kind, Observed, Port,
-    Probe, StorePath, SystemState,
+    Probe, Service, StorePath, SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ use tokio::sync::watch;
 pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
 use container::Simulated;
 
-use super::{Host, ProbeResult, StepError, Usage};
+use super::{Host, OtherRoots, ProbeResult, StepError, Usage};
 
 /// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
 #[derive(Clone, Debug)]
@@ -441,14 +441,12 @@ impl Host for Fake {
         self.run(operation, self.start_unit(assigned, files)).await
     }
 
-    async fn stop(&self, name: &ContainerName, successor: Option<&Assigned>) -> Result<(), StepError> {
-        let stop = async {
-            if successor.is_some() {
-                self.prepare(name).map_err(|cause| StepError::Kept { cause: Box::new(cause) })?;
-            }
-            self.stop_unit(name).await
-        };
-        self.run(Operation::Stop(name.clone()), stop).await
+    async fn check_needs(&self, service: &Service) -> Result<(), StepError> {
+        self.prepare(&service.name)
+    }
+
+    async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
+        self.run(Operation::Stop(name.clone()), self.stop_unit(name)).await
     }
 
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
@@ -498,9 +496,13 @@ impl Host for Fake {
         self.run(Operation::PublishNames, publish).await
     }
 
-    async fn root(&self, kept: &BTreeSet<StorePath>) -> Result<(), StepError> {
+    async fn root(&self, kept: &BTreeSet<StorePath>, others: OtherRoots) -> Result<(), StepError> {
         let root = async {
-            self.state().roots.clone_from(kept);
+            let roots = &mut self.state().roots;
+            if others == OtherRoots::Remove {
+                roots.clear();
+            }
+            roots.extend(kept.iter().cloned());
             Ok(())
         };
         self.run(Operation::Root, root).await

@@ -77,7 +77,7 @@ async fn an_old_instance_does_not_end_a_new_one() {
     let end = Some(End { after: Duration::from_mins(1), status: 3 });
     host.behave(&web(), Behaviour { ends: end, ..Behaviour::default() });
     host.start(&assigned(Kind::Service), &files()).await.unwrap();
-    host.stop(&web(), None).await.unwrap();
+    host.stop(&web()).await.unwrap();
     assert!(seen(&host).await.exit.is_some_and(|exit| exit.stopped));
     host.behave(&web(), Behaviour::default());
     host.start(&assigned(Kind::Service), &files()).await.unwrap();

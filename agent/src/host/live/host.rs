@@ -5,14 +5,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nixmox_core::container::{Files, Layout};
-use nixmox_core::model::{Assigned, ConfFile, ContainerName, Observed, Port, Probe, StorePath};
+use nixmox_core::model::{Assigned, ConfFile, ContainerName, Observed, Port, Probe, Service, StorePath};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 
 use super::Live;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
-use crate::host::{Host, ProbeResult, StepError, Usage, journal, nix, nspawn};
+use crate::host::{Host, OtherRoots, ProbeResult, StepError, Usage, journal, nix, nspawn};
 
 /// The hosts file is for every user of every guest.
 const HOSTS_MODE: u32 = 0o644;
@@ -48,8 +48,12 @@ impl Host for Live {
         Self::patiently(|| self.start_container(assigned, files)).await
     }
 
-    async fn stop(&self, name: &ContainerName, successor: Option<&Assigned>) -> Result<(), StepError> {
-        Self::patiently(|| self.stop_container(name, successor)).await
+    async fn check_needs(&self, service: &Service) -> Result<(), StepError> {
+        self.look_at_needs(service).await
+    }
+
+    async fn stop(&self, name: &ContainerName) -> Result<(), StepError> {
+        Self::patiently(|| self.stop_container(name)).await
     }
 
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
@@ -72,9 +76,9 @@ impl Host for Live {
             .map(drop)
     }
 
-    async fn root(&self, kept: &BTreeSet<StorePath>) -> Result<(), StepError> {
+    async fn root(&self, kept: &BTreeSet<StorePath>, others: OtherRoots) -> Result<(), StepError> {
         let kept = kept.clone();
-        self.blocking(move |paths| nix::set_roots(&paths.gc_roots(), &kept)).await
+        self.blocking(move |paths| nix::set_roots(&paths.gc_roots(), &kept, others)).await
     }
 
     async fn probe(&self, name: &ContainerName, probe: Option<&Probe>, timeout: Duration) -> ProbeResult {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use nixmox_core::container::Files;
 use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, Service, System};
@@ -13,6 +14,8 @@ use crate::host::paths::Paths;
 use crate::host::systemd::UnitProperties;
 use crate::host::{StepError, files, nix, nspawn};
 
+/// How long what a start would lack is looked for before a change is accepted.
+const NEEDS_LIMIT: Duration = Duration::from_secs(2);
 /// A mark names an invocation, no secret.
 const MARK_MODE: u32 = 0o644;
 
@@ -58,13 +61,46 @@ impl Live {
         self.start_unit(assigned).await
     }
 
+    /// Says what a start would lack, as far as that is seen at once. What does not answer, or would be mounted first, is
+    /// for the start to find out.
+    pub(super) async fn look_at_needs(&self, service: &Service) -> Result<(), StepError> {
+        let look = async {
+            self.check_system(service).await?;
+            for source in nspawn::Source::all(service) {
+                let path = source.path().to_owned();
+                let seen = self.on(&self.unhurried, &path, move |paths| source.check(paths)).await;
+                if seen.is_err() && !self.is_to_be_mounted(&path).await? {
+                    return seen;
+                }
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(NEEDS_LIMIT, look).await {
+            Ok(Err(StepError::NoAnswer { .. } | StepError::Bus { .. })) | Err(_) => Ok(()),
+            Ok(seen) => seen,
+        }
+    }
+
+    /// Returns whether the host would mount something where this lies that is not mounted now.
+    async fn is_to_be_mounted(&self, path: &Path) -> Result<bool, StepError> {
+        for place in path.ancestors().filter(|path| path.parent().is_some()) {
+            if self.systemd.can_mount(&nspawn::mount_unit(place)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn check_system(&self, service: &Service) -> Result<(), StepError> {
+        let System::Store(system) = &service.system else { return Ok(()) };
+        let checked = system.clone();
+        let path = Path::new(system.as_str());
+        self.on(&self.unhurried_own, path, move |paths| nspawn::check_system(paths, &checked)).await
+    }
+
     /// Checks that what a service needs of the host is there, and makes what may be made.
     async fn prepare(&self, service: &Service) -> Result<(), StepError> {
-        if let System::Store(system) = &service.system {
-            let checked = system.clone();
-            let path = Path::new(system.as_str());
-            self.on(&self.unhurried_own, path, move |paths| nspawn::check_system(paths, &checked)).await?;
-        }
+        self.check_system(service).await?;
         self.mount(service.mounts.iter().map(|mount| mount.source.as_path())).await?;
         for source in nspawn::Source::all(service) {
             let path = source.path().to_owned();
@@ -96,14 +132,7 @@ impl Live {
     }
 
     /// Stops a container, and marks the instance first: the next agent must not take it for one that a person stopped.
-    pub(super) async fn stop_container(
-        &self,
-        name: &ContainerName,
-        successor: Option<&Assigned>,
-    ) -> Result<(), StepError> {
-        if let Some(successor) = successor {
-            self.prepare(&successor.service).await.map_err(|cause| StepError::Kept { cause: Box::new(cause) })?;
-        }
+    pub(super) async fn stop_container(&self, name: &ContainerName) -> Result<(), StepError> {
         if let Some(invocation) = self.systemd.loaded_properties(name).await?.and_then(|unit| unit.invocation()) {
             let (owner, text) = (name.clone(), invocation.to_string());
             let mark = move |paths: &Paths| {

@@ -47,15 +47,14 @@ impl Source {
         }
     }
 
-    /// Makes it where it may be made, else checks that it is there, before nspawn fails on it without saying which.
+    /// Checks that it is there, or may be made.
     ///
     /// # Errors
-    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `NotForTheAgent` and `File` when a
-    /// directory cannot be made.
-    pub(in crate::host) fn prepare(&self, paths: &Paths) -> Result<(), StepError> {
+    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`.
+    pub(in crate::host) fn check(&self, paths: &Paths) -> Result<(), StepError> {
         let there = paths.host_path(self.path());
         match self {
-            Self::Mount(mount) => prepare(&there, mount),
+            Self::Mount(mount) => check(&there, mount).map(drop),
             Self::Credential(name, path) if !there.exists() => {
                 Err(StepError::CredentialMissing { name: name.clone(), path: path.clone() })
             }
@@ -63,23 +62,53 @@ impl Source {
             Self::Credential(..) | Self::Device(_) => Ok(()),
         }
     }
+
+    /// Makes it where it may be made, else checks that it is there, before nspawn fails on it without saying which.
+    ///
+    /// # Errors
+    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `NotForTheAgent` and `File` when a
+    /// directory cannot be made.
+    pub(in crate::host) fn prepare(&self, paths: &Paths) -> Result<(), StepError> {
+        match self {
+            Self::Mount(mount) => prepare(&paths.host_path(&mount.source), mount),
+            Self::Credential(..) | Self::Device(_) => self.check(paths),
+        }
+    }
 }
 
-fn prepare(source: &Path, mount: &Mount) -> Result<(), StepError> {
+/// Whether a source is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    There,
+    ToBeMade,
+}
+
+fn check(source: &Path, mount: &Mount) -> Result<Presence, StepError> {
     // First: a directory made where a disk is missing would hide that it is missing.
     if mount.must_be_mountpoint && !is_mountpoint(source) {
         return Err(StepError::NotAMountpoint { path: mount.source.clone() });
     }
     match std::fs::metadata(source) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound && mount.create => create(source, &mount.source),
+        Ok(_) => Ok(Presence::There),
+        Err(error) if error.kind() == ErrorKind::NotFound && mount.create => Ok(Presence::ToBeMade),
         Err(_) => Err(StepError::SourceMissing { path: mount.source.clone() }),
+    }
+}
+
+fn prepare(source: &Path, mount: &Mount) -> Result<(), StepError> {
+    match check(source, mount)? {
+        Presence::There => Ok(()),
+        Presence::ToBeMade => create(source, &mount.source),
     }
 }
 
 fn create(there: &Path, path: &Path) -> Result<(), StepError> {
     std::fs::create_dir_all(there).map_err(|source| match source.kind() {
-        ErrorKind::ReadOnlyFilesystem => StepError::NotForTheAgent { path: path.to_owned() },
+        ErrorKind::ReadOnlyFilesystem => {
+            let above = |path: &&Path| path.parent().is_none() || path.exists();
+            let there = path.ancestors().skip(1).find(above).unwrap_or(path);
+            StepError::NotForTheAgent { path: path.to_owned(), there: there.to_owned() }
+        }
         _ => StepError::File { action: "create", path: path.to_owned(), source },
     })
 }

@@ -227,13 +227,18 @@ impl Systemd {
         }
     }
 
+    /// Returns whether the host's configuration has a mount unit of this name (`fstab`(5) included) that is not active.
+    pub(super) async fn can_mount(&self, unit: &str) -> Result<bool, StepError> {
+        let properties = self.load(unit).await?;
+        Ok(!properties.is_active() && properties.has_file())
+    }
+
     /// Mounts what a mount unit stands for, if the host's configuration has one of this name (`fstab`(5) included).
     ///
     /// # Errors
     /// `StartFailed` with the job's result, `JobTimedOut`, or `Bus`.
     pub(super) async fn start_mount(&self, unit: &str) -> Result<(), StepError> {
-        let properties = self.load(unit).await?;
-        if properties.is_active() || !properties.has_file() {
+        if !self.can_mount(unit).await? {
             return Ok(());
         }
         match self.job(unit, Verb::Start).await? {

@@ -7,7 +7,7 @@ use super::super::diagnostic::{Diagnostic, Place};
 use super::super::resolve::{Candidate, SystemRef};
 use super::super::source::Span;
 use crate::model::{AddressPool, Network};
-use crate::network;
+use crate::network::{self, AllocateError};
 
 /// Complains about fixed addresses that cannot be assigned.
 pub(in super::super) fn addresses(candidates: &[Candidate<'_>], pool: AddressPool, findings: &mut Vec<Diagnostic>) {
@@ -32,24 +32,30 @@ pub(in super::super) fn addresses(candidates: &[Candidate<'_>], pool: AddressPoo
             taken.insert(address, (candidate, &located.span));
         }
     }
-    let fixed = taken.iter().map(|(address, (candidate, _))| (candidate.name().clone(), *address));
-    let requests = fixed.map(|(name, address)| (name, network::Request { pool, fixed: Some(address) })).collect();
-    let lonely = network::allocate(&requests, &BTreeMap::new(), &BTreeSet::new()).err().unwrap_or_default();
-    for error in lonely {
-        let Some((candidate, span)) = taken.values().find(|(candidate, _)| candidate.name() == error.name()) else {
+    // What was complained about above would be once more.
+    let refused = |candidate: &Candidate<'_>, address: Option<Ipv4Addr>| {
+        address.is_some_and(|address| taken.get(&address).is_none_or(|(first, _)| first.name() != candidate.name()))
+    };
+    let requests = candidates.iter().filter_map(|candidate| {
+        let service = &candidate.declared.service;
+        let Network::Private { address: fixed } = service.network else { return None };
+        let numbered = service.system != SystemRef::Adopted && !refused(candidate, fixed);
+        numbered.then(|| (candidate.name().clone(), network::Request { pool, fixed }))
+    });
+    let nobody = (BTreeMap::new(), BTreeSet::new());
+    let unnumbered = network::allocate(&requests.collect(), &nobody.0, &nobody.1).err().unwrap_or_default();
+    for error in unnumbered {
+        let Some(candidate) = candidates.iter().find(|candidate| candidate.name() == error.name()) else {
             continue;
         };
-        let message = format!("both neighbours of this address are taken, and the host needs one: {error}");
-        findings.push(Diagnostic::error(candidate.source, span, message).help(error.help()));
-    }
-    let numbered = |candidate: &&Candidate<'_>| {
-        let service = &candidate.declared.service;
-        matches!(service.network, Network::Private { .. }) && service.system != SystemRef::Adopted
-    };
-    let capacity = network::capacity(pool);
-    if let Some(candidate) = candidates.iter().filter(numbered).nth(capacity) {
-        let message = format!("no address is left in {pool}, which has room for {capacity} services");
-        let error = Diagnostic::error(candidate.source, &candidate.span, message);
-        findings.push(error.help("set `stack.address_pool` to a larger range"));
+        let fixed = taken.values().find(|(owner, _)| owner.name() == error.name()).map(|(_, span)| *span);
+        let message = match &error {
+            AllocateError::PoolExhausted { .. } => error.to_string(),
+            AllocateError::Taken { address, .. } => {
+                format!("no address beside {address} is left, and the host needs one for its end of the link")
+            }
+        };
+        let error_at = Diagnostic::error(candidate.source, fixed.unwrap_or(&candidate.span), message);
+        findings.push(error_at.help(error.help()));
     }
 }

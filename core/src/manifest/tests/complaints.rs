@@ -312,6 +312,8 @@ fn a_path_without_quotes_is_told_as_that() {
     for value in ["./result", "../result", "/nix/store/x", "~/result"] {
         assert!(complaints(value).contains("strings are written in quotes"), "{}", complaints(value));
     }
+    let mount = complaints("'.#a'\nmounts = [{ source = ./x, target = '/x' }]");
+    assert!(mount.contains("strings are written in quotes"), "{mount}");
     assert!(!complaints("1.").contains("quotes"), "{}", complaints("1."));
 }
 

@@ -33,7 +33,8 @@ table! {
         #[key(Default("false"), Restart, "read_only = true")]
         pub read_only: bool,
 
-        /// Whether a missing source is made, as an empty directory owned by root.
+        /// Whether a missing source is made, as an empty directory owned by root. The agent may do so below `/srv`, `/mnt`
+        /// and `/media`; elsewhere its unit has to allow it (`ReadWritePaths=`).
         #[key(Default("false"), Restart, "create = true")]
         pub create: bool,
 

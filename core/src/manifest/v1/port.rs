@@ -68,9 +68,16 @@ fn split_address(text: &str) -> Result<(Option<Ipv4Addr>, &str), Misfit> {
         } else {
             split
         };
-        let end = split.map_or(text.len(), |(address, _)| address.len() + 2);
-        let misfit = Misfit::new("containers have IPv4 addresses only, so nothing would answer on this one");
-        return Err(misfit.at(0..end).help(IPV4_HELP));
+        let (address, end) = split.map_or((rest, text.len()), |(address, _)| (address, address.len() + 2));
+        let misfit = match address.parse::<IpAddr>() {
+            Ok(IpAddr::V6(_)) => {
+                Misfit::new("containers have IPv4 addresses only, so nothing would answer on this one")
+                    .help(IPV4_HELP)
+            }
+            Ok(IpAddr::V4(_)) => Misfit::new("an IPv4 address stands without brackets").help(IPV4_HELP),
+            Err(_) => Misfit::new(format!("`{address}` is not an address")).help(IPV4_HELP),
+        };
+        return Err(misfit.at(0..end));
     }
     match text.split_once(':') {
         Some((address, rest)) if address.contains('.') => {
