@@ -70,7 +70,8 @@ pub struct Origin {
 pub struct Dependency {
     /// The other service.
     pub name: String,
-    /// The stack that it is a service of; absent: this one, or any. Agents that do not know it take what leaves it out.
+    /// The stack that it is a service of; absent: this one, or any.
+    // Left out where there is none, for agents that do not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
     /// `started`, `healthy` or `completed`.

@@ -42,11 +42,10 @@ fn full_service() -> Service {
         origin: Origin { file: "nixmox.toml".into(), line: 18, health_line: 22 },
         kind: "service".into(),
         system: Some(system()),
-        depends_on: vec![Dependency {
-            name: "postgres".into(),
-            stack: Some("infra".into()),
-            condition: "healthy".into(),
-        }],
+        depends_on: vec![
+            Dependency { name: "migrate".into(), stack: None, condition: "completed".into() },
+            Dependency { name: "postgres".into(), stack: Some("infra".into()), condition: "healthy".into() },
+        ],
         health: Some(HealthCheck {
             http: Some("http://localhost/status".into()),
             tcp: None,

@@ -300,7 +300,7 @@ pub enum StepError {
         /// The host path.
         path: PathBuf,
         /// The folder above it that is there.
-        there: PathBuf,
+        parent: PathBuf,
     },
     /// A file of ours could not be written, read or removed.
     #[error("cannot {action} `{path}`")]
@@ -374,11 +374,15 @@ impl StepError {
                 format!("write the secret to {}, or change `credentials.{name}`", path.display())
             }
             // Its unit has `ProtectSystem=strict` (systemd.exec(5)).
-            Self::NotForTheAgent { path, there } => format!(
-                "make it (`mkdir -p {}`), or let the agent write there: `systemctl edit nixmox-agent` with `[Service]`, `ReadWritePaths=-{}`, and restart it",
-                path.display(),
-                there.display()
-            ),
+            Self::NotForTheAgent { path, parent } => {
+                let made = format!("make it (`mkdir -p {}`)", path.display());
+                // All of the host is more than it needs.
+                if parent.parent().is_none() {
+                    return Some(made);
+                }
+                let allowed = format!("`ReadWritePaths=-{}`", parent.display());
+                format!("{made}, or let the agent write there: `systemctl edit nixmox-agent` with `[Service]`, {allowed}, and restart it")
+            }
             Self::DeviceMissing { path } => {
                 format!("is its driver loaded? `ls -l {}`; or take it out of `devices`", path.display())
             }

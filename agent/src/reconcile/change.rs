@@ -164,20 +164,9 @@ impl Ledger {
         for name in names {
             scope.insert(self.declared(name)?.service.name.clone());
         }
-        // What a released service needs, directly or not, is released too, or it would wait forever.
-        let mut seen = scope.clone();
-        let mut open: Vec<ContainerName> = scope.iter().cloned().collect();
-        while let Some(name) = open.pop() {
-            let needs = self.generation.services.get(&name).map(|assigned| &assigned.service.depends_on);
-            for needed in needs.into_iter().flat_map(BTreeMap::keys) {
-                if seen.insert(needed.clone()) {
-                    open.push(needed.clone());
-                    if self.notes.holds.contains_key(needed) {
-                        scope.insert(needed.clone());
-                    }
-                }
-            }
-        }
+        // What a released service needs is released too, or it would wait forever.
+        let needed = self.needed_by(&scope);
+        scope.extend(needed.into_iter().filter(|name| self.notes.holds.contains_key(name)));
         let mut notes = self.notes.clone();
         notes.holds.retain(|name, _| !scope.contains(name));
         Ok((notes, scope))
@@ -200,6 +189,21 @@ impl Ledger {
     /// Returns a declared service.
     pub(super) fn declared(&self, name: &str) -> Result<&Assigned, AgentError> {
         self.generation.services.get(name).ok_or_else(|| unknown_service(name, self.generation.services.keys()))
+    }
+
+    /// Returns every service that these need, directly or not, with these themselves.
+    pub(super) fn needed_by(&self, names: &BTreeSet<ContainerName>) -> BTreeSet<ContainerName> {
+        let mut needed = names.clone();
+        let mut open: Vec<ContainerName> = names.iter().cloned().collect();
+        while let Some(name) = open.pop() {
+            let on = self.generation.services.get(&name).map(|assigned| &assigned.service.depends_on);
+            for name in on.into_iter().flat_map(BTreeMap::keys) {
+                if needed.insert(name.clone()) {
+                    open.push(name.clone());
+                }
+            }
+        }
+        needed
     }
 
     /// Returns every declared service that needs one of these, directly or not, without these themselves.

@@ -10,8 +10,7 @@ use futures_util::future::join_all;
 use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
 use nixmox_core::container;
 use nixmox_core::model::{
-    Action, ChangeKind, Condition, ContainerName, Desired, InvalidName, Plan, Port, Retry, Service, StackName,
-    Subject,
+    Action, Assigned, ChangeKind, ContainerName, Desired, InvalidName, Kind, Plan, Port, Retry, StackName, Subject,
 };
 use nixmox_core::plan;
 use nixmox_core::status;
@@ -64,7 +63,6 @@ impl<H: Host> Reconciler<H> {
         let next = self.ledger.up(request, &taken, asked)?;
         let outlook = self.outlook(&next)?;
         self.check_new_ports(&next, &outlook.plan).await?;
-        self.check_replacements(&next, &outlook.plan).await?;
         let reply = self.reply(&next, &outlook);
         match base {
             Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
@@ -104,31 +102,52 @@ impl<H: Host> Reconciler<H> {
         })
     }
 
-    /// Refuses to stop what runs for what could not be started in its place.
-    async fn check_replacements(&self, next: &Next, plan: &Plan) -> Result<(), AgentError> {
-        let Ledger { generation: before, notes } = &self.ledger;
-        let is_replaced = |name: &&ContainerName| {
-            // What is on its way out anyway is not lost.
-            let stays = before.services.contains_key(*name) && !notes.holds.contains_key(*name);
-            let restarts = plan.changes.get(*name).is_some_and(|change| change.kind == ChangeKind::Restart);
-            // A job that runs before it may make what is not there yet.
-            let jobs = status::waits_for(name, plan).into_iter().any(|(_, until)| until == Condition::Completed);
-            stays && restarts && !jobs
+    /// Refuses to stop what runs for what could not be started in its place, since it was declared anew.
+    async fn check_replacements(&self, next: &Next, plan: &PlanReply) -> Result<(), AgentError> {
+        let comes = |name: &ContainerName| {
+            let planned = plan.services.iter().find(|planned| planned.name == name.as_str());
+            planned.is_some_and(|planned| planned.change == change_word(ChangeKind::Create))
         };
-        let services = &next.ledger.generation.services;
-        let replaced = next.scope.iter().filter(is_replaced).filter_map(|name| services.get(name));
-        self.check_needs(replaced.map(|assigned| &assigned.service)).await
+        let is_replaced = |name: &&ContainerName| {
+            let services = [&self.ledger, &next.ledger].map(|ledger| ledger.generation.services.get(*name));
+            let [Some(old), Some(new)] = services else { return false };
+            // What comes before it may make what is not there yet.
+            let needed = || next.ledger.needed_by(&BTreeSet::from([(*name).clone()]));
+            container::spec(old) != container::spec(new) && self.stays_up(name) && !needed().iter().any(comes)
+        };
+        self.check_needs(next.scope.iter().filter(is_replaced), &next.ledger).await
     }
 
-    /// Refuses what lacks something of the host, each with its way out.
-    async fn check_needs(&self, services: impl Iterator<Item = &Service>) -> Result<(), AgentError> {
-        let look = async |service: &Service| {
-            let error = self.host.check_needs(service).await.err()?;
-            let way_out = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            Some(format!("{} runs, and could not be started again: {}{way_out}", service.name, chain(&error)))
+    /// Returns whether a container runs, and nobody asked for anything else.
+    fn stays_up(&self, name: &ContainerName) -> bool {
+        let containers = self.round.as_ref().map(|round| &round.observed.containers);
+        let runs =
+            containers.and_then(|all| all.get(name)).is_some_and(|container| container.active.has_processes());
+        runs && !self.ledger.notes.holds.contains_key(name)
+    }
+
+    /// Refuses to stop services that lack what their start needs of the host, each with its way out.
+    async fn check_needs<'a>(
+        &self,
+        names: impl Iterator<Item = &'a ContainerName>,
+        ledger: &Ledger,
+    ) -> Result<(), AgentError> {
+        let services = names.filter_map(|name| ledger.generation.services.get(name));
+        let look = async |assigned: &Assigned| {
+            let error = self.host.check_needs(&assigned.service).await.err()?;
+            let name = &assigned.service.name;
+            Some((format!("{name} could not be started again: {}", chain(&error)), error.hint()))
         };
-        let problems: Vec<String> = join_all(services.map(look)).await.into_iter().flatten().collect();
-        if problems.is_empty() { Ok(()) } else { Err(AgentError::Invalid { problems, hint: String::new() }) }
+        let (lacks, hints): (Vec<String>, Vec<Option<String>>) =
+            join_all(services.map(look)).await.into_iter().flatten().unzip();
+        if lacks.is_empty() {
+            return Ok(());
+        }
+        let hints: Vec<String> = hints.into_iter().flatten().collect();
+        Err(AgentError::Refused {
+            reason: format!("{}; nothing was changed", lacks.join("; ")),
+            hint: hints.join("; "),
+        })
     }
 
     async fn plan_request(&mut self, request: Request) -> Result<PlanReply, AgentError> {
@@ -140,6 +159,7 @@ impl<H: Host> Reconciler<H> {
         let asked = Asked { by: caller, at: now_seconds() };
         self.host.distrust();
         let (next, plan) = self.next(request, &asked).await?;
+        self.check_replacements(&next, &plan).await?;
         self.take_over(next, plan, &asked).await
     }
 
@@ -231,12 +251,12 @@ impl<H: Host> Reconciler<H> {
             scope.insert(name);
         }
         let containers = self.round.as_ref().map(|round| &round.observed.containers);
-        let runs = |name: &&ContainerName| {
-            containers.and_then(|all| all.get(*name)).is_some_and(|container| container.active.has_processes())
+        // A job that is to run again may make what a service needs that is restarted with it.
+        let is_job = |name: &ContainerName| {
+            self.ledger.generation.services.get(name).is_some_and(|assigned| assigned.service.kind == Kind::Job)
         };
-        let services = &self.ledger.generation.services;
-        let replaced = scope.iter().filter(runs).filter_map(|name| services.get(name));
-        self.check_needs(replaced.map(|assigned| &assigned.service)).await?;
+        let stays = |name: &&ContainerName| self.stays_up(name) && !scope.iter().any(is_job);
+        self.check_needs(scope.iter().filter(stays), &self.ledger).await?;
         let mut notes = self.ledger.notes.clone();
         for name in &scope {
             // Of what does not run, the last instance: a job that is completed runs again.

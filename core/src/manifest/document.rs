@@ -204,8 +204,10 @@ fn syntax_errors(
                 Diagnostic::error(source, &span, "a `,` or a `]` is missing before this")
             }
             // Of a path the parser takes the first character for the beginning of a number.
-            _ if is_bare(source, &span) => Diagnostic::error(source, &span, "a value is expected here")
-                .help("strings are written in quotes: \"text\""),
+            message if is_bare(source, &span, message) => {
+                Diagnostic::error(source, &span, "a value is expected here")
+                    .help("strings are written in quotes: \"text\"")
+            }
             message => Diagnostic::error(source, &span, message),
         });
     }
@@ -213,11 +215,16 @@ fn syntax_errors(
 }
 
 /// Returns whether the value in which an error is begins as a path does, without quotes.
-fn is_bare(source: &SourceFile, span: &Span) -> bool {
+fn is_bare(source: &SourceFile, span: &Span, message: &str) -> bool {
     let text = source.text();
     let before = text.get(..source.clip(span.clone()).start).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    // Inside quotes, or where a key belongs, a path means something else.
+    if message.contains("key") || ['"', '\''].iter().any(|quote| line.matches(*quote).count() % 2 == 1) {
+        return false;
+    }
     let begin = before.rfind(['=', '[', ',', '\n']).map_or(0, |at| at + 1);
-    text.get(begin..).is_some_and(|value| value.trim_start_matches(' ').starts_with(['.', '/', '~']))
+    text.get(begin..).is_some_and(|value| value.trim_start_matches([' ', '\t']).starts_with(['.', '/', '~']))
 }
 
 /// Returns the error about a key or heading that is there twice, with the first place of a heading.

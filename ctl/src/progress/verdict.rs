@@ -106,7 +106,7 @@ impl Progress {
             }
             (Goal::Held, _) | (_, ServiceState::Stopping | ServiceState::Stopped) => Verdict::Pending,
             // It runs as it was: what is asked for could not be done to it.
-            (Goal::Up, ServiceState::Healthy) if !status.reason.is_empty() => Verdict::Failed,
+            (Goal::Up | Goal::Restarted, ServiceState::Healthy) if !status.reason.is_empty() => Verdict::Failed,
             (_, ServiceState::Healthy | ServiceState::Completed) => Verdict::Reached,
             // A service that ended is given another try or two: its database may have been a moment late.
             (_, ServiceState::Failed)

@@ -108,8 +108,11 @@ fn a_disk_that_is_mounted_on_demand_is_mounted_before_its_folders_are_made() {
     let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");
     let mounts = "mounts = [{ source = \"/srv/ondemand\", target = \"/late\", must_be_mountpoint = true }, { source = \"/srv/ondemand/new\", target = \"/new\", create = true }]";
     let stack = Stack::new(&host, "late");
-    stack.declare(&[&format!("[services.late]\nsystem = \"{system}\"\n{mounts}")]).expect("a manifest");
+    stack.declare(&[&format!("[services.late]\nsystem = \"{system}\"")]).expect("a manifest");
     stack.succeed("up").expect("it comes up");
+    // What runs is stopped for it: that the disk is not mounted yet is no reason to refuse it.
+    stack.declare(&[&format!("[services.late]\nsystem = \"{system}\"\n{mounts}")]).expect("a manifest");
+    stack.succeed("up").expect("it is restarted");
     host.succeed("mountpoint -q /srv/ondemand && test -d /srv/ondemand/new").expect("mounted");
     stack.succeed("down").expect("taken down");
     host.succeed("umount /srv/ondemand && test -z \"$(ls /srv/ondemand)\"").expect("nothing was made below it");
@@ -135,11 +138,17 @@ fn what_runs_goes_on_when_what_is_declared_in_its_place_could_not_be_started() {
     stack.refuse("up", 1, &words).expect("the cause and the way out are named");
     assert_eq!(stack.healthy("kept").expect("it goes on"), before);
     host.succeed("rmdir /srv/kept-now").expect("gone from the host, not from the guest");
-    let words = ["nothing was changed", "kept runs, and could not be started again", "`/srv/kept-now`"];
+    let words = ["kept could not be started again", "`/srv/kept-now`", "nothing was changed"];
     stack.refuse("restart kept", 1, &words).expect("the same");
     assert_eq!(stack.healthy("kept").expect("it goes on"), before);
+    host.succeed("mkdir /srv/kept-now").expect("made again");
+    declare("mounts = [{ source = \"/usr/share/kept\", target = \"/later\", create = true }]");
+    let words = ["kept could not be started again", "read-only for the agent", "mkdir -p /usr/share/kept"];
+    stack.refuse("up", 1, &words).expect("the sandbox is named");
+    assert_eq!(stack.healthy("kept").expect("it goes on"), before);
 
-    host.succeed("mkdir /srv/kept-now /srv/kept-later").expect("made");
+    declare("mounts = [\"/srv/kept-now:/now\", \"/srv/kept-later:/later\"]");
+    host.succeed("mkdir /srv/kept-later").expect("made");
     stack.succeed("up").expect("it is restarted");
     assert_ne!(stack.healthy("kept").expect("healthy"), before);
 

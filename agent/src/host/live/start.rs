@@ -68,9 +68,13 @@ impl Live {
             self.check_system(service).await?;
             for source in nspawn::Source::all(service) {
                 let path = source.path().to_owned();
+                // As the start does it: what else lies on a disk has to be there already.
+                let is_mount = matches!(source, nspawn::Source::Mount(_));
                 let seen = self.on(&self.unhurried, &path, move |paths| source.check(paths)).await;
-                if seen.is_err() && !self.is_to_be_mounted(&path).await? {
-                    return seen;
+                if let Err(error) = seen
+                    && !(is_mount && self.is_to_be_mounted(&path).await?)
+                {
+                    return Err(error);
                 }
             }
             Ok(())

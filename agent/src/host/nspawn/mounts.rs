@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use nixmox_core::model::{ContainerName, Mount, Service, StorePath};
 
 use crate::host::StepError;
@@ -47,70 +49,63 @@ impl Source {
         }
     }
 
-    /// Checks that it is there, or may be made.
+    /// Checks that it is there, or may be made. Makes nothing.
     ///
     /// # Errors
-    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`.
-    pub(in crate::host) fn check(&self, paths: &Paths) -> Result<(), StepError> {
+    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, `NotForTheAgent`.
+    pub(in crate::host) fn check(&self, paths: &Paths) -> Result<Presence, StepError> {
         let there = paths.host_path(self.path());
         match self {
-            Self::Mount(mount) => check(&there, mount).map(drop),
+            Self::Mount(mount) => check_mount(paths, &there, mount),
             Self::Credential(name, path) if !there.exists() => {
                 Err(StepError::CredentialMissing { name: name.clone(), path: path.clone() })
             }
             Self::Device(path) if !there.exists() => Err(StepError::DeviceMissing { path: path.clone() }),
-            Self::Credential(..) | Self::Device(_) => Ok(()),
+            Self::Credential(..) | Self::Device(_) => Ok(Presence::There),
         }
     }
 
     /// Makes it where it may be made, else checks that it is there, before nspawn fails on it without saying which.
     ///
     /// # Errors
-    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, or `NotForTheAgent` and `File` when a
-    /// directory cannot be made.
+    /// Those of `check`, and `File` when a directory cannot be made.
     pub(in crate::host) fn prepare(&self, paths: &Paths) -> Result<(), StepError> {
-        match self {
-            Self::Mount(mount) => prepare(&paths.host_path(&mount.source), mount),
-            Self::Credential(..) | Self::Device(_) => self.check(paths),
+        match self.check(paths)? {
+            Presence::There => Ok(()),
+            Presence::ToBeMade => std::fs::create_dir_all(paths.host_path(self.path()))
+                .map_err(|source| StepError::File { action: "create", path: self.path().to_owned(), source }),
         }
     }
 }
 
-/// Whether a source is there.
+/// Whether what a service names is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
+pub(in crate::host) enum Presence {
     There,
     ToBeMade,
 }
 
-fn check(source: &Path, mount: &Mount) -> Result<Presence, StepError> {
+fn check_mount(paths: &Paths, there: &Path, mount: &Mount) -> Result<Presence, StepError> {
+    let path = &mount.source;
     // First: a directory made where a disk is missing would hide that it is missing.
-    if mount.must_be_mountpoint && !is_mountpoint(source) {
-        return Err(StepError::NotAMountpoint { path: mount.source.clone() });
+    if mount.must_be_mountpoint && !is_mountpoint(there) {
+        return Err(StepError::NotAMountpoint { path: path.clone() });
     }
-    match std::fs::metadata(source) {
+    match std::fs::metadata(there) {
         Ok(_) => Ok(Presence::There),
-        Err(error) if error.kind() == ErrorKind::NotFound && mount.create => Ok(Presence::ToBeMade),
-        Err(_) => Err(StepError::SourceMissing { path: mount.source.clone() }),
-    }
-}
-
-fn prepare(source: &Path, mount: &Mount) -> Result<(), StepError> {
-    match check(source, mount)? {
-        Presence::There => Ok(()),
-        Presence::ToBeMade => create(source, &mount.source),
-    }
-}
-
-fn create(there: &Path, path: &Path) -> Result<(), StepError> {
-    std::fs::create_dir_all(there).map_err(|source| match source.kind() {
-        ErrorKind::ReadOnlyFilesystem => {
-            let above = |path: &&Path| path.parent().is_none() || path.exists();
-            let there = path.ancestors().skip(1).find(above).unwrap_or(path);
-            StepError::NotForTheAgent { path: path.to_owned(), there: there.to_owned() }
+        Err(error) if error.kind() == ErrorKind::NotFound && mount.create => {
+            let parent = path.ancestors().skip(1).find(|above| paths.host_path(above).exists());
+            let parent = parent.unwrap_or(Path::new("/"));
+            match access(&paths.host_path(parent), AccessFlags::W_OK) {
+                // Of the agent's own sandbox, more often than of the file system.
+                Err(Errno::EROFS) => {
+                    Err(StepError::NotForTheAgent { path: path.clone(), parent: parent.to_owned() })
+                }
+                Ok(()) | Err(_) => Ok(Presence::ToBeMade),
+            }
         }
-        _ => StepError::File { action: "create", path: path.to_owned(), source },
-    })
+        Err(_) => Err(StepError::SourceMissing { path: path.clone() }),
+    }
 }
 
 /// Returns whether something is mounted here on the host: listed in PID 1's mountinfo (`proc_pid_mountinfo(5)`).
@@ -143,28 +138,35 @@ pub(super) fn mount_below(path: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn mount(source: &Path, create: bool, must_be_mountpoint: bool) -> Mount {
-        let target = "/data".into();
-        Mount { source: source.to_owned(), target, read_only: false, create, must_be_mountpoint }
+    fn of(create: bool, must_be_mountpoint: bool) -> Mount {
+        Mount { source: "/a/b".into(), target: "/data".into(), read_only: false, create, must_be_mountpoint }
+    }
+
+    fn mount(create: bool, must_be_mountpoint: bool) -> Source {
+        Source::Mount(of(create, must_be_mountpoint))
     }
 
     #[test]
-    fn a_missing_source_is_made_only_where_asked() {
+    fn a_missing_source_is_made_only_where_asked_and_at_the_start() {
         let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
         let source = dir.path().join("a/b");
-        let error = prepare(&source, &mount(&source, false, false)).unwrap_err();
-        assert!(matches!(error, StepError::SourceMissing { .. }), "{error}");
-        prepare(&source, &mount(&source, true, false)).unwrap();
+        let refused = mount(false, false).prepare(&paths).unwrap_err();
+        assert!(matches!(refused, StepError::SourceMissing { .. }), "{refused}");
+        assert_eq!(mount(true, false).check(&paths).unwrap(), Presence::ToBeMade);
+        assert!(!source.exists(), "a look makes nothing");
+        mount(true, false).prepare(&paths).unwrap();
         assert!(source.is_dir());
+        assert_eq!(mount(false, false).check(&paths).unwrap(), Presence::There);
     }
 
     #[test]
     fn a_disk_that_is_missing_is_not_hidden_by_a_new_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("disk");
-        let error = prepare(&source, &mount(&source, true, true)).unwrap_err();
-        assert!(matches!(error, StepError::NotAMountpoint { .. }), "{error}");
-        assert!(!source.exists());
-        prepare(Path::new("/proc"), &mount(Path::new("/proc"), false, true)).unwrap();
+        let refused = mount(true, true).prepare(&Paths::below(dir.path())).unwrap_err();
+        assert!(matches!(refused, StepError::NotAMountpoint { .. }), "{refused}");
+        assert!(!dir.path().join("a").exists());
+        let proc = Mount { source: "/proc".into(), ..of(false, true) };
+        Source::Mount(proc).prepare(&Paths::default()).unwrap();
     }
 }

@@ -44,7 +44,13 @@ pub(in super::super) fn addresses(candidates: &[Candidate<'_>], pool: AddressPoo
     });
     let nobody = (BTreeMap::new(), BTreeSet::new());
     let unnumbered = network::allocate(&requests.collect(), &nobody.0, &nobody.1).err().unwrap_or_default();
+    let mut is_full = false;
     for error in unnumbered {
+        // Told once: the first that finds no room stands for all.
+        let exhausted = matches!(error, AllocateError::PoolExhausted { .. });
+        if exhausted && std::mem::replace(&mut is_full, true) {
+            continue;
+        }
         let Some(candidate) = candidates.iter().find(|candidate| candidate.name() == error.name()) else {
             continue;
         };

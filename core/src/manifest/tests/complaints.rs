@@ -141,7 +141,7 @@ system = '.#b'
 network = { ports = ['127.0.0.1:80:8080', '443', '0.0.0.0:8080:1', '65530:1'] }
 [services.c]
 system = '.#c'
-network = { ports = ['80-90', '127.0.0.1:80', '::1:80:80', '80/sctp', '70000', '[::x]:1:1', 0] }
+network = { ports = ['80-90', '127.0.0.1:80', '::1:80:80', '80/sctp', '70000', '[::x]:1:1', '[127.0.0.1]:81:80', 0] }
 ");
 
 says!(fixed_addresses_are_in_the_pool_and_apart: "
@@ -314,6 +314,8 @@ fn a_path_without_quotes_is_told_as_that() {
     }
     let mount = complaints("'.#a'\nmounts = [{ source = ./x, target = '/x' }]");
     assert!(mount.contains("strings are written in quotes"), "{mount}");
+    let open = complaints("'.#a'\nnspawn_flags = [\"--bind-ro=/srv/x]");
+    assert!(!open.contains("written in quotes"), "{open}");
     assert!(!complaints("1.").contains("quotes"), "{}", complaints("1."));
 }
 
