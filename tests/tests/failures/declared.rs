@@ -132,9 +132,7 @@ fn what_runs_goes_on_when_what_is_declared_in_its_place_could_not_be_started() {
     let before = stack.healthy("kept").expect("healthy");
 
     declare("mounts = [\"/srv/kept-now:/now\", \"/srv/kept-later:/later\"]");
-    let words =
-        ["nothing was changed", "kept runs, and could not be started again", "`/srv/kept-later`", "mkdir -p"];
-    stack.refuse("plan", 1, &words).expect("a plan that could not be carried out is none");
+    let words = ["kept could not be started again", "`/srv/kept-later`", "nothing was changed", "mkdir -p"];
     stack.refuse("up", 1, &words).expect("the cause and the way out are named");
     assert_eq!(stack.healthy("kept").expect("it goes on"), before);
     host.succeed("rmdir /srv/kept-now").expect("gone from the host, not from the guest");
@@ -152,10 +150,14 @@ fn what_runs_goes_on_when_what_is_declared_in_its_place_could_not_be_started() {
     stack.succeed("up").expect("it is restarted");
     assert_ne!(stack.healthy("kept").expect("healthy"), before);
 
-    // An end of its own is told with the last words of that run, and a start that does not come to a run with none.
+    // A start that does not come to a run is told without the words of the run before.
     stack.succeed("stop kept").expect("stopped");
     host.succeed("rmdir /srv/kept-later").expect("gone");
     let refused = stack.refuse("start kept", 1, &["`/srv/kept-later` does not exist"]).expect("it is told");
+    assert!(!refused.stderr.contains("said long ago"), "an old line explains nothing: {refused}");
+    let broken = host.guest("breaker", &Behaviour::new().log("said just now").exit_at_once(3)).expect("a system");
+    stack.declare(&[&format!("[services.kept]\nsystem = \"{broken}\"\nrestart = \"no\"")]).expect("a manifest");
+    let refused = stack.refuse("up", 1, &["exit-code 3", "said just now"]).expect("its words are told");
     assert!(!refused.stderr.contains("said long ago"), "an old line explains nothing: {refused}");
     stack.succeed("down").expect("taken down");
 }
