@@ -60,9 +60,6 @@ const BLIND_RETRY: Duration = Duration::from_secs(2);
 const PERIODIC_LOOK: Duration = Duration::from_mins(10);
 /// Signals that arrive this soon after each other are answered by one round.
 const SETTLE: Duration = Duration::from_millis(2);
-/// Least time from a round to the next that nothing but signals asks for: containers that start tell a dozen each, and whoever
-/// looks after each takes the time of the processor that they start with.
-const SPACING: Duration = Duration::from_millis(20);
 /// Lines of log that go with a service that is not well.
 const LOG_LINES: usize = 10;
 
@@ -184,7 +181,7 @@ impl<H: Host> Reconciler<H> {
         // What is kept was rooted by the agent before; reading all of it must not hold up the first look.
         self.keep_roots().await;
         loop {
-            let (due, looked) = (self.due(), Instant::now());
+            let due = self.due();
             // Every arm is cancel-safe: channels, join sets, timers. Arms return values; work happens after.
             let wake = tokio::select! {
                 biased;
@@ -196,12 +193,13 @@ impl<H: Host> Reconciler<H> {
                 Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
                 Some(Ok((name, lines))) = self.logs.join_next() => Wake::Logged(name, lines),
                 Some(Ok(name)) = self.removals.join_next() => Wake::Removed(name),
-                () = settled(&mut changes, looked) => Wake::Look,
+                _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
             };
             match wake {
                 Wake::Stop => break,
-                Wake::Look => {}
+                // A burst of signals becomes one round.
+                Wake::Look => time::sleep(SETTLE).await,
                 Wake::Watchdog => notify::watchdog(),
                 Wake::Ended(outcome) => self.ended(outcome),
                 Wake::Asked(ask) => self.asked(*ask).await,
@@ -491,14 +489,6 @@ fn instance(container: &Container) -> Option<InvocationId> {
 /// Returns why a step is taken, in one line.
 fn because(step: &Begun) -> String {
     step.reasons.iter().map(words::reason_text).collect::<Vec<_>>().join("; ")
-}
-
-/// Waits for a signal, and then for the rest of its burst. Cancel-safe: a round follows on whatever else came first.
-async fn settled(changes: &mut watch::Receiver<u64>, looked: Instant) {
-    if changes.changed().await.is_err() {
-        return std::future::pending().await;
-    }
-    time::sleep_until((Instant::now() + SETTLE).max(looked + SPACING)).await;
 }
 
 /// Waits for the next time the watchdog wants to hear; forever without one. Cancel-safe.
