@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command};
 use std::time::Instant;
 
@@ -89,7 +90,7 @@ impl Terminal {
         }
     }
 
-    /// Waits for the program's end, takes what it wrote until then, and returns its exit status.
+    /// Waits for the program's end, takes what it wrote until then, and returns its exit status, as a shell tells it.
     pub(crate) fn end(&mut self) -> i32 {
         let begun = Instant::now();
         let status = loop {
@@ -100,7 +101,8 @@ impl Terminal {
             self.read(20);
         };
         while self.read(0) {}
-        status.code().expect("no signal")
+        // A shell whose pipeline ended by Ctrl-C may pass it on to itself (bash(1), "SIGNALS").
+        status.code().or_else(|| status.signal().map(|signal| 128 + signal)).expect("it ended")
     }
 
     /// Returns everything that was written so far.
