@@ -120,10 +120,13 @@ impl<H: Host> Reconciler<H> {
 
     /// Returns whether a container runs, and nobody asked for anything else.
     fn stays_up(&self, name: &ContainerName) -> bool {
+        self.runs(name) && !self.ledger.notes.holds.contains_key(name)
+    }
+
+    /// Returns whether a container ran at the last look.
+    fn runs(&self, name: &ContainerName) -> bool {
         let containers = self.round.as_ref().map(|round| &round.observed.containers);
-        let runs =
-            containers.and_then(|all| all.get(name)).is_some_and(|container| container.active.has_processes());
-        runs && !self.ledger.notes.holds.contains_key(name)
+        containers.and_then(|all| all.get(name)).is_some_and(|container| container.active.has_processes())
     }
 
     /// Refuses to stop services that lack what their start needs of the host, each with its way out.
@@ -226,12 +229,8 @@ impl<H: Host> Reconciler<H> {
     async fn stop(&mut self, names: &[String], with_dependents: bool, caller: Caller) -> Result<Done, AgentError> {
         self.hands_on()?;
         self.look(BTreeSet::new()).await.map_err(|error| refused(&error))?;
-        let observed = self.round.as_ref().map(|round| &round.observed.containers);
-        let running = |name: &ContainerName| {
-            observed.and_then(|all| all.get(name)).is_some_and(|container| container.active.has_processes())
-        };
         let asked = Asked { by: caller, at: now_seconds() };
-        let (notes, scope) = self.ledger.stop(names, with_dependents, running, &asked)?;
+        let (notes, scope) = self.ledger.stop(names, with_dependents, |name| self.runs(name), &asked)?;
         self.write_notes(notes)?;
         Ok(self.done("stop", &scope, &asked.by))
     }
@@ -255,8 +254,9 @@ impl<H: Host> Reconciler<H> {
         let is_job = |name: &ContainerName| {
             self.ledger.generation.services.get(name).is_some_and(|assigned| assigned.service.kind == Kind::Job)
         };
-        let stays = |name: &&ContainerName| self.stays_up(name) && !scope.iter().any(is_job);
-        self.check_needs(scope.iter().filter(stays), &self.ledger).await?;
+        if !scope.iter().any(is_job) {
+            self.check_needs(scope.iter().filter(|name| self.stays_up(name)), &self.ledger).await?;
+        }
         let mut notes = self.ledger.notes.clone();
         for name in &scope {
             // Of what does not run, the last instance: a job that is completed runs again.
