@@ -3,11 +3,11 @@
 //! A message is JSON with a zero byte behind it (varlink.org, "Protocol"). Every method that waits has a time limit
 //! and is cancel-safe: what was read stays in the buffer.
 
-use std::io::{self, IoSliceMut};
-use std::os::fd::AsRawFd;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, recvmsg, sendmsg, setsockopt, sockopt};
 use serde::Serialize;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -42,7 +42,7 @@ pub(super) enum Ended {
     Descriptors,
     #[error("the client sent something that is not a call")]
     NotACall,
-    #[error("the client sent a call while a watch was in progress")]
+    #[error("the client sent a call while another was in progress")]
     CallDuringWatch,
     #[error("the client did not read in time")]
     NotReading,
@@ -71,6 +71,40 @@ impl Connection {
         let mut bytes = serde_json::to_vec(message).map_err(Ended::Encode)?;
         bytes.push(0);
         match timeout(self.limits.write, self.stream.write_all(&bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ended_by(error)),
+            Err(_elapsed) => Err(Ended::NotReading),
+        }
+    }
+
+    /// Sends a message that hands descriptors over. They arrive with its first byte, in this order, and are closed here.
+    pub(super) async fn send_with(
+        &mut self,
+        message: &impl Serialize,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Ended> {
+        let mut bytes = serde_json::to_vec(message).map_err(Ended::Encode)?;
+        bytes.push(0);
+        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let stream = &mut self.stream;
+        let sending = async {
+            let sent = stream
+                .async_io(Interest::WRITABLE, || {
+                    let control: &[ControlMessage<'_>] =
+                        if raw.is_empty() { &[] } else { &[ControlMessage::ScmRights(&raw)] };
+                    let sent = sendmsg::<()>(
+                        stream.as_raw_fd(),
+                        &[IoSlice::new(&bytes)],
+                        control,
+                        MsgFlags::MSG_NOSIGNAL,
+                        None,
+                    );
+                    sent.map_err(io::Error::from)
+                })
+                .await?;
+            stream.write_all(bytes.get(sent..).unwrap_or_default()).await
+        };
+        match timeout(self.limits.write, sending).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(ended_by(error)),
             Err(_elapsed) => Err(Ended::NotReading),

@@ -1,10 +1,24 @@
 //! What the server asks of the agent.
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use nixmox_api::{AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update};
 use tokio::sync::broadcast;
+
+/// Something that lasts, and that its client attends: it is handed descriptors, and told how it ended.
+///
+/// Dropped as soon as the client leaves; whatever was begun for it must end with that.
+pub struct Attended<T> {
+    /// The first reply, which goes with the descriptors.
+    pub first: T,
+    /// What the client is handed, in the order that the method's documentation says.
+    pub descriptors: Vec<OwnedFd>,
+    /// Waits for the end; the last reply.
+    pub end: Pin<Box<dyn Future<Output = Result<T, AgentError>>>>,
+}
 
 /// What the server asks of the agent; who may ask is decided before.
 ///

@@ -27,7 +27,7 @@ mod session;
 mod slots;
 
 pub use accept::serve;
-pub use control::Control;
+pub use control::{Attended, Control};
 pub use limits::Limits;
 pub use listener::{ListenerError, bind, from_systemd};
 pub use peer::Peer;

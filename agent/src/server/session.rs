@@ -31,7 +31,7 @@ use zlink::varlink_service::{self, Info};
 use super::audit::{self, Refusals};
 use super::connection::{Connection, Ended};
 use super::method::Method;
-use super::{Control, Peer, Role};
+use super::{Attended, Control, Peer, Role};
 
 /// How long the look-up of a user's name may take; it may ask the network (nsswitch.conf(5)).
 const NAME_LIMIT: Duration = Duration::from_secs(2);
@@ -243,6 +243,29 @@ impl<C: Control> Session<C> {
                 }
                 Err(RecvError::Closed) => return Err(Ended::Stopping),
             }
+        }
+    }
+
+    /// Hands over what a client attends, and waits for its end or for the client to leave.
+    async fn attend<T: Serialize>(
+        &self,
+        connection: &mut Connection,
+        begun: Result<Attended<T>, AgentError>,
+    ) -> Result<(), Ended> {
+        let Attended { first, descriptors, end } = match begun {
+            Ok(attended) => attended,
+            Err(error) => return connection.send(&Failure::Agent(error)).await,
+        };
+        connection.send_with(&Reply::new(Some(&first)).set_continues(Some(true)), descriptors).await?;
+        // Every arm is cancel-safe, and only the chosen one's value is used.
+        let ended = tokio::select! {
+            () = self.stop.cancelled() => return Err(Ended::Stopping),
+            ended = connection.end() => return Err(ended),
+            ended = end => ended,
+        };
+        match ended {
+            Ok(last) => connection.send(&Reply::new(Some(&last))).await,
+            Err(error) => connection.send(&Failure::Agent(error)).await,
         }
     }
 
