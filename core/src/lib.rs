@@ -1,11 +1,12 @@
 //! What NixMox decides: values in, values out.
 //!
 //! Owns the manifest's grammar, the model of what is desired and observed, the plan that leads from one
-//! to the other, and the health and restart state machines. Does no IO, reads no clock, starts no thread:
+//! to the other, the health and restart state machines, and the trial of what is new. Does no IO, reads no clock, starts no thread:
 //! times and observations are arguments.
 //!
 //! Data goes one way: `manifest` → `model::Desired` → `plan` (with `model::Observed`) → `model::Plan`.
 
+pub mod compare;
 pub mod container;
 pub mod health;
 pub mod manifest;
@@ -16,3 +17,4 @@ pub mod plan;
 pub mod planted;
 pub mod restart;
 pub mod status;
+pub mod trial;

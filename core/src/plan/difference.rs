@@ -28,7 +28,8 @@ pub(super) fn live(service: &Service, files: &Files, container: &Container) -> V
 }
 
 /// Returns a reason per limit that differs, in the order of the manifest's reference.
-pub(super) fn limits(from: &Limits, to: &Limits) -> Vec<Reason> {
+#[must_use]
+pub fn limits(from: &Limits, to: &Limits) -> Vec<Reason> {
     // Taken apart, so that a new limit does not compile until it is compared.
     let Limits {
         memory_min,

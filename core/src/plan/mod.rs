@@ -36,6 +36,7 @@ use crate::model::{
 };
 
 pub use boot::boot_warnings;
+pub use difference::limits as limit_differences;
 pub use fingerprint::{Fingerprint, InvalidFingerprint, fingerprint};
 use verdict::{Verdict, Work, judge};
 

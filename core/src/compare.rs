@@ -1,0 +1,336 @@
+//! What differs between two declarations of a service, in the manifest's words.
+//!
+//! Owns the texts of `diff` and the question whether anything differs at all. Where it is declared is no difference.
+//! Values of the environment are left out: names say what changed, and some hold secrets.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::manifest::v1::Time;
+use crate::model::{
+    Condition, ContainerName, Device, HealthCheck, Kind, Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers, Probe, Protocol, Reason,
+    Restart, RestartPolicy, Service, System, Tmpfs,
+};
+use crate::plan::limit_differences;
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The manifest's key, such as `limits.memory_max`.
+    pub key: String,
+    /// What it was; empty when it was unset, or not among the values of a list.
+    pub from: String,
+    /// What it is; empty likewise.
+    pub to: String,
+}
+
+/// Returns every difference between two declarations, in the order of the manifest's reference; of lists, each value
+/// that was added or taken away.
+#[must_use]
+pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
+    // Taken apart, so that a new key does not compile until it is compared.
+    let Service {
+        name: _,
+        stack: _,
+        origin: _,
+        kind,
+        system,
+        depends_on: _,
+        dependency_stacks: _,
+        health,
+        limits,
+        network,
+        ports,
+        mounts,
+        tmpfs,
+        credentials,
+        environment,
+        devices,
+        capabilities,
+        ephemeral,
+        private_users,
+        nspawn_flags,
+        restart,
+    } = old;
+    let mut found = Found(Vec::new());
+    found.value("system", system_text(system), system_text(&new.system));
+    found.value("kind", kind_text(*kind), kind_text(new.kind));
+    found.list("depends_on", &dependencies(old), &dependencies(new));
+    found.health(health.as_ref(), new.health.as_ref());
+    for reason in limit_differences(limits, &new.limits) {
+        if let Reason::Limit { key, from, to } = reason {
+            let set = |text: String| if text == "unset" { String::new() } else { text };
+            found.value(&format!("limits.{key}"), set(from), set(to));
+        }
+    }
+    found.value("network", network_text(network), network_text(&new.network));
+    found.list("network.ports", &texts(ports, port_text), &texts(&new.ports, port_text));
+    found.list("mounts", &texts(mounts, mount_text), &texts(&new.mounts, mount_text));
+    found.list("tmpfs", &texts(tmpfs, tmpfs_text), &texts(&new.tmpfs, tmpfs_text));
+    found.list("credentials", &credentials_text(credentials), &credentials_text(&new.credentials));
+    found.environment(environment, &new.environment);
+    found.list("devices", &texts(devices, device_text), &texts(&new.devices, device_text));
+    found.list("capabilities", capabilities, &new.capabilities);
+    found.value("ephemeral", *ephemeral, new.ephemeral);
+    found.value("private_users", users_text(*private_users), users_text(new.private_users));
+    found.list("nspawn_flags", nspawn_flags, &new.nspawn_flags);
+    found.restart(restart, &new.restart);
+    found.0
+}
+
+/// Returns whether two declarations ask for the same.
+#[must_use]
+pub fn is_same(old: &Service, new: &Service) -> bool {
+    let bare = |service: &Service| Service { origin: Origin::default(), ..service.clone() };
+    bare(old) == bare(new)
+}
+
+struct Found(Vec<Difference>);
+
+impl Found {
+    fn value(&mut self, key: &str, from: impl Display, to: impl Display) {
+        let (from, to) = (from.to_string(), to.to_string());
+        if from != to {
+            self.0.push(Difference { key: key.to_owned(), from, to });
+        }
+    }
+
+    fn list(&mut self, key: &str, from: &[String], to: &[String]) {
+        let before = self.0.len();
+        for gone in from.iter().filter(|value| !to.contains(value)) {
+            self.0.push(Difference { key: key.to_owned(), from: gone.clone(), to: String::new() });
+        }
+        for added in to.iter().filter(|value| !from.contains(value)) {
+            self.0.push(Difference { key: key.to_owned(), from: String::new(), to: added.clone() });
+        }
+        if self.0.len() == before && from != to {
+            // The same values in another order, which means something to nspawn.
+            self.value(key, from.join(" "), to.join(" "));
+        }
+    }
+
+    fn environment(&mut self, from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) {
+        let mut names: Vec<&String> = from.keys().chain(to.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let (from, to) = (from.get(name), to.get(name));
+            let text = |value: Option<&String>, word: &str| value.map_or(String::new(), |_| word.to_owned());
+            if from != to {
+                let (from, to) = (text(from, "a value"), text(to, if from.is_some() { "another" } else { "a value" }));
+                self.0.push(Difference { key: format!("environment.{name}"), from, to });
+            }
+        }
+    }
+
+    fn health(&mut self, from: Option<&HealthCheck>, to: Option<&HealthCheck>) {
+        let probe = |check: Option<&HealthCheck>| check.map(|check| probe_text(&check.probe)).unwrap_or_default();
+        self.value("health", probe(from), probe(to));
+        let (Some(from), Some(to)) = (from, to) else { return };
+        let HealthCheck { probe: _, interval, timeout, retries, start_period, on_unhealthy } = from;
+        self.value("health.interval", Time(*interval), Time(to.interval));
+        self.value("health.timeout", Time(*timeout), Time(to.timeout));
+        self.value("health.retries", retries, to.retries);
+        self.value("health.start_period", Time(*start_period), Time(to.start_period));
+        let word = |then: OnUnhealthy| match then {
+            OnUnhealthy::Report => "report",
+            OnUnhealthy::Restart => "restart",
+        };
+        self.value("health.on_unhealthy", word(*on_unhealthy), word(to.on_unhealthy));
+    }
+
+    fn restart(&mut self, from: &Restart, to: &Restart) {
+        let Restart { policy, delay, delay_max, attempts_max } = from;
+        let word = |policy: RestartPolicy| match policy {
+            RestartPolicy::No => "no",
+            RestartPolicy::OnFailure => "on-failure",
+            RestartPolicy::Always => "always",
+        };
+        let most = |attempts: Option<u32>| attempts.map(|most| most.to_string()).unwrap_or_default();
+        self.value("restart.policy", word(*policy), word(to.policy));
+        self.value("restart.delay", Time(*delay), Time(to.delay));
+        self.value("restart.delay_max", Time(*delay_max), Time(to.delay_max));
+        self.value("restart.attempts_max", most(*attempts_max), most(to.attempts_max));
+    }
+}
+
+fn texts<T>(values: &[T], text: fn(&T) -> String) -> Vec<String> {
+    values.iter().map(text).collect()
+}
+
+fn system_text(system: &System) -> String {
+    match system {
+        System::Store(path) => path.to_string(),
+        System::Adopted => "adopted".to_owned(),
+    }
+}
+
+fn kind_text(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Service => "service",
+        Kind::Job => "job",
+    }
+}
+
+fn dependencies(service: &Service) -> Vec<String> {
+    let text = |(name, condition): (&ContainerName, &Condition)| {
+        let condition = match condition {
+            Condition::Started => "started",
+            Condition::Healthy => "healthy",
+            Condition::Completed => "completed",
+        };
+        let stack = service.dependency_stacks.get(name).map(|stack| format!("{stack}/"));
+        format!("{}{name}: {condition}", stack.unwrap_or_default())
+    };
+    service.depends_on.iter().map(text).collect()
+}
+
+fn probe_text(probe: &Probe) -> String {
+    match probe {
+        Probe::Http(url) => url.clone(),
+        Probe::Tcp(port) => format!("tcp {port}"),
+        Probe::Unit(unit) => unit.clone(),
+        Probe::Exec(command) => command.join(" "),
+    }
+}
+
+fn network_text(network: &Network) -> String {
+    match network {
+        Network::Private { address: None } => "private".to_owned(),
+        Network::Private { address: Some(address) } => format!("private {address}"),
+        Network::Bridge(bridge) => format!("bridge {bridge}"),
+        Network::Host => "host".to_owned(),
+    }
+}
+
+fn port_text(port: &Port) -> String {
+    let address = port.host_address.map(|address| match address {
+        IpAddr::V4(address) => format!("{address}:"),
+        IpAddr::V6(address) => format!("[{address}]:"),
+    });
+    let protocol = match port.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "/udp",
+    };
+    format!("{}{}:{}{protocol}", address.unwrap_or_default(), port.host_port, port.container_port)
+}
+
+fn mount_text(mount: &Mount) -> String {
+    let Mount { source, target, read_only, create, must_be_mountpoint } = mount;
+    let options = [(*read_only, "ro"), (*create, "create"), (*must_be_mountpoint, "must_be_mountpoint")];
+    let options: Vec<&str> = options.into_iter().filter(|(set, _)| *set).map(|(_, word)| word).collect();
+    let options = if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) };
+    format!("{}:{}{options}", source.display(), target.display())
+}
+
+fn tmpfs_text(tmpfs: &Tmpfs) -> String {
+    let size = tmpfs.size.map(|size| format!(":{size}")).unwrap_or_default();
+    format!("{}{size}", tmpfs.target.display())
+}
+
+fn credentials_text(credentials: &BTreeMap<String, PathBuf>) -> Vec<String> {
+    credentials.iter().map(|(name, path)| format!("{name}={}", path.display())).collect()
+}
+
+fn device_text(device: &Device) -> String {
+    format!("{}:{}", device.path.display(), device.access)
+}
+
+fn users_text(users: PrivateUsers) -> &'static str {
+    match users {
+        PrivateUsers::No => "no",
+        PrivateUsers::Pick => "pick",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::fixture::{name, service, store_path};
+    use crate::model::{Bytes, Limits};
+
+    fn lines(old: &Service, new: &Service) -> Vec<String> {
+        let line = |Difference { key, from, to }: Difference| format!("{key}: {from} -> {to}");
+        compare(old, new).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn where_it_is_declared_is_no_difference() {
+        let old = service("web");
+        let origin = Origin { file: "elsewhere.toml".to_owned(), line: 7, health_line: 0 };
+        let new = Service { origin, ..old.clone() };
+        assert_eq!(lines(&old, &new), Vec::<String>::new());
+        assert!(is_same(&old, &new));
+        assert!(!is_same(&old, &Service { ephemeral: true, ..new }));
+    }
+
+    #[test]
+    fn every_difference_is_told_in_the_words_of_the_manifest() {
+        let check = |probe| HealthCheck {
+            probe,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            retries: 3,
+            start_period: Duration::from_mins(5),
+            on_unhealthy: OnUnhealthy::Report,
+        };
+        let mount = |source: &str| Mount {
+            source: source.into(),
+            target: "/data".into(),
+            read_only: false,
+            create: true,
+            must_be_mountpoint: false,
+        };
+        let port = |host_port| Port { host_address: None, host_port, container_port: 80, protocol: Protocol::Tcp };
+        let old = Service {
+            health: Some(check(Probe::Tcp(80))),
+            ports: vec![port(80), port(81)],
+            mounts: vec![mount("/srv/old")],
+            environment: [("A", "1"), ("B", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            depends_on: [(name("db"), Condition::Started)].into(),
+            ..service("web")
+        };
+        let new = Service {
+            system: System::Store(store_path('b', "web")),
+            health: Some(HealthCheck { start_period: Duration::from_mins(1), ..check(Probe::Tcp(81)) }),
+            limits: Limits { memory_max: Some(Bytes(1 << 30)), ..Limits::default() },
+            ports: vec![port(80), port(82)],
+            mounts: vec![mount("/srv/new")],
+            environment: [("B", "hunter2"), ("C", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            depends_on: [(name("db"), Condition::Healthy)].into(),
+            ..old.clone()
+        };
+        let a = "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-web";
+        let b = "/nix/store/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb-web";
+        assert_eq!(
+            lines(&old, &new),
+            [
+                &format!("system: {a} -> {b}"),
+                "depends_on: db: started -> ",
+                "depends_on:  -> db: healthy",
+                "health: tcp 80 -> tcp 81",
+                "health.start_period: 5min -> 1min",
+                "limits.memory_max:  -> 1G",
+                "network.ports: 81:80 -> ",
+                "network.ports:  -> 82:80",
+                "mounts: /srv/old:/data (create) -> ",
+                "mounts:  -> /srv/new:/data (create)",
+                "environment.A: a value -> ",
+                "environment.B: a value -> another",
+                "environment.C:  -> a value",
+            ]
+        );
+    }
+
+    #[test]
+    fn another_order_of_the_same_is_told() {
+        let old = Service { nspawn_flags: vec!["--a".to_owned(), "--b".to_owned()], ..service("web") };
+        let new = Service { nspawn_flags: vec!["--b".to_owned(), "--a".to_owned()], ..old.clone() };
+        assert_eq!(lines(&old, &new), ["nspawn_flags: --a --b -> --b --a"]);
+        assert!(!is_same(&old, &new));
+    }
+}
