@@ -36,6 +36,13 @@ pub enum AgentError {
         /// The stacks there are; may be empty.
         hint: String,
     },
+    /// No generation of this number is kept.
+    UnknownGeneration {
+        /// The number.
+        number: u64,
+        /// Those there are.
+        hint: String,
+    },
     /// The host is not any more what the plan was made for; nothing was changed.
     Stale {
         /// The base of the plan.

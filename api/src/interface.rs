@@ -8,8 +8,9 @@ use zlink::introspect::{CustomType as Custom, ReplyError, Type as Described};
 use zlink::names::{FieldName, InterfaceName, TypeName};
 
 use crate::{
-    AgentError, Applied, Caller, Dependency, Device, Done, Drift, HealthCheck, HostStatus, IoLimit, Limits, Mount,
-    Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, Service,
+    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, GenerationInfo,
+    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, Limits, Mount, Network, Origin,
+    PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, RolledBack, Service, ServiceDiff,
     ServiceState, ServiceStatus, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, Warning,
 };
 
@@ -48,6 +49,18 @@ const METHODS: &[&Method<'static>] = &[
         &[&Comment::new("Returns what `Apply` would do. Role: observer.")],
     ),
     &method(
+        "Generations",
+        &[],
+        fields::<GenerationsReply>(),
+        &[&Comment::new("Returns the generations that are kept. Role: observer.")],
+    ),
+    &method(
+        "Diff",
+        &[FROM, TO],
+        fields::<DiffReply>(),
+        &[&Comment::new("Returns what differs between two generations. Role: observer.")],
+    ),
+    &method(
         "Apply",
         &[REQUEST],
         fields::<Applied>(),
@@ -65,6 +78,15 @@ const METHODS: &[&Method<'static>] = &[
         &[
             &Comment::new("Stops services of a stack and no longer desires them: a new generation. No names: the"),
             &Comment::new("whole stack. Role: operator."),
+        ],
+    ),
+    &method(
+        "Rollback",
+        &[STACK, TO_OR_LAST, NAMES],
+        fields::<Applied>(),
+        &[
+            &Comment::new("Makes a stack, or services of it, as an earlier generation has them: a new generation."),
+            &Comment::new("Without a number: the last one before that differs and is not bad. Role: operator."),
         ],
     ),
     &method(
@@ -93,12 +115,17 @@ const TYPES: &[&CustomType<'static>] = &[
     HostStatus::CUSTOM_TYPE,
     Caller::CUSTOM_TYPE,
     StackStatus::CUSTOM_TYPE,
+    RolledBack::CUSTOM_TYPE,
     ServiceState::CUSTOM_TYPE,
     ServiceStatus::CUSTOM_TYPE,
     Drift::CUSTOM_TYPE,
     UpdateKind::CUSTOM_TYPE,
     StackInfo::CUSTOM_TYPE,
     PathInfo::CUSTOM_TYPE,
+    GenerationInfo::CUSTOM_TYPE,
+    GenerationVerdict::CUSTOM_TYPE,
+    ServiceDiff::CUSTOM_TYPE,
+    Difference::CUSTOM_TYPE,
     Request::CUSTOM_TYPE,
     Service::CUSTOM_TYPE,
     Origin::CUSTOM_TYPE,
@@ -120,6 +147,9 @@ const TYPES: &[&CustomType<'static>] = &[
 
 const NAME: &Parameter<'static> = &parameter("name", String::TYPE);
 const NAMES: &Parameter<'static> = &parameter("names", <Vec<String>>::TYPE);
+const FROM: &Parameter<'static> = &parameter("from", u64::TYPE);
+const TO: &Parameter<'static> = &parameter("to", u64::TYPE);
+const TO_OR_LAST: &Parameter<'static> = &parameter("to", <Option<u64>>::TYPE);
 const STACK: &Parameter<'static> = &parameter("stack", String::TYPE);
 const WITH_DEPENDENTS: &Parameter<'static> = &parameter("with_dependents", bool::TYPE);
 const REQUEST: &Parameter<'static> = &parameter("request", Request::TYPE);

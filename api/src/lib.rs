@@ -8,6 +8,7 @@
 mod error;
 mod from_model;
 mod from_plan;
+mod history;
 mod idl_text;
 mod interface;
 mod into_model;
@@ -21,6 +22,9 @@ mod word;
 
 pub use error::AgentError;
 pub use from_plan::change_word;
+pub use history::{
+    DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, RolledBack, ServiceDiff,
+};
 pub use idl_text::description;
 pub use interface::DESCRIPTION;
 pub use proxy::AgentProxy;

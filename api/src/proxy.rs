@@ -3,7 +3,10 @@
 use futures_util::Stream;
 use zlink::proxy;
 
-use crate::{AgentError, Applied, Done, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, Update};
+use crate::{
+    AgentError, Applied, DiffReply, Done, GenerationsReply, Nothing, PathsReply, PlanReply, Request, StacksReply,
+    Status, Update,
+};
 
 /// Calls of `io.nixmox.Agent` on a connection.
 #[proxy(interface = "io.nixmox.Agent")]
@@ -24,12 +27,27 @@ pub trait AgentProxy {
     /// Returns what `Apply` would do. Role: observer.
     async fn plan(&mut self, request: &Request) -> zlink::Result<Result<PlanReply, AgentError>>;
 
+    /// Returns the generations that are kept. Role: observer.
+    async fn generations(&mut self) -> zlink::Result<Result<GenerationsReply, AgentError>>;
+
+    /// Returns what differs between two generations. Role: observer.
+    async fn diff(&mut self, from: u64, to: u64) -> zlink::Result<Result<DiffReply, AgentError>>;
+
     /// Makes a stack as declared: a new generation. Returns once it is written, not once it is done. Role: operator.
     async fn apply(&mut self, request: &Request) -> zlink::Result<Result<Applied, AgentError>>;
 
     /// Stops services of a stack and no longer desires them: a new generation. No names: the whole stack.
     /// Role: operator.
     async fn down(&mut self, stack: &str, names: &[String]) -> zlink::Result<Result<Applied, AgentError>>;
+
+    /// Makes a stack, or services of it, as an earlier generation has them: a new generation. Without a number: the last
+    /// one before that differs and is not bad. Role: operator.
+    async fn rollback(
+        &mut self,
+        stack: &str,
+        to: Option<u64>,
+        names: &[String],
+    ) -> zlink::Result<Result<Applied, AgentError>>;
 
     /// Releases services that `stop` holds. Role: operator.
     async fn start(&mut self, names: &[String]) -> zlink::Result<Result<Done, AgentError>>;

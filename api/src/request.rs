@@ -23,6 +23,10 @@ pub struct Request {
     pub prune: bool,
     /// The base of a plan that was shown before (`PlanReply.base`): refused when the host has moved on. Absent: any.
     pub base: Option<String>,
+    /// Whether the services that change stay as declared even when one does not become healthy. Absent: they go back to the
+    /// last good generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_rollback: Option<bool>,
 }
 
 /// A plan as text and data.
@@ -73,7 +77,7 @@ pub struct Warning {
     pub text: String,
 }
 
-/// The answer to `Apply` and `Down`.
+/// The answer to `Apply`, `Down` and `Rollback`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomType)]
 pub struct Applied {
     /// The generation that was made, or the current one when nothing had to be written.

@@ -28,6 +28,8 @@ pub struct RequestedStack {
     pub prune: bool,
     /// The base of a plan that was shown before; `None`: any.
     pub base: Option<String>,
+    /// Whether a failed trial leads back to the last good generation.
+    pub goes_back: bool,
 }
 
 impl Request {
@@ -76,7 +78,8 @@ impl Request {
         problems.truncate(PROBLEMS_MAX);
         match (name, file, address_pool) {
             (Ok(name), Ok(file), Ok(address_pool)) if problems.is_empty() => {
-                Ok(RequestedStack { name, file, address_pool, services, only, prune: self.prune, base: self.base })
+                let (prune, base, goes_back) = (self.prune, self.base, self.no_rollback != Some(true));
+                Ok(RequestedStack { name, file, address_pool, services, only, prune, base, goes_back })
             }
             (_, _, _) => Err(problems),
         }

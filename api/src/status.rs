@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
 
+use crate::RolledBack;
+
 /// A snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomType)]
 #[zlink(rename = "Snapshot")]
@@ -56,6 +58,15 @@ pub struct StackStatus {
     pub changed_at: u64,
     /// Who changed it.
     pub changed_by: Caller,
+    /// Whether everything that this generation changed in it became healthy.
+    #[serde(default)]
+    pub good: bool,
+    /// Whether services go back to the last good generation should one that was changed not become healthy.
+    #[serde(default)]
+    pub on_trial: bool,
+    /// The deployment that failed before; absent unless this generation came of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
 }
 
 /// What a service does, in one word.

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use nixmox_api::{
-    AgentError, Applied, Caller, Dependency, Device, Done, Drift, HealthCheck, HostStatus, IoLimit, Limits, Mount,
-    Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, Service,
+    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, GenerationInfo,
+    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, Limits, Mount, Network, Origin,
+    PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, RolledBack, Service, ServiceDiff,
     ServiceState, ServiceStatus, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, Warning,
 };
 use serde::Serialize;
@@ -120,6 +121,14 @@ fn full_status() -> Status {
             generation: 41,
             changed_at: 1_763_600_000,
             changed_by: caller(),
+            good: false,
+            on_trial: true,
+            rolled_back: Some(RolledBack {
+                from: 40,
+                to: 39,
+                services: words(&["web"]),
+                reasons: words(&["web: http://localhost/status -> 503"]),
+            }),
         }],
         services: vec![service_status()],
     }
@@ -218,6 +227,7 @@ fn a_request_is_as_its_golden_file_has_it() {
         only: words(&["web"]),
         prune: false,
         base: Some("0123456789abcdef".into()),
+        no_rollback: Some(true),
     };
     check("request", &request);
     assert!(request.into_model().is_ok(), "the example is a valid request");
@@ -238,6 +248,27 @@ fn the_answers_are_as_their_golden_files_have_them() {
     check("stacks", &StacksReply { stacks: vec![stack] });
     let path = PathInfo { what: "conf".into(), path: "/etc/nixos-containers/web.conf".into(), exists: Some(true) };
     check("paths", &PathsReply { paths: vec![path] });
+    let generation = GenerationInfo {
+        number: 40,
+        made_at: 1_763_600_000,
+        made_by: caller(),
+        current: false,
+        verdict: GenerationVerdict::Bad,
+        reason: "web: http://localhost/status -> 503".into(),
+        stacks: words(&["cloud"]),
+        services: 3,
+        restored: Some(38),
+    };
+    check("generations", &GenerationsReply { generations: vec![generation] });
+    let service = ServiceDiff {
+        name: "web".into(),
+        stack: "cloud".into(),
+        change: "changed".into(),
+        system_from: None,
+        system_to: Some(system()),
+        differences: vec![Difference { key: "limits.memory_max".into(), from: "1G".into(), to: "2G".into() }],
+    };
+    check("diff", &DiffReply { services: vec![service] });
 }
 
 #[test]
@@ -248,6 +279,7 @@ fn the_errors_are_as_their_golden_file_has_them() {
         AgentError::Invalid { problems: words(&["web: ports[0]: 0 is not a port"]), hint: hint.clone() },
         AgentError::UnknownService { name: name.clone(), hint: hint.clone() },
         AgentError::UnknownStack { name: name.clone(), hint: hint.clone() },
+        AgentError::UnknownGeneration { number: 7, hint: hint.clone() },
         AgentError::Stale { expected: text.clone(), actual: text.clone() },
         AgentError::HasDependents { dependents: vec![name], hint: hint.clone() },
         AgentError::Refused { reason: text, hint },

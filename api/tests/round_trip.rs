@@ -406,6 +406,7 @@ fn a_request_names_the_faults_of_all_its_services() {
         only: only.iter().map(|&name| name.to_owned()).collect(),
         prune: false,
         base: None,
+        no_rollback: None,
     };
     let with_name = |name: &str| Service { name: name.into(), ..valid() };
     let read = request(vec![with_name("a"), with_name("b")], &["b"]).into_model().expect("it is valid");

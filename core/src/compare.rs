@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use crate::manifest::v1::Time;
 use crate::model::{
-    Condition, ContainerName, Device, HealthCheck, Kind, Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers, Probe, Protocol, Reason,
-    Restart, RestartPolicy, Service, System, Tmpfs,
+    Condition, ContainerName, Device, HealthCheck, Kind, Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers,
+    Probe, Protocol, Reason, Restart, RestartPolicy, Service, System, Tmpfs,
 };
 use crate::plan::limit_differences;
 
@@ -119,7 +119,8 @@ impl Found {
             let (from, to) = (from.get(name), to.get(name));
             let text = |value: Option<&String>, word: &str| value.map_or(String::new(), |_| word.to_owned());
             if from != to {
-                let (from, to) = (text(from, "a value"), text(to, if from.is_some() { "another" } else { "a value" }));
+                let (from, to) =
+                    (text(from, "a value"), text(to, if from.is_some() { "another" } else { "a value" }));
                 self.0.push(Difference { key: format!("environment.{name}"), from, to });
             }
         }

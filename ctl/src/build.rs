@@ -179,6 +179,25 @@ fn run_nix(folder: &Path, installables: &[&str]) -> Result<Vec<Built>, BuildErro
     serde_json::from_slice(&output.stdout).map_err(BuildError::Answer)
 }
 
+/// Returns the sizes of systems with all that they need, in bytes; those that nix does not know are left out.
+pub(crate) fn closure_sizes<'a>(systems: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {
+    let mut systems: Vec<&str> = systems.collect();
+    systems.sort_unstable();
+    systems.dedup();
+    let size = |system: &str| {
+        let output = Command::new("nix")
+            .args(["--extra-experimental-features", "nix-command", "path-info", "--closure-size", "--", system])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        // The path, blanks, the size.
+        let text = String::from_utf8(output.stdout).ok()?;
+        text.split_whitespace().nth(1)?.parse().ok()
+    };
+    systems.into_iter().filter_map(|system| Some((system.to_owned(), size(system)?))).collect()
+}
+
 /// Returns the path of what was built: its output `out`, else its only one.
 fn path_of(installable: &str, built: &Built) -> Result<StorePath, BuildError> {
     let only = || built.outputs.values().next().filter(|_| built.outputs.len() == 1);

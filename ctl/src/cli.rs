@@ -78,6 +78,9 @@ pub(crate) enum Command {
     Schema(commands::schema::Schema),
     #[command(alias = "ls")]
     Stacks(commands::stacks::Stacks),
+    Generations(commands::generations::Generations),
+    Diff(commands::diff::Diff),
+    Rollback(commands::rollback::Rollback),
     Paths(commands::paths::Paths),
     Rm(commands::rm::Rm),
 }
@@ -138,6 +141,9 @@ impl Command {
             }
             Self::Schema(_) => ("a schema is of no stack", "nixmoxctl schema"),
             Self::Stacks(_) if options.all => return Ok(()),
+            Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
+            Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
+            Self::Rollback(_) => return Ok(()),
             Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
             Self::Down(_) | Self::Status(_) | Self::Start(_) | Self::Stop(_) | Self::Restart(_) => return Ok(()),
         };
@@ -158,6 +164,9 @@ impl Command {
             Self::Config(config) => config.run(context),
             Self::Schema(schema) => schema.run(context),
             Self::Stacks(stacks) => stacks.run(context),
+            Self::Generations(generations) => generations.run(context),
+            Self::Diff(diff) => diff.run(context),
+            Self::Rollback(rollback) => rollback.run(context),
             Self::Paths(paths) => paths.run(context),
             Self::Rm(rm) => rm.run(context),
         }

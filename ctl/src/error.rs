@@ -95,6 +95,20 @@ pub(crate) enum CtlError {
         /// Who made it.
         by: String,
     },
+    /// The generation did not become healthy, and the agent went back to the last good one.
+    #[error("generation {from} did not become healthy and was rolled back to {to}")]
+    RolledBack {
+        /// The generation that failed.
+        from: u64,
+        /// The generation whose services came back.
+        to: u64,
+        /// The generation that they are in now.
+        generation: u64,
+        /// Why it failed, in one line per service.
+        reasons: Vec<String>,
+        /// Services that are not well now either.
+        not_well: Vec<String>,
+    },
     /// It took longer than `--timeout`.
     #[error("not done within {limit}; the deployment goes on")]
     Late {
@@ -161,6 +175,7 @@ impl CtlError {
             | Self::Unknown { .. }
             | Self::NotUp { .. }
             | Self::Superseded { .. }
+            | Self::RolledBack { .. }
             | Self::Late { .. }
             | Self::File { .. }
             | Self::PlanFile { .. }
@@ -182,6 +197,18 @@ impl CtlError {
             | Self::Unknown { hint, .. }
             | Self::NotUp { hint, .. } => report.row("try", hint),
             Self::Superseded { .. } => report.row("try", "nixmoxctl status"),
+            Self::RolledBack { from, to, generation, reasons, not_well } => {
+                let now = format!("generation {generation}: the services that changed are as in {to} again");
+                let now = match not_well.as_slice() {
+                    [] => format!("{now}, and healthy"),
+                    names => format!("{now}; not healthy: {}", names.join(", ")),
+                };
+                report
+                    .rows("why", reasons)
+                    .row("now", now)
+                    .row("try", format!("nixmoxctl diff {to} {from} shows what changed"))
+                    .row("", "nixmoxctl up --no-rollback keeps what fails, to look into it")
+            }
             Self::Late { pending, .. } => report.row("open", pending.join(", ")).row("try", "nixmoxctl status"),
             Self::PlanFile { .. } => report.row("try", "make it anew: nixmoxctl plan -o FILE"),
             Self::File { .. } | Self::Output(_) | Self::Runtime(_) => report,
@@ -232,6 +259,9 @@ fn refused_report(error: &AgentError) -> Report {
         }
         AgentError::UnknownStack { name, hint } => {
             Report::new(format!("there is no stack `{name}`")).row("try", hint)
+        }
+        AgentError::UnknownGeneration { number, hint } => {
+            Report::new(format!("there is no generation {number}")).row("try", hint)
         }
         AgentError::Stale { .. } => Report::new("the plan was made for another state of the host")
             .row("why", "something was changed, or changed by itself, since it was made; nothing was done")

@@ -49,8 +49,16 @@ pub(super) struct Asked {
 impl Ledger {
     /// Returns the ledger after `up`: the stack's services as the request has them, released from any hold.
     pub(super) fn up(&self, request: RequestedStack, taken: &Taken, asked: &Asked) -> Result<Next, AgentError> {
-        let RequestedStack { name: stack, file, address_pool: pool, services: mut requested, only, prune, base: _ } =
-            request;
+        let RequestedStack {
+            name: stack,
+            file,
+            address_pool: pool,
+            services: mut requested,
+            only,
+            prune,
+            base: _,
+            goes_back,
+        } = request;
         if !only.is_empty() {
             requested.retain(|name, _| only.contains(name));
         }
@@ -76,7 +84,7 @@ impl Ledger {
 
         let mut ledger = self.clone();
         ledger.notes.holds.retain(|name, _| !scope.contains(name));
-        ledger.generation.services = self.assign(services, &stack, pool, taken)?;
+        ledger.generation.services = self.assign(services, &stack, pool, taken, &BTreeMap::new())?;
         ledger.forget();
         let record = StackRecord {
             file: file.to_string_lossy().into_owned(),
@@ -84,6 +92,9 @@ impl Ledger {
             changed_in: 0,
             changed_at: asked.at,
             changed_by: asked.by.clone(),
+            trial: self.trial(&stack, goes_back),
+            restored: None,
+            rolled_back: None,
         };
         ledger.generation.stacks.insert(stack.clone(), record);
         self.stamp(&mut ledger, &stack, asked);
@@ -125,6 +136,11 @@ impl Ledger {
         ledger.forget();
         if names.is_empty() {
             ledger.generation.stacks.remove(stack);
+        } else if let Some(record) = ledger.generation.stacks.get_mut(stack) {
+            // What is still on trial stays so.
+            let goes_back = self.is_on_trial(stack) && record.trial.goes_back;
+            record.trial = self.trial(stack, goes_back);
+            (record.restored, record.rolled_back) = (None, None);
         }
         self.stamp(&mut ledger, stack, asked);
         Ok(Next { ledger, scope, orphans: Vec::new() })
@@ -173,7 +189,7 @@ impl Ledger {
     }
 
     /// Forgets what is noted of services that are not declared any more: a job that comes back runs again.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let Self { generation, notes } = self;
         notes.retain_declared(|name| generation.services.contains_key(name));
     }
@@ -207,7 +223,7 @@ impl Ledger {
     }
 
     /// Returns every declared service that needs one of these, directly or not, without these themselves.
-    fn dependents(&self, of: &BTreeSet<ContainerName>) -> BTreeSet<ContainerName> {
+    pub(super) fn dependents(&self, of: &BTreeSet<ContainerName>) -> BTreeSet<ContainerName> {
         let mut found = of.clone();
         loop {
             let more: Vec<_> = self
@@ -226,12 +242,15 @@ impl Ledger {
         }
     }
 
-    fn assign(
+    /// Checks services against the host, and gives those of the stack addresses: as they have them, else as they are
+    /// `remembered`.
+    pub(super) fn assign(
         &self,
         services: BTreeMap<ContainerName, Service>,
         stack: &StackName,
         pool: AddressPool,
         taken: &Taken,
+        remembered: &BTreeMap<ContainerName, Assigned>,
     ) -> Result<BTreeMap<ContainerName, Assigned>, AgentError> {
         let others = self.generation.services.iter().filter(|(_, assigned)| assigned.service.stack != *stack);
         let others = others.map(|(name, assigned)| (name.clone(), assigned.clone())).collect();
@@ -245,10 +264,9 @@ impl Ledger {
             return Err(AgentError::Invalid { problems: problems(&conflicts), hint: String::new() });
         }
         left_behind(&manifest::check_dependents(&before, &own, &host))?;
-        let mut previous: BTreeMap<_, _> = self
-            .generation
-            .services
+        let mut previous: BTreeMap<_, _> = remembered
             .iter()
+            .chain(&self.generation.services)
             .filter_map(|(name, assigned)| Some((name.clone(), assigned.addresses?)))
             .collect();
         let ours = services.values().filter(|service| service.stack == *stack);
@@ -282,7 +300,7 @@ impl Ledger {
 
     /// Numbers the ledger as the next generation if it asks for anything else than this one; the number itself
     /// is the disk's to give.
-    fn stamp(&self, next: &mut Ledger, stack: &StackName, asked: &Asked) {
+    pub(super) fn stamp(&self, next: &mut Ledger, stack: &StackName, asked: &Asked) {
         let same_stacks = |a: &Generation, b: &Generation| {
             let shape = |generation: &Generation| -> Vec<_> {
                 let record =
@@ -292,7 +310,10 @@ impl Ledger {
             shape(a) == shape(b)
         };
         let (old, new) = (&self.generation, &next.generation);
-        if old.services == new.services && same_stacks(old, new) {
+        // To be taken off trial is a change too; to be put on it without one is not.
+        let goes_back = |generation: &Generation| generation.stacks.get(stack).is_some_and(|s| s.trial.goes_back);
+        let taken_off = self.is_on_trial(stack) && goes_back(old) && !goes_back(new);
+        if old.services == new.services && same_stacks(old, new) && !taken_off {
             next.generation = old.clone();
             return;
         }
@@ -305,6 +326,7 @@ impl Ledger {
             record.changed_at = asked.at;
             record.changed_by = asked.by.clone();
         }
+        self.put_on_trial(next, stack);
     }
 }
 
@@ -358,7 +380,7 @@ pub(super) fn unknown_service<'a>(name: &str, known: impl Iterator<Item = &'a Co
     AgentError::UnknownService { name: name.to_owned(), hint }
 }
 
-fn unknown_stack<'a>(name: &str, stacks: impl Iterator<Item = &'a StackName>) -> AgentError {
+pub(super) fn unknown_stack<'a>(name: &str, stacks: impl Iterator<Item = &'a StackName>) -> AgentError {
     let known: Vec<&str> = stacks.map(StackName::as_str).collect();
     let hint =
         if known.is_empty() { "there is no stack".to_owned() } else { format!("there are: {}", known.join(", ")) };

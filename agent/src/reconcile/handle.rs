@@ -7,16 +7,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use nixmox_api::{
-    AgentError, Applied, Caller, Done, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status,
-    Update, UpdateKind,
+    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, PathInfo, PathsReply, PlanReply, Request,
+    StackInfo, StacksReply, Status, Update, UpdateKind,
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::change::unknown_service;
+use super::history;
 use crate::host::Host;
 use crate::server::Control;
+use crate::state::{Generations, NotesFile};
 use crate::unhurried::Unhurried;
 
 /// How long somebody who asks waits for the first round after the agent's start; it takes well under a second.
@@ -36,6 +38,7 @@ pub(super) enum Ask {
     Plan(Request, Answer<PlanReply>),
     Apply(Request, Caller, Answer<Applied>),
     Down(String, Vec<String>, Caller, Answer<Applied>),
+    Rollback(String, Option<u64>, Vec<String>, Caller, Answer<Applied>),
     Start(Vec<String>, Caller, Answer<Done>),
     Stop(Vec<String>, bool, Caller, Answer<Done>),
     Restart(Vec<String>, Caller, Answer<Done>),
@@ -81,6 +84,8 @@ pub struct Handle<H> {
     events: broadcast::Sender<Arc<Update>>,
     samples: Arc<Mutex<Samples>>,
     unhurried: Unhurried,
+    generations: Generations,
+    notes: NotesFile,
 }
 
 /// CPU time as it was at the last look, for percentages.
@@ -95,6 +100,8 @@ impl<H> Clone for Handle<H> {
             events: self.events.clone(),
             samples: Arc::clone(&self.samples),
             unhurried: self.unhurried.clone(),
+            generations: self.generations.clone(),
+            notes: self.notes.clone(),
         }
     }
 }
@@ -105,6 +112,7 @@ impl<H: Host> Handle<H> {
         asks: mpsc::Sender<Ask>,
         published: watch::Receiver<Published>,
         events: broadcast::Sender<Arc<Update>>,
+        (generations, notes): (Generations, NotesFile),
     ) -> Self {
         Self {
             host,
@@ -113,7 +121,20 @@ impl<H: Host> Handle<H> {
             events,
             samples: Arc::default(),
             unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
+            generations,
+            notes,
         }
+    }
+
+    /// Reads what lies on disk, on the blocking pool.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Generations, &NotesFile) -> Result<T, AgentError> + Send + 'static,
+    ) -> Result<T, AgentError> {
+        let (generations, notes) = (self.generations.clone(), self.notes.clone());
+        let done = tokio::task::spawn_blocking(move || work(&generations, &notes)).await;
+        // Fails only when the runtime shuts down.
+        done.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Waits until the reconcile task has looked at the host once, or until `limit` is over.
@@ -124,12 +145,8 @@ impl<H: Host> Handle<H> {
 
     async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Ask) -> Result<T, AgentError> {
         let (answer, reply) = oneshot::channel();
-        let gone = || AgentError::Refused {
-            reason: "the agent is stopping".to_owned(),
-            hint: "try again in a moment".to_owned(),
-        };
-        self.asks.send(make(answer)).await.map_err(|_| gone())?;
-        reply.await.map_err(|_| gone())?
+        self.asks.send(make(answer)).await.map_err(|_| stopping())?;
+        reply.await.map_err(|_| stopping())?
     }
 
     /// Adds what the containers use now. Percentages are of the time since the last look, or since the start.
@@ -230,6 +247,15 @@ impl<H: Host> Control for Handle<H> {
         Ok(PathsReply { paths: join_all(paths).await })
     }
 
+    async fn generations(&self) -> Result<GenerationsReply, AgentError> {
+        let current = self.published.borrow().status.host.generation;
+        self.read(move |generations, notes| history::list(generations, notes, current)).await
+    }
+
+    async fn diff(&self, from: u64, to: u64) -> Result<DiffReply, AgentError> {
+        self.read(move |generations, _| history::diff(generations, from, to)).await
+    }
+
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {
         self.ask(|answer| Ask::Plan(request, answer)).await
     }
@@ -240,6 +266,16 @@ impl<H: Host> Control for Handle<H> {
 
     async fn down(&self, stack: String, names: Vec<String>, caller: Caller) -> Result<Applied, AgentError> {
         self.ask(|answer| Ask::Down(stack, names, caller, answer)).await
+    }
+
+    async fn rollback(
+        &self,
+        stack: String,
+        to: Option<u64>,
+        names: Vec<String>,
+        caller: Caller,
+    ) -> Result<Applied, AgentError> {
+        self.ask(|answer| Ask::Rollback(stack, to, names, caller, answer)).await
     }
 
     async fn start(&self, names: Vec<String>, caller: Caller) -> Result<Done, AgentError> {
@@ -257,6 +293,10 @@ impl<H: Host> Control for Handle<H> {
     async fn remove_data(&self, name: String, caller: Caller) -> Result<(), AgentError> {
         self.ask(|answer| Ask::RemoveData(name, caller, answer)).await
     }
+}
+
+fn stopping() -> AgentError {
+    AgentError::Refused { reason: "the agent is stopping".to_owned(), hint: "try again in a moment".to_owned() }
 }
 
 /// Returns the time of day in microseconds since 1970.

@@ -12,17 +12,20 @@
 //! matter, and a restarted agent is nothing but an agent before its first round. Steps run beside the rounds; a
 //! round begins those of its plan that are ready and whose container has nothing under way.
 //!
-//! `change` says what a request makes of what is desired, `requests` answers it, `supervise` remembers health, back-off and drift,
-//! `execute` takes steps, `report` tells, in `words`. This file wires them: what is written to disk is written before
+//! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what is new, `supervise` remembers health, back-off and drift,
+//! `execute` takes steps, `report` tells, in `words`, and `history` of earlier generations. This file wires them: what is written to disk is written before
 //! anything is done about it.
 
 mod change;
 mod execute;
 mod handle;
+mod history;
 mod report;
 mod requests;
+mod rollback;
 mod supervise;
 mod tables;
+mod trials;
 mod words;
 
 use std::collections::BTreeSet;
@@ -100,6 +103,10 @@ pub struct Reconciler<H> {
     executor: Executor,
     probes: JoinSet<(Question, ProbeResult)>,
     logs: JoinSet<(ContainerName, Vec<String>)>,
+    /// Whose log is being read.
+    reading: BTreeSet<ContainerName>,
+    /// When a rollback that could not be written is tried again, and why it could not.
+    stuck: trials::Stuck,
     removals: JoinSet<ContainerName>,
     /// The containers whose data is being removed.
     removing: BTreeSet<ContainerName>,
@@ -146,6 +153,7 @@ impl<H: Host> Reconciler<H> {
         let (asks, inbox) = mpsc::channel(ASKS);
         let (published, newest) = watch::channel(Published::default());
         let (events, _) = broadcast::channel(EVENTS);
+        let on_disk = (generations.clone(), notes_file.clone());
         let reconciler = Self {
             layout: host.layout(),
             generations,
@@ -161,6 +169,8 @@ impl<H: Host> Reconciler<H> {
             executor: Executor::new(settings.parallel_starts),
             probes: JoinSet::new(),
             logs: JoinSet::new(),
+            reading: BTreeSet::new(),
+            stuck: trials::Stuck::default(),
             removals: JoinSet::new(),
             removing: BTreeSet::new(),
             reporter: Reporter::new(published, events.clone()),
@@ -169,7 +179,7 @@ impl<H: Host> Reconciler<H> {
             settings,
             host: Arc::clone(&host),
         };
-        (reconciler, Handle::new(host, asks, newest, events))
+        (reconciler, Handle::new(host, asks, newest, events, on_disk))
     }
 
     /// Runs until `stop` is cancelled. Steps under way are left to systemd, which finishes them.
@@ -177,7 +187,7 @@ impl<H: Host> Reconciler<H> {
         let mut changes = self.host.changes();
         let mut watchdog = notify::watchdog_interval().map(time::interval);
         changes.mark_unchanged();
-        self.round().await;
+        self.turn().await;
         // What is kept was rooted by the agent before; reading all of it must not hold up the first look.
         self.keep_roots().await;
         loop {
@@ -204,7 +214,10 @@ impl<H: Host> Reconciler<H> {
                 Wake::Ended(outcome) => self.ended(outcome),
                 Wake::Asked(ask) => self.asked(*ask).await,
                 Wake::Answered(question, result) => self.answered(&question, result),
-                Wake::Logged(name, lines) => self.supervisor.logged(&name, lines),
+                Wake::Logged(name, lines) => {
+                    self.reading.remove(&name);
+                    self.supervisor.logged(&name, lines);
+                }
                 Wake::Removed(name) => drop(self.removing.remove(&name)),
             }
             while let Some(outcome) = self.executor.ended_already() {
@@ -214,9 +227,17 @@ impl<H: Host> Reconciler<H> {
                 self.answered(&question, result);
             }
             changes.mark_unchanged();
-            self.round().await;
+            self.turn().await;
         }
         info!(event = "stop", "stopping; containers go on");
+    }
+
+    /// Takes a round, and another at once where the first one's verdict made a new generation.
+    async fn turn(&mut self) {
+        self.round().await;
+        if self.judge().await {
+            self.round().await;
+        }
     }
 
     /// Observes, plans, begins what is ready, asks what is due, and publishes.
@@ -404,6 +425,7 @@ impl<H: Host> Reconciler<H> {
 
     fn fetch_log(&mut self, name: ContainerName) {
         let host = Arc::clone(&self.host);
+        self.reading.insert(name.clone());
         self.logs.spawn(async move {
             let lines = host.log_tail(&name, LOG_LINES).await;
             (name, lines)
@@ -419,7 +441,7 @@ impl<H: Host> Reconciler<H> {
             plan::ready(&round.plan).filter_map(|id| round.plan.steps.get(id)).any(|step| due(&step.subject));
         let scene = Scene {
             now: self.began.elapsed(),
-            generation: &self.ledger.generation,
+            ledger: &self.ledger,
             desired: &round.desired,
             observed: &round.observed,
             plan: &round.plan,
@@ -433,7 +455,9 @@ impl<H: Host> Reconciler<H> {
 
     /// Returns what hinders the host as a whole, as far as the agent's own state goes.
     fn warnings(&self) -> Vec<String> {
-        self.warnings.iter().chain(&self.outdated).chain(&self.hands_off).chain(&self.unrooted).cloned().collect()
+        let stuck = self.stuck.why.as_ref();
+        let others = self.outdated.iter().chain(&self.hands_off).chain(&self.unrooted).chain(stuck);
+        self.warnings.iter().chain(others).cloned().collect()
     }
 
     /// Returns when to look again though nothing happens.
@@ -445,6 +469,7 @@ impl<H: Host> Reconciler<H> {
             let look = now.saturating_add(PERIODIC_LOOK);
             self.supervisor.next_due(now, self.settings.drift).map_or(look, |due| due.min(look))
         };
+        let due = self.stuck.due(now).map_or(due, |retry| due.min(retry));
         let due = self.began + due;
         self.executor.next_room().map_or(due, |room| due.min(room))
     }
@@ -458,9 +483,10 @@ impl<H: Host> Reconciler<H> {
             return;
         }
         let (generations, count) = (self.generations.clone(), self.settings.keep_generations);
-        let current = self.ledger.generation.number;
+        let mut needed = BTreeSet::from([self.ledger.generation.number]);
+        needed.extend(self.ledger.generation.stacks.values().filter_map(|record| record.trial.good_before));
         // Reads every generation that is kept, which can be many and large.
-        let pruned = tokio::task::spawn_blocking(move || generations.prune(count, current)).await;
+        let pruned = tokio::task::spawn_blocking(move || generations.prune(count, &needed)).await;
         let rooted = match pruned {
             Ok(Ok(mut kept)) => {
                 // Whatever became of its file.

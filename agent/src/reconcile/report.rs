@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixmox_api::{HostStatus, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update, UpdateKind};
+use nixmox_api::{
+    HostStatus, RolledBack, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update, UpdateKind,
+};
 use nixmox_core::container;
 use nixmox_core::health;
 use nixmox_core::model::{
-    Assigned, ChangeKind, Container, ContainerName, Desired, Kind, Observed, Plan, Subject, System,
+    Assigned, ChangeKind, Container, ContainerName, Desired, Kind, Observed, Plan, StackName, Subject, System,
 };
 use nixmox_core::status::{self, State};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::change::Ledger;
 use super::handle::{Places, Published, now_usec};
 use super::supervise::{Supervisor, start_period};
 use super::words::{
@@ -25,13 +28,13 @@ use super::words::{
 };
 use crate::notify;
 use crate::settings::DriftPolicy;
-use crate::state::Generation;
+use crate::state::{Generation, StackRecord};
 
 /// Everything that a status is made of.
 #[derive(Debug)]
 pub(super) struct Scene<'a> {
     pub(super) now: Duration,
-    pub(super) generation: &'a Generation,
+    pub(super) ledger: &'a Ledger,
     pub(super) desired: &'a Desired,
     pub(super) observed: &'a Observed,
     pub(super) plan: &'a Plan,
@@ -96,10 +99,17 @@ impl Reporter {
         published.status.services.iter().find(|service| service.name == name.as_str()).map(|service| service.state)
     }
 
+    /// Returns why a service is in its state, as it was last published.
+    pub(super) fn reason_of(&self, name: &ContainerName) -> Option<String> {
+        let published = self.published.borrow();
+        let service = published.status.services.iter().find(|service| service.name == name.as_str());
+        service.map(|service| service.reason.clone())
+    }
+
     /// Publishes what is now, with an event for everything that became different.
     pub(super) fn publish(&mut self, scene: &Scene<'_>) {
         let next = self.status(scene);
-        self.announce(next, true, stacks(scene.generation), Arc::new(places(scene)));
+        self.announce(next, true, stacks(&scene.ledger.generation), Arc::new(places(scene)));
     }
 
     /// Publishes that nothing could be looked at: all is as it was last seen, but for these warnings.
@@ -126,18 +136,12 @@ impl Reporter {
                 updates.push(Event::new(&service.name, "removed", "removed".to_owned()));
             }
         }
-        if before.host != next.host {
-            let generation = next.host.generation;
-            let (event, message) = if before.host.generation == generation {
-                ("changed", String::new())
-            } else {
-                ("generation", format!("generation {generation}"))
-            };
-            // A generation that makes a stack another makes itself another host status.
+        if before.host != next.host || before.stacks != next.stacks {
+            let (event, message) = of_host(&before, &next);
             let stacks = (before.stacks != next.stacks).then(|| next.stacks.clone());
             updates.push(Event { host: Some(next.host.clone()), stacks, ..Event::new("", event, message) });
         }
-        if updates.is_empty() && before.stacks == next.stacks && self.published.borrow().looked == looked {
+        if updates.is_empty() && self.published.borrow().looked == looked {
             return;
         }
         let first = self.number.saturating_add(1);
@@ -192,7 +196,7 @@ impl Reporter {
     }
 
     fn status(&mut self, scene: &Scene<'_>) -> Status {
-        let generation = scene.generation;
+        let Ledger { generation, notes } = scene.ledger;
         self.since.retain(|name, _| scene.desired.services.contains_key(name));
         let mut services: Vec<ServiceStatus> =
             scene.desired.services.values().map(|assigned| self.service(scene, assigned)).collect();
@@ -210,12 +214,18 @@ impl Reporter {
         }
         let failures = tables.failures();
         warnings.extend(failures.map(|failure| with_hint(&failure.message, &failure.hint)));
-        let stack = |(name, record): (&_, &crate::state::StackRecord)| StackStatus {
-            name: ToString::to_string(name),
-            file: record.file.clone(),
-            generation: record.changed_in,
-            changed_at: record.changed_at,
-            changed_by: record.changed_by.clone(),
+        let stack = |(name, record): (&StackName, &StackRecord)| {
+            let good = notes.is_good(name, record.changed_in);
+            StackStatus {
+                name: name.to_string(),
+                file: record.file.clone(),
+                generation: record.changed_in,
+                changed_at: record.changed_at,
+                changed_by: record.changed_by.clone(),
+                good,
+                on_trial: !good && record.trial.goes_back,
+                rolled_back: record.rolled_back.clone(),
+            }
         };
         Status {
             sequence: self.number,
@@ -337,6 +347,33 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Returns what happened to the host as a whole: a word, and a line for people.
+fn of_host(before: &Status, next: &Status) -> (&'static str, String) {
+    let generation = next.host.generation;
+    let old = |name: &str| before.stacks.iter().find(|stack| stack.name == name);
+    if before.host.generation != generation {
+        let newest = next.stacks.iter().find(|stack| stack.generation == generation);
+        return match newest.and_then(|stack| Some((stack, stack.rolled_back.as_ref()?))) {
+            Some((stack, RolledBack { from, to, reasons, .. })) => {
+                let reasons = reasons.join("; ");
+                let text = format!(
+                    "generation {generation}: {} is as in {to} again, since {from} is bad: {reasons}",
+                    stack.name
+                );
+                ("rollback", text)
+            }
+            None => ("generation", format!("generation {generation}")),
+        };
+    }
+    let proven = |stack: &&StackStatus| stack.good && old(&stack.name).is_some_and(|old| !old.good);
+    let proven: Vec<&str> = next.stacks.iter().filter(proven).map(|stack| stack.name.as_str()).collect();
+    if proven.is_empty() {
+        ("changed", String::new())
+    } else {
+        ("good", format!("generation {generation} is good: all that changed in {} is well", proven.join(", ")))
+    }
+}
+
 fn host_status(generation: &Generation, busy: bool, warnings: Vec<String>) -> HostStatus {
     HostStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -385,7 +422,7 @@ fn log(service: &str, event: &str, message: &str, generation: u64) {
     match (service, event) {
         // Figures and countdowns: of use to a watcher, not to the journal.
         (_, "changed") => {}
-        ("", "drift") => warn!(event, generation, "{message}"),
+        ("", "drift" | "rollback") => warn!(event, generation, "{message}"),
         ("", _) => info!(event, generation, "{message}"),
         (_, "failed" | "unhealthy" | "drift") => warn!(service, event, generation, "{service}: {message}"),
         (_, _) => info!(service, event, generation, "{service}: {message}"),
@@ -420,7 +457,7 @@ fn seconds_until(now: Duration, due: Duration) -> u64 {
 }
 
 fn stacks(generation: &Generation) -> Vec<StackInfo> {
-    let info = |(name, record): (&nixmox_core::model::StackName, &crate::state::StackRecord)| StackInfo {
+    let info = |(name, record): (&StackName, &StackRecord)| StackInfo {
         name: name.to_string(),
         file: record.file.clone(),
         services: generation

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use nixmox_api::{AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, Warning, change_word};
+use nixmox_api::{
+    AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, ServiceState, Warning, change_word,
+};
 use nixmox_core::container;
 use nixmox_core::model::{
     Action, Assigned, ChangeKind, ContainerName, Desired, InvalidName, Kind, Plan, Port, Retry, StackName, Subject,
@@ -16,11 +18,12 @@ use nixmox_core::plan;
 use nixmox_core::status;
 use tracing::{error, info};
 
-use super::change::{Asked, Ledger, Next, Taken, invalid};
+use super::change::{Asked, Ledger, Next, invalid};
 use super::handle::{self, Answer, Ask};
-use super::{Reconciler, chain, instance, report, words};
+use super::rollback::{self, Back};
+use super::{Reconciler, chain, history, instance, report, words};
 use crate::host::{Host, StepError};
-use crate::state::{Notes, PreparedNotes, StateError};
+use crate::state::{Generation, Notes, PreparedNotes, StateError};
 
 /// What a ledger would lead to.
 struct Outlook {
@@ -39,6 +42,9 @@ impl<H: Host> Reconciler<H> {
             Ask::Down(stack, names, caller, answer) => {
                 drop(answer.send(self.down(&stack, &names, caller).await));
             }
+            Ask::Rollback(stack, to, names, caller, answer) => {
+                drop(answer.send(self.rollback(&stack, to, &names, caller).await));
+            }
             Ask::Start(names, caller, answer) => drop(answer.send(self.start(&names, &caller))),
             Ask::Stop(names, with_dependents, caller, answer) => {
                 drop(answer.send(self.stop(&names, with_dependents, caller).await));
@@ -56,11 +62,13 @@ impl<H: Host> Reconciler<H> {
         let base = request.base.clone();
         // Machines of others are only looked for under names that matter.
         self.look(request.services.keys().cloned().collect()).await.map_err(|error| refused(&error))?;
-        let containers = self.host.foreign_containers().await;
-        let observed = self.round.iter().flat_map(|round| &round.observed.containers);
-        let machines = observed.filter(|(_, container)| container.foreign_machine).map(|(name, _)| name.clone());
-        let taken = Taken { containers, machines: machines.collect() };
-        let next = self.ledger.up(request, &taken, asked)?;
+        let taken = self.taken().await;
+        let stack = request.name.clone();
+        let mut next = self.ledger.up(request, &taken, asked)?;
+        if next.ledger.generation.number != self.ledger.generation.number {
+            let is_well = |name: &ContainerName| self.reporter.state_of(name) == Some(ServiceState::Healthy);
+            next.ledger.widen_trial(&stack, is_well);
+        }
         let outlook = self.outlook(&next)?;
         self.check_new_ports(&next, &outlook.plan).await?;
         let reply = self.reply(&next, &outlook);
@@ -103,7 +111,7 @@ impl<H: Host> Reconciler<H> {
     }
 
     /// Refuses to stop what runs for what could not be started in its place, since it was declared anew.
-    async fn check_replacements(&self, next: &Next, plan: &PlanReply) -> Result<(), AgentError> {
+    pub(super) async fn check_replacements(&self, next: &Next, plan: &PlanReply) -> Result<(), AgentError> {
         let comes = |name: &ContainerName| {
             let planned = plan.services.iter().find(|planned| planned.name == name.as_str());
             planned.is_some_and(|planned| planned.change == change_word(ChangeKind::Create))
@@ -171,15 +179,98 @@ impl<H: Host> Reconciler<H> {
         let asked = Asked { by: caller, at: now_seconds() };
         self.look(BTreeSet::new()).await.map_err(|error| refused(&error))?;
         let next = self.ledger.down(stack, names, &asked)?;
-        let plan = self.reply(&next, &self.outlook(&next)?);
+        let plan = self.planned(&next)?;
         self.take_over(next, plan, &asked).await
+    }
+
+    /// Returns the plan of a ledger, as a client is told.
+    pub(super) fn planned(&self, next: &Next) -> Result<PlanReply, AgentError> {
+        Ok(self.reply(next, &self.outlook(next)?))
+    }
+
+    async fn rollback(
+        &mut self,
+        stack: &str,
+        to: Option<u64>,
+        names: &[String],
+        caller: Caller,
+    ) -> Result<Applied, AgentError> {
+        self.hands_on()?;
+        let stack: StackName = stack.parse().map_err(|error: InvalidName| invalid(vec![error.to_string()]))?;
+        let names: Result<BTreeSet<ContainerName>, InvalidName> = names.iter().map(|name| name.parse()).collect();
+        let names = names.map_err(|error| invalid(vec![error.to_string()]))?;
+        let target = self.target(&stack, to, &names).await?;
+        let asked = Asked { by: caller, at: now_seconds() };
+        let besides = target.services.keys().cloned().collect();
+        self.host.distrust();
+        self.look(besides).await.map_err(|error| refused(&error))?;
+        let taken = self.taken().await;
+        let back = Back { stack: &stack, target: &target, names: &names, failed: None };
+        let next = self.ledger.back(&back, &taken, &asked)?;
+        self.not_removing(&next.scope)?;
+        let outlook = self.outlook(&next)?;
+        self.check_new_ports(&next, &outlook.plan).await?;
+        let plan = self.reply(&next, &outlook);
+        self.check_replacements(&next, &plan).await?;
+        self.take_over(next, plan, &asked).await
+    }
+
+    /// Returns the generation that a rollback brings back: the one that is named, else the last one before in which the
+    /// stack, or these services of it, were others and not bad.
+    async fn target(
+        &self,
+        stack: &StackName,
+        to: Option<u64>,
+        names: &BTreeSet<ContainerName>,
+    ) -> Result<Generation, AgentError> {
+        let generations = self.generations.clone();
+        let read = tokio::task::spawn_blocking(move || generations.read_all()).await;
+        let all = match read {
+            Ok(Ok(all)) => all,
+            Ok(Err(error)) => {
+                return Err(AgentError::Refused { reason: chain(&error), hint: String::new() });
+            }
+            Err(_stopping) => {
+                return Err(AgentError::Refused { reason: "the agent stops".to_owned(), hint: String::new() });
+            }
+        };
+        let numbers: Vec<String> = all.iter().map(|(number, _)| number.to_string()).collect();
+        if let Some(number) = to {
+            return match all.into_iter().find(|(there, _)| *there == number) {
+                Some((_, Ok(Some(target)))) => Ok(target),
+                Some((_, Err(error))) => Err(AgentError::Refused { reason: chain(&error), hint: String::new() }),
+                Some((_, Ok(None))) | None => {
+                    let hint = format!("there are: {}", numbers.join(", "));
+                    Err(AgentError::UnknownGeneration { number, hint })
+                }
+            };
+        }
+        let readable: Vec<Generation> = all.into_iter().filter_map(|(_, read)| read.ok().flatten()).collect();
+        let bad = history::bad(&readable);
+        let now = &self.ledger.generation;
+        let changed_in = now.stacks.get(stack).map_or(now.number, |record| record.changed_in);
+        let is_meant = |then: &Generation| {
+            let record = then.stacks.get(stack);
+            then.number < changed_in
+                && record.is_some_and(|record| !bad.contains_key(&record.changed_in))
+                && rollback::is_other(stack, names, now, then)
+        };
+        readable.into_iter().rev().find(is_meant).ok_or_else(|| AgentError::Refused {
+            reason: format!("there is no earlier generation in which `{stack}` was another and not bad"),
+            hint: "nixmoxctl generations lists them; --to NUMBER takes any".to_owned(),
+        })
     }
 
     /// Writes the next ledger down, then works from it.
     ///
     /// The generation comes first, and the notes are ready by then: should the agent die in between, a hold that is
     /// lifted too late is seen, and one that is lifted too early starts what a person had stopped.
-    async fn take_over(&mut self, next: Next, plan: PlanReply, asked: &Asked) -> Result<Applied, AgentError> {
+    pub(super) async fn take_over(
+        &mut self,
+        next: Next,
+        plan: PlanReply,
+        asked: &Asked,
+    ) -> Result<Applied, AgentError> {
         let Next { mut ledger, scope, .. } = next;
         let differ = ledger.notes != self.ledger.notes;
         let notes = differ.then(|| self.notes_file.prepare(&ledger.notes)).transpose();
@@ -206,12 +297,24 @@ impl<H: Host> Reconciler<H> {
         let number = self.reporter.number();
         self.ledger = ledger;
         self.supervisor.asked(self.now(), &scope);
+        if changed {
+            self.doubt();
+        }
         let generation = self.ledger.generation.number;
         info!(event = "generation", generation, changed, uid = asked.by.uid, services = scope.len(), "applies");
         if changed {
             self.keep_roots().await;
         }
         Ok(Applied { generation, number, plan: PlanReply { generation, ..plan } })
+    }
+
+    /// Lets what is on trial prove itself from now on.
+    fn doubt(&mut self) {
+        let stacks = self.ledger.generation.stacks.iter();
+        let stacks = stacks.filter(|(_, record)| record.changed_in == self.ledger.generation.number);
+        let names = stacks.flat_map(|(stack, record)| self.ledger.on_trial(stack, record));
+        let names: Vec<ContainerName> = names.map(|assigned| assigned.service.name.clone()).collect();
+        self.supervisor.doubt(self.now(), names);
     }
 
     fn write_generation(&self, ledger: &mut Ledger) -> Result<(), StateError> {

@@ -48,9 +48,19 @@ pub(super) struct Watched {
     /// It rests because somebody stopped its unit, not the agent.
     stopped_by_others: bool,
     accord: Accord,
+    doubt: Doubt,
     pub(super) failure: Option<Failure>,
     /// The last lines it logged when it last ceased to be well.
     pub(super) log: Vec<String>,
+}
+
+/// What was answered since somebody wanted to know whether it is well.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubt {
+    /// When that was.
+    since: Duration,
+    /// The last answer to a question of after that, about the instance that runs.
+    answer: Option<bool>,
 }
 
 /// How what is there goes with what is desired.
@@ -88,6 +98,8 @@ pub(super) struct Failure {
 pub(super) struct Question {
     pub(super) name: ContainerName,
     pub(super) invocation: Option<InvocationId>,
+    /// When it was asked.
+    at: Duration,
     pub(super) probe: Option<Probe>,
     pub(super) timeout: Duration,
 }
@@ -242,6 +254,17 @@ impl Supervisor {
         }
     }
 
+    /// Counts what was answered so far as nothing, and asks at once: these are on trial from now on.
+    pub(super) fn doubt(&mut self, now: Duration, names: impl IntoIterator<Item = ContainerName>) {
+        for name in names {
+            let watched = self.containers.entry(name).or_default();
+            watched.doubt = Doubt { since: now, answer: None };
+            if let Some(tracker) = &mut watched.health {
+                tracker.ask_now(now);
+            }
+        }
+    }
+
     /// Returns the questions that are due, each once until it is answered.
     pub(super) fn due(&mut self, now: Duration, desired: &Desired) -> Vec<Question> {
         let mut questions = Vec::new();
@@ -256,6 +279,7 @@ impl Supervisor {
             questions.push(Question {
                 name: name.clone(),
                 invocation: watched.last.and_then(|last| last.invocation),
+                at: now,
                 probe: check.map(|check| check.probe.clone()),
                 timeout: check.map_or(READY_TIMEOUT, |check| check.timeout),
             });
@@ -276,6 +300,9 @@ impl Supervisor {
         // An answer of an earlier instance says nothing about this one.
         let same = watched.last.is_some_and(|last| last.invocation == question.invocation);
         let Some(tracker) = watched.health.as_mut().filter(|_| same) else { return false };
+        if question.at >= watched.doubt.since {
+            watched.doubt.answer = Some(result.healthy);
+        }
         let changed = tracker.record(now, result.healthy, result.output);
         match (changed, tracker.health()) {
             (true, Health::Healthy) => {
@@ -450,7 +477,10 @@ impl Watched {
                 let timing = service.health.as_ref().map_or(Timing::WITHOUT_CHECK, Timing::from);
                 match &mut self.health {
                     Some(tracker) if same_instance => tracker.set_timing(timing, now),
-                    _ => self.health = Some(health::Tracker::new(timing, now)),
+                    _ => {
+                        self.health = Some(health::Tracker::new(timing, now));
+                        self.doubt.answer = None;
+                    }
                 }
             }
             Kind::Service | Kind::Job => self.health = None,
@@ -504,6 +534,16 @@ impl Watched {
     /// Returns the health's last answer, the failures since it was well, and since when it is as it is.
     pub(super) fn health(&self) -> Option<&health::Tracker> {
         self.health.as_ref()
+    }
+
+    /// Returns what was answered since it is on trial, and how long that is.
+    pub(super) fn answer(&self, now: Duration) -> (Option<bool>, Duration) {
+        (self.doubt.answer, now.saturating_sub(self.doubt.since))
+    }
+
+    /// Returns how often in a row a stop or a live change of it failed.
+    pub(super) fn refusals(&self) -> u32 {
+        self.steps.attempts()
     }
 
     /// Returns whether it drifts.

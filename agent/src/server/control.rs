@@ -5,7 +5,10 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use nixmox_api::{AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, StacksReply, Status, Update};
+use nixmox_api::{
+    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request, StacksReply,
+    Status, Update,
+};
 use tokio::sync::broadcast;
 
 /// Something that lasts, and that its client attends: it is handed descriptors, and told how it ended.
@@ -46,6 +49,12 @@ pub trait Control: Clone + 'static {
     /// Returns where everything of a service lies.
     fn paths(&self, name: &str) -> impl Future<Output = Result<PathsReply, AgentError>>;
 
+    /// Returns the generations that are kept.
+    fn generations(&self) -> impl Future<Output = Result<GenerationsReply, AgentError>>;
+
+    /// Returns what differs between two generations.
+    fn diff(&self, from: u64, to: u64) -> impl Future<Output = Result<DiffReply, AgentError>>;
+
     /// Plans a request without changing anything.
     fn plan(&self, request: Request) -> impl Future<Output = Result<PlanReply, AgentError>>;
 
@@ -56,6 +65,15 @@ pub trait Control: Clone + 'static {
     fn down(
         &self,
         stack: String,
+        names: Vec<String>,
+        caller: Caller,
+    ) -> impl Future<Output = Result<Applied, AgentError>>;
+
+    /// Brings back a stack, or services of it, as an earlier generation has them; returns once that is on disk.
+    fn rollback(
+        &self,
+        stack: String,
+        to: Option<u64>,
         names: Vec<String>,
         caller: Caller,
     ) -> impl Future<Output = Result<Applied, AgentError>>;

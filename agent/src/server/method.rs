@@ -11,9 +11,12 @@ pub(super) enum Method {
     Watch,
     Stacks,
     Paths,
+    Generations,
+    Diff,
     Plan,
     Apply,
     Down,
+    Rollback,
     Start,
     Stop,
     Restart,
@@ -23,16 +26,19 @@ pub(super) enum Method {
 use Role::{Observer, Operator};
 
 /// Every method with its full name and the role that it needs; `None`: anybody may call it.
-const METHODS: [(Method, &str, Option<Role>); 13] = [
+const METHODS: [(Method, &str, Option<Role>); 16] = [
     (Method::GetInfo, "org.varlink.service.GetInfo", None),
     (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
     (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
     (Method::Watch, "io.nixmox.Agent.Watch", Some(Observer)),
     (Method::Stacks, "io.nixmox.Agent.Stacks", Some(Observer)),
     (Method::Paths, "io.nixmox.Agent.Paths", Some(Observer)),
+    (Method::Generations, "io.nixmox.Agent.Generations", Some(Observer)),
+    (Method::Diff, "io.nixmox.Agent.Diff", Some(Observer)),
     (Method::Plan, "io.nixmox.Agent.Plan", Some(Observer)),
     (Method::Apply, "io.nixmox.Agent.Apply", Some(Operator)),
     (Method::Down, "io.nixmox.Agent.Down", Some(Operator)),
+    (Method::Rollback, "io.nixmox.Agent.Rollback", Some(Operator)),
     (Method::Start, "io.nixmox.Agent.Start", Some(Operator)),
     (Method::Stop, "io.nixmox.Agent.Stop", Some(Operator)),
     (Method::Restart, "io.nixmox.Agent.Restart", Some(Operator)),

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use nixmox_api::{
-    AgentError, Applied, Caller, Done, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, description,
+    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, Nothing, PathsReply, PlanReply, Request,
+    StacksReply, Status, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,8 @@ enum Answer {
     Status(Status),
     Stacks(StacksReply),
     Paths(PathsReply),
+    Generations(GenerationsReply),
+    Diff(DiffReply),
     Plan(PlanReply),
     Applied(Applied),
     Done(Done),
@@ -182,6 +185,14 @@ impl<C: Control> Session<C> {
                 self.control.ready().await;
                 Answer::Paths(self.control.paths(&service(name)?).await?)
             }
+            Method::Generations => {
+                self.control.ready().await;
+                Answer::Generations(self.control.generations().await?)
+            }
+            Method::Diff => {
+                let Two { from, to } = parse(parameters)?;
+                Answer::Diff(self.control.diff(from, to).await?)
+            }
             Method::Plan => {
                 let Requested { request } = parse(parameters)?;
                 Answer::Plan(self.control.plan(request).await?)
@@ -194,6 +205,11 @@ impl<C: Control> Session<C> {
                 let Stack { stack, names } = parse(parameters)?;
                 let (stack, names) = (known_stack(stack)?, services(names)?);
                 Answer::Applied(self.control.down(stack, names, self.caller().await).await?)
+            }
+            Method::Rollback => {
+                let Rollback { stack, to, names } = parse(parameters)?;
+                let (stack, names) = (known_stack(stack)?, services(names)?);
+                Answer::Applied(self.control.rollback(stack, to, names, self.caller().await).await?)
             }
             Method::Start => {
                 let Names { names } = parse(parameters)?;
@@ -309,6 +325,22 @@ struct Stack {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Two {
+    from: u64,
+    to: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    stack: String,
+    #[serde(default)]
+    to: Option<u64>,
+    names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Requested {
     request: Request,
 }
@@ -373,6 +405,8 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             | Answer::Status(_)
             | Answer::Stacks(_)
             | Answer::Paths(_)
+            | Answer::Generations(_)
+            | Answer::Diff(_)
             | Answer::Plan(_)
             | Answer::Nothing(Nothing {}),
         ) => "done",
@@ -382,6 +416,7 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             AgentError::Invalid { .. } => "Invalid",
             AgentError::UnknownService { .. } => "UnknownService",
             AgentError::UnknownStack { .. } => "UnknownStack",
+            AgentError::UnknownGeneration { .. } => "UnknownGeneration",
             AgentError::Stale { .. } => "Stale",
             AgentError::HasDependents { .. } => "HasDependents",
             AgentError::Refused { .. } => "Refused",

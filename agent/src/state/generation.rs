@@ -1,9 +1,9 @@
 //! A generation: an immutable, numbered record of everything desired on the host, and its form on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use nixmox_api::Caller;
+use nixmox_api::{Caller, RolledBack};
 use nixmox_core::model::{Addresses, Assigned, ContainerName, StackName, StorePath, System};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,26 @@ pub struct StackRecord {
     pub changed_at: u64,
     /// Who changed it.
     pub changed_by: Caller,
+    /// What its services had to prove when it was last changed.
+    #[serde(default)]
+    pub trial: Trial,
+    /// The generation whose services a rollback brought back; `None`: it came of something else.
+    #[serde(default)]
+    pub restored: Option<u64>,
+    /// The deployment that failed, where the agent itself went back.
+    #[serde(default)]
+    pub rolled_back: Option<RolledBack>,
+}
+
+/// What a change of a stack has to prove, written down with it: a restarted agent goes on where another was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The services that have to become healthy; `None`: all of the stack, as before this was written down.
+    pub services: Option<BTreeSet<String>>,
+    /// The last generation before in which the stack was good; `None`: there is none.
+    pub good_before: Option<u64>,
+    /// Whether the services go back there when one does not become healthy.
+    pub goes_back: bool,
 }
 
 /// The form on disk. A service is kept as the wire has it: one set of types under one rule of compatibility.

@@ -102,16 +102,24 @@ impl Generations {
         })
     }
 
-    /// Removes the oldest generations beyond `count`, never the current one, and returns what remains.
+    /// Reads every generation that there is, with its number; the oldest first. `None`: its file is gone meanwhile.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn read_all(&self) -> Result<Vec<(u64, Result<Option<Generation>, StateError>)>, StateError> {
+        Ok(self.numbers()?.into_iter().map(|number| (number, self.read(number))).collect())
+    }
+
+    /// Removes the oldest generations beyond `count`, never those that are needed, and returns what remains.
     ///
     /// # Errors
     /// When the folder cannot be listed. A file that cannot be removed stays, and a damaged one is passed over.
-    pub fn prune(&self, count: usize, current: u64) -> Result<Kept, StateError> {
+    pub fn prune(&self, count: usize, needed: &BTreeSet<u64>) -> Result<Kept, StateError> {
         let numbers = self.numbers()?;
         let surplus = numbers.len().saturating_sub(count.max(1));
         let mut kept = Kept::default();
         for (index, &number) in numbers.iter().enumerate() {
-            if index < surplus && number != current && disk::remove_if_there(&self.path(number)).is_ok() {
+            if index < surplus && !needed.contains(&number) && disk::remove_if_there(&self.path(number)).is_ok() {
                 continue;
             }
             kept.numbers.insert(number);
@@ -202,15 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn pruning_keeps_the_current_one() {
+    fn pruning_keeps_what_is_needed() {
         let state = tempfile::tempdir().unwrap();
         let generations = Generations::new(state.path());
         for number in 1..=5 {
             generations.write(&numbered(number)).unwrap();
         }
-        let kept = generations.prune(2, 1).unwrap();
+        let kept = generations.prune(2, &BTreeSet::from([1])).unwrap();
         assert_eq!(kept.numbers, BTreeSet::from([1, 4, 5]));
-        assert_eq!(generations.prune(2, 1).unwrap().numbers, BTreeSet::from([1, 4, 5]));
+        assert_eq!(generations.prune(2, &BTreeSet::from([1])).unwrap().numbers, BTreeSet::from([1, 4, 5]));
     }
 
     #[test]
@@ -220,10 +228,11 @@ mod tests {
         generations.write(&numbered(1)).unwrap();
         generations.write(&numbered(2)).unwrap();
         fs::write(state.path().join("generations/1.json"), "torn").unwrap();
-        let kept = generations.prune(2, 2).unwrap();
+        let needed = BTreeSet::from([2]);
+        let kept = generations.prune(2, &needed).unwrap();
         assert_eq!((kept.numbers, kept.unread), (BTreeSet::from([1, 2]), BTreeSet::new()));
         fs::remove_file(state.path().join("generations/1.json")).unwrap();
         fs::create_dir(state.path().join("generations/1.json")).unwrap();
-        assert_eq!(generations.prune(2, 2).unwrap().unread, BTreeSet::from([1]));
+        assert_eq!(generations.prune(2, &needed).unwrap().unread, BTreeSet::from([1]));
     }
 }

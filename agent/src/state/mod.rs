@@ -8,7 +8,7 @@ mod generation;
 mod generations;
 mod notes;
 
-pub use generation::{Generation, StackRecord};
+pub use generation::{Generation, StackRecord, Trial};
 pub use generations::{Current, Generations, Kept};
 pub use notes::{Notes, NotesFile, Prepared as PreparedNotes};
 

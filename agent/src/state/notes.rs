@@ -1,15 +1,18 @@
-//! What outlives a generation and is no part of it: holds, which specification of a job succeeded, and restarts that
-//! were accepted and are not done.
+//! What outlives a generation and is no part of it: holds, which specification of a job succeeded, restarts that were
+//! accepted and are not done, and which generations proved good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use nixmox_core::model::{ContainerName, ExitRecord, Hold, InvocationId, Spec};
+use nixmox_core::model::{ContainerName, ExitRecord, Hold, InvocationId, Spec, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
 
 const FORMAT: u64 = 1;
+
+/// Generations of a stack that are remembered as good.
+const GOOD_MAX: usize = 500;
 
 /// The notes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct Notes {
     pub completed: BTreeMap<ContainerName, ExitRecord>,
     /// Instances that `restart` asked to replace: an agent that dies forgets nothing that it has accepted.
     pub restarts: BTreeMap<ContainerName, InvocationId>,
+    /// By stack, the generations whose change of it has proven good: the newest few hundred.
+    pub good: BTreeMap<StackName, BTreeSet<u64>>,
 }
 
 /// The file `notes.json`.
@@ -36,6 +41,9 @@ struct OnDisk {
     /// Invocation IDs by name.
     #[serde(default)]
     restarts: BTreeMap<String, String>,
+    /// Generations by stack.
+    #[serde(default)]
+    good: BTreeMap<String, BTreeSet<u64>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,9 +108,25 @@ impl Prepared {
 }
 
 impl Notes {
+    /// Returns whether the change of a stack in a generation has proven good.
+    #[must_use]
+    pub fn is_good(&self, stack: &StackName, generation: u64) -> bool {
+        self.good.get(stack).is_some_and(|good| good.contains(&generation))
+    }
+
+    /// Notes that the change of a stack in a generation has proven good.
+    pub fn prove(&mut self, stack: &StackName, generation: u64) {
+        let good = self.good.entry(stack.clone()).or_default();
+        good.insert(generation);
+        while good.len() > GOOD_MAX {
+            good.pop_first();
+        }
+    }
+
     /// Forgets what is about services that are not declared: it ended with them.
     pub fn retain_declared(&mut self, declared: impl Fn(&ContainerName) -> bool) {
-        let Self { holds, completed, restarts } = self;
+        // What a stack was once stays true when it is gone.
+        let Self { holds, completed, restarts, good: _ } = self;
         holds.retain(|name, _| declared(name));
         completed.retain(|name, _| declared(name));
         restarts.retain(|name, _| declared(name));
@@ -132,6 +156,7 @@ impl From<OnDisk> for Notes {
                 .iter()
                 .filter_map(|(name, id)| Some((name.parse().ok()?, invocation(id)?)))
                 .collect(),
+            good: disk.good.into_iter().filter_map(|(name, good)| Some((name.parse().ok()?, good))).collect(),
         }
     }
 }
@@ -150,6 +175,7 @@ impl From<&Notes> for OnDisk {
             holds: notes.holds.iter().map(hold).collect(),
             completed: notes.completed.iter().filter_map(completed).collect(),
             restarts: notes.restarts.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
+            good: notes.good.iter().map(|(name, good)| (name.to_string(), good.clone())).collect(),
         }
     }
 }
@@ -178,6 +204,7 @@ mod tests {
             holds: BTreeMap::from([("web".parse().unwrap(), Hold { by: "anna".to_owned(), at: 5 })]),
             completed: BTreeMap::from([("migrate".parse().unwrap(), job)]),
             restarts: BTreeMap::from([("db".parse().unwrap(), InvocationId(9))]),
+            good: BTreeMap::from([("cloud".parse().unwrap(), BTreeSet::from([3, 4]))]),
         };
         file.write(&notes).unwrap();
         assert_eq!(file.load().unwrap(), notes);

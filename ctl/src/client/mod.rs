@@ -11,7 +11,10 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nixmox_api::{AgentError, AgentProxy, Applied, Done, PathsReply, PlanReply, Request, StacksReply, Status};
+use nixmox_api::{
+    AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request,
+    StacksReply, Status,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;
@@ -87,6 +90,16 @@ impl Client {
         answer(self.connection.paths(name)).await
     }
 
+    /// Returns the generations that are kept.
+    pub(crate) async fn generations(&mut self) -> Result<GenerationsReply, ClientError> {
+        answer(self.connection.generations()).await
+    }
+
+    /// Returns what differs between two generations.
+    pub(crate) async fn diff(&mut self, from: u64, to: u64) -> Result<DiffReply, ClientError> {
+        answer(self.connection.diff(from, to)).await
+    }
+
     /// Returns what `apply` would do.
     pub(crate) async fn plan(&mut self, request: &Request) -> Result<PlanReply, ClientError> {
         answer(self.ask("io.nixmox.Agent.Plan", request)).await
@@ -100,6 +113,16 @@ impl Client {
     /// Stops services of a stack and no longer desires them; no names: all.
     pub(crate) async fn down(&mut self, stack: &str, names: &[String]) -> Result<Applied, ClientError> {
         answer(self.connection.down(stack, names)).await
+    }
+
+    /// Makes a stack, or services of it, as an earlier generation has them.
+    pub(crate) async fn rollback(
+        &mut self,
+        stack: &str,
+        to: Option<u64>,
+        names: &[String],
+    ) -> Result<Applied, ClientError> {
+        answer(self.connection.rollback(stack, to, names)).await
     }
 
     /// Releases services that are held.

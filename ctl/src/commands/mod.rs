@@ -5,12 +5,15 @@
 
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod diff;
 pub(crate) mod down;
+pub(crate) mod generations;
 pub(crate) mod paths;
 pub(crate) mod plan;
 mod request;
 pub(crate) mod restart;
 pub(crate) mod rm;
+pub(crate) mod rollback;
 pub(crate) mod schema;
 mod selection;
 pub(crate) mod stacks;

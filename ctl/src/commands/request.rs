@@ -66,6 +66,7 @@ impl Scope {
             only,
             prune: self.prune,
             base: None,
+            no_rollback: None,
         })
     }
 }

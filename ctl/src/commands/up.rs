@@ -19,6 +19,9 @@ Examples:
   nixmoxctl up                       the whole stack
   nixmoxctl up nextcloud             one service and what it depends on
   nixmoxctl up --plan plan.json      what `plan -o plan.json` showed, or nothing
+  nixmoxctl up --no-rollback         keep what fails, to look into it
+
+Should a service that changed not become healthy in its time, the services that changed go back to the last generation that was good; the exit code is then 1.
 
 Ctrl-C stops watching; the deployment goes on.")]
 pub(crate) struct Up {
@@ -27,16 +30,20 @@ pub(crate) struct Up {
     /// Carry out a plan that was saved, if the host is still as it was
     #[arg(long, value_name = "PLAN", conflicts_with_all = ["names", "no_deps", "prune"])]
     plan: Option<PathBuf>,
+    /// Keep what does not become healthy, to look into it
+    #[arg(long)]
+    no_rollback: bool,
     #[command(flatten)]
     wait: Wait,
 }
 
 impl Up {
     pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
-        let request = match &self.plan {
+        let mut request = match &self.plan {
             Some(path) => PlanFile::read(&context.folder.join(path))?.into_request(),
             None => self.scope.request(context)?,
         };
+        request.no_rollback = self.no_rollback.then_some(true);
         block_on(async {
             let mut opening = Opening::begin(context).await?;
             let applied = opening.client.apply(&request).await?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use nixmox_api::{ServiceStatus, Update};
+use nixmox_api::{RolledBack, ServiceStatus, Update};
 
 use super::Block;
 use crate::context::{Context, Moment};
@@ -85,6 +85,29 @@ impl Display {
                 let now = context.clock.now_usec().max(progress.last_usec());
                 let text = "away; waiting for it, containers run on";
                 context.output.print(&render::subject_line(progress, now, "agent", text, &context.zone))
+            }
+        }
+    }
+
+    /// Says that the agent goes back to the last good generation.
+    pub(super) fn went_back(
+        &mut self,
+        progress: &Progress,
+        rolled_back: &RolledBack,
+        context: &mut Context,
+    ) -> io::Result<()> {
+        let RolledBack { from, to, services, .. } = rolled_back;
+        let names = services.join(", ");
+        let text = format!("generation {from} is not healthy ({names}); going back to generation {to}");
+        match &mut self.form {
+            Form::Json => Ok(()),
+            Form::Drawn(block) => {
+                block.clear(&mut context.output)?;
+                context.output.note(&format!("{text}\n"))
+            }
+            Form::Lines => {
+                let now = context.clock.now_usec().max(progress.last_usec());
+                context.output.print(&render::subject_line(progress, now, "back", &text, &context.zone))
             }
         }
     }

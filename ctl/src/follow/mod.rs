@@ -6,16 +6,18 @@
 
 mod block;
 mod display;
+mod trial;
 mod wait;
 
 use std::pin::pin;
 use std::time::Duration;
 
-use nixmox_api::{Applied, Done, Request, Status};
+use nixmox_api::{Applied, Done, Request, RolledBack, StackStatus, Status};
 use tokio::time::Instant;
 
 pub(crate) use block::Block;
 use display::Display;
+use trial::Trial;
 pub(crate) use wait::Wait;
 
 use crate::client::{Client, ClientError, Message, Mirror, Watch};
@@ -54,6 +56,7 @@ struct Follow {
     /// The generation and its stack that must stay the newest of that stack.
     generation: Option<(u64, String)>,
     display: Display,
+    trial: Trial,
     /// Since when the state has looked settled.
     settled_since: Option<Instant>,
 }
@@ -98,6 +101,31 @@ impl Opening {
             request: Some(Request { base: None, ..request }),
             generation,
             display,
+            trial: Trial::default(),
+            settled_since: None,
+        };
+        follow.run(context, wait).await
+    }
+
+    /// Follows `rollback`: what it changes, until that is well.
+    pub(crate) async fn follow_back(
+        self,
+        context: &mut Context,
+        stack: &str,
+        applied: &Applied,
+        wait: Wait,
+    ) -> Result<Exit, CtlError> {
+        let before = |name: &str| self.mirror.service(name);
+        let planned = applied.plan.services.iter();
+        let tasks = planned.map(|planned| Task::of_plan(planned, before(&planned.name))).collect();
+        let follow = Follow {
+            client: Some(self.client),
+            watch: self.watch,
+            progress: Progress::new(Goal::Up, tasks, self.mirror, context.clock.now_usec(), applied.number),
+            request: None,
+            generation: Some((applied.generation, stack.to_owned())),
+            display: Display::choose(context, Some(applied.generation)),
+            trial: Trial::default(),
             settled_since: None,
         };
         follow.run(context, wait).await
@@ -135,6 +163,7 @@ impl Opening {
             request: None,
             generation: None,
             display: Display::choose(context, None),
+            trial: Trial::default(),
             settled_since: None,
         };
         follow.run(context, wait).await
@@ -211,9 +240,10 @@ impl Follow {
                 self.display.lost(&self.progress, context)?;
             }
             Message::Update(update) => {
+                self.trial.take(update);
                 let happenings = self.progress.take(update);
                 self.display.take(&self.progress, update, &happenings, context)?;
-                self.check_superseded().await?;
+                self.check_superseded(context).await?;
             }
         }
         Ok(())
@@ -229,7 +259,7 @@ impl Follow {
     }
 
     /// Complains when somebody made a newer generation of the stack: what was asked for will never be reached.
-    async fn check_superseded(&mut self) -> Result<(), CtlError> {
+    async fn check_superseded(&mut self, context: &mut Context) -> Result<(), CtlError> {
         let Some((watched, stack)) = self.generation.clone() else { return Ok(()) };
         let host = self.progress.mirror().host();
         if host.generation <= watched {
@@ -238,6 +268,11 @@ impl Follow {
         // A newer generation may be about another stack.
         let Some(status) = self.ask(async |client| client.status().await).await? else { return Ok(()) };
         let newest = status.stacks.iter().find(|there| there.name == stack);
+        if let Some(newest) = newest
+            && let Some(rolled_back) = newest.rolled_back.clone().filter(|back| back.from == watched)
+        {
+            return self.go_back(rolled_back, newest.generation, stack, context);
+        }
         let (newer, by) = match newest {
             Some(newest) if newest.generation <= watched => {
                 self.generation = Some((status.host.generation, stack));
@@ -249,6 +284,21 @@ impl Follow {
         Err(CtlError::Superseded { watched, newer, by })
     }
 
+    /// Goes on with what the agent brings back in place of a generation that failed.
+    fn go_back(
+        &mut self,
+        rolled_back: RolledBack,
+        generation: u64,
+        stack: String,
+        context: &mut Context,
+    ) -> Result<(), CtlError> {
+        self.display.went_back(&self.progress, &rolled_back, context)?;
+        self.progress = self.trial.go_back(rolled_back, generation, &self.progress, &stack, context);
+        (self.request, self.settled_since) = (None, None);
+        self.generation = Some((generation, stack));
+        Ok(())
+    }
+
     /// Returns whether every task is settled, and that of the time after the request.
     async fn is_over(&mut self) -> Result<bool, CtlError> {
         if !self.progress.is_settled() {
@@ -256,6 +306,14 @@ impl Follow {
             return Ok(false);
         }
         let since = *self.settled_since.get_or_insert_with(Instant::now);
+        if self.trial.is_open(&self.progress, self.stack(), since.elapsed()) {
+            return Ok(false);
+        }
+        // The agent's own word that all that changed is well; nothing is asked of the planner where nothing was declared.
+        let is_good = self.stack().is_some_and(|stack| stack.good);
+        if self.trial.went_back() || (self.request.is_none() && is_good) {
+            return Ok(true);
+        }
         // What is taken down may be out of sight between two of its steps; what else is under way is no reason to
         // wait for long.
         let busy = self.progress.mirror().host().busy;
@@ -312,8 +370,17 @@ impl Follow {
         }
     }
 
+    /// Returns the stack that was applied, as the agent has it.
+    fn stack(&self) -> Option<&StackStatus> {
+        let (_, stack) = self.generation.as_ref()?;
+        self.progress.mirror().status().stacks.iter().find(|there| there.name == *stack)
+    }
+
     fn end(&mut self, context: &mut Context) -> Result<Exit, CtlError> {
         self.display.end(&self.progress, context)?;
+        if let Some(error) = self.trial.complain(&self.progress, context)? {
+            return Err(error);
+        }
         self.display.summary(&self.progress, context)
     }
 

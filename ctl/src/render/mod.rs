@@ -1,7 +1,9 @@
 //! Values in, text out: nothing here asks, waits or prints.
 
+mod diff;
 mod failure;
 mod frame;
+mod generations;
 mod log;
 mod paths;
 mod plan;
@@ -15,8 +17,10 @@ mod table;
 mod text;
 mod why;
 
+pub(crate) use diff::diff;
 pub(crate) use failure::{blocked, failure};
 pub(crate) use frame::frame;
+pub(crate) use generations::generations;
 pub(crate) use log::{log_line, plan_line, subject_line};
 pub(crate) use paths::paths;
 pub(crate) use plan::{plan, plan_notes};

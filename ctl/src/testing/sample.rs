@@ -86,6 +86,9 @@ pub(crate) fn status() -> Status {
             generation: 41,
             changed_at: NOW - 7300,
             changed_by: by(),
+            good: true,
+            on_trial: false,
+            rolled_back: None,
         }],
         services: vec![
             ServiceStatus { memory_max: Some(2 << 30), ..running("postgres", "10.233.1.2", 412 << 20, 3.1) },

@@ -377,5 +377,6 @@ pub(crate) fn request_of(stack: &str, services: &[Service]) -> Request {
         only: Vec::new(),
         prune: false,
         base: None,
+        no_rollback: None,
     }
 }

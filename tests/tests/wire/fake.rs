@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use nixmox_agent::server::Control;
 use nixmox_api::{
-    AgentError, Applied, Caller, Done, HostStatus, PathsReply, PlanReply, Request, StacksReply, Status, Update,
-    UpdateKind,
+    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, HostStatus, PathsReply, PlanReply, Request,
+    StacksReply, Status, Update, UpdateKind,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -146,6 +146,14 @@ impl Control for Fake {
         Ok(PathsReply { paths: Vec::new() })
     }
 
+    async fn generations(&self) -> Result<GenerationsReply, AgentError> {
+        Ok(GenerationsReply { generations: Vec::new() })
+    }
+
+    async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {
+        Ok(DiffReply { services: Vec::new() })
+    }
+
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {
         check(request)?;
         Ok(Self::plan_reply())
@@ -160,6 +168,17 @@ impl Control for Fake {
     async fn down(&self, stack: String, _names: Vec<String>, caller: Caller) -> Result<Applied, AgentError> {
         self.note(&format!("down {stack}"), &caller);
         Ok(Applied { generation: 43, number: 1, plan: Self::plan_reply() })
+    }
+
+    async fn rollback(
+        &self,
+        stack: String,
+        _to: Option<u64>,
+        _names: Vec<String>,
+        caller: Caller,
+    ) -> Result<Applied, AgentError> {
+        self.note(&format!("rollback {stack}"), &caller);
+        Ok(Applied { generation: 44, number: 1, plan: Self::plan_reply() })
     }
 
     async fn start(&self, names: Vec<String>, caller: Caller) -> Result<Done, AgentError> {

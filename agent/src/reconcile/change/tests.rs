@@ -23,6 +23,7 @@ fn request(stack: &str, services: Vec<Service>) -> RequestedStack {
         only: BTreeSet::new(),
         prune: false,
         base: None,
+        goes_back: true,
     }
 }
 

@@ -1,0 +1,99 @@
+//! What differs between two generations, service by service.
+//!
+//! ```text
+//! 41 -> 42
+//! ~ nextcloud
+//!     system             nixos-system-nextcloud-29 (1.2G) -> nixos-system-nextcloud-30 (1.3G, +96M)
+//!     limits.memory_max  1G -> 2G
+//!     mounts             + /srv/photos:/photos
+//! + wiki                 nixos-system-wiki (800M)
+//! - blog
+//! ```
+
+use std::collections::BTreeMap;
+
+use nixmox_api::{DiffReply, Difference, ServiceDiff};
+
+use super::quantity::size as bytes;
+use super::style::{Paint, Style};
+use super::text;
+
+/// Closure sizes in bytes by store path, where they are known.
+pub(crate) type Sizes = BTreeMap<String, u64>;
+
+/// The blanks before a difference.
+const INDENT: usize = 4;
+
+/// Returns the text of what differs.
+pub(crate) fn diff(
+    reply: &DiffReply,
+    (from, to): (u64, u64),
+    sizes: &Sizes,
+    width: Option<usize>,
+    style: Style,
+) -> String {
+    if reply.services.is_empty() {
+        return format!("nothing differs between the generations {from} and {to}\n");
+    }
+    let mut out = format!("{}\n", style.paint(Paint::Dim, &format!("{from} -> {to}")));
+    for service in &reply.services {
+        let (symbol, paint) = match service.change.as_str() {
+            "added" => ("+", Paint::Good),
+            "removed" => ("-", Paint::Bad),
+            _ => ("~", Paint::Plain),
+        };
+        let name = style.paint(Paint::Bold, &text::clean(&service.name));
+        out.push_str(&format!("{} {name}\n", style.paint(paint, symbol)));
+        for (key, line) in lines(service, sizes) {
+            let key = text::left(&text::clean(&key), key_width(service));
+            let room = width.map(|width| width.saturating_sub(INDENT + text::width(&key) + 2));
+            for (index, part) in text::wrap(&text::clean(&line), room).into_iter().enumerate() {
+                let key = if index == 0 { key.clone() } else { " ".repeat(text::width(&key)) };
+                out.push_str(&format!("{}{}  {part}\n", " ".repeat(INDENT), style.paint(Paint::Dim, &key)));
+            }
+        }
+    }
+    out
+}
+
+fn key_width(service: &ServiceDiff) -> usize {
+    service.differences.iter().map(|difference| text::width(&difference.key)).max().unwrap_or(0).max("system".len())
+}
+
+/// Returns the lines about a service, each with its key.
+fn lines(service: &ServiceDiff, sizes: &Sizes) -> Vec<(String, String)> {
+    let size = |path: &Option<String>| path.as_ref().and_then(|path| sizes.get(path)).copied();
+    let mut lines = Vec::new();
+    if service.system_from != service.system_to {
+        let (from, to) = (size(&service.system_from), size(&service.system_to));
+        let old = service.system_from.as_deref().map(|path| named(path, from, None));
+        let new = service.system_to.as_deref().map(|path| named(path, to, from));
+        let line = match (old, new) {
+            (Some(old), Some(new)) => format!("{old} -> {new}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => String::new(),
+        };
+        lines.push(("system".to_owned(), line));
+    }
+    let others = service.differences.iter().filter(|difference| difference.key != "system");
+    lines.extend(others.map(|Difference { key, from, to }| {
+        let line = match (from.as_str(), to.as_str()) {
+            ("", to) => format!("+ {to}"),
+            (from, "") => format!("- {from}"),
+            (from, to) => format!("{from} -> {to}"),
+        };
+        (key.clone(), line)
+    }));
+    lines
+}
+
+/// Returns a system with the size of all that it needs, and how much more that is than before.
+fn named(path: &str, size: Option<u64>, before: Option<u64>) -> String {
+    let Some(size) = size else { return path.to_owned() };
+    let more = match before {
+        Some(before) if size > before => format!(", +{}", bytes(size - before)),
+        Some(before) if size < before => format!(", -{}", bytes(before - size)),
+        Some(_) | None => String::new(),
+    };
+    format!("{path} ({}{more})", bytes(size))
+}
