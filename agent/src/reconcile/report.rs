@@ -13,7 +13,8 @@ use nixmox_api::{
 use nixmox_core::container;
 use nixmox_core::health;
 use nixmox_core::model::{
-    Assigned, ChangeKind, Container, ContainerName, Desired, Kind, Observed, Plan, StackName, Subject, System,
+    Assigned, ChangeKind, Condition, Container, ContainerName, Desired, Kind, Observed, Plan, StackName, Subject,
+    System,
 };
 use nixmox_core::status::{self, State};
 use tokio::sync::{broadcast, watch};
@@ -22,7 +23,7 @@ use tracing::{info, warn};
 
 use super::change::Ledger;
 use super::handle::{Places, Published, now_usec};
-use super::supervise::{Supervisor, start_period};
+use super::supervise::{Supervisor, Watched, start_period};
 use super::words::{
     condition_word, difference, drift, line, millis, place, port_text, reason, wire_state, with_hint,
 };
@@ -243,13 +244,7 @@ impl Reporter {
         let watched = scene.supervisor.of(name);
         let tracker = watched.and_then(super::supervise::Watched::health);
         let waits_for = status::waits_for(name, scene.plan);
-        let state = match status::state(name, scene.desired, scene.observed, scene.plan) {
-            // A start that failed leaves no end of its own: the last one tells of the stop before it.
-            State::Waiting if waits_for.is_empty() && watched.is_some_and(|watched| watched.failure.is_some()) => {
-                State::Failed
-            }
-            state => state,
-        };
+        let state = told(status::state(name, scene.desired, scene.observed, scene.plan), &waits_for, watched);
         let hold = scene.desired.holds.get(name);
         let wire = wire_state(state);
         let now = now_usec() / 1_000_000;
@@ -344,6 +339,17 @@ struct Event<'a> {
 impl<'a> Event<'a> {
     fn new(service: &str, word: &'a str, message: String) -> Self {
         Self { service: service.to_owned(), word, message, current: None, host: None, stacks: None }
+    }
+}
+
+/// Returns the state that is told of a service.
+pub(super) fn told(state: State, waits_for: &[(ContainerName, Condition)], watched: Option<&Watched>) -> State {
+    match state {
+        // A start that failed leaves no end of its own: the last one tells of the stop before it.
+        State::Waiting if waits_for.is_empty() && watched.is_some_and(|watched| watched.failure.is_some()) => {
+            State::Failed
+        }
+        state => state,
     }
 }
 

@@ -318,7 +318,9 @@ impl<H: Host> Reconciler<H> {
     }
 
     fn write_generation(&self, ledger: &mut Ledger) -> Result<(), StateError> {
-        ledger.renumber(self.generations.next_number()?);
+        // Whatever became of the file of this one.
+        let next = self.ledger.generation.number.saturating_add(1);
+        ledger.renumber(self.generations.next_number()?.max(next));
         self.generations.write(&ledger.generation)
     }
 

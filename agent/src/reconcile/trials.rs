@@ -7,16 +7,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nixmox_api::{AgentError, Caller, RolledBack};
-use nixmox_core::model::{ActiveState, Change, ChangeKind, Container, ContainerName, StackName, SystemState};
+use nixmox_core::model::{Change, ChangeKind, Container, ContainerName, StackName, SystemState};
 use nixmox_core::restart;
-use nixmox_core::status::{self, State};
+use nixmox_core::status;
 use nixmox_core::trial::{self, Sight, Standing, Verdict};
 use tracing::{info, warn};
 
 use super::change::{Asked, Taken};
 use super::rollback::Back;
 use super::supervise::{Watched, back_off};
-use super::{Reconciler, Round, chain, handle};
+use super::{Reconciler, Round, chain, handle, report};
 use crate::host::Host;
 
 /// The name by which the agent makes generations of its own.
@@ -97,17 +97,8 @@ impl<H: Host> Reconciler<H> {
             Some(Change { kind, reasons }) => (*kind, reasons.as_slice()),
             None => (ChangeKind::Unchanged, [].as_slice()),
         };
-        let state = match status::state(name, desired, observed, plan) {
-            // As the status has it: a start that failed leaves no end of its own.
-            State::Waiting | State::Starting
-                if watched.failure.is_some()
-                    && matches!(container.active, ActiveState::Inactive | ActiveState::Failed)
-                    && status::waits_for(name, plan).is_empty() =>
-            {
-                State::Failed
-            }
-            state => state,
-        };
+        let waits_for = status::waits_for(name, plan);
+        let state = report::told(status::state(name, desired, observed, plan), &waits_for, Some(watched));
         let (answer, tried) = watched.answer(now);
         trial::standing(&Sight {
             state,

@@ -15,4 +15,5 @@ mod plans;
 mod ports;
 mod restarts;
 mod scale;
+mod trials;
 mod up;

@@ -25,7 +25,7 @@ use std::time::Duration;
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
     ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, InvocationId, Kind, Observed, Port,
-    Probe, Service, StorePath, SystemState,
+    Probe, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
@@ -47,6 +47,10 @@ struct State {
     system: SystemState,
     containers: BTreeMap<ContainerName, Simulated>,
     behaviours: BTreeMap<ContainerName, Behaviour>,
+    /// How a container behaves once it runs a system.
+    behaviours_of_systems: BTreeMap<(ContainerName, StorePath), Behaviour>,
+    /// What each container was last started with.
+    last_systems: BTreeMap<ContainerName, System>,
     firewall: Option<FirewallTable>,
     hosts: Option<String>,
     roots: BTreeSet<StorePath>,
@@ -101,6 +105,11 @@ impl Fake {
     /// Sets how a container behaves from its next start on.
     pub fn behave(&self, name: &ContainerName, behaviour: Behaviour) {
         self.state().behaviours.insert(name.clone(), behaviour);
+    }
+
+    /// Sets how a container behaves once it is started with this system in place of another.
+    pub fn behave_with(&self, name: &ContainerName, system: &StorePath, behaviour: Behaviour) {
+        self.state().behaviours_of_systems.insert((name.clone(), system.clone()), behaviour);
     }
 
     /// Lets the next call of this operation go wrong; may be called again for the calls after it.
@@ -285,6 +294,13 @@ impl Fake {
     fn begin_start(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
         let name = assigned.service.name.clone();
         let mut state = self.state();
+        let before = state.last_systems.insert(name.clone(), assigned.service.system.clone());
+        if let System::Store(system) = &assigned.service.system
+            && before.as_ref() != Some(&assigned.service.system)
+            && let Some(behaviour) = state.behaviours_of_systems.get(&(name.clone(), system.clone())).cloned()
+        {
+            state.behaviours.insert(name.clone(), behaviour);
+        }
         let behaviour = state.behaviours.get(&name).cloned().unwrap_or_default();
         let invocation = InvocationId(state.invocations + 1);
         let container = state.containers.entry(name.clone()).or_default();
