@@ -3,6 +3,7 @@
 mod changes;
 mod errors;
 mod help;
+mod history;
 mod includes;
 mod manifests;
 mod options;

@@ -124,6 +124,12 @@ impl Reporter {
     fn announce(&mut self, mut next: Status, looked: bool, stacks: Vec<StackInfo>, places: Places) {
         let before = Arc::clone(&self.published.borrow().status);
         let mut updates = Vec::new();
+        // First what the rest follows from: a new generation changes what is told of services, too.
+        if before.host != next.host || before.stacks != next.stacks {
+            let (event, message) = of_host(&before, &next);
+            let stacks = (before.stacks != next.stacks).then(|| next.stacks.clone());
+            updates.push(Event { host: Some(next.host.clone()), stacks, ..Event::new("", event, message) });
+        }
         let old = |name: &str| before.services.iter().find(|service| service.name == name);
         for service in &next.services {
             let (event, message) = match old(&service.name) {
@@ -136,11 +142,6 @@ impl Reporter {
             if !next.services.iter().any(|still| still.name == service.name) {
                 updates.push(Event::new(&service.name, "removed", "removed".to_owned()));
             }
-        }
-        if before.host != next.host || before.stacks != next.stacks {
-            let (event, message) = of_host(&before, &next);
-            let stacks = (before.stacks != next.stacks).then(|| next.stacks.clone());
-            updates.push(Event { host: Some(next.host.clone()), stacks, ..Event::new("", event, message) });
         }
         if updates.is_empty() && self.published.borrow().looked == looked {
             return;

@@ -44,14 +44,13 @@ impl Trial {
     /// Returns whether a verdict of the agent is still to come on what has looked settled for `settled`.
     pub(super) fn is_open(&self, progress: &Progress, stack: Option<&StackStatus>, settled: Duration) -> bool {
         let Some(stack) = stack.filter(|_| settled < VERDICT) else { return false };
-        let failed = progress.with(Verdict::Failed).next().is_some();
-        match (self.went_back(), failed) {
-            // Nothing goes back further.
-            (true, failed) => !failed && !stack.good,
-            // It goes back, or it does not; what is only blocked waits for something else.
-            (false, true) => stack.on_trial,
-            (false, false) => stack.on_trial && progress.with(Verdict::Blocked).next().is_none(),
+        if self.went_back() {
+            // What failed still runs for a moment, and what depends on it needs another to be well again.
+            return !stack.good || progress.with(Verdict::Failed).next().is_some();
         }
+        // What is only blocked waits for something else.
+        let failed = progress.with(Verdict::Failed).next().is_some();
+        stack.on_trial && (failed || progress.with(Verdict::Blocked).next().is_none())
     }
 
     /// Notes that the agent went back, and returns the work that is watched from now on.
@@ -64,7 +63,7 @@ impl Trial {
         context: &Context,
     ) -> Progress {
         let services = progress.mirror().status().services.iter().filter(|service| service.stack == stack);
-        let tasks = services.map(|service| Task::of_verb("rollback", &service.name, None)).collect();
+        let tasks = services.map(|service| Task::of_verb("rollback", &service.name, Some(service))).collect();
         self.back = Some((rolled_back, generation));
         let after = progress.mirror().number().unwrap_or(0);
         Progress::new(Goal::Up, tasks, progress.mirror().clone(), context.clock.now_usec(), after)

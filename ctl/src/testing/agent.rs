@@ -80,7 +80,7 @@ struct Moving {
     connections: Vec<UnixStream>,
 }
 
-const CHANGES: [&str; 5] = ["Apply", "Down", "Start", "Stop", "Restart"];
+const CHANGES: [&str; 6] = ["Apply", "Down", "Rollback", "Start", "Stop", "Restart"];
 
 impl Agent {
     /// Starts an agent with a folder of its own.
