@@ -206,8 +206,8 @@ impl CtlError {
                 report
                     .rows("why", reasons)
                     .row("now", now)
-                    .row("try", format!("nixmoxctl diff {to} {from} shows what changed"))
-                    .row("", "nixmoxctl up --no-rollback keeps what fails, to look into it")
+                    .row("try", format!("see what changed: nixmoxctl diff {to} {from}"))
+                    .row("", "keep what fails, to look into it: nixmoxctl up --no-rollback")
             }
             Self::Late { pending, .. } => report.row("open", pending.join(", ")).row("try", "nixmoxctl status"),
             Self::PlanFile { .. } => report.row("try", "make it anew: nixmoxctl plan -o FILE"),

@@ -49,7 +49,7 @@ fn a_database_that_is_replaced_by_what_is_none_comes_back_with_its_data() {
         "no database here".to_owned(),
         format!("generation {} did not become healthy and was rolled back to {good}", good + 1),
         format!("generation {}: the services that changed are as in {good} again, and healthy", good + 2),
-        "nixmoxctl up --no-rollback".to_owned(),
+        "to look into it: nixmoxctl up --no-rollback".to_owned(),
     ] {
         assert!(said.contains(&words), "`{words}` is not said: {failed}");
     }
