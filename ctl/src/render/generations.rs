@@ -12,7 +12,7 @@ const COLUMNS: [Column; 6] = [
     Column::left("MADE"),
     Column::left("BY").gives_way(&[step(4, 6), step(5, 0)]),
     Column::right("SERVICES").gives_way(&[step(1, 0)]),
-    Column::left("CHANGED").gives_way(&[step(2, 8)]),
+    Column::left("CHANGED").gives_way(&[step(2, 8), step(6, 0)]),
     Column::left("STATE").gives_way(&[step(3, 12)]),
 ];
 

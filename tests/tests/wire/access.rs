@@ -25,9 +25,12 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("io.nixmox.Agent.Watch", json!({}), "number", observer),
         ("io.nixmox.Agent.Stacks", json!({}), "stacks", observer),
         ("io.nixmox.Agent.Paths", json!({ "name": "web" }), "paths", observer),
+        ("io.nixmox.Agent.Generations", json!({}), "generations", observer),
+        ("io.nixmox.Agent.Diff", json!({ "from": 1, "to": 2 }), "services", observer),
         ("io.nixmox.Agent.Plan", json!({ "request": request() }), "base", observer),
         ("io.nixmox.Agent.Apply", json!({ "request": request() }), "generation", operator),
         ("io.nixmox.Agent.Down", json!({ "stack": "cloud", "names": [] }), "generation", operator),
+        ("io.nixmox.Agent.Rollback", json!({ "stack": "cloud", "to": 7, "names": [] }), "generation", operator),
         ("io.nixmox.Agent.Start", json!({ "names": ["web"] }), "services", operator),
         ("io.nixmox.Agent.Stop", json!({ "names": ["web"], "with_dependents": true }), "services", operator),
         ("io.nixmox.Agent.Restart", json!({ "names": ["web"] }), "services", operator),
@@ -54,7 +57,7 @@ fn every_method_gives_every_role_its_answer() {
             }
         }
         let changes = server.fake.calls();
-        let expected = if role == Some(Role::Operator) { 6 } else { 0 };
+        let expected = if role == Some(Role::Operator) { 7 } else { 0 };
         assert_eq!(changes.len(), expected, "{role:?} changed: {changes:?}");
     }
 }
@@ -95,9 +98,12 @@ fn the_typed_client_calls_every_method() {
         assert_eq!(agent.status().await?.unwrap().host.version, "test");
         assert!(agent.stacks().await?.unwrap().stacks.is_empty());
         assert!(agent.paths("web").await?.unwrap().paths.is_empty());
+        assert!(agent.generations().await?.unwrap().generations.is_empty());
+        assert!(agent.diff(1, 2).await?.unwrap().services.is_empty());
         assert_eq!(agent.plan(&typed_request()).await?.unwrap().base, "base");
         assert_eq!(agent.apply(&typed_request()).await?.unwrap().generation, 42);
         assert_eq!(agent.down("cloud", &[]).await?.unwrap().generation, 43);
+        assert_eq!(agent.rollback("cloud", None, &[]).await?.unwrap().generation, 44);
         let names = ["web".to_owned()];
         assert_eq!(agent.start(&names).await?.unwrap().services, names);
         assert_eq!(agent.stop(&names, true).await?.unwrap().services, names);
@@ -106,7 +112,7 @@ fn the_typed_client_calls_every_method() {
         Ok(())
     });
     let uid = nix::unistd::geteuid();
-    let calls = ["apply", "down cloud", "start", "stop", "restart", "remove_data web"];
+    let calls = ["apply", "down cloud", "rollback cloud", "start", "stop", "restart", "remove_data web"];
     assert_eq!(server.fake.calls(), calls.map(|call| format!("{call} by {uid}")));
 }
 
