@@ -8,7 +8,7 @@ use nixmox_api::{RolledBack, ServiceState, ServiceStatus, StackStatus, Update};
 
 use crate::context::Context;
 use crate::error::CtlError;
-use crate::progress::{Goal, Progress, Task, Verdict};
+use crate::progress::{Goal, Progress, ROLLBACK, Task, Verdict};
 use crate::render;
 
 /// How long a generation that looks settled is watched for the agent's own verdict on it.
@@ -63,7 +63,7 @@ impl Trial {
         context: &Context,
     ) -> Progress {
         let services = progress.mirror().status().services.iter().filter(|service| service.stack == stack);
-        let tasks = services.map(|service| Task::of_verb("rollback", &service.name, Some(service))).collect();
+        let tasks = services.map(|service| Task::of_verb(ROLLBACK, &service.name, Some(service))).collect();
         self.back = Some((rolled_back, generation));
         let after = progress.mirror().number().unwrap_or(0);
         Progress::new(Goal::Up, tasks, progress.mirror().clone(), context.clock.now_usec(), after)

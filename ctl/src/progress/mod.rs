@@ -19,7 +19,7 @@ use nixmox_api::{ServiceState, ServiceStatus, Update, UpdateKind};
 use crate::client::Mirror;
 
 pub(crate) use task::{Goal, Phase, Task, milliseconds};
-pub(crate) use verdict::Verdict;
+pub(crate) use verdict::{ROLLBACK, Verdict};
 
 /// Work under way.
 #[derive(Clone, Debug)]

@@ -10,6 +10,9 @@ const RESTARTS_MAX: u32 = 3;
 /// keep a person waiting for three of them.
 const TRIES_TIME_MAX: u64 = 60_000;
 
+/// The change of services that the agent brings back: those that were not there then are gone afterwards.
+pub(crate) const ROLLBACK: &str = "rollback";
+
 /// How a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -95,7 +98,8 @@ impl Progress {
 
     fn verdict_within(&self, task: &Task, depth: usize) -> Verdict {
         let Some(status) = self.status(task) else {
-            return if task.is_to_be_gone(self.goal()) { Verdict::Reached } else { Verdict::Pending };
+            let may_be_gone = task.is_to_be_gone(self.goal()) || task.change == ROLLBACK;
+            return if may_be_gone { Verdict::Reached } else { Verdict::Pending };
         };
         if task.is_to_be_gone(self.goal()) {
             return if task.phase == Phase::Failed { Verdict::Failed } else { Verdict::Pending };
