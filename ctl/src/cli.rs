@@ -7,12 +7,13 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser as PathOrEmpty, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use jiff::tz::TimeZone;
 use nixmox_api::AgentError;
 
 use crate::client::ClientError;
 use crate::commands;
+use crate::completion;
 use crate::context::{Clock, Context};
 use crate::error::{CtlError, Exit};
 use crate::output::{ColorChoice, Output};
@@ -83,11 +84,15 @@ pub(crate) enum Command {
     Rollback(commands::rollback::Rollback),
     Paths(commands::paths::Paths),
     Rm(commands::rm::Rm),
+    Completions(commands::completions::Completions),
 }
 
 /// Runs the program with the process's own arguments and surroundings; returns the exit code.
 #[must_use]
 pub fn main_with_environment() -> u8 {
+    if let Some(code) = completion::answer_if_asked(Cli::command) {
+        return code;
+    }
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -139,6 +144,7 @@ impl Command {
             Self::Why(_) | Self::Paths(_) | Self::Rm(_) => {
                 ("names of services are unique on the host", "the same with the name alone")
             }
+            Self::Completions(_) => ("a script is of no stack", "nixmoxctl completions SHELL"),
             Self::Schema(_) => ("a schema is of no stack", "nixmoxctl schema"),
             Self::Stacks(_) if options.all => return Ok(()),
             Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
@@ -169,6 +175,7 @@ impl Command {
             Self::Rollback(rollback) => rollback.run(context),
             Self::Paths(paths) => paths.run(context),
             Self::Rm(rm) => rm.run(context),
+            Self::Completions(completions) => completions.run(context),
         }
     }
 }

@@ -11,6 +11,7 @@ mod build;
 mod cli;
 mod client;
 mod commands;
+mod completion;
 mod context;
 mod error;
 mod follow;

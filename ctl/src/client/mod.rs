@@ -75,6 +75,11 @@ impl Client {
         }
     }
 
+    /// Connects, or says at once why not.
+    pub(crate) async fn connect_once(socket: &Path) -> Result<Self, ClientError> {
+        connect(socket).await
+    }
+
     /// Returns the snapshot.
     pub(crate) async fn status(&mut self) -> Result<Status, ClientError> {
         answer(self.connection.status()).await

@@ -4,6 +4,7 @@
 //! the host. [`selection`] is what several of them ask: which stack is meant.
 
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod diff;
 pub(crate) mod down;

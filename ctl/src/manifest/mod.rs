@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nixmox_core::manifest::{Declared, Diagnostic, SourceFile, Stack, parse_stack, resolve};
+use nixmox_core::model::ContainerName;
 
 use crate::context::Context;
 use crate::render::{Report, Style};
@@ -129,17 +130,35 @@ pub(crate) fn stack_name(context: &Context) -> Result<Option<String>, ManifestEr
     }
 }
 
+/// Returns the names of the services of the stack that is meant, as far as they can be read; never complains.
+pub(crate) fn service_names(file: Option<&Path>, folder: &Path) -> Vec<String> {
+    let Ok(Some(file)) = find_in(file, folder) else { return Vec::new() };
+    let Ok(source) = read::source(&file, folder) else { return Vec::new() };
+    let document = parse_stack(source);
+    let (included, _complaints) = include::services(&document, &file, folder);
+    let here = document.content().services.get().into_iter().flat_map(|services| &services.0);
+    let here = here.map(|(name, _)| name.value.clone());
+    let folders = included.iter().filter_map(|file| file.source().folder().file_name());
+    let mut names: Vec<String> = here.chain(folders.map(|name| name.to_string_lossy().into_owned())).collect();
+    names.retain(|name| name.parse::<ContainerName>().is_ok());
+    names
+}
+
 /// Returns the absolute path of the stack file that is named, else of the nearest one.
 fn find(context: &Context) -> Result<Option<PathBuf>, ManifestError> {
+    find_in(context.options.file.as_deref(), &context.folder)
+}
+
+fn find_in(file: Option<&Path>, folder: &Path) -> Result<Option<PathBuf>, ManifestError> {
     // An empty variable is as none: `NIXMOX_FILE= nixmoxctl up`.
-    if let Some(file) = context.options.file.as_ref().filter(|file| !file.as_os_str().is_empty()) {
-        let named = context.folder.join(file);
+    if let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) {
+        let named = folder.join(file);
         // Compose users name the folder of a project.
         let named = if named.is_dir() { named.join(STACK_FILE) } else { named };
         let found = named.canonicalize();
         return found.map(Some).map_err(|source| ManifestError::Read { path: named, source });
     }
-    let found = context.folder.ancestors().map(|folder| folder.join(STACK_FILE)).find(|file| file.is_file());
+    let found = folder.ancestors().map(|folder| folder.join(STACK_FILE)).find(|file| file.is_file());
     Ok(found)
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
 mod agent;
+mod completion;
 mod screen;
 mod terminal;
 

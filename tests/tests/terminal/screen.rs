@@ -84,6 +84,7 @@ impl Screen {
         match character {
             '\r' => self.column = 0,
             '\n' => self.feed(),
+            '\u{8}' => self.column = self.column.saturating_sub(1),
             printed if printed >= ' ' => {
                 if self.column == WIDTH {
                     self.has_overflown = true;

@@ -37,6 +37,32 @@ impl Terminal {
 
     /// The same with variables of the environment.
     pub(crate) fn run_with(agent: &Agent, environment: &[(&str, &str)], arguments: &str) -> Self {
+        let (program, socket) = agent.client();
+        let (first, pipe) =
+            arguments.split_once(" |").map_or((arguments, ""), |(first, _)| (first, &arguments[first.len()..]));
+        let script = format!("set -o pipefail; {} {first} {socket}{pipe}", program.display());
+        Self::spawn(agent, environment, &script)
+    }
+
+    /// Opens a bash to type into, in which `nixmoxctl` leads to the agent.
+    pub(crate) fn shell(agent: &Agent) -> Self {
+        let (program, _) = agent.client();
+        let folder = program.parent().unwrap().display();
+        let settings = agent.folder().join("inputrc");
+        // Without what the screen of these tests does not know.
+        std::fs::write(&settings, "set enable-bracketed-paste off\nset bell-style none\n").unwrap();
+        let socket = agent.folder().join("socket").display().to_string();
+        let environment = [
+            ("PATH", &*format!("{folder}:/usr/bin:/bin")),
+            ("NIXMOX_SOCKET", &socket),
+            ("INPUTRC", settings.to_str().unwrap()),
+            ("TERM", "dumb"),
+        ];
+        Self::spawn(agent, &environment, "PS1='> ' exec bash --noprofile --norc -i")
+    }
+
+    /// Runs a script of bash.
+    fn spawn(agent: &Agent, environment: &[(&str, &str)], script: &str) -> Self {
         let size = Winsize {
             ws_row: HEIGHT.try_into().unwrap(),
             ws_col: WIDTH.try_into().unwrap(),
@@ -46,13 +72,9 @@ impl Terminal {
         let pair = openpty(Some(&size), None).unwrap();
         let settings = tcgetattr(&pair.slave).unwrap();
         let end = || pair.slave.try_clone().unwrap();
-        let (program, socket) = agent.client();
-        let (first, pipe) =
-            arguments.split_once(" |").map_or((arguments, ""), |(first, _)| (first, &arguments[first.len()..]));
-        let script = format!("{} {first} {socket}{pipe}", program.display());
         // A session whose terminal this is: the kernel turns a typed ^C into SIGINT for those in the foreground.
         let child = Command::new("setsid")
-            .args(["--ctty", "bash", "-c", &format!("set -o pipefail; {script}")])
+            .args(["--ctty", "bash", "-c", script])
             .current_dir(agent.folder())
             .env_clear()
             .envs([("PATH", "/usr/bin:/bin"), ("TERM", "xterm"), ("TZ", "UTC"), ("LANG", "C.UTF-8")])
@@ -75,7 +97,12 @@ impl Terminal {
 
     /// Types Ctrl-C.
     pub(crate) fn press_ctrl_c(&mut self) {
-        self.person.write_all(b"\x03").unwrap();
+        self.type_text("\x03");
+    }
+
+    /// Types a text.
+    pub(crate) fn type_text(&mut self, text: &str) {
+        self.person.write_all(text.as_bytes()).unwrap();
     }
 
     /// Waits until the screen is so, at the end of a frame.
