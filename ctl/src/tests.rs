@@ -3,6 +3,7 @@
 mod changes;
 mod completion;
 mod errors;
+mod examples;
 mod help;
 mod history;
 mod includes;

@@ -14,7 +14,7 @@ Names of services and stacks come from the agent, or from the stack file.
 Examples:
   nixmoxctl completions bash > /usr/share/bash-completion/completions/nixmoxctl
   nixmoxctl completions zsh > /usr/share/zsh/site-functions/_nixmoxctl
-  nixmoxctl completions fish > /usr/share/fish/vendor_completions.d/nixmoxctl.fish
+  nixmoxctl completions fish > /etc/fish/completions/nixmoxctl.fish
 
 For yourself alone, in ~/.bashrc: source <(nixmoxctl completions bash)")]
 pub(crate) struct Completions {

@@ -11,9 +11,11 @@ use crate::manifest;
 
 /// Check the stack file and print its services with every default filled in, as JSON
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Each line is a service as it goes to the agent. Nothing is built: where a system is not a store path yet, it stands as it is declared."
-)]
+#[command(after_help = "\
+Each line is a service as it goes to the agent. Nothing is built: where a system is not a store path yet, it stands as it is declared.
+
+Examples:
+  nixmoxctl config | jq -r .name")]
 pub(crate) struct Config {}
 
 impl Config {

@@ -9,6 +9,10 @@ use crate::render;
 
 /// List the stacks of the host
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nixmoxctl stacks
+  nixmoxctl stacks --json | jq -r '.stacks[].name'")]
 pub(crate) struct Stacks {}
 
 impl Stacks {

@@ -1,24 +1,89 @@
-//! The help texts, 80 columns wide.
+//! The help texts, 80 columns wide, of every command there is: what is added is held to the same.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use insta::assert_snapshot;
 
+use super::examples::commands_in;
 use crate::cli::Cli;
+use crate::render::width;
+
+/// Returns every command that can be typed, as the words behind `nixmoxctl`; the first is none.
+fn every_command() -> Vec<Vec<String>> {
+    fn below(command: &Command, path: &[String], all: &mut Vec<Vec<String>>) {
+        all.push(path.to_vec());
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let path: Vec<String> = path.iter().cloned().chain([command.get_name().to_owned()]).collect();
+            below(command, &path, all);
+        }
+    }
+    let mut all = Vec::new();
+    below(&Cli::command(), &[], &mut all);
+    all
+}
+
+/// Returns the description of a command.
+fn description(path: &[String]) -> Command {
+    let find = |command: Command, name: &String| command.find_subcommand(name).unwrap().clone();
+    path.iter().fold(Cli::command(), find)
+}
+
+/// Returns a help page as the program prints it on a terminal of 80 columns.
+fn page(path: &[String], option: &str) -> String {
+    let words = ["nixmoxctl"].into_iter().chain(path.iter().map(String::as_str)).chain([option]);
+    let printed = Cli::command().term_width(80).try_get_matches_from(words).unwrap_err();
+    assert_eq!(printed.kind(), clap::error::ErrorKind::DisplayHelp, "{path:?}: {printed}");
+    printed.to_string()
+}
+
+/// Returns the texts below the options of a command.
+fn after_help(command: &Command) -> Vec<String> {
+    let texts = [command.get_after_help(), command.get_after_long_help()];
+    texts.into_iter().flatten().map(ToString::to_string).collect()
+}
 
 #[test]
 fn every_command_explains_itself_in_80_columns() {
-    let mut root = Cli::command().term_width(80);
-    root.build();
-    let mut text = root.render_help().to_string();
-    for command in root.get_subcommands_mut().filter(|command| command.get_name() != "help") {
-        let name = command.get_name().to_owned();
-        let help = command.clone().term_width(80).render_help();
-        let line = format!("\n======== {name}\n{help}");
-        text.push_str(&line);
+    let mut text = String::new();
+    for path in every_command() {
+        for option in ["-h", "--help"] {
+            let page = page(&path, option);
+            for line in page.lines() {
+                assert!(width(line) <= 80, "{path:?} {option}: {} columns: {line}", width(line));
+            }
+            if option == "-h" {
+                let line = if path.is_empty() { String::new() } else { format!("\n======== {}\n", path.join(" ")) };
+                text += &(line + &page);
+            }
+        }
     }
-    let widest = text.lines().map(crate::render::width).max().unwrap_or(0);
-    assert!(widest <= 80, "{widest}");
     assert_snapshot!(text);
+}
+
+#[test]
+fn no_example_is_broken_into_two_lines() {
+    for path in every_command() {
+        // What stands behind blanks is laid out by hand: a line that is wrapped there is no command any more.
+        let texts = after_help(&description(&path));
+        for line in texts.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with(' ')) {
+            assert!(width(line) <= 80, "{path:?}: {} columns: {line}", width(line));
+        }
+    }
+}
+
+#[test]
+fn every_example_of_the_help_can_be_typed_and_every_command_has_one() {
+    for path in every_command() {
+        let command = description(&path);
+        let mut is_shown = path.is_empty() || command.is_subcommand_required_set();
+        for example in after_help(&command).iter().flat_map(|text| text.lines()).flat_map(commands_in) {
+            if let Err(error) = crate::cli::parse(example.iter().map(Into::into)) {
+                panic!("{path:?}: `{}` cannot be typed:\n{error}", example.join(" "));
+            }
+            // Options may stand in front of it.
+            is_shown |= path.iter().all(|word| example.contains(word));
+        }
+        assert!(is_shown, "{path:?} has no example");
+    }
 }
 
 #[test]
@@ -43,31 +108,6 @@ fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
 
-/// The commands in a text: what follows `nixmoxctl` up to a pipe, a redirection, or the words that explain it.
-fn commands_in(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim).filter(|line| line.starts_with("nixmoxctl "));
-    let parts = lines.flat_map(|line| line.split("&&"));
-    let bare = |part: &str| part.split(['|', '>', '#']).next().unwrap_or_default().trim().to_owned();
-    // An explanation stands behind at least two blanks.
-    parts.map(|part| bare(part.trim().split("  ").next().unwrap_or_default())).collect()
-}
-
-#[test]
-fn every_example_of_the_help_can_be_typed() {
-    let mut root = Cli::command();
-    root.build();
-    let mut examples = Vec::new();
-    for command in root.get_subcommands() {
-        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        examples.extend(commands_in(&help));
-    }
-    assert!(examples.len() > 20, "{examples:#?}");
-    for example in examples {
-        let arguments = example.split_whitespace().map(Into::into);
-        assert!(crate::cli::parse(arguments).is_ok(), "`{example}` is no command");
-    }
-}
-
 #[test]
 fn every_command_that_a_complaint_proposes_can_be_typed() {
     // The snapshots hold every complaint there is a test for.
@@ -77,13 +117,16 @@ fn every_command_that_a_complaint_proposes_can_be_typed() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let rows = text.lines().filter_map(|line| line.trim().strip_prefix("try "));
-        for example in rows.flat_map(|row| commands_in(row.trim())) {
+        for example in rows.flat_map(commands_in) {
             proposed += 1;
-            let arguments = example.split_whitespace().map(Into::into);
-            let parsed = crate::cli::parse(arguments);
+            let parsed = crate::cli::parse(example.iter().map(Into::into));
             // Asking for the version is no command, and an answer too.
             let version = |error: &clap::Error| error.kind() == clap::error::ErrorKind::DisplayVersion;
-            assert!(parsed.is_ok() || parsed.is_err_and(|error| version(&error)), "{example}: {}", path.display());
+            assert!(
+                parsed.is_ok() || parsed.is_err_and(|error| version(&error)),
+                "{example:?}: {}",
+                path.display()
+            );
         }
     }
     assert!(proposed > 5, "{proposed}");
