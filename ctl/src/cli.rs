@@ -17,6 +17,7 @@ use crate::completion;
 use crate::context::{Clock, Context};
 use crate::error::{CtlError, Exit};
 use crate::output::{ColorChoice, Output};
+use crate::pager;
 
 /// Docker Compose for nixos-containers: declares, starts, checks and keeps the services of a stack
 #[derive(Debug, Parser)]
@@ -53,6 +54,9 @@ pub(crate) struct Options {
     /// Print what the agent says as JSON, one document per line
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
+    /// Print long results at once, not in a pager
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) no_pager: bool,
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true, help_heading = EVERYWHERE)]
     pub(crate) color: ColorChoice,
@@ -105,8 +109,11 @@ pub fn main_with_environment() -> u8 {
             };
         }
     };
+    // What programs read is not for a pager.
+    let is_paged = !cli.options.no_pager && !cli.options.json;
+    let pager = is_paged.then(|| pager::Choice::of(|name| std::env::var_os(name))).flatten();
     let mut context = Context {
-        output: Output::of_process(cli.options.color),
+        output: Output::of_process(cli.options.color, pager),
         options: cli.options,
         folder: std::env::current_dir().unwrap_or_else(|_deleted| PathBuf::from("/")),
         clock: Clock::System,
@@ -126,7 +133,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
 /// Carries a command out and complains where it fails.
 pub(crate) fn run(command: &Command, context: &mut Context) -> Exit {
     let ended = command.check_options(&context.options).and_then(|()| command.run(context));
-    ended.unwrap_or_else(|error| complain(&error, context))
+    let was_paged = context.output.close();
+    ended.unwrap_or_else(|error| {
+        // Somebody left the pager: that is no fault.
+        let is_left = was_paged && error.exit() == Exit::OutputClosed;
+        if is_left { Exit::Done } else { complain(&error, context) }
+    })
 }
 
 impl Command {

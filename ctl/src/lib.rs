@@ -17,6 +17,7 @@ mod error;
 mod follow;
 mod manifest;
 mod output;
+mod pager;
 mod progress;
 mod render;
 

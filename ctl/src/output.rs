@@ -1,12 +1,14 @@
 //! Where text leaves the program: results to stdout, everything else to stderr.
 //!
 //! Knows whether a terminal is there, how wide it is and whether it wants colours; knows nothing of what is written.
+//! A command that has much to say begins with [`Output::page`].
 
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::pager::{Choice, Pager};
 use crate::render::Style;
 
 /// The width that texts are laid out for when nobody says how wide the terminal is.
@@ -51,11 +53,15 @@ pub(crate) struct Output {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     screen: Screen,
+    /// What long results are read in; `None`: nothing.
+    choice: Option<Choice>,
+    /// The pager that results go to.
+    pager: Option<Pager>,
 }
 
 impl Output {
-    /// Returns the process's own stdout and stderr.
-    pub(crate) fn of_process(color: ColorChoice) -> Self {
+    /// Returns the process's own stdout and stderr; long results are read in a pager.
+    pub(crate) fn of_process(color: ColorChoice, choice: Option<Choice>) -> Self {
         let (out, err) = (io::stdout(), io::stderr());
         // no-color.org: present and not empty, whatever the value.
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -72,13 +78,13 @@ impl Output {
             style: Style::new(colored(out.is_terminal())),
             error_style: Style::new(colored(err.is_terminal())),
         };
-        Self { out: Box::new(out), err: Box::new(err), screen }
+        Self { out: Box::new(out), err: Box::new(err), screen, choice, pager: None }
     }
 
     /// Returns ways out that lead elsewhere.
     #[cfg(test)]
     pub(crate) fn new(out: Box<dyn Write>, err: Box<dyn Write>, screen: Screen) -> Self {
-        Self { out, err, screen }
+        Self { out, err, screen, choice: None, pager: None }
     }
 
     /// Returns what is known of the place that results go to.
@@ -86,8 +92,32 @@ impl Output {
         self.screen
     }
 
+    /// Says that what follows may be long: on a terminal it is read in a pager.
+    ///
+    /// What is printed from then on waits for the person, so everything that the agent is asked for is asked before.
+    /// Whoever leaves the pager early has what was wanted: the command ends there, with [`Output::close`] saying so.
+    pub(crate) fn page(&mut self) -> io::Result<()> {
+        // A choice is good for one pager.
+        let Some(choice) = self.choice.take().filter(|_| self.screen.size.is_some()) else { return Ok(()) };
+        match Pager::begin(&choice) {
+            Ok(pager) => {
+                self.pager = Some(pager);
+                Ok(())
+            }
+            Err(why) => choice.complaint(&why).map_or(Ok(()), |complaint| self.note(&complaint)),
+        }
+    }
+
+    /// Waits until the person has read what is in a pager; returns whether there was one.
+    pub(crate) fn close(&mut self) -> bool {
+        self.pager.take().map(Pager::wait).is_some()
+    }
+
     /// Writes a text of a result as it is, and makes sure that it is seen.
     pub(crate) fn print(&mut self, text: &str) -> io::Result<()> {
+        if let Some(pager) = &mut self.pager {
+            return pager.write(text);
+        }
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
@@ -101,6 +131,10 @@ impl Output {
 
     /// Writes a text to stderr as it is.
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
+        // Two programs would write over each other on the same terminal.
+        if let Some(pager) = self.pager.as_mut().filter(|_| self.screen.error_width.is_some()) {
+            return pager.write(text);
+        }
         self.err.write_all(text.as_bytes())?;
         self.err.flush()
     }

@@ -24,6 +24,7 @@ impl Config {
         let loaded = manifest::load(context)?;
         let screen = context.output.screen();
         context.output.note(&loaded.warnings.text(screen.error_width, screen.error_style))?;
+        context.output.page()?;
         for declared in loaded.services() {
             context.output.json(&unbuilt(declared))?;
         }

@@ -34,18 +34,25 @@ impl Plan {
     pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
         let request = self.scope.request(context)?;
         let plan = block_on(async { Ok(Client::connect(&context.options.socket).await?.plan(&request).await?) })?;
+        // Before it is shown: a saved plan is there, however early its reader leaves.
+        let file = PlanFile::new(request, plan);
+        if let Some(path) = &self.output {
+            file.write(&context.folder.join(path))?;
+        }
+        let (stack, plan) = (file.stack(), file.plan());
+        // Whoever asks for the exit code does not sit and read.
+        if !self.exit_code {
+            context.output.page()?;
+        }
         let screen = context.output.screen();
         if context.options.json {
-            context.output.json(&plan)?;
+            context.output.json(plan)?;
         } else {
-            let text = render::plan(&request.stack, &plan, screen.width(), screen.style);
-            let notes = render::plan_notes(&plan, screen.width(), screen.style);
+            let text = render::plan(stack, plan, screen.width(), screen.style);
+            let notes = render::plan_notes(plan, screen.width(), screen.style);
             context.output.print(&(text + &notes))?;
         }
         let would_change = plan.services.iter().any(|planned| planned.change != "unchanged");
-        if let Some(path) = &self.output {
-            PlanFile::new(request, plan).write(&context.folder.join(path))?;
-        }
         Ok(if would_change && self.exit_code { Exit::WouldChange } else { Exit::Done })
     }
 }

@@ -92,6 +92,16 @@ impl PlanFile {
         Self { format: PLAN_FORMAT, request, plan }
     }
 
+    /// Returns the stack that it is of.
+    pub(super) fn stack(&self) -> &str {
+        &self.request.stack
+    }
+
+    /// Returns what was answered.
+    pub(super) fn plan(&self) -> &PlanReply {
+        &self.plan
+    }
+
     /// Writes it, in place of what is there.
     pub(super) fn write(&self, path: &Path) -> Result<(), CtlError> {
         let failed = |source| CtlError::File { action: "write", path: path.to_owned(), source };

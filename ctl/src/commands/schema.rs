@@ -34,6 +34,7 @@ impl Schema {
             Kind::Stack => manifest::stack_schema(),
             Kind::Service => manifest::service_schema(),
         };
+        context.output.page()?;
         context.output.print(&format!("{schema:#}\n"))?;
         Ok(Exit::Done)
     }

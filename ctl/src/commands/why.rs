@@ -27,6 +27,7 @@ impl Why {
         for name in &self.names {
             known("service", name, status.services.iter().map(|service| service.name.as_str()))?;
         }
+        context.output.page()?;
         let screen = context.output.screen();
         for service in status.services.iter().filter(|service| self.names.contains(&service.name)) {
             if context.options.json {

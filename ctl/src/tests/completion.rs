@@ -107,7 +107,7 @@ fn commands_options_and_their_values_need_nobody() {
     assert_eq!(words(folder.path(), "completions "), ["bash", "zsh", "fish"]);
     assert_eq!(words(folder.path(), "status --color a"), ["auto", "always"]);
     assert_eq!(words(folder.path(), "--color=n"), ["--color=never"]);
-    assert_eq!(words(folder.path(), "up --no"), ["--no-deps"]);
+    assert_eq!(words(folder.path(), "up --no-d"), ["--no-deps"]);
     let options = words(folder.path(), "rm -");
     assert!(options.iter().all(|word| word.starts_with("--")), "{options:?}");
     assert!(options.contains(&"--data".to_owned()) && options.contains(&"--json".to_owned()), "{options:?}");

@@ -6,6 +6,7 @@
 
 mod agent;
 mod completion;
+mod pager;
 mod screen;
 mod terminal;
 

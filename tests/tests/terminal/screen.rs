@@ -17,6 +17,8 @@ pub(crate) struct Screen {
     pub(crate) has_overflown: bool,
     /// Whether anything was coloured, bold or dim.
     pub(crate) is_colored: bool,
+    /// Whether the bell rang.
+    pub(crate) has_rung: bool,
     /// Whether the cursor is hidden.
     pub(crate) is_cursor_hidden: bool,
     /// Whether a frame has begun that has not ended: its lines end with EL, itself with ED.
@@ -32,6 +34,7 @@ impl Default for Screen {
             rest: Vec::new(),
             has_overflown: false,
             is_colored: false,
+            has_rung: false,
             is_cursor_hidden: false,
             is_half_drawn: false,
         }
@@ -84,6 +87,7 @@ impl Screen {
         match character {
             '\r' => self.column = 0,
             '\n' => self.feed(),
+            '\u{7}' => self.has_rung = true,
             '\u{8}' => self.column = self.column.saturating_sub(1),
             printed if printed >= ' ' => {
                 if self.column == WIDTH {
@@ -115,6 +119,10 @@ impl Screen {
         match (parameters, end) {
             (up, "A") => self.row = self.row.saturating_sub(up.parse().unwrap_or(1)),
             ("", "K") => self.rows[self.row].truncate(self.column),
+            // As `less` draws a screen anew, and sets the keypad up and back.
+            ("", "H") => (self.row, self.column) = (0, 0),
+            ("2", "J") => self.rows.iter_mut().for_each(Vec::clear),
+            ("?1", "h" | "l") | ("", "=" | ">") => {}
             ("", "J") => {
                 self.rows[self.row].truncate(self.column);
                 self.rows[self.row + 1..].iter_mut().for_each(Vec::clear);
@@ -129,7 +137,9 @@ impl Screen {
 
 /// Returns what stands between `ESC [` and the end of the sequence, that included, and what is behind it.
 fn split_sequence(text: &str) -> Option<(&str, &str)> {
-    let body = text.strip_prefix("\x1b[").or_else(|| (text.len() < 2).then_some(""))?;
+    let Some(body) = text.strip_prefix("\x1b[") else {
+        return text.split_at_checked(2).map(|(begin, rest)| (&begin[1..], rest));
+    };
     let end = body.find(|c: char| ('@'..='~').contains(&c))?;
     Some(body.split_at(end + 1))
 }

@@ -107,8 +107,13 @@ impl Terminal {
 
     /// Waits until the screen is so, at the end of a frame.
     pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&Screen) -> bool) {
+        self.until_seen(what, |screen| !screen.is_half_drawn && holds(screen));
+    }
+
+    /// Waits until the screen is so, whoever draws it: only the client's own frames have an end.
+    pub(crate) fn until_seen(&mut self, what: &str, holds: impl Fn(&Screen) -> bool) {
         let begun = Instant::now();
-        while self.screen.is_half_drawn || !holds(&self.screen) {
+        while !holds(&self.screen) {
             let ended = self.child.try_wait().unwrap();
             let read = self.read(20);
             let text = self.screen.text();
