@@ -1,16 +1,20 @@
 //! From what a manifest names to store paths: links are followed, flake outputs are built by `nix build` as the
 //! user. Nothing here runs as root or decides what a system contains.
 
+mod git;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 
 use nixmox_core::manifest::{Declared, SystemRef};
 use nixmox_core::model::{Service, StorePath};
 use serde::Deserialize;
 
+use crate::machine::Machine;
 use crate::render::Report;
+use git::Hidden;
 
 /// Why a system has no store path.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,12 @@ pub(crate) enum BuildError {
         /// The module.
         module: PathBuf,
     },
+    /// There is no nix.
+    #[error("there is no nix to build {installables} with", installables = installables.join(", "))]
+    NoNix {
+        /// What was to be built.
+        installables: Vec<String>,
+    },
     /// nix cannot be started.
     #[error("cannot run nix")]
     Nix(#[source] io::Error),
@@ -54,6 +64,8 @@ pub(crate) enum BuildError {
         status: ExitStatus,
         /// What was to be built.
         installables: Vec<String>,
+        /// What git kept from it; `None`: nothing that is known.
+        hidden: Option<Hidden>,
     },
     /// nix said something that is not understood.
     #[error("nix build said something that nixmoxctl does not understand")]
@@ -68,10 +80,18 @@ pub(crate) enum BuildError {
 
 impl BuildError {
     /// Returns the complaint.
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self, machine: &Machine) -> Report {
         let report = Report::new(self.to_string()).causes(self);
         match self {
-            Self::Link { .. } => report.row("try", "make it with nix build, and see that it is there"),
+            Self::Link { link, .. } => {
+                let lost = link.read_link().ok().filter(|target| target.starts_with("/nix/store"));
+                let lost = lost.map(
+                    |_| "what it leads to is not in the store any more: nix keeps it for a link that stays where it was made",
+                );
+                report
+                    .row("", lost.unwrap_or_default())
+                    .row("try", format!("nix build -o {} INSTALLABLE makes it", link.display()))
+            }
             Self::NotInStore { .. } => report
                 .row("why", "a system is a store path: /nix/store/<hash>-<name>, with its init at the top")
                 .row("try", "point `system` to the result of nix build"),
@@ -79,9 +99,25 @@ impl BuildError {
                 .row("why", "modules cannot be built by this version yet")
                 .row("try", "make it an output of a flake and write system = \".#NAME\"")
                 .row("", "or build it with nix build, and write system = \"./result\""),
-            Self::Nix(_) => report.row("try", "install nix, or set `system` to a store path that is there"),
-            Self::Failed { installables, .. } => {
-                report.rows("for", installables).row("try", "see what nix said above")
+            Self::NoNix { .. } => match machine.nix() {
+                Some(folder) => report
+                    .row("why", format!("it is installed in {}, which PATH does not name", folder.display()))
+                    .row("try", format!("export PATH={}:$PATH, then the same again", folder.display())),
+                None => report
+                    .row("why", "systems of a flake are built by whoever runs nixmoxctl, and nix is not installed")
+                    .row("try", "install nix: https://nixos.org/download")
+                    .row("", "or build elsewhere, and write the path: system = \"/nix/store/...\""),
+            },
+            Self::Nix(_) => report.row("try", "nix --version, which has to work for you"),
+            Self::Failed { installables, hidden, .. } => {
+                let report = report.rows("for", installables);
+                let report = match hidden {
+                    Some(hidden) if hidden.is_the_cause() => return hidden.told(report),
+                    Some(hidden) => hidden.told(report),
+                    None => report,
+                };
+                let key = if hidden.is_some() { "" } else { "try" };
+                report.row(key, "see what nix said above")
             }
             Self::Answer(_) => report.row("try", "nix --version; 2.4 or newer is needed"),
             Self::NotOnePath { .. } => report.row("try", "name an output that is one derivation"),
@@ -91,7 +127,7 @@ impl BuildError {
 
 /// Returns every service with its system's store path, in order. Builds what is to be built, all at once; nix
 /// reports on stderr.
-pub(crate) fn build(declared: &[Declared]) -> Result<Vec<Service>, BuildError> {
+pub(crate) fn build(machine: &Machine, declared: &[Declared]) -> Result<Vec<Service>, BuildError> {
     let mut flakes: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
     for declared in declared {
         if let SystemRef::Flake { installable, folder } = &declared.service.system {
@@ -105,7 +141,7 @@ pub(crate) fn build(declared: &[Declared]) -> Result<Vec<Service>, BuildError> {
     let known: Vec<Option<Service>> = declared.iter().map(without_nix).collect::<Result<_, _>>()?;
     let mut built: BTreeMap<(&Path, &str), StorePath> = BTreeMap::new();
     for (folder, installables) in flakes {
-        let paths = nix_build(folder, &installables)?;
+        let paths = nix_build(machine, folder, &installables)?;
         built.extend(installables.iter().map(|installable| (folder, *installable)).zip(paths));
     }
     let with_path = |(declared, known): (&Declared, Option<Service>)| match (&declared.service.system, known) {
@@ -149,21 +185,23 @@ struct Built {
 }
 
 /// Builds flake outputs and returns their store paths, in order.
-fn nix_build(folder: &Path, installables: &[&str]) -> Result<Vec<StorePath>, BuildError> {
-    let all = run_nix(folder, installables)?;
+fn nix_build(machine: &Machine, folder: &Path, installables: &[&str]) -> Result<Vec<StorePath>, BuildError> {
+    let all = run_nix(machine, folder, installables)?;
     if all.len() == installables.len() {
         return installables.iter().zip(&all).map(|(installable, built)| path_of(installable, built)).collect();
     }
     // Names that lead to the same derivation are told together: which is which is asked one by one. All is built.
-    let one = |installable: &&str| match run_nix(folder, &[installable])?.as_slice() {
+    let one = |installable: &&str| match run_nix(machine, folder, &[installable])?.as_slice() {
         [built] => path_of(installable, built),
         _ => Err(BuildError::NotOnePath { installable: (*installable).to_owned() }),
     };
     installables.iter().map(one).collect()
 }
 
-fn run_nix(folder: &Path, installables: &[&str]) -> Result<Vec<Built>, BuildError> {
-    let output = Command::new("nix")
+fn run_nix(machine: &Machine, folder: &Path, installables: &[&str]) -> Result<Vec<Built>, BuildError> {
+    let names = || installables.iter().map(|installable| (*installable).to_owned()).collect();
+    let output = machine
+        .program("nix")
         // A host may not have switched flakes on; they are what was asked for here.
         .args(["--extra-experimental-features", "nix-command flakes", "build", "--no-link", "--json", "--"])
         .args(installables)
@@ -171,10 +209,13 @@ fn run_nix(folder: &Path, installables: &[&str]) -> Result<Vec<Built>, BuildErro
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .map_err(BuildError::Nix)?;
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => BuildError::NoNix { installables: names() },
+            _ => BuildError::Nix(source),
+        })?;
     if !output.status.success() {
-        let installables = installables.iter().map(|installable| (*installable).to_owned()).collect();
-        return Err(BuildError::Failed { status: output.status, installables });
+        let hidden = installables.iter().find_map(|installable| Hidden::find(machine, folder, installable));
+        return Err(BuildError::Failed { status: output.status, installables: names(), hidden });
     }
     serde_json::from_slice(&output.stdout).map_err(BuildError::Answer)
 }

@@ -11,11 +11,12 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use jiff::tz::TimeZone;
 use nixmox_api::AgentError;
 
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::commands;
 use crate::completion;
-use crate::context::{Clock, Context};
-use crate::error::{CtlError, Exit};
+use crate::context::{Clock, Context, block_on};
+use crate::error::{Circumstances, CtlError, Exit};
+use crate::machine::Machine;
 use crate::output::{ColorChoice, Output};
 use crate::pager;
 
@@ -116,6 +117,7 @@ pub fn main_with_environment() -> u8 {
         output: Output::of_process(cli.options.color, pager),
         options: cli.options,
         folder: std::env::current_dir().unwrap_or_else(|_deleted| PathBuf::from("/")),
+        machine: Machine::real(),
         clock: Clock::System,
         zone: TimeZone::system(),
         answers: std::io::stdin()
@@ -203,11 +205,17 @@ fn complain(error: &CtlError, context: &mut Context) -> Exit {
     if exit == Exit::OutputClosed {
         return exit;
     }
+    let agent_version = if error.is_of_versions() {
+        block_on(async { Ok(Client::version(&context.options.socket).await) }).ok().flatten()
+    } else {
+        None
+    };
+    let about = Circumstances { machine: &context.machine, agent_version };
     let screen = context.output.screen();
     let text = match error {
         CtlError::Client(ClientError::Agent(refused)) if context.options.json => as_json(refused),
         CtlError::Manifest(manifest) => manifest.text(screen.error_width, screen.error_style),
-        _ => error.report().text(screen.error_width, screen.error_style),
+        _ => error.report(&about).text(screen.error_width, screen.error_style),
     };
     // With stderr gone there is nobody left to tell.
     let _unheard = context.output.note(&text);

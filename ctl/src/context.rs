@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::Options;
 use crate::error::CtlError;
+use crate::machine::Machine;
 use crate::output::Output;
 
 /// What surrounds a command.
@@ -19,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) options: Options,
     /// The working folder; an absolute path.
     pub(crate) folder: PathBuf,
+    /// The machine that this runs on.
+    pub(crate) machine: Machine,
     /// What time it is.
     pub(crate) clock: Clock,
     /// Which zone times are shown in.

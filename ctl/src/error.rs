@@ -1,5 +1,7 @@
 //! Why a command ended otherwise than asked: the exit code, and the text in the one voice of all complaints.
 
+mod agent;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use nixmox_api::AgentError;
 
 use crate::build::BuildError;
 use crate::client::ClientError;
+use crate::machine::Machine;
 use crate::manifest::ManifestError;
 use crate::render::Report;
 
@@ -153,6 +156,15 @@ pub(crate) enum CtlError {
     Runtime(#[source] io::Error),
 }
 
+/// What surrounds a failure, looked at once it has happened.
+#[derive(Debug)]
+pub(crate) struct Circumstances<'a> {
+    /// The machine that the client runs on.
+    pub(crate) machine: &'a Machine,
+    /// The agent's version; `None`: not asked for, or not told.
+    pub(crate) agent_version: Option<String>,
+}
+
 impl CtlError {
     /// Returns how the process ends.
     pub(crate) fn exit(&self) -> Exit {
@@ -166,7 +178,7 @@ impl CtlError {
                 ClientError::Denied { .. } | ClientError::Agent(AgentError::NotPermitted { .. }) => {
                     Exit::NotPermitted
                 }
-                ClientError::Foreign { .. } | ClientError::Agent(_) => Exit::Failed,
+                ClientError::Unknown { .. } | ClientError::Foreign { .. } | ClientError::Agent(_) => Exit::Failed,
             },
             Self::Usage { .. } => Exit::Usage,
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed,
@@ -185,13 +197,32 @@ impl CtlError {
         }
     }
 
+    /// Returns whether the versions of both sides may be what is wrong.
+    pub(crate) fn is_of_versions(&self) -> bool {
+        let Self::Client(error) = self else { return false };
+        match error {
+            ClientError::Unknown { .. } | ClientError::Foreign { .. } => true,
+            // What is wrong with how it was said, and not with what was meant.
+            ClientError::Agent(AgentError::Invalid { problems, .. }) => {
+                problems.iter().any(|problem| problem.starts_with("parameters: "))
+            }
+            ClientError::Agent(_)
+            | ClientError::Missing { .. }
+            | ClientError::Refused { .. }
+            | ClientError::Denied { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::Lost { .. }
+            | ClientError::Silent { .. } => false,
+        }
+    }
+
     /// Returns the complaint.
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self, about: &Circumstances<'_>) -> Report {
         let report = Report::new(self.to_string()).causes(self);
         match self {
-            Self::Client(client) => client_report(client),
+            Self::Client(client) => agent::client_report(client, about),
             Self::Manifest(manifest) => manifest.report(),
-            Self::Build(build) => build.report(),
+            Self::Build(build) => build.report(about.machine),
             Self::Usage { hint, .. }
             | Self::Declined { hint, .. }
             | Self::Unknown { hint, .. }
@@ -211,67 +242,11 @@ impl CtlError {
             }
             Self::Late { pending, .. } => report.row("open", pending.join(", ")).row("try", "nixmoxctl status"),
             Self::PlanFile { .. } => report.row("try", "make it anew: nixmoxctl plan -o FILE"),
-            Self::File { .. } | Self::Output(_) | Self::Runtime(_) => report,
+            Self::File { action: "read", .. } => {
+                report.row("try", "see that the file is there, and that you may read it")
+            }
+            Self::File { .. } => report.row("try", "name a file in a folder that you may write to"),
+            Self::Output(_) | Self::Runtime(_) => report,
         }
-    }
-}
-
-/// The agent's unit.
-const AGENT_NAME: &str = "nixmox-agent";
-
-fn client_report(error: &ClientError) -> Report {
-    let report = Report::new(error.to_string()).causes(error);
-    match error {
-        ClientError::Missing { .. } => report
-            .row("why", "NixMox is not installed here, or nixmox-agent.socket is not enabled")
-            .row("try", format!("systemctl status {AGENT_NAME}.socket {AGENT_NAME}")),
-        ClientError::Refused { .. } | ClientError::Unreachable { .. } | ClientError::Silent { .. } => {
-            report.row("try", format!("systemctl status {AGENT_NAME}"))
-        }
-        ClientError::Lost { .. } => report
-            .row("", "the agent ended, or closed one of too many connections of this user")
-            .row("try", "the same again; what was asked for may have been done")
-            .row("", format!("journalctl -u {AGENT_NAME} says who was turned away")),
-        ClientError::Denied { .. } => report.row("try", "join group nixmox, log in again"),
-        ClientError::Foreign { .. } => report
-            .row("", "their versions differ, or the agent is broken")
-            .row("try", "nixmoxctl --version")
-            .row("", "nixmox-agent --version"),
-        ClientError::Agent(refused) => refused_report(refused),
-    }
-}
-
-fn refused_report(error: &AgentError) -> Report {
-    match error {
-        AgentError::NotPermitted { role, method, hint } => {
-            let group = if role == "operator" { "nixmox-operator" } else { "nixmox" };
-            let hint = if hint.is_empty() { format!("join group {group}") } else { hint.clone() };
-            Report::new("you may not do that")
-                .row("why", format!("{method} needs the role {role}, which root and group {group} have"))
-                .row("try", hint)
-                .row("", "a new group counts from the next login on")
-        }
-        AgentError::Invalid { problems, hint } => {
-            Report::new("the agent cannot take this; nothing was changed").rows("why", problems).row("try", hint)
-        }
-        AgentError::UnknownService { name, hint } => {
-            Report::new(format!("there is no service `{name}`")).row("try", hint)
-        }
-        AgentError::UnknownStack { name, hint } => {
-            Report::new(format!("there is no stack `{name}`")).row("try", hint)
-        }
-        AgentError::UnknownGeneration { number, hint } => {
-            Report::new(format!("there is no generation {number}")).row("try", hint)
-        }
-        AgentError::Stale { .. } => Report::new("the plan was made for another state of the host")
-            .row("why", "something was changed, or changed by itself, since it was made; nothing was done")
-            .row("try", "make it anew: nixmoxctl plan -o FILE"),
-        AgentError::HasDependents { dependents, hint } => {
-            let hint = if hint.is_empty() { "--with-dependents stops them too" } else { hint };
-            Report::new("services depend on it; nothing was stopped")
-                .row("need", dependents.join(", "))
-                .row("try", hint)
-        }
-        AgentError::Refused { reason, hint } => Report::new(reason).row("try", hint),
     }
 }

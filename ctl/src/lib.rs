@@ -15,6 +15,7 @@ mod completion;
 mod context;
 mod error;
 mod follow;
+mod machine;
 mod manifest;
 mod output;
 mod pager;

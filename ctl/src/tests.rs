@@ -1,5 +1,6 @@
 //! Whole commands against a simulated agent: every output, every exit code.
 
+mod advice;
 mod changes;
 mod completion;
 mod errors;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use nixmox_api::AgentError;
+use zlink::varlink_service;
 
 /// Why a call to the agent failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,12 @@ pub(crate) enum ClientError {
         /// How long it was waited.
         seconds: u64,
     },
+    /// The agent does not know the method.
+    #[error("the agent does not know {method}")]
+    Unknown {
+        /// The method, without its interface.
+        method: String,
+    },
     /// The agent speaks, and not as this client expects.
     #[error("the agent answered with something that this nixmoxctl does not understand")]
     Foreign {
@@ -64,11 +71,17 @@ impl ClientError {
     /// Tells a broken connection from an answer that cannot be read.
     pub(crate) fn from_wire(error: zlink::Error) -> Self {
         match error {
+            zlink::Error::VarlinkService(refused) => match refused.inner() {
+                varlink_service::Error::MethodNotFound { method } => {
+                    let name = method.rsplit('.').next().unwrap_or_default();
+                    Self::Unknown { method: name.to_owned() }
+                }
+                _ => Self::Foreign { source: zlink::Error::VarlinkService(refused) },
+            },
             zlink::Error::Json(_)
             | zlink::Error::InvalidUtf8(_)
             | zlink::Error::InvalidName(_)
             | zlink::Error::MissingParameters
-            | zlink::Error::VarlinkService(_)
             | zlink::Error::UnknownErrorReply(_)
             | zlink::Error::BufferOverflow => Self::Foreign { source: error },
             // The type is open-ended; what is left are failures of the socket.
@@ -80,7 +93,11 @@ impl ClientError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. } => true,
-            Self::Denied { .. } | Self::Silent { .. } | Self::Foreign { .. } | Self::Agent(_) => false,
+            Self::Denied { .. }
+            | Self::Silent { .. }
+            | Self::Unknown { .. }
+            | Self::Foreign { .. }
+            | Self::Agent(_) => false,
         }
     }
 }

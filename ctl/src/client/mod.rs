@@ -15,10 +15,11 @@ use nixmox_api::{
     AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request,
     StacksReply, Status,
 };
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use zlink::Call;
 use zlink::tokio::unix::{Connection, Stream};
 
 pub(crate) use error::ClientError;
@@ -30,6 +31,9 @@ const CALL: Duration = Duration::from_secs(30);
 
 /// How long data may take to be deleted: a large root on a slow disk takes many minutes, and Ctrl-C ends the wait.
 const REMOVAL: Duration = Duration::from_hours(24);
+
+/// How long the agent may take to tell its version.
+const VERSION: Duration = Duration::from_secs(1);
 
 /// The waits between attempts to connect, while systemd sets up the socket or the agent is being replaced.
 const ATTEMPTS: [Duration; 4] =
@@ -53,6 +57,20 @@ struct Asked<'a> {
     parameters: Parameters<'a>,
 }
 
+/// What every Varlink service can be asked; zlink's own proxy for it comes with a parser of interfaces.
+#[derive(Debug, Serialize)]
+#[serde(tag = "method")]
+enum Service {
+    #[serde(rename = "org.varlink.service.GetInfo")]
+    GetInfo,
+}
+
+/// What a service says of itself, as far as it is asked for.
+#[derive(Debug, Deserialize)]
+struct Info {
+    version: String,
+}
+
 /// The parameters of `Plan` and `Apply`.
 #[derive(Debug, Serialize)]
 struct Parameters<'a> {
@@ -73,6 +91,17 @@ impl Client {
                 Some(_) | None => return Err(refused),
             }
         }
+    }
+
+    /// Returns the agent's version, if it is told in time: for a complaint, which does not wait for long.
+    pub(crate) async fn version(socket: &Path) -> Option<String> {
+        let asked = async {
+            let mut client = connect(socket).await.ok()?;
+            client.connection.send_call(&Call::new(Service::GetInfo), Vec::new()).await.ok()?;
+            let (reply, _descriptors) = client.connection.receive_reply::<Info, AgentError>().await.ok()?;
+            Some(reply.ok()?.into_parameters()?.version)
+        };
+        tokio::time::timeout(VERSION, asked).await.ok().flatten()
     }
 
     /// Connects, or says at once why not.

@@ -57,7 +57,7 @@ impl Scope {
         // What is not meant need not even be there to be built.
         let mut meant = loaded.services().to_vec();
         meant.retain(|declared| only.is_empty() || only.iter().any(|name| declared.service.name.as_str() == name));
-        let services = build(&meant)?.iter().map(Service::from).collect();
+        let services = build(&context.machine, &meant)?.iter().map(Service::from).collect();
         Ok(Request {
             stack: loaded.stack.name.to_string(),
             file: loaded.file.display().to_string(),

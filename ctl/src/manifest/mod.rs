@@ -71,6 +71,9 @@ impl ManifestError {
             Self::NotFound { .. } => report.row("try", "go to the stack's folder, or name its file: -f FILE"),
             // What is wrong with the content is said above, with what to do.
             Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => report,
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                report.row("try", "ls -l shows whose it is; you need to be able to read it, and what it includes")
+            }
             Self::Read { .. } => report.row("try", "name a stack file, or the folder of one: -f FILE"),
             Self::Invalid(findings) => Report::new(format!("{}: {}", findings.file, findings.counts())),
         }

@@ -39,6 +39,22 @@ impl Script {
         self
     }
 
+    /// Does not know a method, as an older agent.
+    pub(crate) fn unknown(mut self, method: &'static str) -> Self {
+        let parameters = json!({ "method": format!("io.nixmox.Agent.{method}") });
+        let error = json!({ "error": "org.varlink.service.MethodNotFound", "parameters": parameters });
+        self.replies.insert(method, error);
+        self
+    }
+
+    /// Says that it is of this version.
+    pub(crate) fn version(self, version: &str) -> Self {
+        let (vendor, product, url) = ("NixMox", "nixmox-agent", "");
+        let info =
+            json!({ "vendor": vendor, "product": product, "version": version, "url": url, "interfaces": [] });
+        self.reply("GetInfo", &info)
+    }
+
     /// Answers `Plan` with this once all updates are out.
     pub(crate) fn plan_after(mut self, plan: &PlanReply) -> Self {
         self.plan_after = Some(json!({ "parameters": plan }));
@@ -120,7 +136,7 @@ fn serve(state: &State, stream: &UnixStream) {
         message.pop();
         let call: Value = serde_json::from_slice(&message).unwrap();
         message.clear();
-        let method = call["method"].as_str().unwrap().strip_prefix("io.nixmox.Agent.").unwrap().to_owned();
+        let method = call["method"].as_str().unwrap().rsplit('.').next().unwrap().to_owned();
         let finished = {
             let mut moving = state.moving.lock().unwrap();
             moving.calls.push(call);

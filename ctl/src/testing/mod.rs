@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli;
 use crate::context::{Clock, Context};
+use crate::machine::Machine;
 use crate::output::{Output, Screen, Size};
 use crate::render::Style;
 
@@ -35,12 +36,16 @@ pub(crate) struct Place {
     pub(crate) answer: Option<&'static str>,
     /// What `NIXMOX_FILE` says.
     pub(crate) file: Option<PathBuf>,
+    /// The machine; one on which nothing is installed.
+    pub(crate) machine: Machine,
 }
 
 impl Place {
     /// A folder without a stack, a pipe, and no agent.
     pub(crate) fn in_folder(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), socket: folder.join("agent.sock"), size: None, answer: None, file: None }
+        let machine = Machine::below(&folder.join("machine"), "/nonexistent".into());
+        let socket = folder.join("agent.sock");
+        Self { folder: folder.to_owned(), socket, size: None, answer: None, file: None, machine }
     }
 
     /// Runs a command with this agent.
@@ -79,6 +84,7 @@ impl Place {
             output: Output::new(Box::new(out.clone()), Box::new(err.clone()), screen),
             options,
             folder: self.folder.clone(),
+            machine: self.machine.clone(),
             clock: Clock::Fixed(sample::NOW * 1_000_000),
             zone: TimeZone::UTC,
             answers: self.answer.map(|text| Box::new(text.as_bytes()) as Box<dyn io::BufRead>),

@@ -34,16 +34,6 @@ fn every_refusal_of_the_agent_says_why_and_what_to_do() {
 }
 
 #[test]
-fn an_agent_that_is_not_there_is_told_from_one_that_does_not_listen() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = Place::in_folder(folder.path());
-    let missing = place.run("status").told(folder.path());
-    // The file stays when the listener goes.
-    drop(UnixListener::bind(folder.path().join("agent.sock")).unwrap());
-    assert_snapshot!(missing + &place.run("status").told(folder.path()));
-}
-
-#[test]
 fn an_agent_that_comes_a_moment_later_is_waited_for() {
     let agent = Agent::start(Script::default().reply("Status", &sample::status()));
     let (here, there) = (agent.folder().join("agent.sock"), agent.folder().join("later.sock"));

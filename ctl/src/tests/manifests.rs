@@ -93,7 +93,11 @@ fn a_module_or_a_broken_link_is_refused_with_the_way_out() {
     let mut text = run(folder.path(), "plan");
     let folder = stack(&link);
     text += &run(folder.path(), "plan");
-    std::os::unix::fs::symlink("/", folder.path().join("result")).unwrap();
+    let result = folder.path().join("result");
+    std::os::unix::fs::symlink("/nix/store/cccccccccccccccccccccccccccccccc-caddy", &result).unwrap();
+    text += &run(folder.path(), "plan");
+    fs::remove_file(&result).unwrap();
+    std::os::unix::fs::symlink("/", &result).unwrap();
     text += &run(folder.path(), "plan");
     assert_snapshot!(text);
 }
