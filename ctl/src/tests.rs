@@ -9,5 +9,6 @@ mod help;
 mod history;
 mod includes;
 mod manifests;
+mod manual;
 mod options;
 mod views;

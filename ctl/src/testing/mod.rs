@@ -1,6 +1,7 @@
 //! What tests of whole commands need: a simulated agent, a stack on disk, fixed surroundings.
 
 mod agent;
+pub(crate) mod manual;
 pub(crate) mod sample;
 
 use std::cell::RefCell;
