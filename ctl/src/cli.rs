@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser as PathOrEmpty, TypedValueParser as _};
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum as _};
 use jiff::tz::TimeZone;
 use nixmox_api::AgentError;
 
@@ -129,7 +129,23 @@ pub fn main_with_environment() -> u8 {
 
 /// Reads the arguments, the program's name first.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(arguments)
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = Cli::command().color(color_of_help(&arguments));
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// Returns what `--color` says, read before the arguments are understood: help, and complaints about them, are coloured
+/// as everything else.
+fn color_of_help(arguments: &[OsString]) -> clap::ColorChoice {
+    let before = arguments.iter().take_while(|argument| *argument != "--");
+    let mut words = before.filter_map(|argument| argument.to_str()).flat_map(|argument| argument.split('='));
+    let said = words.find(|word| *word == "--color").and_then(|_| words.next());
+    match said.and_then(|word| ColorChoice::from_str(word, false).ok()).unwrap_or_default() {
+        ColorChoice::Auto => clap::ColorChoice::Auto,
+        ColorChoice::Always => clap::ColorChoice::Always,
+        ColorChoice::Never => clap::ColorChoice::Never,
+    }
 }
 
 /// Carries a command out and complains where it fails.

@@ -113,7 +113,7 @@ pub(super) fn known<'a>(
     let hint = match near {
         Some((_, near)) => format!("did you mean `{near}`?"),
         None => match there.collect::<Vec<_>>() {
-            there if there.is_empty() => String::new(),
+            there if there.is_empty() => "there are none yet".to_owned(),
             there => format!("there are: {}", there.join(", ")),
         },
     };

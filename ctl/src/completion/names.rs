@@ -74,7 +74,7 @@ impl Lookup {
         let below = matches.subcommand().map_or(&matches, |(_, below)| below);
         let given = values::<String>(below, "names").into_iter().chain(values(below, "name"));
         Self {
-            file: values(below, "file").pop(),
+            file: values(below, "file").pop().map(at_home),
             stack: values(below, "stack").pop(),
             socket: values(below, "socket").pop().unwrap_or_else(|| nixmox_api::SOCKET.into()),
             folder: folder.to_owned(),
@@ -121,6 +121,14 @@ impl Lookup {
         let (file, folder) = (self.file.clone(), self.folder.clone());
         let names = within_limit(move || manifest::service_names(file.as_deref(), &folder));
         names.unwrap_or_default().into_iter().map(|name| Named { name, about: "declared".to_owned() }).collect()
+    }
+}
+
+/// Returns a path with the `~` replaced that a shell would replace, once the line is done.
+fn at_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(below), Some(home)) => Path::new(&home).join(below),
+        (Ok(_) | Err(_), _) => path,
     }
 }
 

@@ -11,7 +11,12 @@ use insta::assert_snapshot;
 use nixmox_api::AgentError;
 use tempfile::TempDir;
 
+use crate::build::BuildError;
+use crate::client::ClientError;
+use crate::error::{Circumstances, CtlError};
 use crate::machine::Machine;
+use crate::manifest::ManifestError;
+use crate::render::Style;
 use crate::testing::{Agent, Place, Script, sample};
 
 fn write(path: &Path, text: &str) {
@@ -55,6 +60,54 @@ fn a_refusal_names_the_group_and_whether_to_join_it_or_to_log_in_again() {
     file("proc/self/status", "Uid:\t1000\t1000\t1000\t1000\nGid:\t50\t50\t50\t50\nGroups:\t27 985\n");
     text += &place.run("status").told(agent.folder());
     assert_snapshot!(text);
+}
+
+#[test]
+fn every_complaint_about_the_agent_the_files_and_the_build_says_what_to_try() {
+    let (socket, path) = (PathBuf::from("/run/a"), PathBuf::from("/srv/a"));
+    let io = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let (service, installables) = ("web".to_owned(), vec![".#web".to_owned()]);
+    let status = std::os::unix::process::ExitStatusExt::from_raw(256);
+    let json = || serde_json::from_str::<bool>("x").unwrap_err();
+    let client = [
+        ClientError::Missing { socket: socket.clone() },
+        ClientError::Refused { socket: socket.clone() },
+        ClientError::Denied { socket: socket.clone() },
+        ClientError::Unreachable { socket, source: io() },
+        ClientError::Lost { source: zlink::Error::UnexpectedEof },
+        ClientError::Silent { seconds: 30 },
+        ClientError::Unknown { method: "Logs".to_owned() },
+        ClientError::Foreign { source: zlink::Error::MissingParameters },
+        ClientError::Agent(AgentError::Refused { reason: "the host shuts down".to_owned(), hint: String::new() }),
+    ];
+    let build = [
+        BuildError::Link { service: service.clone(), link: path.clone(), source: io() },
+        BuildError::NotInStore { service: service.clone(), link: path.clone(), target: path.clone() },
+        BuildError::Module { service, module: path.clone() },
+        BuildError::NoNix { installables: installables.clone() },
+        BuildError::Nix(io()),
+        BuildError::Failed { status, installables, hidden: None },
+        BuildError::Answer(json()),
+        BuildError::NotOnePath { installable: ".#web".to_owned() },
+    ];
+    let others = [
+        CtlError::Manifest(ManifestError::NotFound { folder: path.clone() }),
+        CtlError::Manifest(ManifestError::Read { path: path.clone(), source: io() }),
+        CtlError::File { action: "read", path: path.clone(), source: io() },
+        CtlError::File { action: "write", path: path.clone(), source: io() },
+        CtlError::PlanFile { path, source: json() },
+        CtlError::Superseded { watched: 1, newer: 2, by: "anna".to_owned() },
+        CtlError::Late { limit: "1min".to_owned(), pending: vec!["web".to_owned()] },
+    ];
+    let machine = Machine::below(Path::new("/nonexistent"), OsString::new());
+    let about = Circumstances { machine: &machine, agent_version: None };
+    let all = client.into_iter().map(CtlError::Client).chain(build.into_iter().map(CtlError::Build)).chain(others);
+    for error in all {
+        let text = error.report(&about).text(Some(80), Style::default());
+        assert!(text.starts_with("error: ") && text.contains("\n  try   "), "{error:?}: {text}");
+        // A word that is longer than the line stays whole.
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
 }
 
 /// A folder for programs that tests bring, in front of those of the machine.

@@ -162,6 +162,32 @@ fn up_into_a_pipe_appends_plain_lines() {
 }
 
 #[test]
+fn results_complaints_help_and_the_pager_are_coloured_alike() {
+    let agent = Agent::start();
+    agent.up();
+    let pager = ("PAGER", "sed s/^/paged:/");
+    for arguments in ["why nextcloud", "plan", "status", "status nextclout", "--help", "why --help", "up --nope"] {
+        for (variables, option, colored) in [
+            (&[][..], "", true),
+            (&[("NO_COLOR", "1")], "", false),
+            (&[("NO_COLOR", "")], "", true),
+            (&[("TERM", "dumb")], "", false),
+            (&[], "--color never", false),
+            (&[], "--color=never", false),
+            (&[("NO_COLOR", "1")], "--color always", true),
+            (&[("TERM", "dumb")], "--color=always", true),
+        ] {
+            let environment: Vec<_> = variables.iter().copied().chain([pager]).collect();
+            let line = format!("{option} {arguments}");
+            let mut terminal = Terminal::run_with(&agent, &environment, &line);
+            terminal.end();
+            let text = terminal.written();
+            assert!(text.len() > 20 && text.contains('\x1b') == colored, "{variables:?} {line}: {text:?}");
+        }
+    }
+}
+
+#[test]
 fn no_color_takes_the_colours_and_not_the_drawing() {
     let agent = Agent::start();
     agent.behave("nextcloud", slow(200, 800));
