@@ -221,12 +221,16 @@ fn run_nix(machine: &Machine, folder: &Path, installables: &[&str]) -> Result<Ve
 }
 
 /// Returns the sizes of systems with all that they need, in bytes; those that nix does not know are left out.
-pub(crate) fn closure_sizes<'a>(systems: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {
+pub(crate) fn closure_sizes<'a>(
+    machine: &Machine,
+    systems: impl Iterator<Item = &'a str>,
+) -> BTreeMap<String, u64> {
     let mut systems: Vec<&str> = systems.collect();
     systems.sort_unstable();
     systems.dedup();
     let size = |system: &str| {
-        let output = Command::new("nix")
+        let output = machine
+            .program("nix")
             .args(["--extra-experimental-features", "nix-command", "path-info", "--closure-size", "--", system])
             .stdin(Stdio::null())
             .stderr(Stdio::null())

@@ -41,8 +41,9 @@ impl Diff {
         } else {
             let systems = reply.services.iter().filter(|service| service.system_from != service.system_to);
             let systems = systems.flat_map(|service| [&service.system_from, &service.system_to]).flatten();
-            let sizes = closure_sizes(systems.map(String::as_str));
+            let sizes = closure_sizes(&context.machine, systems.map(String::as_str));
             let text = render::diff(&reply, (self.from, to), &sizes, screen.width(), screen.style);
+            context.output.page()?;
             context.output.print(&text)?;
         }
         Ok(Exit::Done)

@@ -26,6 +26,7 @@ impl Generations {
             context.output.json(&reply)?;
         } else {
             let text = render::generations(&reply, &context.moment(), screen.width(), screen.style);
+            context.output.page()?;
             context.output.print(&text)?;
         }
         Ok(Exit::Done)

@@ -71,8 +71,7 @@ fn refused_report(error: &AgentError, about: &Circumstances<'_>) -> Report {
             Report::new(format!("there is no stack `{name}`")).row("try", or(hint, "nixmoxctl stacks"))
         }
         AgentError::UnknownGeneration { number, hint } => {
-            let hint = if hint.is_empty() { "nixmoxctl generations" } else { hint };
-            Report::new(format!("there is no generation {number}")).row("try", hint)
+            Report::new(format!("there is no generation {number}")).row("try", or(hint, "nixmoxctl generations"))
         }
         AgentError::Stale { .. } => Report::new("the plan was made for another state of the host")
             .row("why", "something was changed, or changed by itself, since it was made; nothing was done")
