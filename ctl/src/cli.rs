@@ -88,6 +88,7 @@ pub(crate) enum Command {
     Diff(commands::diff::Diff),
     Rollback(commands::rollback::Rollback),
     Paths(commands::paths::Paths),
+    Import(commands::import::ImportOf),
     Rm(commands::rm::Rm),
     Completions(commands::completions::Completions),
 }
@@ -175,6 +176,7 @@ impl Command {
                 ("names of services are unique on the host", "the same with the name alone")
             }
             Self::Completions(_) => ("a script is of no stack", "nixmoxctl completions SHELL"),
+            Self::Import(_) => ("the file that is imported names its stack", "nixmoxctl import compose FILE"),
             Self::Schema(_) => ("a schema is of no stack", "nixmoxctl schema"),
             Self::Stacks(_) if options.all => return Ok(()),
             Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
@@ -204,6 +206,7 @@ impl Command {
             Self::Diff(diff) => diff.run(context),
             Self::Rollback(rollback) => rollback.run(context),
             Self::Paths(paths) => paths.run(context),
+            Self::Import(import) => import.run(context),
             Self::Rm(rm) => rm.run(context),
             Self::Completions(completions) => completions.run(context),
         }

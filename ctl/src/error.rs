@@ -10,6 +10,7 @@ use nixmox_api::AgentError;
 use crate::build::BuildError;
 use crate::client::ClientError;
 use crate::machine::Machine;
+use crate::import::{ImportError, WriteError};
 use crate::manifest::ManifestError;
 use crate::render::Report;
 
@@ -120,6 +121,12 @@ pub(crate) enum CtlError {
         /// What is not done yet.
         pending: Vec<String>,
     },
+    /// A file of another program could not be understood.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The files of an import could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// A file could not be read or written.
     #[error("cannot {action} {path}", path = path.display())]
     File {
@@ -189,6 +196,8 @@ impl CtlError {
             | Self::Superseded { .. }
             | Self::RolledBack { .. }
             | Self::Late { .. }
+            | Self::Import(_)
+            | Self::Write(_)
             | Self::File { .. }
             | Self::PlanFile { .. }
             | Self::Declined { .. }
@@ -246,6 +255,11 @@ impl CtlError {
                 report.row("try", "see that the file is there, and that you may read it")
             }
             Self::File { .. } => report.row("try", "name a file in a folder that you may write to"),
+            Self::Import(import) => report.row("try", import.hint()),
+            Self::Write(WriteError::Exists { .. }) => {
+                report.row("try", "another folder: -o DIR").row("", "--force replaces files")
+            }
+            Self::Write(WriteError::Io { .. }) => report.row("try", "name a folder that you may write to: -o DIR"),
             Self::Output(_) | Self::Runtime(_) => report,
         }
     }

@@ -16,6 +16,7 @@ mod context;
 mod error;
 mod follow;
 mod machine;
+mod import;
 mod manifest;
 mod output;
 mod pager;

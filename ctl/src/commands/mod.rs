@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod diff;
 pub(crate) mod down;
 pub(crate) mod generations;
+pub(crate) mod import;
 pub(crate) mod paths;
 pub(crate) mod plan;
 mod request;

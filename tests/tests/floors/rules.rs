@@ -160,6 +160,28 @@ pub(crate) const FLOORS: &[Floor] = &[
         why: "commands read manifests, not the other way",
     },
     Floor {
+        module: "nixmoxctl::import",
+        never: &[
+            "nixmoxctl::commands",
+            "nixmoxctl::client",
+            "nixmoxctl::render",
+            "nixmox_api",
+            "tokio",
+            "std::env",
+            "std::process",
+        ],
+        except: &[],
+        except_in: &[],
+        why: "an import is a file in, files out; it asks neither the agent nor nix",
+    },
+    Floor {
+        module: "nixmoxctl::import",
+        never: &["std::fs"],
+        except: &[],
+        except_in: &["nixmoxctl::import::write"],
+        why: "what a Compose file names is read through the caller; `write` alone touches the disk",
+    },
+    Floor {
         module: "xtask",
         never: &["nixmox_core", "nixmox_api", "nixmox_agent", "nixmoxctl"],
         except: &[],
