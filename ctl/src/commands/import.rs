@@ -43,8 +43,9 @@ Examples:
   nixmoxctl import compose --json compose.yml | jq -r '.findings[].reason'")]
 struct Compose {
     /// The Compose file, or - for standard input [default: compose.yaml, compose.yml or docker-compose.yml here]
-    #[arg(value_name = "FILE")]
-    compose_file: Option<PathBuf>,
+    // `file` is the id of an option that every command has.
+    #[arg(value_name = "FILE", id = "compose_file")]
+    file: Option<PathBuf>,
     /// Where to write [default: a new folder here, named after the stack]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -80,7 +81,7 @@ impl Compose {
     }
 
     fn source(&self, folder: &Path) -> Result<Source, CtlError> {
-        let named = self.compose_file.clone().or_else(|| {
+        let named = self.file.clone().or_else(|| {
             let found = NAMES.into_iter().find(|name| folder.join(name).is_file());
             found.map(PathBuf::from)
         });

@@ -276,7 +276,7 @@ impl<'a> Draft<'a> {
         let mut line = None;
         for name in names {
             if let Some(variable) = self.service.environment.remove(name) {
-                content.push_str(&format!("{name}={}\n", variable.value));
+                content.extend([name.as_str(), "=", &variable.value, "\n"]);
                 holds.push(format!("{name}=..."));
                 line.get_or_insert(variable.line);
             }
@@ -466,7 +466,10 @@ impl<'a> Draft<'a> {
         let mut kept = Environment::new();
         for (name, variable) in std::mem::take(&mut self.service.environment) {
             let key = format!("environment.{name}");
-            if name == "TZ" && !variable.value.is_empty() {
+            if variable.value.contains(char::is_control) && !variable.is_secret {
+                let reason = "control characters cannot occur in the value of a variable";
+                self.log.not_mapped(&key, variable.line, reason, &way_out);
+            } else if name == "TZ" && !variable.value.is_empty() && !variable.is_secret {
                 self.module.set(&["time", "timeZone"], variable.value.as_str().into());
                 kept.insert(name, variable);
             } else if matches!(name.as_str(), "PUID" | "PGID" | "UID" | "GID" | "UMASK") {

@@ -92,13 +92,12 @@ impl Nix {
             *self = Self::Set(Vec::new());
         }
         let Self::Set(entries) = self else { return };
-        match entries.iter_mut().find(|(name, _)| name == first) {
-            Some((_, known)) => known.set(rest, value),
-            None => {
-                let mut new = Self::Set(Vec::new());
-                new.set(rest, value);
-                entries.push(((*first).to_owned(), new));
-            }
+        if let Some((_, known)) = entries.iter_mut().find(|(name, _)| name == first) {
+            known.set(rest, value);
+        } else {
+            let mut new = Self::Set(Vec::new());
+            new.set(rest, value);
+            entries.push(((*first).to_owned(), new));
         }
     }
 

@@ -33,7 +33,15 @@ pub(super) fn is_value(value: &str) -> bool {
     let in_url = value.split("://").skip(1).any(|rest| {
         // A password may hold a `/` or `@` that nobody escaped, so the last `@` counts.
         let authority = rest.split([' ', '?', '#']).next().unwrap_or_default();
-        authority.rsplit_once('@').is_some_and(|(user, _host)| user.contains(':'))
+        match authority.rsplit_once('@') {
+            Some((user, _host)) => user.contains(':'),
+            // What stands where a port does and is none may be a password whose `@` is missing.
+            None => {
+                let host = authority.split(['/', ',']).next().unwrap_or_default();
+                let port = host.rsplit_once(':').filter(|_| !host.starts_with('['));
+                port.is_some_and(|(_host, port)| !port.chars().all(|c| c.is_ascii_digit()))
+            }
+        }
     });
     let lower = value.to_ascii_lowercase();
     in_url
@@ -74,7 +82,9 @@ mod tests {
         ] {
             assert!(is_value(value), "{value}");
         }
-        for value in ["postgres://u@db/x", "https://example.org:8080/a", "mail@example.org", "a:b@c"] {
+        for value in
+            ["postgres://u@db/x", "https://example.org:8080/a", "mail@example.org", "a:b@c", "http://[::1]/"]
+        {
             assert!(!is_value(value), "{value}");
         }
     }

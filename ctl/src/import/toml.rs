@@ -43,8 +43,8 @@ impl Toml {
         let line = format!("{} = {self}\n", bare(key));
         match self {
             Self::List(items) if items.len() > 1 && line.chars().count() > WIDTH => {
-                let items: String = items.iter().map(|item| format!("  {item},\n")).collect();
-                format!("{} = [\n{items}]\n", bare(key))
+                let items: Vec<String> = items.iter().map(|item| format!("  {item},\n")).collect();
+                format!("{} = [\n{}]\n", bare(key), items.concat())
             }
             Self::Bool(_) | Self::Int(_) | Self::Text(_) | Self::List(_) | Self::Table(_) => line,
         }
@@ -96,7 +96,7 @@ fn quoted(text: &str) -> String {
             '"' | '\\' => out.extend(['\\', c]),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c.is_control() => out.extend(format!("\\u{:04x}", u32::from(c)).chars()),
             c => out.push(c),
         }
     }

@@ -29,3 +29,20 @@ pub(super) fn refused(stack: &str, made: &[Made]) -> Vec<(String, String)> {
     }
     refused
 }
+
+/// Fails where `check` would refuse what an import writes.
+#[cfg(test)]
+pub(super) fn accepts(import: &super::Import) {
+    let text = |path: &Path| import.files.iter().find(|(known, _)| known == path).map(|(_, text)| text.clone());
+    let Some(stack_file) = text(Path::new("nixmox.toml")) else { return };
+    let folder = Path::new("/stack");
+    let stack_file = parse_stack(SourceFile::new("nixmox.toml", folder, stack_file));
+    let document = |service: &super::Written| {
+        let folder = Path::new("services").join(&service.name);
+        let text = text(&folder.join("service.toml")).unwrap_or_default();
+        parse_service(SourceFile::new(service.name.as_str(), Path::new("/stack").join(folder), text))
+    };
+    let documents: Vec<_> = import.services.iter().map(document).collect();
+    let resolved = resolve(&stack_file, &documents);
+    assert!(resolved.is_ok(), "{:#?}", resolved.err());
+}

@@ -145,7 +145,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, Fault> {
             }
             Event::Alias(anchor) => builder.alias(anchor, span)?,
             Event::Scalar(text, style, anchor, tag) => {
-                builder.scalar(&text, style, anchor, tag.as_deref(), span)?
+                builder.scalar(&text, style, anchor, tag.as_deref(), span)?;
             }
             Event::SequenceStart(anchor, tag) => builder.open(anchor, tag.as_deref(), span, false)?,
             Event::MappingStart(anchor, tag) => builder.open(anchor, tag.as_deref(), span, true)?,
@@ -370,10 +370,10 @@ mod tests {
     fn neither_depth_nor_anchors_are_without_end() {
         let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
         assert_eq!(fault(&deep), (1, "more than 64 levels lie in each other".to_owned()));
-        let deep: String = (0..100).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
-        assert_eq!(fault(&deep).0, 65);
-        let bomb: String =
-            (1..20).map(|n| format!("x{n}: &x{n} [{}]\n", format!("*x{}, ", n - 1).repeat(9))).collect();
+        let deep: Vec<String> = (0..100).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+        assert_eq!(fault(&deep.concat()).0, 65);
+        let lines = (1..20).map(|n| format!("x{n}: &x{n} [{}]\n", format!("*x{}, ", n - 1).repeat(9)));
+        let bomb = lines.collect::<Vec<_>>().concat();
         let (_, what) = fault(&format!("x0: &x0 [1,1,1,1,1,1,1,1,1]\n{bomb}"));
         assert_eq!(what, "with its anchors, the file has more than 200000 values");
     }

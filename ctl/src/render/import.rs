@@ -22,7 +22,7 @@ pub(crate) fn import(import: &Import, file: &str, folder: &Path, width: Option<u
     for (weight, title) in [(Weight::NotMapped, "not mapped"), (Weight::Changed, "mapped otherwise")] {
         let findings: Vec<&Finding> = import.findings.iter().filter(|finding| finding.weight == weight).collect();
         if !findings.is_empty() {
-            text.push_str(&format!("\n{}\n", style.paint(Paint::Bold, &format!("{title}: {}", findings.len()))));
+            text.push_str(&heading(&format!("{title}: {}", findings.len()), style));
             // What anchors copied to several services is told once.
             for alike in findings.chunk_by(|one, next| is_alike(one, next)) {
                 text.push_str(&told(alike, width, style));
@@ -31,10 +31,7 @@ pub(crate) fn import(import: &Import, file: &str, folder: &Path, width: Option<u
     }
     if !import.secrets.is_empty() {
         let files = counted(import.secrets.len(), "file");
-        text.push_str(&format!(
-            "\n{}\n",
-            style.paint(Paint::Bold, &format!("secrets to put into {files} on the host"))
-        ));
+        text.push_str(&heading(&format!("secrets to put into {files} on the host"), style));
         import.secrets.iter().for_each(|secret| text.push_str(&secret_told(secret, width, style)));
     }
     if !import.services.is_empty() {
@@ -60,6 +57,10 @@ fn head(import: &Import, file: &str, folder: &Path, style: Style) -> String {
     } else {
         format!("{file}: stack {stack}, {of_file}, written to {}\n", clean(&folder.display().to_string()))
     }
+}
+
+fn heading(text: &str, style: Style) -> String {
+    format!("\n{}\n", style.paint(Paint::Bold, text))
 }
 
 fn services(import: &Import, width: Option<usize>, style: Style) -> String {

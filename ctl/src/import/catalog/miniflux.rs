@@ -23,7 +23,7 @@ pub(super) fn write(draft: &mut Draft<'_>) {
     let (mut content, mut all, mut from) = (lines, holds, line);
     for name in secrets {
         if let Some((value, line)) = draft.take_secret(&name) {
-            content.push_str(&format!("{name}={value}\n"));
+            content.extend([name.as_str(), "=", &value, "\n"]);
             all.push(format!("{name}=..."));
             from.get_or_insert(line);
         }
@@ -56,16 +56,12 @@ fn database(draft: &mut Draft<'_>) -> (String, Vec<String>, Option<usize>) {
         );
         return (String::new(), Vec::new(), None);
     };
-    match Url::parse(&address) {
-        Some(Url { open, password: Some(password) }) => {
-            draft.set(option, open);
-            let holds = "PGPASSWORD=... (the password in DATABASE_URL)".to_owned();
-            (format!("PGPASSWORD={password}\n"), vec![holds], Some(line))
-        }
-        Some(Url { password: None, .. }) | None => {
-            // The file of lines goes before the settings.
-            draft.set(option, "host=postgres");
-            (format!("DATABASE_URL={address}\n"), vec!["DATABASE_URL=...".to_owned()], Some(line))
-        }
+    if let Some(Url { open, password: Some(password) }) = Url::parse(&address) {
+        draft.set(option, open);
+        let holds = "PGPASSWORD=... (the password in DATABASE_URL)".to_owned();
+        return (format!("PGPASSWORD={password}\n"), vec![holds], Some(line));
     }
+    // The file of lines goes before the settings.
+    draft.set(option, "host=postgres");
+    (format!("DATABASE_URL={address}\n"), vec!["DATABASE_URL=...".to_owned()], Some(line))
 }

@@ -32,20 +32,17 @@ pub(super) fn write(draft: &mut Draft<'_>) {
     draft.keeps("/etc/traefik", "/etc/traefik");
     let config = ["yml", "yaml", "toml"].map(|ending| format!("/etc/traefik/traefik.{ending}"));
     let file = draft.mounted().find(|target| config.iter().any(|file| file == target)).map(ToOwned::to_owned);
-    let ports = match file {
-        Some(file) => {
-            draft.set("services.traefik.static.file", file);
-            draft.changed(
-                "its own configuration file is used; what it says about Docker finds none",
-                "write routes into a file of its file provider",
-            );
-            Vec::new()
-        }
-        None => {
-            let ports = arguments(draft);
-            routes(draft);
-            ports
-        }
+    let ports = if let Some(file) = file {
+        draft.set("services.traefik.static.file", file);
+        draft.changed(
+            "its own configuration file is used; what it says about Docker finds none",
+            "write routes into a file of its file provider",
+        );
+        Vec::new()
+    } else {
+        let ports = arguments(draft);
+        routes(draft);
+        ports
     };
     let secrets = draft.secret_names(|_| true);
     if let Some(credential) = draft.secret_lines(&secrets) {
@@ -157,7 +154,11 @@ fn routes_to(draft: &mut Draft<'_>, neighbour: &Neighbour) -> bool {
         let parts: Vec<&str> = key.split('.').collect();
         let lower = key.to_ascii_lowercase();
         let is_key = key.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-        if !is_key || lower.ends_with(".users") || secret::is_name(&lower) || secret::is_value(value) {
+        if !is_key
+            || parts.last().is_some_and(|last| last.eq_ignore_ascii_case("users"))
+            || secret::is_name(&lower)
+            || secret::is_value(value)
+        {
             let reason = "a label holds a secret, or a list; it is not written";
             draft.not_mapped_of(
                 &neighbour.compose_name,
@@ -196,9 +197,9 @@ fn routes_to(draft: &mut Draft<'_>, neighbour: &Neighbour) -> bool {
     }
     let Some(port) = port.or(neighbour.port).filter(|_| has_routes) else { return has_routes };
     let service = served.unwrap_or_else(|| neighbour.name.clone());
-    let mut server = Nix::Set(Vec::new());
-    server.set(&["url"], format!("http://{}:{port}", neighbour.name).into());
-    draft.set_in(ROUTES, &["http", "services", &service, "loadBalancer", "servers"], Nix::List(vec![server]));
+    let mut address = Nix::Set(Vec::new());
+    address.set(&["url"], format!("http://{}:{port}", neighbour.name).into());
+    draft.set_in(ROUTES, &["http", "services", &service, "loadBalancer", "servers"], Nix::List(vec![address]));
     for router in routers {
         let path = ["http", "routers", &router, "service"];
         if !has(draft, &path) {

@@ -30,8 +30,8 @@ impl Limits {
         match key {
             "mem_limit" => self.memory_max = memory(key, node, log).or(self.memory_max),
             "mem_reservation" => self.memory_low = memory(key, node, log).or(self.memory_low),
-            // -1 is swap without a limit, which is what there is anyway.
-            "memswap_limit" if node.text() == Some("-1") => {}
+            // -1 is no limit, which is what there is anyway.
+            "memswap_limit" | "pids_limit" if node.text() == Some("-1") => {}
             "memswap_limit" => self.memory_and_swap = memory(key, node, log).or(self.memory_and_swap),
             "cpus" => self.cpu_percent = cpus(key, node, log).or(self.cpu_percent),
             "cpuset" => self.allowed_cpus = cpu_set(key, node, log),
@@ -40,7 +40,6 @@ impl Limits {
                 self.cpu_weight =
                     number(key, node, log).map(|shares| (shares.saturating_mul(100) / 1024).clamp(1, 10_000));
             }
-            "pids_limit" if node.text() == Some("-1") => {}
             "pids_limit" => self.tasks_max = number(key, node, log).filter(|tasks| *tasks > 0).or(self.tasks_max),
             "gpus" => self.read_gpus(node),
             "deploy" => self.read_deploy(node, log),
@@ -139,14 +138,12 @@ impl Limits {
 
     fn read_blkio(&mut self, node: &Node, log: &mut Log<'_>) {
         for (key, node) in node.entries() {
-            match key.text.as_str() {
-                "weight" => {
-                    self.io_weight = number("blkio_config.weight", node, log).map(|weight| weight.clamp(1, 10_000))
-                }
-                _ => {
-                    let way_out = "write limits.io_read_bandwidth_max and io_write_bandwidth_max in service.toml";
-                    log.not_mapped("blkio_config", key.line, "limits of single disks are not read", way_out);
-                }
+            if key.text == "weight" {
+                let weight = number("blkio_config.weight", node, log);
+                self.io_weight = weight.map(|weight| weight.clamp(1, 10_000));
+            } else {
+                let way_out = "write limits.io_read_bandwidth_max and io_write_bandwidth_max in service.toml";
+                log.not_mapped("blkio_config", key.line, "limits of single disks are not read", way_out);
             }
         }
     }

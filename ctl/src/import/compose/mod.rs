@@ -168,23 +168,12 @@ fn files_of(
 ) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for (key, node) in root.get(kind).map(Node::entries).unwrap_or_default() {
-        match node.get("file").and_then(Node::text).and_then(|file| places.host_path(file)) {
-            Some(path) => {
-                files.insert(key.text.clone(), path);
-            }
-            None => {
-                let way_out = if kind == "secrets" {
-                    "write `credentials` in service.toml"
-                } else {
-                    "write `mounts` in service.toml"
-                };
-                findings.not_mapped(
-                    None,
-                    (kind, key.line),
-                    &format!("`{}` is not a file on the host", key.text),
-                    way_out,
-                );
-            }
+        if let Some(path) = node.get("file").and_then(Node::text).and_then(|file| places.host_path(file)) {
+            files.insert(key.text.clone(), path);
+        } else {
+            let table = if kind == "secrets" { "credentials" } else { "mounts" };
+            let reason = format!("`{}` is not a file on the host", key.text);
+            findings.not_mapped(None, (kind, key.line), &reason, &format!("write `{table}` in service.toml"));
         }
     }
     files

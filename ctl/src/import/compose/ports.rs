@@ -74,6 +74,7 @@ fn long(node: &Node, log: &mut Log<'_>) -> Vec<Port> {
 }
 
 /// A port, or a range, as it is written.
+#[derive(Clone, Copy)]
 struct Written<'a> {
     address: Option<&'a str>,
     host: &'a str,

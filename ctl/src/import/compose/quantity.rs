@@ -66,7 +66,7 @@ pub(in crate::import) fn duration(milliseconds: u64) -> String {
     let mut text = String::new();
     for (unit, size) in [("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)] {
         if rest >= size {
-            text.push_str(&format!("{}{unit}", rest / size));
+            text.extend([&(rest / size).to_string(), unit]);
             rest %= size;
         }
     }

@@ -167,7 +167,8 @@ impl Service {
                 }
             }
             "command" => {
-                self.command = Some((words("command", node, log), key.line)).filter(|(words, _)| !words.is_empty())
+                let words = words("command", node, log);
+                self.command = (!words.is_empty()).then_some((words, key.line));
             }
             "entrypoint" => {
                 let way_out = "what it does beside starting the program belongs into service.nix";

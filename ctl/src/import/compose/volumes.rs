@@ -95,7 +95,7 @@ pub(super) fn read(node: &Node, places: &Places<'_>, log: &mut Log<'_>) -> (Vec<
         match &item.value {
             Value::Scalar(scalar) => volumes.extend(short(&scalar.text, item.line, places, log)),
             Value::Map(_) if item.get("type").and_then(Node::text) == Some("tmpfs") => {
-                tmpfs.extend(long_tmpfs(item, log))
+                tmpfs.extend(long_tmpfs(item, log));
             }
             Value::Map(_) => volumes.extend(long(item, places, log)),
             Value::Null | Value::List(_) => log.misshapen("volumes", item, "a text or a mapping"),
@@ -140,6 +140,7 @@ fn long(node: &Node, places: &Places<'_>, log: &mut Log<'_>) -> Option<Volume> {
 }
 
 /// A volume as it is written.
+#[derive(Clone, Copy)]
 struct Written<'a> {
     source: &'a str,
     target: &'a str,
