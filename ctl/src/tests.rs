@@ -7,6 +7,7 @@ mod errors;
 mod examples;
 mod help;
 mod history;
+mod import;
 mod includes;
 mod manifests;
 mod manual;

@@ -15,8 +15,10 @@ use crate::render;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  nixmoxctl import compose compose.yml
-  nixmoxctl import compose --help")]
+  nixmoxctl import compose                 # compose.yaml or its like, here
+  nixmoxctl import compose cloud/compose.yml -o /etc/nixmox/cloud
+
+`nixmoxctl import compose --help` says what is read and where it is written.")]
 pub(crate) struct ImportOf {
     #[command(subcommand)]
     from: From,
@@ -117,15 +119,16 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn text_of(from: impl Read) -> io::Result<String> {
-    let mut text = String::new();
-    from.take(LENGTH_MAX + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => io::Error::new(error.kind(), "it is not UTF-8"),
-        _ => error,
-    })?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > LENGTH_MAX) {
+    let mut bytes = Vec::new();
+    from.take(LENGTH_MAX + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LENGTH_MAX) {
         return Err(io::Error::other(format!("it is longer than {} MiB", LENGTH_MAX >> 20)));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let right = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = right.split(|byte| *byte == b'\n').count();
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8; save the file as UTF-8"))
+    })
 }
 
 fn tell(import: &Import, source: &Source, output: &Path, context: &mut Context) -> io::Result<()> {

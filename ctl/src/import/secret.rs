@@ -33,15 +33,13 @@ pub(super) fn is_value(value: &str) -> bool {
     let in_url = value.split("://").skip(1).any(|rest| {
         // A password may hold a `/` or `@` that nobody escaped, so the last `@` counts.
         let authority = rest.split([' ', '?', '#']).next().unwrap_or_default();
-        match authority.rsplit_once('@') {
-            Some((user, _host)) => user.contains(':'),
-            // What stands where a port does and is none may be a password whose `@` is missing.
-            None => {
-                let host = authority.split(['/', ',']).next().unwrap_or_default();
-                let port = host.rsplit_once(':').filter(|_| !host.starts_with('['));
-                port.is_some_and(|(_host, port)| !port.chars().all(|c| c.is_ascii_digit()))
-            }
+        if let Some((user, _host)) = authority.rsplit_once('@') {
+            return user.contains(':');
         }
+        // What stands where a port does and is none may be a password whose `@` is missing.
+        let host = authority.split(['/', ',']).next().unwrap_or_default();
+        let port = host.rsplit_once(':').filter(|_| !host.starts_with('['));
+        port.is_some_and(|(_host, port)| !port.chars().all(|c| c.is_ascii_digit()))
     });
     let lower = value.to_ascii_lowercase();
     in_url
