@@ -22,7 +22,7 @@ pub(super) fn stack_file(stack: &str, from: &str) -> String {
 /// Returns the flake: every folder of services/ is a guest.
 pub(super) fn flake(stack: &str) -> String {
     format!(
-        r#"# Every folder of services/ is a guest of the stack {stack}: `system = ".\#NAME"` builds services/NAME/service.nix.
+        r#"# Every folder of services/ is a guest of the stack {stack}: `system = "../..\#NAME"` builds services/NAME/service.nix.
 {{
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-{RELEASE}";
 
@@ -96,7 +96,8 @@ pub(super) fn service_file(parts: &Parts<'_>) -> String {
         Some((_, Some(section))) => sections.push_str(&section),
         Some((value, None)) => text.push_str(&value.line(key)),
     };
-    add("system", Some(format!(".#{}", service.name).into()));
+    // The flake lies above; `.#NAME` would be found too, and nix would say each time that it went looking.
+    add("system", Some(format!("../..#{}", service.name).into()));
     add("depends_on", depends_on(&parts.depends_on));
     add("health", health(parts));
     add("limits", service.limits.table());

@@ -224,8 +224,11 @@ fn drafts(services: Vec<Service>, source: &Source, secrets: &mut Secrets, findin
         }
         let Some(known) = catalog::find(&service.image) else {
             let reason = format!("no NixOS module is known here for the image {}", service.image.text);
-            let way_out = "write services/NAME/service.nix and service.toml as for the others; https://search.nixos.org/options";
-            log.not_mapped("image", service.image_line, &reason, way_out);
+            let way_out = format!(
+                "write services/{}/service.nix and service.toml as for the others: https://search.nixos.org/options",
+                service.name
+            );
+            log.not_mapped("image", service.image_line, &reason, &way_out);
             continue;
         };
         let (neighbour_name, labels) = (service.name.clone(), service.labels.clone());

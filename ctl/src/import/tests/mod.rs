@@ -111,6 +111,28 @@ fn no_secret_is_written_or_said() {
 }
 
 #[test]
+fn every_credential_that_a_module_reads_is_one_that_the_manifest_gives() {
+    let mut read = 0;
+    for text in [NEXTCLOUD, MINIFLUX, MEDIA, ALL] {
+        let import = import(text);
+        for service in &import.services {
+            let manifest = file(&import, &format!("services/{}/service.toml", service.name));
+            let module = file(&import, &format!("services/{}/service.nix", service.name));
+            for path in module.split("/run/credentials/").skip(1) {
+                let path = path.split(['"', '}']).next().unwrap();
+                let (owner, name) = path.split_once('/').unwrap();
+                let given = [format!("{name} = \"/"), format!("\"{name}\" = \"/")];
+                assert!(given.iter().any(|given| manifest.contains(given)), "{}: {name}", service.name);
+                let loads = module.contains(&format!("LoadCredential = [ \"{name}\" ]"));
+                assert!(owner == "@system" || loads, "{}: {name}", service.name);
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 10, "{read}");
+}
+
+#[test]
 fn one_password_of_two_services_is_one_file() {
     let import = import(NEXTCLOUD);
     let shared = import.secrets.iter().find(|secret| secret.path.ends_with("/mysql-password")).unwrap();

@@ -1,0 +1,49 @@
+# Takes the place of nixpkgs, which no build machine reaches: modules are evaluated for real against the options that
+# nixos.nix declares, and a "system" is a static guest that carries the evaluated configuration along.
+{
+  outputs =
+    _:
+    let
+      lib = import ./lib.nix;
+      pkgs = import ./pkgs.nix { inherit lib; };
+      paths = builtins.fromJSON (builtins.readFile ./paths.json);
+      # builtins.storePath is not for pure evaluation, in which flakes are evaluated.
+      stored = path: builtins.appendContext path { ${path}.path = true; };
+      busybox = stored paths.busybox;
+      nixosSystem =
+        { system, modules }:
+        let
+          name = baseNameOf (dirOf (lib.lastOf modules));
+          evaluated = lib.evalModules {
+            modules = [ (import ./nixos.nix { inherit lib pkgs; }) ] ++ modules;
+            args = { inherit pkgs; };
+          };
+          guest = stored (paths.guests.${name} or paths.guest);
+        in
+        {
+          config.system.build.toplevel = derivation {
+            inherit system;
+            name = "nixos-system-${name}";
+            # Forces every option that is set.
+            configuration = builtins.unsafeDiscardStringContext (builtins.toJSON evaluated.config);
+            builder = "${busybox}/bin/busybox";
+            args = [
+              "sh"
+              "-euc"
+              ''
+                b=${busybox}/bin/busybox
+                $b mkdir -p $out
+                $b cp ${guest}/behaviour $out/behaviour
+                $b cp -P ${guest}/init $out/init
+                $b printf %s "$configuration" > $out/configuration.json
+              ''
+            ];
+          };
+        };
+    in
+    {
+      lib = lib // {
+        inherit nixosSystem;
+      };
+    };
+}
