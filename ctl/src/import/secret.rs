@@ -1,7 +1,7 @@
 //! What is taken for a secret: nothing of it is ever written or printed.
 
-/// Words in the name of a variable that make it one, in upper case.
-const WORDS: [&str; 10] = [
+/// Words in the name of a variable, an argument or a label that make it one, in upper case.
+const WORDS: [&str; 14] = [
     "PASSWORD",
     "PASSWD",
     "PASSPHRASE",
@@ -12,11 +12,15 @@ const WORDS: [&str; 10] = [
     "PRIVATE",
     "HTPASSWD",
     "AUTHKEY",
+    "AUTHORIZATION",
+    "BEARER",
+    "HMAC",
+    "REQUIREPASS",
 ];
 
-/// Whether a variable of this name holds a secret.
+/// Whether something of this name holds a secret.
 pub(super) fn is_name(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
+    let upper = name.to_ascii_uppercase().replace(['-', '.'], "_");
     let ends = |end: &str| upper == end || upper.ends_with(&format!("_{end}"));
     // `POSTGRES_PASSWORD_FILE` is a path.
     if ends("FILE") || ends("PATH") {
@@ -59,6 +63,8 @@ mod tests {
             "db_pass",
             "ADMIN_TOKEN",
             "SECRET_KEY",
+            "X-Api-Key",
+            "headers.customrequestheaders.Authorization",
             "GF_SECURITY_ADMIN_PASSWORD",
             "MY_API_KEY",
         ] {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use nixmox_core::manifest::{SourceFile, parse_service, parse_stack, resolve};
 
-use super::{Made, manifest};
+use super::assemble::Made;
+use super::manifest;
 
 /// Returns the services whose manifests are refused, each with the first reason; never all of a stack that has none to
 /// blame.

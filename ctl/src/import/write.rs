@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
     /// Files are there already.
-    #[error("{count} of the files to be written are there already, such as {path}", count = .paths.len(), path = .paths.first().map(|path| path.display().to_string()).unwrap_or_default())]
+    #[error("{} of the files to be written are there already, such as {}", .paths.len(), first(.paths))]
     Exists {
         /// Which; never empty.
         paths: Vec<PathBuf>,
@@ -25,6 +25,10 @@ pub(crate) enum WriteError {
         #[source]
         source: io::Error,
     },
+}
+
+fn first(paths: &[PathBuf]) -> String {
+    paths.first().map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 /// The end of the names that files have before they are put in place, and of what they replace.

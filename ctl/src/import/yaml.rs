@@ -112,6 +112,16 @@ impl Node {
         }
     }
 
+    /// Whether a secret was put into it, or into something in it.
+    pub(super) fn holds_secret(&self) -> bool {
+        match &self.value {
+            Value::Null => false,
+            Value::Scalar(scalar) => scalar.is_secret,
+            Value::List(items) => items.iter().any(Self::holds_secret),
+            Value::Map(entries) => entries.iter().any(|(_, node)| node.holds_secret()),
+        }
+    }
+
     /// Returns how many values it consists of, and how deep they lie.
     fn extent(&self) -> (usize, usize) {
         let of = |nodes: &mut dyn Iterator<Item = &Self>| {

@@ -1,4 +1,5 @@
-//! `forgejo` and `gitea`: variables such as `GITEA__server__ROOT_URL` are settings; the database may be another service.
+//! `forgejo` and `gitea`: variables such as `GITEA__server__ROOT_URL` are settings; the database may be another
+//! service.
 
 use super::host_and_port;
 use crate::import::compose::Probe;

@@ -4,6 +4,7 @@ use super::is_identifier;
 use crate::import::compose::Probe;
 use crate::import::draft::Draft;
 use crate::import::nix::Nix;
+use crate::import::secret;
 
 /// The unit that makes the user.
 const UNIT: &str = "mysql-user";
@@ -63,7 +64,7 @@ fn settings(draft: &mut Draft<'_>) {
     for word in draft.command(&["mysqld", "mariadbd"]) {
         let setting = word.strip_prefix("--").map(|setting| setting.split_once('=').unwrap_or((setting, "")));
         match setting {
-            Some((name, value)) if is_identifier(name) && !name.contains("password") => {
+            Some((name, value)) if is_identifier(name) && !secret::is_name(name) => {
                 let value = if value.is_empty() { Nix::Bool(true) } else { Nix::typed(value) };
                 draft.set_in("services.mysql.settings.mysqld", &[name], value);
             }

@@ -4,6 +4,7 @@ use super::is_identifier;
 use crate::import::compose::Probe;
 use crate::import::draft::Draft;
 use crate::import::nix::Nix;
+use crate::import::secret;
 
 /// Major versions of NixOS 26.05.
 const VERSIONS: [(u32, &str); 5] = [
@@ -79,7 +80,7 @@ fn settings(draft: &mut Draft<'_>) {
             word => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")),
         };
         match setting.and_then(|setting| setting.split_once('=')) {
-            Some((name, value)) if is_identifier(name) && !name.contains("password") => {
+            Some((name, value)) if is_identifier(name) && !secret::is_name(name) => {
                 draft.set_in("services.postgresql.settings", &[name], Nix::typed(value));
             }
             Some(_) | None => draft.not_mapped(

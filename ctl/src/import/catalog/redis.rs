@@ -18,7 +18,7 @@ pub(super) fn write(draft: &mut Draft<'_>) {
     set(draft, "bind", "0.0.0.0");
     let by_variable = draft.secret(&["REDIS_PASSWORD"], "redis-password");
     let line = draft.command_line();
-    let words = draft.command(&["redis-server", "valkey-server"]);
+    let words = draft.command_with_secrets(&["redis-server", "valkey-server"]);
     let by_command = arguments(draft, &words, line);
     match by_command.or(by_variable) {
         Some(credential) => {
@@ -71,7 +71,11 @@ fn arguments(draft: &mut Draft<'_>, words: &[String], line: usize) -> Option<Str
             "port" | "bind" | "dir" | "protected-mode" | "daemonize" => {
                 draft.not_mapped("command", line, &format!("--{name} is the module's to say"), way_out);
             }
-            name if secret::is_name(name) || name.contains("auth") || name == "user" => {
+            name if secret::is_name(name)
+                || secret::is_value(&value)
+                || name.contains("auth")
+                || name == "user" =>
+            {
                 draft.not_mapped(
                     "command",
                     line,

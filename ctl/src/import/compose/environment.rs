@@ -27,6 +27,11 @@ pub(in crate::import) type Environment = BTreeMap<String, Variable>;
 pub(super) fn read(node: &Node, variables: &Variables<'_>, log: &mut Log<'_>) -> Environment {
     let mut environment = Environment::new();
     for pair in pairs("environment", node, log) {
+        if !is_name(&pair.name) {
+            // What stands there may be anything, so it is not repeated.
+            log.not_mapped("environment", pair.line, "this is not the name of a variable", "");
+            continue;
+        }
         // A name alone takes the value it has here; without one it is not set.
         let Some(value) =
             pair.value.or_else(|| variables.get(&pair.name).map(|text| Scalar { text, is_secret: false }))
@@ -56,7 +61,7 @@ pub(super) fn read_files(
         match text {
             Some(Ok(text)) => match dotenv::parse(&text) {
                 Ok(read) => {
-                    for found in read {
+                    for found in read.into_iter().filter(|found| is_name(&found.name)) {
                         let value = Scalar { text: found.value, is_secret: false };
                         environment.insert(found.name.clone(), variable(&found.name, value, node.line));
                     }
@@ -75,6 +80,11 @@ pub(super) fn read_files(
         }
     }
     environment
+}
+
+fn is_name(name: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(known)
 }
 
 fn variable(name: &str, value: Scalar, line: usize) -> Variable {

@@ -29,7 +29,7 @@ pub(super) use environment::{Environment, Variable};
 pub(super) use health::Probe;
 
 pub(super) use quantity::{duration, size};
-pub(super) use service::Service;
+pub(super) use service::{Command, Service};
 pub(super) use shape::Log;
 pub(super) use volumes::{Tmpfs, Volume};
 

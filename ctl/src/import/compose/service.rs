@@ -27,8 +27,8 @@ pub(in crate::import) struct Service {
     pub(in crate::import) image_line: usize,
     /// Its variables.
     pub(in crate::import) environment: Environment,
-    /// The words of `command` and the line; absent where the image's own is meant.
-    pub(in crate::import) command: Option<(Vec<String>, usize)>,
+    /// The command; absent where the image's own is meant.
+    pub(in crate::import) command: Option<Command>,
     /// What is published.
     pub(in crate::import) ports: Vec<Port>,
     /// What is mounted.
@@ -55,6 +55,17 @@ pub(in crate::import) struct Service {
     pub(in crate::import) secret_files: Vec<(String, String, usize)>,
     /// Labels by name, for images that read those of others. Values may hold secrets.
     pub(in crate::import) labels: Vec<(String, String, usize)>,
+}
+
+/// The command of a service.
+#[derive(Clone, Debug)]
+pub(in crate::import) struct Command {
+    /// Its words; never none.
+    pub(in crate::import) words: Vec<String>,
+    /// Where it stands.
+    pub(in crate::import) line: usize,
+    /// Whether a secret went into one of them; which is not known.
+    pub(in crate::import) holds_secret: bool,
 }
 
 /// What surrounds a service while it is read.
@@ -168,7 +179,8 @@ impl Service {
             }
             "command" => {
                 let words = words("command", node, log);
-                self.command = (!words.is_empty()).then_some((words, key.line));
+                let command = Command { words, line: key.line, holds_secret: node.holds_secret() };
+                self.command = Some(command).filter(|command| !command.words.is_empty());
             }
             "entrypoint" => {
                 let way_out = "what it does beside starting the program belongs into service.nix";
@@ -194,11 +206,12 @@ impl Service {
             "configs" => self.read_configs(node, around.files, log),
             "labels" => {
                 for pair in super::shape::pairs("labels", node, log) {
-                    self.labels.push((
-                        pair.name,
-                        pair.value.map(|value| value.text).unwrap_or_default(),
-                        pair.line,
-                    ));
+                    let value = pair.value.unwrap_or_default();
+                    if value.is_secret {
+                        log.not_mapped("labels", pair.line, "a label holds a secret; it is not written", "");
+                    } else {
+                        self.labels.push((pair.name, value.text, pair.line));
+                    }
                 }
             }
             name @ ("container_name" | "hostname") => {

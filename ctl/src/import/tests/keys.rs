@@ -200,6 +200,32 @@ fn what_the_manifest_refuses_is_left_out_and_told() {
 }
 
 #[test]
+fn secrets_are_kept_wherever_they_stand() {
+    let variables = [("API_TOKEN", "canary-token"), ("HOME", "/home/me")];
+    for keys in [
+        "image: mariadb\n    command: --character-set-server=${API_TOKEN}",
+        "image: postgres\n    command: [postgres, -c, 'a=${API_TOKEN}']",
+        "image: postgres\n    command: postgres -c primary_conninfo='host=x password=canary'",
+        "image: prom/prometheus\n    command: ['--web.external-url=https://me:canary@x/']",
+        "image: traefik\n    command: ['--log.level=${API_TOKEN}', '--x.password=canary']",
+        "image: redis\n    command: redis-server --masterauth canary --requirepass ${API_TOKEN}",
+        "image: nginx\n    healthcheck: {test: 'curl http://localhost/${API_TOKEN}'}",
+        "image: nginx\n    healthcheck: {test: 'curl http://localhost/?x=canary'}",
+        "image: nginx\n    environment: ['https://me:canary@x/?a=b', 'A B canary=c']",
+        "image: nginx\n    labels: ['a=${API_TOKEN}']\n  t: {image: traefik}",
+        "image: nginx\n    labels: ['traefik.http.routers.a.rule=${API_TOKEN}', 'traefik.http.x.headers.authorization=canary']\n  t: {image: traefik}",
+        "image: caddy\n    environment: {ANY: '${API_TOKEN}', HTTP_PROXY: 'http://me:canary@proxy'}",
+        "image: grafana/grafana\n    environment: {GF_DATABASE_URL: 'mysql://me:canary@db'}",
+        "image: vaultwarden/server\n    environment: {SMTP_FROM: '${API_TOKEN}'}",
+        "image: ollama/ollama\n    environment: {OLLAMA_X: '${API_TOKEN}', TZ: '${API_TOKEN}'}",
+    ] {
+        let import = import_with(&format!("services:\n  web:\n    {keys}\n"), &[], &variables).unwrap();
+        let told = super::told(&import);
+        assert!(!told.contains("canary"), "{keys}\n{told}");
+    }
+}
+
+#[test]
 fn nothing_that_a_file_says_leaves_its_string() {
     let nasty = "x\\\"; }; ${builtins.abort \\\"no\\\"} ''${y} \\u001b[31m";
     let text = format!(
