@@ -157,7 +157,7 @@ fn what_runs_goes_on_when_what_is_declared_in_its_place_could_not_be_started() {
     assert!(!refused.stderr.contains("said long ago"), "an old line explains nothing: {refused}");
     let broken = host.guest("breaker", &Behaviour::new().log("said just now").exit_at_once(3)).expect("a system");
     stack.declare(&[&format!("[services.kept]\nsystem = \"{broken}\"\nrestart = \"no\"")]).expect("a manifest");
-    stack.refuse("up", 1, &["exit-code 3", "said just now"]).expect("its words are told");
+    stack.refuse("up --no-rollback", 1, &["exit-code 3", "said just now"]).expect("its words are told");
     let log = stack.field("kept", "log").expect("the status");
     assert!(log.contains("said just now") && !log.contains("said long ago"), "an old line explains nothing: {log}");
     stack.succeed("down").expect("taken down");
