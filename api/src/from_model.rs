@@ -20,7 +20,7 @@ impl From<&model::Service> for Service {
                 model::System::Store(path) => Some(path.to_string()),
                 model::System::Adopted => None,
             },
-            depends_on: dependencies(service),
+            depends_on: Dependency::of(service),
             health: service.health.as_ref().map(HealthCheck::from),
             limits: (&service.limits).into(),
             network: (&service.network).into(),
@@ -36,6 +36,19 @@ impl From<&model::Service> for Service {
             nspawn_flags: service.nspawn_flags.clone(),
             restart: (&service.restart).into(),
         }
+    }
+}
+
+impl Dependency {
+    /// Returns what must hold of others before a service is started, by name.
+    #[must_use]
+    pub fn of(service: &model::Service) -> Vec<Self> {
+        let dependency = |(name, condition): (&model::ContainerName, &model::Condition)| Self {
+            name: name.to_string(),
+            stack: service.dependency_stacks.get(name).map(ToString::to_string),
+            condition: condition.word(),
+        };
+        service.depends_on.iter().map(dependency).collect()
     }
 }
 
@@ -150,15 +163,6 @@ impl From<&model::Restart> for Restart {
             attempts_max: restart.attempts_max,
         }
     }
-}
-
-fn dependencies(service: &model::Service) -> Vec<Dependency> {
-    let dependency = |(name, condition): (&model::ContainerName, &model::Condition)| Dependency {
-        name: name.to_string(),
-        stack: service.dependency_stacks.get(name).map(ToString::to_string),
-        condition: condition.word(),
-    };
-    service.depends_on.iter().map(dependency).collect()
 }
 
 /// Returns a path as text. Paths of the model come from text (a manifest, the wire), so nothing is lost.

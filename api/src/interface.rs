@@ -9,9 +9,10 @@ use zlink::names::{FieldName, InterfaceName, TypeName};
 
 use crate::{
     AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, GenerationInfo,
-    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, Limits, Mount, Network, Origin,
-    PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, RolledBack, Service, ServiceDiff,
-    ServiceState, ServiceStatus, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, Warning,
+    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin,
+    PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service,
+    ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs,
+    Update, UpdateKind, UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -25,6 +26,12 @@ pub const DESCRIPTION: &Interface<'static> = &Interface::new(
 
 const METHODS: &[&Method<'static>] = &[
     &method("Status", &[], fields::<Status>(), &[&Comment::new("Returns the snapshot. Role: observer.")]),
+    &method(
+        "Usage",
+        &[],
+        fields::<UsageReply>(),
+        &[&Comment::new("Returns what the services use now. Role: observer.")],
+    ),
     &method(
         "Watch",
         &[],
@@ -119,6 +126,9 @@ const TYPES: &[&CustomType<'static>] = &[
     ServiceState::CUSTOM_TYPE,
     ServiceStatus::CUSTOM_TYPE,
     Drift::CUSTOM_TYPE,
+    LastEnd::CUSTOM_TYPE,
+    ServiceUsage::CUSTOM_TYPE,
+    Pressure::CUSTOM_TYPE,
     UpdateKind::CUSTOM_TYPE,
     StackInfo::CUSTOM_TYPE,
     PathInfo::CUSTOM_TYPE,

@@ -18,6 +18,7 @@ mod rule;
 mod service;
 mod stack;
 mod status;
+mod usage;
 mod word;
 
 pub use error::AgentError;
@@ -36,7 +37,10 @@ pub use service::{
     Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, Restart, Service, Tmpfs,
 };
 pub use stack::RequestedStack;
-pub use status::{Caller, Drift, HostStatus, ServiceState, ServiceStatus, StackStatus, Status, Update, UpdateKind};
+pub use status::{
+    Caller, Drift, HostStatus, LastEnd, ServiceState, ServiceStatus, StackStatus, Status, Update, UpdateKind,
+};
+pub use usage::{Pressure, ServiceUsage, UsageReply};
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.nixmox.Agent";

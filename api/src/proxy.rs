@@ -5,7 +5,7 @@ use zlink::proxy;
 
 use crate::{
     AgentError, Applied, DiffReply, Done, GenerationsReply, Nothing, PathsReply, PlanReply, Request, StacksReply,
-    Status, Update,
+    Status, Update, UsageReply,
 };
 
 /// Calls of `io.nixmox.Agent` on a connection.
@@ -13,6 +13,9 @@ use crate::{
 pub trait AgentProxy {
     /// Returns the snapshot. Role: observer.
     async fn status(&mut self) -> zlink::Result<Result<Status, AgentError>>;
+
+    /// Returns what the services use now. Role: observer.
+    async fn usage(&mut self) -> zlink::Result<Result<UsageReply, AgentError>>;
 
     /// Follows the snapshot: first as it is, then every event. Role: observer.
     #[zlink(more)]

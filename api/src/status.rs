@@ -167,6 +167,27 @@ pub struct ServiceStatus {
     /// When it is started again by itself, in seconds since 1970; absent: it is not, or it need not be.
     #[serde(default)]
     pub restart_at: Option<u64>,
+    /// What must hold of others before it is started, by name.
+    #[serde(default)]
+    pub depends_on: Vec<crate::Dependency>,
+    /// When the last probe was answered, in seconds since 1970; absent in an event, and when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_at: Option<u64>,
+    /// How its last instance came to its end, when that was not the end of all; absent when nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<LastEnd>,
+}
+
+/// How an instance came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub struct LastEnd {
+    /// When it was noticed, in seconds since 1970; absent when that was before this agent's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+    /// What ended it: `crashed`, `exited`, `rebooted`, `stopped_outside`, `unhealthy`, `asked`, `changed` or `drift`.
+    pub kind: String,
+    /// The same in one line for people: the exit code or signal, the probe, who asked, what was changed.
+    pub why: String,
 }
 
 /// A difference from what is declared.

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use nixmox_api::{
     AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, GenerationInfo,
-    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, Limits, Mount, Network, Origin,
-    PathInfo, PathsReply, PlanReply, Planned, Port, Reason, Request, Restart, RolledBack, Service, ServiceDiff,
-    ServiceState, ServiceStatus, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, Warning,
+    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin,
+    PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service,
+    ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs,
+    Update, UpdateKind, UsageReply, Warning,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -163,7 +164,49 @@ fn service_status() -> ServiceStatus {
         drift: vec![Drift { what: "memory_max is 6G, declared 4G".into(), corrected_in: Some(20) }],
         held_by: None,
         restart_at: None,
+        depends_on: vec![Dependency {
+            name: "postgres".into(),
+            stack: Some("data".into()),
+            condition: "healthy".into(),
+        }],
+        probe_at: Some(1_763_600_160),
+        last_end: Some(LastEnd {
+            at: Some(1_763_600_090),
+            kind: "crashed".into(),
+            why: "ended with exit-code 3".into(),
+        }),
     }
+}
+
+fn usage() -> UsageReply {
+    let pressure = |some| Some(Pressure { some_avg10: some, full_avg10: Some(0.25) });
+    let full = ServiceUsage {
+        name: "web".into(),
+        stack: "cloud".into(),
+        invocation: Some("0123456789abcdef0123456789abcdef".into()),
+        active_since_usec: Some(1_763_600_100_000_000),
+        cpu_usec: Some(1_000_000),
+        cpu_pressure: pressure(12.5),
+        memory_current: Some(400 << 20),
+        memory_swap_current: Some(0),
+        memory_max: Some(2 << 30),
+        memory_high: Some(1 << 30),
+        memory_max_declared: Some(2 << 30),
+        memory_high_declared: Some(1 << 30),
+        memory_pressure: pressure(0.5),
+        oom_kills: Some(1),
+        io_read_bytes: Some(4096),
+        io_write_bytes: Some(8192),
+        io_pressure: Some(Pressure { some_avg10: 0.5, full_avg10: None }),
+        tasks_current: Some(12),
+        tasks_max: Some(512),
+        network_receive_bytes: Some(1024),
+        network_transmit_bytes: Some(2048),
+        restarts: 1,
+    };
+    // One that does not run, or a kernel without such figures: nothing is made up.
+    let bare = ServiceUsage { name: "wiki".into(), stack: "cloud".into(), ..ServiceUsage::default() };
+    UsageReply { at_usec: 1_763_600_200_000_000, clock_usec: 100_000_000, services: vec![full, bare] }
 }
 
 fn plan() -> PlanReply {
@@ -185,6 +228,11 @@ fn plan() -> PlanReply {
 #[test]
 fn a_status_is_as_its_golden_file_has_it() {
     check("status", &full_status());
+}
+
+#[test]
+fn the_figures_of_use_are_as_their_golden_file_has_them() {
+    check("usage", &usage());
 }
 
 #[test]

@@ -74,6 +74,7 @@ pub(crate) enum Command {
     #[command(alias = "ps")]
     Status(commands::status::StatusOf),
     Why(commands::why::Why),
+    Top(commands::top::Top),
     Plan(commands::plan::Plan),
     Start(commands::start::Start),
     Stop(commands::stop::Stop),
@@ -183,7 +184,9 @@ impl Command {
             Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
             Self::Rollback(_) => return Ok(()),
             Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
-            Self::Down(_) | Self::Status(_) | Self::Start(_) | Self::Stop(_) | Self::Restart(_) => return Ok(()),
+            Self::Down(_) | Self::Status(_) | Self::Top(_) | Self::Start(_) | Self::Stop(_) | Self::Restart(_) => {
+                return Ok(());
+            }
         };
         Err(CtlError::Usage { what: format!("{what}; {given} means nothing here"), hint: hint.to_owned() })
     }
@@ -194,6 +197,7 @@ impl Command {
             Self::Down(down) => down.run(context),
             Self::Status(status) => status.run(context),
             Self::Why(why) => why.run(context),
+            Self::Top(top) => top.run(context),
             Self::Plan(plan) => plan.run(context),
             Self::Start(start) => start.run(context),
             Self::Stop(stop) => stop.run(context),

@@ -22,6 +22,7 @@ mod output;
 mod pager;
 mod progress;
 mod render;
+mod top;
 
 pub use cli::main_with_environment;
 

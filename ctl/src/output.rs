@@ -113,6 +113,11 @@ impl Output {
         self.pager.take().map(Pager::wait).is_some()
     }
 
+    /// Looks again how large the terminal is.
+    pub(crate) fn measure(&mut self) {
+        self.screen.size = self.screen.size.map(|_before| terminal_size());
+    }
+
     /// Writes a text of a result as it is, and makes sure that it is seen.
     pub(crate) fn print(&mut self, text: &str) -> io::Result<()> {
         if let Some(pager) = &mut self.pager {

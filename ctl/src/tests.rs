@@ -12,4 +12,5 @@ mod includes;
 mod manifests;
 mod manual;
 mod options;
+mod top;
 mod views;

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use nixmox_agent::server::{Control, Limits, Role, serve_stream};
 use nixmox_api::{
     AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, Service, StacksReply, Status, Update,
-    UpdateKind,
+    UpdateKind, UsageReply,
 };
 use nixmox_core::container::{Layout, files};
 use nixmox_core::model::{Addresses, Assigned, ContainerName, Network, StackName};
@@ -124,6 +124,11 @@ impl Control for Guard {
     async fn status(&self) -> Status {
         self.expect_observer();
         Status::default()
+    }
+
+    async fn usage(&self) -> UsageReply {
+        self.expect_observer();
+        UsageReply::default()
     }
 
     fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {

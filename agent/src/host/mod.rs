@@ -131,6 +131,13 @@ pub trait Host: Send + Sync + 'static {
     fn usage(&self, names: &BTreeSet<ContainerName>)
     -> impl Future<Output = BTreeMap<ContainerName, Usage>> + Send;
 
+    /// Reads all that is told of what containers use, for those that ran at the last `observe`, without a call to
+    /// systemd or another program.
+    fn figures(
+        &self,
+        names: &BTreeSet<ContainerName>,
+    ) -> impl Future<Output = BTreeMap<ContainerName, (Usage, Figures)>> + Send;
+
     /// Returns the last lines that this container logged since its last start, oldest first, at most `count`: its unit's
     /// output on the host and, where its journal is linked, its own errors. Empty when nothing can be read.
     fn log_tail(&self, name: &ContainerName, count: usize) -> impl Future<Output = Vec<String>> + Send;
@@ -175,6 +182,44 @@ pub struct Usage {
     pub cpu_usec: Option<u64>,
     /// `pids.current`.
     pub tasks_current: Option<u64>,
+}
+
+/// What else is told of a running container's use. `None`: the kernel has no such figure here; of a limit: there is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Waiting for a CPU.
+    pub cpu_pressure: Option<Pressure>,
+    /// `memory.swap.current` in bytes.
+    pub memory_swap_current: Option<u64>,
+    /// `memory.max` in bytes.
+    pub memory_max: Option<u64>,
+    /// `memory.high` in bytes.
+    pub memory_high: Option<u64>,
+    /// Waiting for memory.
+    pub memory_pressure: Option<Pressure>,
+    /// `oom_kill` of `memory.events`.
+    pub oom_kills: Option<u64>,
+    /// `rbytes` of all devices.
+    pub io_read_bytes: Option<u64>,
+    /// `wbytes` of all devices.
+    pub io_write_bytes: Option<u64>,
+    /// Waiting for IO.
+    pub io_pressure: Option<Pressure>,
+    /// `pids.max`.
+    pub tasks_max: Option<u64>,
+    /// Bytes that the container received.
+    pub network_receive_bytes: Option<u64>,
+    /// Bytes that the container sent.
+    pub network_transmit_bytes: Option<u64>,
+}
+
+/// A share of the last ten seconds, in percent (kernel, accounting/psi).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pressure {
+    /// At least one task waited.
+    pub some_avg10: f64,
+    /// All of them waited; `None`: the kernel does not say.
+    pub full_avg10: Option<f64>,
 }
 
 /// Why a step failed. The message says what was tried on what; `hint` says the way out.

@@ -28,6 +28,7 @@ const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const IFINFO_BYTES: usize = 16;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_STATS64: u16 = 23;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFNAME_BYTES_MAX: usize = 15;
 // linux/netfilter/nfnetlink.h, nf_tables.h
@@ -43,6 +44,15 @@ pub(super) struct Link {
     index: i32,
     /// The kernel's name, at most 15 bytes.
     name: String,
+    /// What went through it; `None`: the kernel does not say.
+    pub(super) traffic: Option<Traffic>,
+}
+
+/// What went through a link since it was made, in bytes, as the host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Traffic {
+    pub(super) received: u64,
+    pub(super) transmitted: u64,
 }
 
 impl Link {
@@ -65,13 +75,21 @@ pub(super) fn link(name: &str) -> io::Result<Option<Link>> {
         other => other?,
     };
     let index = reply.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
-    let name = attribute_of(reply.get(IFINFO_BYTES..).unwrap_or_default(), IFLA_IFNAME)
+    let attributes = reply.get(IFINFO_BYTES..).unwrap_or_default();
+    let traffic = attribute_of(attributes, IFLA_STATS64).and_then(traffic);
+    let name = attribute_of(attributes, IFLA_IFNAME)
         .and_then(|bytes| String::from_utf8(bytes.strip_suffix(&[0]).unwrap_or(bytes).to_vec()).ok());
     match (index, name) {
         // The name becomes part of a path.
-        (Some(index), Some(name)) if !name.contains('/') => Ok(Some(Link { index, name })),
+        (Some(index), Some(name)) if !name.contains('/') => Ok(Some(Link { index, name, traffic })),
         _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
     }
+}
+
+/// Reads a `rtnl_link_stats64` (`linux/if_link.h`): packets received and transmitted, then bytes of both.
+fn traffic(statistics: &[u8]) -> Option<Traffic> {
+    let number = |index: usize| Some(u64::from_ne_bytes(statistics.chunks_exact(8).nth(index)?.try_into().ok()?));
+    Some(Traffic { received: number(2)?, transmitted: number(3)? })
 }
 
 /// Deletes a link; one that is gone is no error.
@@ -185,9 +203,20 @@ mod tests {
 
     #[test]
     fn finds_the_loopback_link_and_no_link_that_is_not_there() {
-        assert_eq!(link("lo").unwrap(), Some(Link { index: 1, name: "lo".to_owned() }));
+        let lo = link("lo").unwrap().unwrap();
+        assert_eq!((lo.index, lo.name.as_str()), (1, "lo"));
         assert_eq!(link("nixmox-no-such").unwrap(), None);
         assert_eq!(link("an-alternative-name-that-nobody-has").unwrap(), None);
+    }
+
+    #[test]
+    fn what_went_through_a_link_is_read_and_torn_figures_are_none() {
+        let numbers = [1_u64, 2, 300, 400, 5].map(u64::to_ne_bytes).concat();
+        assert_eq!(traffic(&numbers), Some(Traffic { received: 300, transmitted: 400 }));
+        assert_eq!(traffic(&numbers[..31]), None);
+        // What goes out of the loopback comes in again.
+        let lo = link("lo").unwrap().unwrap().traffic.unwrap();
+        assert_eq!(lo.received, lo.transmitted);
     }
 
     #[test]

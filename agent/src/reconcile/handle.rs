@@ -1,6 +1,6 @@
 //! The reconcile task as others see it: requests go in by a channel, the newest status comes out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use nixmox_api::{
     AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, PathInfo, PathsReply, PlanReply, Request,
-    StackInfo, StacksReply, Status, Update, UpdateKind,
+    StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -61,6 +61,10 @@ pub(super) struct Published {
     pub(super) at: Option<tokio::time::Instant>,
     /// Where things lie, by service.
     pub(super) places: Places,
+    /// Declared `memory_high` in bytes, of the services that have one.
+    pub(super) memory_high: Arc<BTreeMap<ContainerName, u64>>,
+    /// When the last probe of each was answered, in seconds since 1970. Nobody is woken for it.
+    pub(super) probed: BTreeMap<ContainerName, u64>,
 }
 
 impl Published {
@@ -68,6 +72,10 @@ impl Published {
     fn status_now(&self) -> Status {
         let mut status = Status::clone(&self.status);
         let passed = self.at.map_or(0, |at| at.elapsed().as_secs());
+        for service in &mut status.services {
+            service.probe_at =
+                self.probed.get(service.name.as_str()).copied().filter(|_| !service.probe.is_empty());
+        }
         for drift in status.services.iter_mut().flat_map(|service| &mut service.drift) {
             drift.corrected_in = drift.corrected_in.map(|left| left.saturating_sub(passed));
         }
@@ -151,13 +159,7 @@ impl<H: Host> Handle<H> {
 
     /// Adds what the containers use now. Percentages are of the time since the last look, or since the start.
     async fn with_usage(&self, mut status: Status) -> Status {
-        let running: BTreeSet<ContainerName> = status
-            .services
-            .iter()
-            .filter(|service| service.invocation.is_some())
-            .filter_map(|service| service.name.parse().ok())
-            .collect();
-        let usage = self.host.usage(&running).await;
+        let usage = self.host.usage(&super::usage::running(&status)).await;
         let now = Instant::now();
         let wall_usec = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,6 +205,11 @@ impl<H: Host> Control for Handle<H> {
     async fn status(&self) -> Status {
         let status = self.published.borrow().status_now();
         self.with_usage(status).await
+    }
+
+    async fn usage(&self) -> UsageReply {
+        let published = self.published.borrow().clone();
+        super::usage::reply(&*self.host, &published).await
     }
 
     fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {

@@ -12,8 +12,9 @@
 //! matter, and a restarted agent is nothing but an agent before its first round. Steps run beside the rounds; a
 //! round begins those of its plan that are ready and whose container has nothing under way.
 //!
-//! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what is new, `supervise` remembers health, back-off and drift,
-//! `execute` takes steps, `report` tells, in `words`, and `history` of earlier generations. This file wires them: what is written to disk is written before
+//! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what is
+//! new, `supervise` remembers health, back-off and drift, `execute` takes steps, `report` tells, in `words`, `history` of
+//! earlier generations and `usage` what is used. This file wires them: what is written to disk is written before
 //! anything is done about it.
 
 mod change;
@@ -26,6 +27,7 @@ mod rollback;
 mod supervise;
 mod tables;
 mod trials;
+mod usage;
 mod words;
 
 use std::collections::BTreeSet;
@@ -418,6 +420,7 @@ impl<H: Host> Reconciler<H> {
         let now = self.now();
         let service = self.ledger.generation.services.get(&question.name).map(|assigned| &assigned.service);
         let healthy = result.healthy;
+        self.reporter.probed(&question.name);
         if self.supervisor.answered(now, question, result, service) && !healthy {
             self.fetch_log(question.name.clone());
         }

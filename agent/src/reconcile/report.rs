@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_api::{
-    HostStatus, RolledBack, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update, UpdateKind,
+    Dependency, HostStatus, RolledBack, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update,
+    UpdateKind,
 };
 use nixmox_core::container;
 use nixmox_core::health;
@@ -110,18 +111,25 @@ impl Reporter {
     /// Publishes what is now, with an event for everything that became different.
     pub(super) fn publish(&mut self, scene: &Scene<'_>) {
         let next = self.status(scene);
-        self.announce(next, true, stacks(&scene.ledger.generation), Arc::new(places(scene)));
+        let aside = Aside {
+            looked: true,
+            stacks: stacks(&scene.ledger.generation),
+            places: Arc::new(places(scene)),
+            memory_high: Arc::new(memory_high(scene.desired)),
+        };
+        self.announce(next, aside);
     }
 
     /// Publishes that nothing could be looked at: all is as it was last seen, but for these warnings.
     pub(super) fn publish_blind(&mut self, generation: &Generation, busy: bool, warnings: Vec<String>) {
-        let Published { status, looked, stacks, places, .. } = self.published.borrow().clone();
+        let Published { status, looked, stacks, places, memory_high, .. } = self.published.borrow().clone();
         let next = Status { host: host_status(generation, busy, warnings), ..Status::clone(&status) };
-        self.announce(next, looked, stacks, places);
+        self.announce(next, Aside { looked, stacks, places, memory_high });
     }
 
     /// Publishes a status, with an event for everything that is different in it.
-    fn announce(&mut self, mut next: Status, looked: bool, stacks: Vec<StackInfo>, places: Places) {
+    fn announce(&mut self, mut next: Status, aside: Aside) {
+        let Aside { looked, stacks, places, memory_high } = aside;
         let before = Arc::clone(&self.published.borrow().status);
         let mut updates = Vec::new();
         // First what the rest follows from: a new generation changes what is told of services, too.
@@ -150,6 +158,8 @@ impl Reporter {
         self.number = self.number.saturating_add(u64::try_from(updates.len()).unwrap_or(u64::MAX));
         next.sequence = self.number;
         let generation = next.host.generation;
+        let mut probed = self.published.borrow().probed.clone();
+        probed.retain(|name, _| next.services.iter().any(|service| service.name == name.as_str()));
         self.published.send_replace(Published {
             status: Arc::new(next),
             number: self.number,
@@ -157,6 +167,8 @@ impl Reporter {
             at: Some(Instant::now()),
             stacks,
             places,
+            memory_high,
+            probed,
         });
         notify::status(&line(&self.published.borrow().status));
         for (number, event) in (first..).zip(updates) {
@@ -177,6 +189,14 @@ impl Reporter {
         });
         let current = self.published.borrow().status.services.iter().find(|s| s.name == service).cloned();
         self.send(self.number, Event { current, ..Event::new(service, event, message) });
+    }
+
+    /// Takes note of when a probe was answered. No event: a healthy service is asked for as long as it runs.
+    pub(super) fn probed(&self, name: &ContainerName) {
+        self.published.send_if_modified(|published| {
+            published.probed.insert(name.clone(), now_usec() / 1_000_000);
+            false
+        });
     }
 
     fn send(&self, number: u64, event: Event<'_>) {
@@ -295,6 +315,9 @@ impl Reporter {
                 .filter(|_| !running && !well)
                 .and_then(|watched| watched.retry.due(scene.now))
                 .map(|due| (now_usec() / 1_000_000).saturating_add(seconds_until(scene.now, due))),
+            depends_on: Dependency::of(service),
+            probe_at: None,
+            last_end: None,
         }
     }
 
@@ -324,6 +347,14 @@ impl Reporter {
         });
         leaving.collect()
     }
+}
+
+/// What is published beside a status.
+struct Aside {
+    looked: bool,
+    stacks: Vec<StackInfo>,
+    places: Places,
+    memory_high: Arc<BTreeMap<ContainerName, u64>>,
 }
 
 /// Something that happened, as an update tells it.
@@ -422,6 +453,9 @@ pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
         drift: Vec::new(),
         held_by: None,
         restart_at: None,
+        depends_on: Vec::new(),
+        probe_at: None,
+        last_end: None,
     }
 }
 
@@ -478,6 +512,13 @@ fn stacks(generation: &Generation) -> Vec<StackInfo> {
         changed_at: record.changed_at,
     };
     generation.stacks.iter().map(info).collect()
+}
+
+fn memory_high(desired: &Desired) -> BTreeMap<ContainerName, u64> {
+    let of = |(name, assigned): (&ContainerName, &Assigned)| {
+        Some((name.clone(), assigned.service.limits.memory_high?.0))
+    };
+    desired.services.iter().filter_map(of).collect()
 }
 
 /// Returns where everything of each declared service lies.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nixmox_api::{
     AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request, StacksReply,
-    Status, Update,
+    Status, Update, UsageReply,
 };
 use tokio::sync::broadcast;
 
@@ -28,14 +28,17 @@ pub struct Attended<T> {
 /// Names of services and stacks have the grammar of `ContainerName` and `StackName`; whether there is such a service
 /// is not known yet. A call that was begun is always finished, also when its client has left.
 pub trait Control: Clone + 'static {
-    /// Waits until there is a first snapshot, in bounded time; the server then calls `status`, `watch`, `stacks` and
-    /// `paths`. Somebody who asks an agent that has just started must not be told that there is nothing.
+    /// Waits until there is a first snapshot, in bounded time; the server then calls `status`, `usage`, `watch`, `stacks`
+    /// and `paths`. Somebody who asks an agent that has just started must not be told that there is nothing.
     fn ready(&self) -> impl Future<Output = ()> {
         std::future::ready(())
     }
 
     /// Returns the newest snapshot, with usage figures not older than a second.
     fn status(&self) -> impl Future<Output = Status>;
+
+    /// Returns what the services use now.
+    fn usage(&self) -> impl Future<Output = UsageReply>;
 
     /// Returns the newest snapshot as the first message of a watch, and a channel with every event after it.
     ///

@@ -8,6 +8,7 @@ pub(super) enum Method {
     GetInfo,
     GetInterfaceDescription,
     Status,
+    Usage,
     Watch,
     Stacks,
     Paths,
@@ -26,10 +27,11 @@ pub(super) enum Method {
 use Role::{Observer, Operator};
 
 /// Every method with its full name and the role that it needs; `None`: anybody may call it.
-const METHODS: [(Method, &str, Option<Role>); 16] = [
+const METHODS: [(Method, &str, Option<Role>); 17] = [
     (Method::GetInfo, "org.varlink.service.GetInfo", None),
     (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
     (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
+    (Method::Usage, "io.nixmox.Agent.Usage", Some(Observer)),
     (Method::Watch, "io.nixmox.Agent.Watch", Some(Observer)),
     (Method::Stacks, "io.nixmox.Agent.Stacks", Some(Observer)),
     (Method::Paths, "io.nixmox.Agent.Paths", Some(Observer)),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use nixmox_api::{
     AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, Nothing, PathsReply, PlanReply, Request,
-    StacksReply, Status, description,
+    StacksReply, Status, UsageReply, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,7 @@ enum Answer {
     Info(Info<'static>),
     Description(Description),
     Status(Status),
+    Usage(UsageReply),
     Stacks(StacksReply),
     Paths(PathsReply),
     Generations(GenerationsReply),
@@ -173,6 +174,10 @@ impl<C: Control> Session<C> {
             Method::Status => {
                 self.control.ready().await;
                 Answer::Status(self.control.status().await)
+            }
+            Method::Usage => {
+                self.control.ready().await;
+                Answer::Usage(self.control.usage().await)
             }
             // Taken by `answer`, which has the connection that a stream needs.
             Method::Watch => return Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
@@ -403,6 +408,7 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             Answer::Info(_)
             | Answer::Description(_)
             | Answer::Status(_)
+            | Answer::Usage(_)
             | Answer::Stacks(_)
             | Answer::Paths(_)
             | Answer::Generations(_)

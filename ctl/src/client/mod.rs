@@ -15,6 +15,8 @@ use nixmox_api::{
     AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request,
     StacksReply, Status,
 };
+    AgentError, AgentProxy, Applied, Done, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply,
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
@@ -112,6 +114,11 @@ impl Client {
     /// Returns the snapshot.
     pub(crate) async fn status(&mut self) -> Result<Status, ClientError> {
         answer(self.connection.status()).await
+    }
+
+    /// Returns what the services use now.
+    pub(crate) async fn usage(&mut self) -> Result<UsageReply, ClientError> {
+        answer(self.connection.usage()).await
     }
 
     /// Returns the stacks.

@@ -22,5 +22,6 @@ pub(crate) mod stacks;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod why;

@@ -8,14 +8,14 @@ mod import;
 mod log;
 mod paths;
 mod plan;
-mod quantity;
+pub(crate) mod quantity;
 mod report;
 mod stacks;
-mod state;
+pub(crate) mod state;
 mod status;
 mod style;
-mod table;
-mod text;
+pub(crate) mod table;
+pub(crate) mod text;
 mod why;
 
 pub(crate) use diff::diff;

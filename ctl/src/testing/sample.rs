@@ -58,6 +58,9 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         drift: Vec::new(),
         held_by: None,
         restart_at: None,
+        depends_on: Vec::new(),
+        probe_at: None,
+        last_end: None,
     }
 }
 

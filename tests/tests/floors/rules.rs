@@ -95,8 +95,10 @@ pub(crate) const FLOORS: &[Floor] = &[
         module: "nixmox_agent::reconcile",
         never: &["nixmox_agent::host"],
         except: &[
+            "nixmox_agent::host::Figures",
             "nixmox_agent::host::Host",
             "nixmox_agent::host::OtherRoots",
+            "nixmox_agent::host::Pressure",
             "nixmox_agent::host::ProbeResult",
             "nixmox_agent::host::StepError",
             "nixmox_agent::host::Usage",

@@ -22,6 +22,7 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("org.varlink.service.GetInfo", json!({}), "interfaces", None),
         ("org.varlink.service.GetInterfaceDescription", interface, "description", None),
         ("io.nixmox.Agent.Status", json!({}), "services", observer),
+        ("io.nixmox.Agent.Usage", json!({}), "services", observer),
         ("io.nixmox.Agent.Watch", json!({}), "number", observer),
         ("io.nixmox.Agent.Stacks", json!({}), "stacks", observer),
         ("io.nixmox.Agent.Paths", json!({ "name": "web" }), "paths", observer),
@@ -96,6 +97,7 @@ fn the_typed_client_calls_every_method() {
     let server = TestServer::for_everybody(Some(Role::Operator));
     with_client(&server, async |agent| {
         assert_eq!(agent.status().await?.unwrap().host.version, "test");
+        assert_eq!(agent.usage().await?.unwrap().clock_usec, 7);
         assert!(agent.stacks().await?.unwrap().stacks.is_empty());
         assert!(agent.paths("web").await?.unwrap().paths.is_empty());
         assert!(agent.generations().await?.unwrap().generations.is_empty());

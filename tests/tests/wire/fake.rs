@@ -7,7 +7,7 @@ use std::time::Duration;
 use nixmox_agent::server::Control;
 use nixmox_api::{
     AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, HostStatus, PathsReply, PlanReply, Request,
-    StacksReply, Status, Update, UpdateKind,
+    StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -123,6 +123,10 @@ impl Control for Fake {
 
     async fn status(&self) -> Status {
         Self::made_up_status()
+    }
+
+    async fn usage(&self) -> UsageReply {
+        UsageReply { clock_usec: 7, ..UsageReply::default() }
     }
 
     fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {

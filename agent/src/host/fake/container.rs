@@ -5,7 +5,7 @@ use nixmox_core::model::{ActiveState, Assigned, ConfFile, Container, DropIn, Exi
 use tokio::time::Instant;
 
 use super::HealthBehaviour;
-use crate::host::Usage;
+use crate::host::{Figures, Pressure, Usage};
 
 /// A container, as it is observed, and since when.
 #[derive(Debug, Default)]
@@ -90,6 +90,39 @@ impl Simulated {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        Usage { invocation: self.seen.invocation, memory_current: Some(1 << 20), ..Usage::default() }
+        let ran = self.ran_usec();
+        Usage {
+            invocation: self.seen.invocation,
+            active_since_usec: None,
+            memory_current: Some(1 << 20),
+            // A tenth of one CPU, from the first moment on.
+            cpu_usec: Some(ran / 10),
+            tasks_current: Some(3),
+        }
+    }
+
+    /// Returns figures that grow as time passes: 4 KiB a second read and 8 written, 1 received and 2 sent.
+    pub(super) fn figures(&self) -> Figures {
+        let bytes = |per_second: u64| Some(self.ran_usec().saturating_mul(per_second) / 1_000_000);
+        let limits = &self.seen.limits;
+        let calm = Some(Pressure { some_avg10: 0.0, full_avg10: Some(0.0) });
+        Figures {
+            cpu_pressure: Some(Pressure { some_avg10: 1.5, full_avg10: Some(0.0) }),
+            memory_swap_current: Some(0),
+            memory_max: limits.memory_max.map(|limit| limit.0),
+            memory_high: limits.memory_high.map(|limit| limit.0),
+            memory_pressure: calm,
+            oom_kills: Some(0),
+            io_read_bytes: bytes(4 << 10),
+            io_write_bytes: bytes(8 << 10),
+            io_pressure: calm,
+            tasks_max: limits.tasks_max,
+            network_receive_bytes: bytes(1 << 10),
+            network_transmit_bytes: bytes(2 << 10),
+        }
+    }
+
+    fn ran_usec(&self) -> u64 {
+        self.active_since.map_or(0, |since| u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }

@@ -33,7 +33,7 @@ use tokio::sync::watch;
 pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
 use container::Simulated;
 
-use super::{Host, OtherRoots, ProbeResult, StepError, Usage};
+use super::{Figures, Host, OtherRoots, ProbeResult, StepError, Usage};
 
 /// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
 #[derive(Clone, Debug)]
@@ -542,6 +542,13 @@ impl Host for Fake {
             .iter()
             .filter(|(name, container)| names.contains(*name) && container.active() == ActiveState::Active);
         running.map(|(name, container)| (name.clone(), container.usage())).collect()
+    }
+
+    async fn figures(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, (Usage, Figures)> {
+        let usage = self.usage(names).await;
+        let state = self.state();
+        let figures = |name: &ContainerName| state.containers.get(name).map(Simulated::figures).unwrap_or_default();
+        usage.into_iter().map(|(name, usage)| (name.clone(), (usage, figures(&name)))).collect()
     }
 
     async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::Live;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
-use crate::host::{Host, OtherRoots, ProbeResult, StepError, Usage, journal, nix, nspawn};
+use crate::host::{Figures, Host, OtherRoots, ProbeResult, StepError, Usage, journal, nix, nspawn};
 
 /// The hosts file is for every user of every guest.
 const HOSTS_MODE: u32 = 0o644;
@@ -87,6 +87,10 @@ impl Host for Live {
 
     async fn usage(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, Usage> {
         self.usage_of(names).await
+    }
+
+    async fn figures(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, (Usage, Figures)> {
+        self.figures_of(names).await
     }
 
     async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {

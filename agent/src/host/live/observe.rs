@@ -14,11 +14,12 @@ use nixmox_core::model::{
 
 use super::Live;
 use super::loopback::{self, Loopback};
+use crate::host::cgroup::Cgroup;
 use crate::host::firewall;
 use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
 use crate::host::systemd::{Context, ListedUnit, Settings, UnitProperties};
-use crate::host::{StepError, Usage, cgroup};
+use crate::host::{Figures, StepError, Usage, netlink};
 use crate::host::{files, nspawn};
 
 /// A loaded unit, and what its files and its process say.
@@ -124,11 +125,27 @@ impl Live {
 
     /// Reads what containers use that ran at the last look. No call to systemd: status asks often.
     pub(super) async fn usage_of(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, Usage> {
+        self.of_running(names, |_, running| Some(running.usage(&running.cgroup()?))).await
+    }
+
+    /// Reads all that is told of what those use.
+    pub(super) async fn figures_of(
+        &self,
+        names: &BTreeSet<ContainerName>,
+    ) -> BTreeMap<ContainerName, (Usage, Figures)> {
+        self.of_running(names, Running::figures).await
+    }
+
+    async fn of_running<T: Send + 'static>(
+        &self,
+        names: &BTreeSet<ContainerName>,
+        read: impl Fn(&ContainerName, &Running) -> Option<T> + Send + 'static,
+    ) -> BTreeMap<ContainerName, T> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let names = names.clone();
         let read = self.blocking(move |_| {
             let asked = running.into_iter().filter(|(name, _)| names.contains(name));
-            Ok(asked.filter_map(|(name, running)| Some((name, running.usage()?))).collect())
+            Ok(asked.filter_map(|(name, running)| read(&name, &running).map(|read| (name, read))).collect())
         });
         // Fails only when the runtime shuts down.
         read.await.unwrap_or_default()
@@ -157,16 +174,33 @@ impl Running {
         Some((name, Self { control_group, invocation, active_since_usec, is_active, loopback }))
     }
 
-    /// Returns the figures; `None` when the cgroup is gone, and the container with it.
-    fn usage(&self) -> Option<Usage> {
-        let read = cgroup::read(&self.control_group)?;
-        Some(Usage {
+    /// Returns its cgroup; `None` when it is gone, and the container with it.
+    fn cgroup(&self) -> Option<Cgroup> {
+        Cgroup::open(&self.control_group)
+    }
+
+    fn usage(&self, cgroup: &Cgroup) -> Usage {
+        Usage {
             invocation: self.invocation,
             active_since_usec: self.active_since_usec,
-            memory_current: read.memory_current,
-            cpu_usec: read.cpu_usec,
-            tasks_current: read.tasks_current,
-        })
+            memory_current: cgroup.memory_current(),
+            cpu_usec: cgroup.cpu_usec(),
+            tasks_current: cgroup.tasks_current(),
+        }
+    }
+
+    fn figures(name: &ContainerName, running: &Self) -> Option<(Usage, Figures)> {
+        let cgroup = running.cgroup()?;
+        // The host's end of its veth pair: what the host receives there, the container sent. On a bridge nspawn
+        // calls it otherwise (systemd-nspawn(1), `--network-veth`, `--network-bridge=`).
+        let link = ["ve", "vb"].iter().find_map(|kind| netlink::link(&format!("{kind}-{name}")).ok().flatten());
+        let traffic = link.and_then(|link| link.traffic);
+        let figures = Figures {
+            network_receive_bytes: traffic.map(|traffic| traffic.transmitted),
+            network_transmit_bytes: traffic.map(|traffic| traffic.received),
+            ..cgroup.figures()
+        };
+        Some((running.usage(&cgroup), figures))
     }
 }
 
