@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Status(commands::status::StatusOf),
     Why(commands::why::Why),
     Top(commands::top::Top),
+    Graph(commands::graph::Drawn),
     Plan(commands::plan::Plan),
     Start(commands::start::Start),
     Stop(commands::stop::Stop),
@@ -184,7 +185,13 @@ impl Command {
             Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
             Self::Rollback(_) => return Ok(()),
             Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
-            Self::Down(_) | Self::Status(_) | Self::Top(_) | Self::Start(_) | Self::Stop(_) | Self::Restart(_) => {
+            Self::Down(_)
+            | Self::Status(_)
+            | Self::Top(_)
+            | Self::Graph(_)
+            | Self::Start(_)
+            | Self::Stop(_)
+            | Self::Restart(_) => {
                 return Ok(());
             }
         };
@@ -198,6 +205,7 @@ impl Command {
             Self::Status(status) => status.run(context),
             Self::Why(why) => why.run(context),
             Self::Top(top) => top.run(context),
+            Self::Graph(graph) => graph.run(context),
             Self::Plan(plan) => plan.run(context),
             Self::Start(start) => start.run(context),
             Self::Stop(stop) => stop.run(context),

@@ -17,6 +17,7 @@ mod error;
 mod follow;
 mod machine;
 mod import;
+mod graph;
 mod manifest;
 mod output;
 mod pager;

@@ -5,6 +5,7 @@ mod changes;
 mod completion;
 mod errors;
 mod examples;
+mod graph;
 mod help;
 mod history;
 mod import;

@@ -12,11 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_api::{
-    AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request,
-    StacksReply, Status,
+    AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request, StacksReply,
+    Status, UsageReply,
 };
-    AgentError, AgentProxy, Applied, Done, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply,
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;

@@ -10,6 +10,7 @@ pub(crate) mod diff;
 pub(crate) mod down;
 pub(crate) mod generations;
 pub(crate) mod import;
+pub(crate) mod graph;
 pub(crate) mod paths;
 pub(crate) mod plan;
 mod request;

@@ -1,8 +1,8 @@
 //! A host as tests see it: a stack of five services, and changes of it.
 
 use nixmox_api::{
-    Applied, Caller, Drift, HostStatus, PlanReply, Planned, Reason, ServiceState, ServiceStatus, StackStatus,
-    Status, Update, UpdateKind,
+    Applied, Caller, Dependency, Drift, HostStatus, PlanReply, Planned, Reason, ServiceState, ServiceStatus,
+    StackStatus, Status, Update, UpdateKind,
 };
 
 /// The moment of all tests, in seconds since 1970: 2025-11-20 14:02:32 UTC.
@@ -62,6 +62,16 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         probe_at: None,
         last_end: None,
     }
+}
+
+/// A healthy service that needs others, each with how far it has to be.
+pub(crate) fn needing(name: &str, others: &[(&str, &str)]) -> ServiceStatus {
+    let dependency = |(name, condition): &(&str, &str)| Dependency {
+        name: (*name).to_owned(),
+        stack: None,
+        condition: (*condition).to_owned(),
+    };
+    ServiceStatus { depends_on: others.iter().map(dependency).collect(), ..service(name) }
 }
 
 /// Five services, of which three are well.
