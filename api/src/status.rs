@@ -170,10 +170,10 @@ pub struct ServiceStatus {
     /// What must hold of others before it is started, by name.
     #[serde(default)]
     pub depends_on: Vec<crate::Dependency>,
-    /// When the last probe was answered, in seconds since 1970; absent in an event, and when there was none.
+    /// When the last probe was answered, in seconds since 1970; absent in a watch, and when there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_at: Option<u64>,
-    /// How its last instance came to its end, when that was not the end of all; absent when nobody knows.
+    /// How its last instance came to its end; absent when there was none, or nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_end: Option<LastEnd>,
 }
@@ -184,7 +184,8 @@ pub struct LastEnd {
     /// When it was noticed, in seconds since 1970; absent when that was before this agent's time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
-    /// What ended it: `crashed`, `exited`, `rebooted`, `stopped_outside`, `unhealthy`, `asked`, `changed` or `drift`.
+    /// What ended it: `crashed`, `not_started`, `exited`, `rebooted`, `stopped_outside`, `unhealthy`, `asked`, `changed` or
+    /// `drift`.
     pub kind: String,
     /// The same in one line for people: the exit code or signal, the probe, who asked, what was changed.
     pub why: String,

@@ -24,6 +24,7 @@ mod pager;
 mod progress;
 mod render;
 mod top;
+mod why;
 
 pub use cli::main_with_environment;
 

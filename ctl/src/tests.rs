@@ -15,3 +15,4 @@ mod manual;
 mod options;
 mod top;
 mod views;
+mod why;

@@ -68,14 +68,20 @@ pub(super) struct Published {
 }
 
 impl Published {
+    /// Returns the status as of now, and when each service was last asked how it is. A watch is not told that, since it
+    /// would be woken each time.
+    fn status_with_probes(&self) -> Status {
+        let mut status = self.status_now();
+        for service in status.services.iter_mut().filter(|service| !service.probe.is_empty()) {
+            service.probe_at = self.probed.get(service.name.as_str()).copied();
+        }
+        status
+    }
+
     /// Returns the status as of now: time passes between two looks, too.
     fn status_now(&self) -> Status {
         let mut status = Status::clone(&self.status);
         let passed = self.at.map_or(0, |at| at.elapsed().as_secs());
-        for service in &mut status.services {
-            service.probe_at =
-                self.probed.get(service.name.as_str()).copied().filter(|_| !service.probe.is_empty());
-        }
         for drift in status.services.iter_mut().flat_map(|service| &mut service.drift) {
             drift.corrected_in = drift.corrected_in.map(|left| left.saturating_sub(passed));
         }
@@ -203,7 +209,7 @@ impl<H: Host> Control for Handle<H> {
     }
 
     async fn status(&self) -> Status {
-        let status = self.published.borrow().status_now();
+        let status = self.published.borrow().status_with_probes();
         self.with_usage(status).await
     }
 

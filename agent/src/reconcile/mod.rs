@@ -13,11 +13,12 @@
 //! round begins those of its plan that are ready and whose container has nothing under way.
 //!
 //! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what is
-//! new, `supervise` remembers health, back-off and drift, `execute` takes steps, `report` tells, in `words`, `history` of
+//! new, `supervise` remembers health, back-off and drift, `ends` how instances ended, `execute` takes steps, `report` tells, in `words`, `history` of
 //! earlier generations and `usage` what is used. This file wires them: what is written to disk is written before
 //! anything is done about it.
 
 mod change;
+mod ends;
 mod execute;
 mod handle;
 mod history;
@@ -259,7 +260,7 @@ impl<H: Host> Reconciler<H> {
             let supervisor = &self.supervisor;
             let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
             for step in self.executor.begin(&self.host, round, allowed) {
-                self.supervisor.begun(&step.subject, step.action);
+                self.supervisor.begun(&step.subject, step.action, &step.reasons);
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
                     (&step.subject, step.action)
                 {

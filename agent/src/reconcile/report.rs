@@ -317,7 +317,7 @@ impl Reporter {
                 .map(|due| (now_usec() / 1_000_000).saturating_add(seconds_until(scene.now, due))),
             depends_on: Dependency::of(service),
             probe_at: None,
-            last_end: None,
+            last_end: watched.and_then(|watched| watched.ends.last().cloned()),
         }
     }
 

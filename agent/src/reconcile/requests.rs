@@ -296,7 +296,7 @@ impl<H: Host> Reconciler<H> {
         }
         let number = self.reporter.number();
         self.ledger = ledger;
-        self.supervisor.asked(self.now(), &scope);
+        self.supervisor.asked(self.now(), &scope, &asked.by.name);
         if changed {
             self.doubt();
         }
@@ -422,7 +422,7 @@ impl<H: Host> Reconciler<H> {
     }
 
     fn done(&mut self, verb: &str, scope: &BTreeSet<ContainerName>, caller: &Caller) -> Done {
-        self.supervisor.asked(self.now(), scope);
+        self.supervisor.asked(self.now(), scope, &caller.name);
         let services: Vec<String> = scope.iter().map(ToString::to_string).collect();
         info!(event = verb, uid = caller.uid, "{verb} {}", services.join(" "));
         Done { number: self.reporter.number(), services }

@@ -15,6 +15,7 @@ use nixmox_core::model::{
 };
 use nixmox_core::restart::{self, End, GOOD_RUN, GRACE};
 
+use super::ends::{Cause, Ends};
 use super::tables::Tables;
 use crate::host::ProbeResult;
 use crate::settings::DriftPolicy;
@@ -52,6 +53,10 @@ pub(super) struct Watched {
     pub(super) failure: Option<Failure>,
     /// The last lines it logged when it last ceased to be well.
     pub(super) log: Vec<String>,
+    /// How its last instance ended.
+    pub(super) ends: Ends,
+    /// Who last asked for anything about it; empty: nobody asked this agent.
+    asked_by: String,
 }
 
 /// What was answered since somebody wanted to know whether it is well.
@@ -237,7 +242,7 @@ impl Supervisor {
     }
 
     /// Forgets back-off, failures and drift of these, and asks for their health at once: somebody asked for them.
-    pub(super) fn asked(&mut self, now: Duration, names: &BTreeSet<ContainerName>) {
+    pub(super) fn asked(&mut self, now: Duration, names: &BTreeSet<ContainerName>, by: &str) {
         if !names.is_empty() {
             self.tables.asked();
         }
@@ -248,6 +253,7 @@ impl Supervisor {
             watched.failure = None;
             watched.stopped_by_others = false;
             watched.accord = Accord::Open;
+            by.clone_into(&mut watched.asked_by);
             if let Some(tracker) = &mut watched.health {
                 tracker.ask_now(now);
             }
@@ -328,11 +334,14 @@ impl Supervisor {
     }
 
     /// Takes note of a step that begins.
-    pub(super) fn begun(&mut self, subject: &Subject, action: Action) {
+    pub(super) fn begun(&mut self, subject: &Subject, action: Action, reasons: &[Reason]) {
         if let (Subject::Service(name), Action::Stop) = (subject, action)
             && let Some(watched) = self.containers.get_mut(name)
         {
             watched.stopped = watched.last.and_then(|last| last.invocation);
+            let probe = watched.health.as_ref().map_or("", health::Tracker::last_output);
+            let drifts = matches!(watched.accord, Accord::Drifts(_));
+            watched.ends.begun(&Cause { reasons, by: &watched.asked_by, drifts, probe });
         }
     }
 
@@ -348,6 +357,9 @@ impl Supervisor {
             Subject::Host => self.tables.failed(now, action, failure),
             Subject::Service(name) => {
                 let watched = self.containers.entry(name.clone()).or_default();
+                if start_of.is_some() {
+                    watched.ends.not_started(&failure.message);
+                }
                 watched.failure = Some(failure);
                 match start_of {
                     Some(service) => {
@@ -371,6 +383,9 @@ impl Supervisor {
                 if let Some(watched) = self.containers.get_mut(name) {
                     watched.failure = None;
                     watched.steps.reset();
+                    if action == Action::Stop {
+                        watched.ends.came();
+                    }
                 }
             }
         }
@@ -425,7 +440,11 @@ impl Watched {
         let lived = self
             .last
             .is_none_or(|last| last.active.has_processes() || (instance.is_some() && last.instance != instance));
+        if self.last.is_none() {
+            self.ends.found(container);
+        }
         if lived && !runs && acting {
+            self.ends.came();
             // Whether that was the step's doing is known when the step has ended.
             self.health = None;
             return false;
@@ -450,6 +469,7 @@ impl Watched {
                 && let Some(end) = self.end_of(container, service)
             {
                 let ran = self.ran(now);
+                self.ends.ended(end, container.exit.as_ref());
                 self.retry.ended(now, end, ran, service.kind, &service.restart);
                 self.stopped_by_others = end == End::StoppedByOthers;
                 if self.stopped_by_others && self.last.is_none() {

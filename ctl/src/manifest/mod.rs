@@ -2,6 +2,7 @@
 //!
 //! What the files mean is core's to say; this brings the texts in and shows the complaints beside them.
 
+mod excerpt;
 mod include;
 mod read;
 mod show;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use nixmox_core::manifest::{Declared, Diagnostic, SourceFile, Stack, parse_stack, resolve};
 use nixmox_core::model::ContainerName;
+
+pub(crate) use excerpt::Declaration;
 
 use crate::context::Context;
 use crate::render::{Report, Style};

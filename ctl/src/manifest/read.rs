@@ -19,7 +19,8 @@ pub(super) fn name(path: &Path, working: &Path) -> String {
     path.strip_prefix(working).unwrap_or(path).display().to_string()
 }
 
-fn text(path: &Path) -> io::Result<String> {
+/// Reads a regular file of a sane size.
+pub(super) fn text(path: &Path) -> io::Result<String> {
     // Opening a FIFO waits for somebody to write into it.
     let metadata = path.metadata()?;
     if metadata.is_dir() {

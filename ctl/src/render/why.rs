@@ -1,40 +1,180 @@
 //! Everything that is known about why a service is in the state it is in.
 
-use nixmox_api::{ServiceState, ServiceStatus};
+use nixmox_api::{LastEnd, ServiceState, ServiceStatus};
 
 use super::failure::{declared_at, probe};
-use super::quantity::age;
+use super::quantity::{age, day, elapsed, limit, time_of_day};
 use super::report::Report;
 use super::state;
 use super::style::{Paint, Style};
+use super::text::{clean, cut};
 use crate::context::Moment;
+use crate::why::{Excerpt, Link, Story, advice};
 
-/// Returns the text about a service.
-pub(crate) fn why(service: &ServiceStatus, moment: &Moment, width: Option<usize>, style: Style) -> String {
-    let (symbol, word, paint) = state::of_state(service.state);
-    let since =
-        service.since.map(|at| format!(" for {}", age(moment.now().saturating_sub(at)))).unwrap_or_default();
-    let name = style.paint(Paint::Bold, &service.name);
-    let head = format!("{} {name}   {word}{since}\n", style.paint(paint, symbol));
-    let of_health = service.state == ServiceState::Unhealthy;
-    let drift = service.drift.iter().map(|drift| drift.what.as_str());
-    let restarts = if service.restarts > 0 { service.restarts.to_string() } else { String::new() };
+/// The longest line of a manifest that is shown.
+const EXCERPT_MAX: usize = 200;
+
+/// Returns the text about a service; of one that waits, with the root of its waiting below it.
+pub(crate) fn why(story: &Story<'_>, moment: &Moment, width: Option<usize>, style: Style) -> String {
+    let Some(first) = story.chain.first() else {
+        return alone(story.service, story.excerpt.as_ref(), moment, width, style);
+    };
+    let rows = Report::new("").row("gate", gate(first, moment)).rows("also", &first.others);
+    let rows = rows.row("from", from(story.service, story.excerpt.as_ref()));
+    let then = story.chain.iter().skip(1).map(|link| waits(link, moment));
+    let rows = rows.rows("then", then).row("root", root(story, moment)).rows("log", &story.service.log);
+    let rows = last(story.service, rows, moment);
+    let mut text = head(story.service, moment, style) + &rows.rows_text(width, style);
+    if let Some(root) = story.root() {
+        text.push('\n');
+        text.push_str(&alone(root, story.root_excerpt.as_ref(), moment, width, style));
+    }
+    text
+}
+
+/// Returns what is known of a service by itself.
+fn alone(
+    service: &ServiceStatus,
+    excerpt: Option<&Excerpt>,
+    moment: &Moment,
+    width: Option<usize>,
+    style: Style,
+) -> String {
+    let asked = probe(service);
+    // What the probe was told, and who holds it, stands there already.
+    let reason = if asked.contains(&service.reason) || service.held_by.is_some() { "" } else { &service.reason };
+    let drift = service.drift.iter().map(|drift| match drift.corrected_in {
+        Some(0) => format!("{}; corrected now", drift.what),
+        Some(seconds) => format!("{}; corrected in {seconds}s", drift.what),
+        None => format!("{}; not corrected by itself", drift.what),
+    });
+    let held = service.held_by.as_ref().map(|by| format!("by {by}, {}", since(service, moment)));
     let rows = Report::new("")
-        .row("why", &service.reason)
-        .row("waits", service.waits_for.join(", "))
-        .row("probe", probe(service))
-        .rows("drift", drift)
-        .row(
-            "again",
-            match restarts.as_str() {
-                "" => String::new(),
-                times => format!("started anew {times} times since it was last well"),
-            },
-        )
-        .row("held", service.held_by.as_ref().map(|by| format!("by {by}")).unwrap_or_default())
+        .row("why", reason)
+        .row("held", held.unwrap_or_default())
+        .row("probe", probed(service, asked, moment))
+        .row("next", next(service, moment))
+        .rows("drift", drift);
+    let rows = last(service, rows, moment)
         .rows("log", &service.log)
-        .row("from", declared_at(service, of_health))
-        .row("try", &service.hint)
+        .row("from", from(service, excerpt))
+        .rows("try", advice(service))
         .row("more", format!("journalctl -u container@{}.service", service.name));
-    head + &rows.rows_text(width, style)
+    head(service, moment, style) + &rows.rows_text(width, style)
+}
+
+fn head(service: &ServiceStatus, moment: &Moment, style: Style) -> String {
+    let (symbol, word, paint) = state::of_state(service.state);
+    let ago = service.since.map(|at| format!(" for {}", age(moment.now().saturating_sub(at)))).unwrap_or_default();
+    let since = since(service, moment);
+    let since = if since.is_empty() { since } else { format!(", {since}") };
+    let name = style.paint(Paint::Bold, &clean(&service.name));
+    format!("{} {name}   {word}{ago}{since}\n", style.paint(paint, symbol))
+}
+
+/// Returns `since 13:58`; empty when nobody knows.
+fn since(service: &ServiceStatus, moment: &Moment) -> String {
+    service.since.map(|at| format!("since {}", day(at, moment.now(), &moment.zone))).unwrap_or_default()
+}
+
+/// Returns the gate that is not met, and since when.
+fn gate(link: &Link<'_>, moment: &Moment) -> String {
+    let gate = format!("{}: {}", link.needed, link.condition);
+    match link.status {
+        None => format!("{gate}; no stack that is up declares it"),
+        Some(needed) => {
+            let since = since(needed, moment);
+            format!("{gate}, not met {since}").trim_end().to_owned()
+        }
+    }
+}
+
+fn waits(link: &Link<'_>, moment: &Moment) -> String {
+    let since = since(link.waiting, moment);
+    let line = format!("{} waits for {}: {}, {since}", link.waiting.name, link.needed, link.condition);
+    line.trim_end_matches([' ', ',']).to_owned()
+}
+
+/// Returns what everything waits for, in one line.
+fn root(story: &Story<'_>, moment: &Moment) -> String {
+    let Some(link) = story.chain.last() else { return String::new() };
+    let Some(root) = link.status else { return format!("{} is not up", link.needed) };
+    let because = match (probe(root), root.reason.as_str()) {
+        (probe, "") => probe,
+        // A failed start says more than the last answer.
+        (_, reason) if root.state == ServiceState::Failed => reason.to_owned(),
+        (probe, reason) if probe.is_empty() => reason.to_owned(),
+        (probe, _) => probe,
+    };
+    let line = format!("{} is {} {}", root.name, root.state.word(), since(root, moment));
+    let line = line.trim_end();
+    if because.is_empty() { line.to_owned() } else { format!("{line}: {because}") }
+}
+
+/// Returns the last probe, and when it was answered.
+fn probed(service: &ServiceStatus, asked: String, moment: &Moment) -> String {
+    match service.probe_at.filter(|_| !asked.is_empty()) {
+        None => asked,
+        Some(at) => {
+            let ago = age(moment.now().saturating_sub(at));
+            let time = time_of_day(at.saturating_mul(1_000_000), &moment.zone);
+            format!("{asked}, at {time}, {ago} ago")
+        }
+    }
+}
+
+/// Returns what happens next by itself.
+fn next(service: &ServiceStatus, moment: &Moment) -> String {
+    match (service.state, service.restart_at) {
+        (_, Some(at)) => {
+            let time = time_of_day(at.saturating_mul(1_000_000), &moment.zone);
+            format!("it is started again in {}, at {time}", age(at.saturating_sub(moment.now())))
+        }
+        (ServiceState::Failed, None) => "it is not started again by itself".to_owned(),
+        (ServiceState::Starting, None) if service.start_period_ms > 0 => {
+            let passed = service.since.map_or(0, |at| moment.now().saturating_sub(at)).saturating_mul(1000);
+            format!("{} of its start period of {} are over", elapsed(passed), limit(service.start_period_ms))
+        }
+        (
+            ServiceState::Healthy
+            | ServiceState::Unhealthy
+            | ServiceState::Starting
+            | ServiceState::Waiting
+            | ServiceState::Stopping
+            | ServiceState::Stopped
+            | ServiceState::Completed,
+            None,
+        ) => String::new(),
+    }
+}
+
+/// Adds how the last instance ended, and how often that was.
+fn last(service: &ServiceStatus, rows: Report, moment: &Moment) -> Report {
+    let ended = service.last_end.as_ref().map(|end| match end {
+        // That it was stopped is all that `held` says.
+        LastEnd { kind, .. } if kind == "asked" && service.held_by.is_some() => String::new(),
+        // The reason of a failure says the same.
+        LastEnd { why, .. } if service.state == ServiceState::Failed && service.reason.contains(why) => {
+            String::new()
+        }
+        LastEnd { at: Some(at), why, .. } => {
+            let ago = age(moment.now().saturating_sub(*at));
+            format!("ended {ago} ago, {}: {why}", day(*at, moment.now(), &moment.zone))
+        }
+        LastEnd { at: None, why, .. } => format!("ended before the agent was started: {why}"),
+    });
+    let again = match service.restarts {
+        0 => String::new(),
+        1 => "started anew once since it was last well".to_owned(),
+        times => format!("started anew {times} times since it was last well"),
+    };
+    rows.row("last", ended.unwrap_or_default()).row("again", again)
+}
+
+/// Returns the line of the manifest that matters: where it is, and what stands there.
+fn from(service: &ServiceStatus, excerpt: Option<&Excerpt>) -> String {
+    match excerpt {
+        Some(Excerpt { place, text: Some(text) }) => format!("{place} | {}", cut(&clean(text.trim()), EXCERPT_MAX)),
+        Some(_) | None => declared_at(service, service.state == ServiceState::Unhealthy),
+    }
 }

@@ -6,6 +6,7 @@ mod death;
 mod declare;
 mod disk;
 mod drift;
+mod ends;
 mod events;
 mod holds;
 mod host;
