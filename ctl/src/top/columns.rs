@@ -2,8 +2,6 @@
 
 use std::cmp::Ordering;
 
-use nixmox_api::ServiceState;
-
 use super::scene::Row;
 use super::view::Sort;
 use crate::render::quantity::{percent, size};
@@ -12,8 +10,8 @@ use crate::render::{Paint, Style, state};
 
 /// The columns. On 80 columns all but the state's word are there; on 40 what matters first.
 const COLUMNS: [Column; 11] = [
-    Column::left("SERVICE").gives_way(&[step(2, 20), step(3, 12), step(10, 8)]),
-    Column::left("STATE").gives_way(&[step(1, 0)]),
+    Column::left("SERVICE").gives_way(&[step(1, 20), step(3, 12), step(10, 8)]),
+    Column::left("STATE").gives_way(&[step(2, 0)]),
     Column::right("CPU").least(4),
     Column::left("MEMORY").least(9).gives_way(&[step(9, 4), step(11, 0)]),
     Column::right("PRESSURE").gives_way(&[step(8, 0)]),
@@ -117,9 +115,4 @@ pub(super) fn compare(sort: Sort, one: &Row, other: &Row) -> Ordering {
         (None, Some(_)) => Ordering::Greater,
         (None, None) => by_name(),
     }
-}
-
-/// Returns whether a service is to be looked at.
-pub(super) fn is_well(state: ServiceState) -> bool {
-    matches!(state, ServiceState::Healthy | ServiceState::Completed)
 }

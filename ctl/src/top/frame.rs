@@ -1,15 +1,16 @@
 //! A frame: what is shown of a scene in a view, as lines that fit the screen.
 
-use nixmox_api::{Pressure, ServiceStatus};
+use nixmox_api::{Pressure, ServiceStatus, Status};
 
-use super::columns::{is_well, table, whole};
+use super::columns::{table, whole};
 use super::scene::{Row, Scene};
 use super::view::{Mode, View};
 use crate::context::Moment;
 use crate::output::Size;
-use crate::render::quantity::{age, day, limit, percent, size, time_of_day};
+use crate::render::quantity::{limit, percent, size, time_of_day};
 use crate::render::text::{clean, cut, left, width, wrap};
-use crate::render::{Paint, Report, Style, counts, failure, state};
+use crate::render::{Paint, Style, counts, why};
+use crate::why::Story;
 
 /// The lines above and below the rows: two at the top, the heading of the table, one at the bottom.
 const AROUND: usize = 4;
@@ -47,7 +48,9 @@ pub(crate) fn frame(view: &View, scene: &Scene, moment: &Moment, screen: Size, s
     let (body, keys) = match view.mode {
         Mode::Table | Mode::Filter => (rows(view, &shown, screen, style), keys(view, screen.width)),
         Mode::Details => match shown.get(view.place(&shown)) {
-            Some(row) => (details(row, moment, screen.width, style), "q quit  ↑↓ another  Esc back".to_owned()),
+            Some(row) => {
+                (details(row, scene, moment, screen.width, style), "q quit  ↑↓ another  Esc back".to_owned())
+            }
             None => (Vec::new(), keys(view, screen.width)),
         },
         Mode::Help => (help(screen.width), "q quit  any other key goes back".to_owned()),
@@ -120,42 +123,30 @@ fn help(columns: usize) -> Vec<String> {
     HELP.iter().map(|(key, text)| cut(&format!("  {}  {text}", left(key, 11)), columns)).collect()
 }
 
-/// Returns all that is known of a service.
-fn details(row: &Row, moment: &Moment, columns: usize, style: Style) -> Vec<String> {
-    let Row { status, measured } = row;
-    let (symbol, word, paint) = state::of_state(status.state);
-    let now = moment.now();
-    let since = status
-        .since
-        .map(|at| format!(" for {}, since {}", age(now.saturating_sub(at)), day(at, now, &moment.zone)));
-    let name = style.paint(Paint::Bold, &cut(&clean(&status.name), columns.saturating_sub(12)));
-    let head = format!("{} {name}   {word}", style.paint(paint, symbol));
-    let mut lines = vec![head];
-    let mut row_of = |key: &str, text: String| {
-        let room = columns.saturating_sub(KEY + 2);
+/// Returns all that is known of a service: why it is as it is, then what it uses.
+fn details(row: &Row, scene: &Scene, moment: &Moment, columns: usize, style: Style) -> Vec<String> {
+    let status =
+        Status { services: scene.rows.iter().map(|row| row.status.clone()).collect(), ..Status::default() };
+    // Without colours, which are of no width: words that are longer than the screen are cut.
+    let text = why(&Story::new(&status, &row.status), moment, Some(columns), Style::default());
+    let mut lines: Vec<String> = text.lines().map(|line| cut(line, columns)).collect();
+    if let Some(head) = lines.first_mut() {
+        *head = style.paint(Paint::Bold, head);
+    }
+    lines.push(String::new());
+    let room = columns.saturating_sub(KEY + 2);
+    for (key, text) in figures(row) {
         for (index, line) in wrap(&clean(&text), Some(room)).into_iter().enumerate() {
             let key = left(if index == 0 { key } else { "" }, KEY);
             lines.push(format!("  {}{}", style.paint(Paint::Dim, &key), cut(&line, room)));
         }
-    };
-    if let Some(since) = since {
-        row_of("state", format!("{word}{since}"));
-    }
-    for (key, text) in figures(row, measured) {
-        row_of(key, text);
-    }
-    if !is_well(status.state) || !status.drift.is_empty() {
-        let report: Report = failure(status, moment, false, &[]);
-        let text = report.text(Some(columns), style);
-        lines.push(String::new());
-        lines.extend(text.lines().map(|line| if style.has_color() { line.to_owned() } else { cut(line, columns) }));
     }
     lines
 }
 
 /// Returns the figures of a service, each with its key; what is not known is not there.
-fn figures(row: &Row, measured: &super::rates::Measured) -> Vec<(&'static str, String)> {
-    let (usage, rates) = (&measured.usage, &measured.rates);
+fn figures(row: &Row) -> Vec<(&'static str, String)> {
+    let (usage, rates) = (&row.measured.usage, &row.measured.rates);
     let per_second = |rate: Option<f64>| rate.map(|rate| format!("{}/s", size(whole(rate))));
     let told = |parts: Vec<Option<String>>| parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let pressure = |kind: Option<Pressure>| {

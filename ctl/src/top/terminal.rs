@@ -3,7 +3,7 @@
 //! However the program ends: by a key, by an error, by a signal that is waited for, and by a panic, whose message is
 //! then seen.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -70,10 +70,11 @@ impl Terminal {
 fn read(typed: &mpsc::Sender<Vec<Key>>) {
     let mut bytes = [0; 256];
     loop {
-        let keys = match io::stdin().lock().read(&mut bytes) {
+        // Without the lock of stdin, which is held for the answers to questions.
+        let keys = match nix::unistd::read(io::stdin(), &mut bytes) {
             Ok(0) => vec![Key::Interrupt],
             Ok(read) => parse(bytes.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(nix::Error::EINTR) => continue,
             Err(_gone) => vec![Key::Interrupt],
         };
         let is_over = keys == [Key::Interrupt];

@@ -67,7 +67,15 @@ impl Agent {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("nixmox.toml"), STACK.replace("LONG", LONG)).unwrap();
-        let (host, stop) = (Fake::new(), CancellationToken::new());
+        let mut agent = Self { host: Fake::new(), folder, stop: CancellationToken::new(), thread: None };
+        agent.begin();
+        agent
+    }
+
+    /// Starts the agent, after it was ended, on the same host and state.
+    pub(crate) fn begin(&mut self) {
+        let (folder, host) = (&self.folder, &self.host);
+        let stop = CancellationToken::new();
         let parts = Parts {
             state: folder.path().join("state"),
             settings: Settings::default(),
@@ -80,7 +88,13 @@ impl Agent {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(app::run(simulated, parts, stopped)).unwrap();
         });
-        Self { host, folder, stop, thread: Some(thread) }
+        (self.stop, self.thread) = (stop, Some(thread));
+    }
+
+    /// Ends the agent; its containers go on.
+    pub(crate) fn end(&mut self) {
+        self.stop.cancel();
+        self.thread.take().unwrap().join().unwrap();
     }
 
     /// The folder of the stack.

@@ -1,6 +1,7 @@
 //! The client on a real terminal: the real `nixmoxctl` on a pseudo terminal, the real agent on a simulated host.
 //!
 //! `terminal`: the client's terminal and what is typed there. `screen`: what a person would see on it. `agent`: the agent.
+//! `top`: the one command that takes the whole screen.
 //! What the texts say is tested in the client; here it is that they are drawn, redrawn and left as they should be.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
@@ -9,6 +10,7 @@ mod completion;
 mod pager;
 mod screen;
 mod terminal;
+mod top;
 
 use std::time::{Duration, Instant};
 

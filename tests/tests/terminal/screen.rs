@@ -1,4 +1,4 @@
-//! What a person sees on a terminal of 80 columns and 24 rows: the few sequences of ECMA-48 that the client uses.
+//! What a person sees on a terminal, of 80 columns and 24 rows at first: the few sequences of ECMA-48 that the client uses.
 
 /// Columns.
 pub(crate) const WIDTH: usize = 80;
@@ -8,7 +8,11 @@ pub(crate) const HEIGHT: usize = 24;
 /// A screen.
 #[allow(clippy::struct_excessive_bools, reason = "each is seen by itself")]
 pub(crate) struct Screen {
+    width: usize,
+    height: usize,
     rows: Vec<Vec<char>>,
+    /// The other screen with its cursor, while a program has one of its own.
+    left: Option<(Vec<Vec<char>>, usize, usize)>,
     row: usize,
     column: usize,
     /// The beginning of a character or a sequence whose end is still to come.
@@ -28,7 +32,10 @@ pub(crate) struct Screen {
 impl Default for Screen {
     fn default() -> Self {
         Self {
+            width: WIDTH,
+            height: HEIGHT,
             rows: vec![Vec::new(); HEIGHT],
+            left: None,
             row: 0,
             column: 0,
             rest: Vec::new(),
@@ -52,6 +59,17 @@ impl Screen {
     /// Returns the first line that has a text.
     pub(crate) fn line(&self, part: &str) -> Option<String> {
         self.text().lines().find(|line| line.contains(part)).map(str::to_owned)
+    }
+
+    /// Becomes another size, and empty: whoever draws there does so anew.
+    pub(crate) fn resize(&mut self, width: usize, height: usize) {
+        (self.width, self.height) = (width, height);
+        (self.rows, self.row, self.column) = (vec![Vec::new(); height], 0, 0);
+    }
+
+    /// Returns whether a program has a screen of its own.
+    pub(crate) fn is_other(&self) -> bool {
+        self.left.is_some()
     }
 
     /// Returns the column of the cursor, from 0.
@@ -90,7 +108,7 @@ impl Screen {
             '\u{7}' => self.has_rung = true,
             '\u{8}' => self.column = self.column.saturating_sub(1),
             printed if printed >= ' ' => {
-                if self.column == WIDTH {
+                if self.column == self.width {
                     self.has_overflown = true;
                     self.column = 0;
                     self.feed();
@@ -105,7 +123,7 @@ impl Screen {
     }
 
     fn feed(&mut self) {
-        if self.row + 1 < HEIGHT {
+        if self.row + 1 < self.height {
             self.row += 1;
         } else {
             self.rows.remove(0);
@@ -126,6 +144,17 @@ impl Screen {
             ("", "J") => {
                 self.rows[self.row].truncate(self.column);
                 self.rows[self.row + 1..].iter_mut().for_each(Vec::clear);
+            }
+            ("", "H") => (self.row, self.column) = (0, 0),
+            ("?1049", "h") => {
+                let rows = std::mem::replace(&mut self.rows, vec![Vec::new(); self.height]);
+                self.left = Some((rows, self.row, self.column));
+                (self.row, self.column) = (0, 0);
+            }
+            ("?1049", "l") => {
+                if let Some((rows, row, column)) = self.left.take() {
+                    (self.rows, self.row, self.column) = (rows, row, column);
+                }
             }
             (_, "m") => self.is_colored = true,
             ("?25", "l") => self.is_cursor_hidden = true,
@@ -161,4 +190,8 @@ fn the_screen_shows_what_a_terminal_would() {
     assert!(screen.has_overflown);
     screen.write("\r\nz".repeat(HEIGHT).as_bytes());
     assert_eq!(screen.text(), "z\n".repeat(HEIGHT));
+    screen.write(b"\x1b[?1049h\x1b[Hother\x1b[K\x1b[J");
+    assert_eq!((screen.text().as_str(), screen.is_other()), ("other\n", true));
+    screen.write(b"\x1b[?1049l");
+    assert_eq!((screen.text(), screen.is_other()), ("z\n".repeat(HEIGHT), false));
 }

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::termios::{Termios, tcgetattr};
+use nix::unistd::Pid;
 
 use crate::agent::{Agent, LIMIT};
 use crate::screen::{HEIGHT, Screen, WIDTH};
@@ -93,6 +95,24 @@ impl Terminal {
             written: Vec::new(),
             shown: 0,
         }
+    }
+
+    /// Types keys.
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.person.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Makes the terminal another size; the kernel tells who is in the foreground.
+    pub(crate) fn resize(&mut self, width: u16, height: u16) {
+        let mut stty = Command::new("stty");
+        stty.args(["cols", &width.to_string(), "rows", &height.to_string()]);
+        assert!(stty.stdin(self.program.try_clone().unwrap()).status().unwrap().success());
+        self.screen.resize(width.into(), height.into());
+    }
+
+    /// Sends a signal to everything that runs on the terminal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        killpg(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// Types Ctrl-C.
