@@ -91,7 +91,7 @@ fn text(lines: &[Line], width: Option<usize>, style: Style) -> String {
     let mut out = style.paint(Paint::Dim, &width.map_or(head.clone(), |width| cut(&head, width)));
     out.push('\n');
     for line in lines {
-        let branches = shortened(&line.branches, column.saturating_sub(NAME_MIN + 2));
+        let branches = shortened(&line.branches, column.saturating_sub(width_of(&line.name).min(NAME_MIN) + 2));
         let before = width_of(&branches) + 2;
         let name = left(&cut(&line.name, column.saturating_sub(before)), column.saturating_sub(before));
         let (gate, paint) = gate_of(line);

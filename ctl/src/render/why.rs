@@ -48,6 +48,9 @@ fn alone(
         Some(seconds) => format!("{}; corrected in {seconds}s", drift.what),
         None => format!("{}; not corrected by itself", drift.what),
     });
+    let advice = advice(service);
+    let more = format!("journalctl -u container@{}.service", service.name);
+    let more = if advice.iter().any(|line| line.contains(&more)) { String::new() } else { more };
     let held = service.held_by.as_ref().map(|by| format!("by {by}, {}", since(service, moment)));
     let rows = Report::new("")
         .row("why", reason)
@@ -58,8 +61,8 @@ fn alone(
     let rows = last(service, rows, moment)
         .rows("log", &service.log)
         .row("from", from(service, excerpt))
-        .rows("try", advice(service))
-        .row("more", format!("journalctl -u container@{}.service", service.name));
+        .rows("try", advice)
+        .row("more", more);
     head(service, moment, style) + &rows.rows_text(width, style)
 }
 

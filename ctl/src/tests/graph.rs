@@ -87,6 +87,18 @@ fn programs_get_services_with_their_gates() {
 }
 
 #[test]
+fn short_names_keep_their_branches() {
+    let mut status = status();
+    status.services =
+        vec![service("db"), needing("app", &[("db", "started")]), needing("w", &[("app", "started")])];
+    let agent = Agent::start(Script::default().reply("Status", &status));
+    for place in [Place::with(&agent), Place::with(&agent).on_terminal(80)] {
+        let out = place.run("graph").out;
+        assert!(out.contains("\n└─ ● app ") && out.contains("\n   └─ ● db "), "{out}");
+    }
+}
+
+#[test]
 fn a_deep_tree_fits_a_narrow_terminal() {
     let mut status = status();
     let name = |depth: usize| format!("service-number-{depth:02}");
