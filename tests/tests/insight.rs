@@ -35,11 +35,22 @@ fn number(service: &Value, field: &str) -> f64 {
 #[test]
 fn trouble_is_explained_and_what_is_used_is_shown() {
     let host = Host::boot("insight").expect("a host");
+    let stack = Stack::new(&host, "insight");
+    come_into_trouble(&host, &stack);
+    trouble_is_explained(&stack);
+    restarts_are_explained(&host, &stack);
+    who_cannot_read_the_manifest_still_gets_the_place(&host);
+    gates_are_drawn(&stack);
+    what_is_used_is_shown(&host, &stack);
+    stack.succeed("down").expect("taken down");
+}
+
+/// Declares services of which some cannot come up, and waits until that is known.
+fn come_into_trouble(host: &Host, stack: &Stack<'_>) {
     let ill = host.guest("ill", &Behaviour::new().http(80).http_status(503)).expect("a system");
     let crash =
         host.guest("crash", &Behaviour::new().log("cannot open database").exit_at_once(3)).expect("a system");
     let well = host.guest("well", &Behaviour::new().http(80).spins()).expect("a system");
-    let stack = Stack::new(&host, "insight");
     let check = "health = { http = \"http://localhost/\", interval = \"1s\", start_period = \"2s\", retries = 2 }";
     stack
         .declare(&[
@@ -59,9 +70,11 @@ fn trouble_is_explained_and_what_is_used_is_shown() {
     for query in [waits, is_ill, failed] {
         host.wait_until(&format!("nixmoxctl --all status --json | jq -e '{query}'"), RECOVERY).expect("trouble");
     }
+}
 
+fn trouble_is_explained(stack: &Stack<'_>) {
     assert_says(
-        &told(&stack, "why web"),
+        &told(stack, "why web"),
         &[
             "web waiting for",
             "gate app: started, not met since",
@@ -76,7 +89,7 @@ fn trouble_is_explained_and_what_is_used_is_shown() {
         ],
     );
     assert_says(
-        &told(&stack, "why crash"),
+        &told(stack, "why crash"),
         &[
             "crash failed for",
             "exit-code 3",
@@ -87,14 +100,16 @@ fn trouble_is_explained_and_what_is_used_is_shown() {
         ],
     );
     assert_says(
-        &told(&stack, "why lost"),
+        &told(stack, "why lost"),
         &["the mount source `/srv/no-such-disk`", "| mounts = [\"/srv/no-such-disk:/data\"]", "mkdir -p"],
     );
+}
 
+fn restarts_are_explained(host: &Host, stack: &Stack<'_>) {
     stack.succeed("restart busy").expect("another instance");
     stack.becomes_healthy("busy").expect("healthy");
     assert_says(
-        &told(&stack, "why busy"),
+        &told(stack, "why busy"),
         &["last ended", "a restart was asked for by root", "probe http://localhost/ -> 200"],
     );
     let before = stack.healthy("busy").expect("healthy");
@@ -103,19 +118,25 @@ fn trouble_is_explained_and_what_is_used_is_shown() {
         ".services[] | select(.name == \"busy\" and .state == \"healthy\" and .invocation != \"{before}\")"
     );
     host.wait_until(&format!("nixmoxctl --all status --json | jq -e '{again}'"), RECOVERY).expect("it recovers");
-    assert_says(&told(&stack, "why busy"), &["last ended", "ended with signal KILL"]);
-    // A user who cannot read the manifest still gets the place.
+    assert_says(&told(stack, "why busy"), &["last ended", "ended with signal KILL"]);
+}
+
+fn who_cannot_read_the_manifest_still_gets_the_place(host: &Host) {
     host.succeed("useradd --groups nixmox looker && chmod 700 /srv/insight").expect("an observer");
     let seen = host.succeed("cd / && runuser -u looker -- nixmoxctl why web").expect("an observer may look");
     assert!(seen.contains("nixmox.toml:") && !seen.contains("| depends_on"), "{seen}");
+}
 
-    let tree = told(&stack, "graph");
+fn gates_are_drawn(stack: &Stack<'_>) {
+    let tree = told(stack, "graph");
     assert_says(
         &tree,
         &["… web", "├─ … app", "started, not met", "✗ db", "healthy, not met", "● busy", "started, met"],
     );
-    assert!(told(&stack, "graph --dot").contains("\"app\" -> \"db\" [label=\"healthy\", style=dashed"));
+    assert!(told(stack, "graph --dot").contains("\"app\" -> \"db\" [label=\"healthy\", style=dashed"));
+}
 
+fn what_is_used_is_shown(host: &Host, stack: &Stack<'_>) {
     let figures = || -> Value {
         let text = stack.succeed("top --json -d 1 busy").expect("figures").stdout;
         serde_json::from_str::<Value>(&text).expect("a document")["services"][0].clone()
@@ -145,7 +166,6 @@ fn trouble_is_explained_and_what_is_used_is_shown() {
             host.succeed(&format!("test -r /sys/fs/cgroup{cgroup}/{file} && echo yes || echo no")).expect("told");
         assert_eq!(first.get(field).is_some(), there == "yes", "{file}: {first}");
     }
-    let table = told(&stack, "top -d 0.5 --sort cpu");
+    let table = told(stack, "top -d 0.5 --sort cpu");
     assert!(table.lines().nth(1).is_some_and(|line| line.contains("busy") && line.contains('%')), "{table}");
-    stack.succeed("down").expect("taken down");
 }

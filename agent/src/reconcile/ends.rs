@@ -74,7 +74,7 @@ impl Ends {
     /// Takes note that the agent has stopped it.
     pub(super) fn came(&mut self) {
         if let Some(end) = self.coming.take() {
-            self.last = Some(LastEnd { at: seconds(), ..end });
+            self.last = Some(LastEnd { at: Some(seconds()), ..end });
         }
     }
 }
@@ -117,9 +117,9 @@ fn how(exit: &ExitRecord) -> String {
 }
 
 fn now(kind: &str, why: String) -> LastEnd {
-    LastEnd { at: seconds(), kind: kind.to_owned(), why }
+    LastEnd { at: Some(seconds()), kind: kind.to_owned(), why }
 }
 
-fn seconds() -> Option<u64> {
-    Some(now_usec() / 1_000_000)
+fn seconds() -> u64 {
+    now_usec() / 1_000_000
 }

@@ -122,17 +122,17 @@ mod tests {
         Declaration::of_text("nixmox.toml", text, first, name)?.key(wanted)
     }
 
-    fn line(place: &str, text: &str) -> Option<(String, String)> {
-        Some((place.to_owned(), text.to_owned()))
+    fn line(place: &str, text: &str) -> (String, String) {
+        (place.to_owned(), text.to_owned())
     }
 
     #[test]
     fn a_key_is_found_in_the_tables_of_its_service_alone() {
-        assert_eq!(found(STACK, 7, "web", "system"), line("nixmox.toml:10", "system = \"y\""));
-        assert_eq!(found(STACK, 7, "web", "depends_on"), line("nixmox.toml:13", "[services.web.depends_on]"));
+        assert_eq!(found(STACK, 7, "web", "system"), Some(line("nixmox.toml:10", "system = \"y\"")));
+        assert_eq!(found(STACK, 7, "web", "depends_on"), Some(line("nixmox.toml:13", "[services.web.depends_on]")));
         assert_eq!(
             found(STACK, 7, "web", "memory_max"),
-            line("nixmox.toml:11", "limits = { memory_max = \"2G\" }")
+            Some(line("nixmox.toml:11", "limits = { memory_max = \"2G\" }"))
         );
         assert_eq!(found(STACK, 7, "web", "mounts"), None, "that is of another service");
         assert_eq!(found(STACK, 4, "db", "depends_on"), None);
@@ -151,9 +151,12 @@ mod tests {
         assert_eq!(found(text, 1, "web", "mounts"), None);
         let file = "system = \"y\"\ndepends_on.db = \"healthy\"\n\n[health]\ntcp = 80\n";
         let file = Declaration::of_text("services/web/service.toml", file, 0, "web").unwrap();
-        assert_eq!(file.key("depends_on"), line("services/web/service.toml:2", "depends_on.db = \"healthy\""));
-        assert_eq!(file.key("health"), line("services/web/service.toml:4", "[health]"));
-        assert_eq!(file.number(4), line("services/web/service.toml:4", "[health]"));
+        assert_eq!(
+            file.key("depends_on"),
+            Some(line("services/web/service.toml:2", "depends_on.db = \"healthy\""))
+        );
+        assert_eq!(file.key("health"), Some(line("services/web/service.toml:4", "[health]")));
+        assert_eq!(file.number(4), Some(line("services/web/service.toml:4", "[health]")));
         assert_eq!((file.number(0), file.number(9)), (None, None));
     }
 
@@ -166,8 +169,8 @@ mod tests {
         let read = |place: &str| {
             Declaration::read(stack.to_str().unwrap(), place, "web").and_then(|found| found.heading())
         };
-        assert_eq!(read("nixmox.toml:8"), line("nixmox.toml:8", "[services.web]"));
-        assert_eq!(read("cloud/nixmox.toml:8"), line("cloud/nixmox.toml:8", "[services.web]"));
+        assert_eq!(read("nixmox.toml:8"), Some(line("nixmox.toml:8", "[services.web]")));
+        assert_eq!(read("cloud/nixmox.toml:8"), Some(line("cloud/nixmox.toml:8", "[services.web]")));
         assert_eq!((read("gone.toml:8"), read("nixmox.toml"), read("/dev/zero:1")), (None, None, None));
     }
 }

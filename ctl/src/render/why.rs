@@ -94,8 +94,8 @@ fn gate(link: &Link<'_>, moment: &Moment) -> String {
 
 fn waits(link: &Link<'_>, moment: &Moment) -> String {
     let since = since(link.waiting, moment);
-    let line = format!("{} waits for {}: {}, {since}", link.waiting.name, link.needed, link.condition);
-    line.trim_end_matches([' ', ',']).to_owned()
+    let told = format!("{} waits for {}: {}, {since}", link.waiting.name, link.needed, link.condition);
+    told.trim_end_matches([' ', ',']).to_owned()
 }
 
 /// Returns what everything waits for, in one line.
@@ -109,9 +109,9 @@ fn root(story: &Story<'_>, moment: &Moment) -> String {
         (probe, reason) if probe.is_empty() => reason.to_owned(),
         (probe, _) => probe,
     };
-    let line = format!("{} is {} {}", root.name, root.state.word(), since(root, moment));
-    let line = line.trim_end();
-    if because.is_empty() { line.to_owned() } else { format!("{line}: {because}") }
+    let told = format!("{} is {} {}", root.name, root.state.word(), since(root, moment));
+    let told = told.trim_end();
+    if because.is_empty() { told.to_owned() } else { format!("{told}: {because}") }
 }
 
 /// Returns the last probe, and when it was answered.

@@ -49,8 +49,8 @@ fn postgres(state: ServiceState) -> ServiceStatus {
     }
 }
 
-fn ended(ago: u64, kind: &str, why: &str) -> Option<LastEnd> {
-    Some(LastEnd { at: Some(NOW - ago), kind: kind.to_owned(), why: why.to_owned() })
+fn ended(ago: u64, kind: &str, why: &str) -> LastEnd {
+    LastEnd { at: Some(NOW - ago), kind: kind.to_owned(), why: why.to_owned() }
 }
 
 fn waiting(service: ServiceStatus, line: u32, gates: &[&str]) -> ServiceStatus {
@@ -101,7 +101,7 @@ fn a_service_that_is_held() {
         reason: "stopped by anna".to_owned(),
         hint: "nixmoxctl start redis".to_owned(),
         declared_at: "nixmox.toml:25".to_owned(),
-        last_end: ended(3 * 86_400, "asked", "stopped by anna"),
+        last_end: Some(ended(3 * 86_400, "asked", "stopped by anna")),
         ..service("redis")
     };
     assert_snapshot!(why("redis", vec![held]));
@@ -149,7 +149,7 @@ fn a_start_that_failed_names_the_line_with_what_is_missing() {
         hint: "create it (`mkdir -p /srv/postgres`), or say `create = true` in the mount".to_owned(),
         restarts: 1,
         restart_at: Some(NOW + 2),
-        last_end: ended(1, "not_started", reason),
+        last_end: Some(ended(1, "not_started", reason)),
         ..postgres(ServiceState::Failed)
     };
     assert_snapshot!(why("postgres", vec![failed]));
@@ -164,7 +164,7 @@ fn a_crash_loop_in_its_back_off() {
         restarts: 4,
         restart_at: Some(NOW + 8),
         log: vec!["cannot open database".to_owned()],
-        last_end: ended(8, "crashed", "ended with exit-code 3"),
+        last_end: Some(ended(8, "crashed", "ended with exit-code 3")),
         ..postgres(ServiceState::Failed)
     };
     assert_snapshot!(why("postgres", vec![failed]));
@@ -178,7 +178,7 @@ fn a_service_that_is_unhealthy() {
         probe: "http://localhost/status -> 503".to_owned(),
         probe_failures: 61,
         probe_at: Some(NOW - 2),
-        last_end: ended(7300, "unhealthy", "it was unhealthy: http://localhost/status -> 503"),
+        last_end: Some(ended(7300, "unhealthy", "it was unhealthy: http://localhost/status -> 503")),
         restarts: 1,
         ..postgres(ServiceState::Unhealthy)
     };
@@ -193,7 +193,7 @@ fn a_service_that_was_given_up() {
         hint: "nixmoxctl why postgres".to_owned(),
         restarts: 5,
         log: vec!["assertion failed".to_owned()],
-        last_end: ended(250, "crashed", "ended with signal SEGV"),
+        last_end: Some(ended(250, "crashed", "ended with signal SEGV")),
         ..postgres(ServiceState::Failed)
     };
     assert_snapshot!(why("postgres", vec![failed]));
@@ -214,7 +214,7 @@ fn a_service_that_is_well_after_a_restart() {
     let well = ServiceStatus {
         probe: "tcp 5432 -> open".to_owned(),
         probe_at: Some(NOW - 4),
-        last_end: ended(250, "asked", "a restart was asked for by anna"),
+        last_end: Some(ended(250, "asked", "a restart was asked for by anna")),
         ..postgres(ServiceState::Healthy)
     };
     assert_snapshot!(why("postgres", vec![well.clone()]));

@@ -117,3 +117,75 @@ fn write(text: &str) -> io::Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+    use std::process::{Command, Output, Stdio};
+
+    use nix::pty::openpty;
+
+    use super::*;
+
+    /// How a screen ends in the child: by a panic, by an error, or as it should.
+    const END: &str = "NIXMOXCTL_TEST_SCREEN_ENDS_BY";
+
+    /// Runs the test below in a process of its own, on a terminal of its own; returns what it wrote there, what it
+    /// complained about, and whether the settings are as before.
+    fn on_a_terminal(end: &str) -> (String, Output, bool) {
+        let pair = openpty(None, None).unwrap();
+        let before = tcgetattr(&pair.slave).unwrap();
+        let side = || Stdio::from(pair.slave.try_clone().unwrap());
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "--test-threads=1", "top::terminal::tests::in_a_process_of_its_own"])
+            .env(END, end)
+            .stdin(side())
+            .stdout(side())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let is_as_before = tcgetattr(&pair.slave).unwrap() == before;
+        (written(pair.slave, pair.master.into()), output, is_as_before)
+    }
+
+    /// Returns what was written to a terminal that nobody writes to any more.
+    fn written(program: OwnedFd, mut person: File) -> String {
+        drop(program);
+        let mut bytes = Vec::new();
+        // Ends with an error once the other side is closed (pty(7)).
+        let _ = person.read_to_end(&mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn in_a_process_of_its_own() {
+        let Ok(end) = std::env::var(END) else { return };
+        let on_screen = || -> io::Result<()> {
+            let _terminal = Terminal::enter()?;
+            let flags = tcgetattr(io::stdin())?.local_flags;
+            assert!(!flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG), "{flags:?}");
+            match end.as_str() {
+                "panic" => panic!("on purpose"),
+                "error" => Err(io::ErrorKind::Other.into()),
+                _ => Ok(()),
+            }
+        };
+        assert_eq!(on_screen().is_ok(), end == "return");
+    }
+
+    #[test]
+    fn whatever_ends_it_the_terminal_is_as_it_was() {
+        for end in ["return", "error", "panic"] {
+            let (written, output, is_as_before) = on_a_terminal(end);
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.success(), end != "panic", "{end}: {complaint}");
+            assert!(is_as_before, "{end}: the settings");
+            let (entered, left) = (written.find(ENTER), written.rfind(LEAVE));
+            assert!(entered.is_some() && entered < left, "{end}: {written:?}");
+            // Told once the screen is left, where it can be read.
+            assert_eq!(complaint.contains("on purpose"), end == "panic", "{complaint}");
+        }
+    }
+}
