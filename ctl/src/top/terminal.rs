@@ -162,6 +162,11 @@ mod tests {
     #[test]
     fn in_a_process_of_its_own() {
         let Ok(end) = std::env::var(END) else { return };
+        // As in the program that is shipped: nothing is unwound, so no drop helps.
+        std::panic::set_hook(Box::new(|panic| {
+            eprintln!("{panic}");
+            std::process::abort();
+        }));
         let on_screen = || -> io::Result<()> {
             let _terminal = Terminal::enter()?;
             let flags = tcgetattr(io::stdin())?.local_flags;
