@@ -105,12 +105,11 @@ impl Top {
                     context.output.json(&sample)?;
                 }
                 Err(CtlError::Client(error)) if error.may_pass() => {
-                    let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > PATIENCE {
-                        return Err(error.into());
-                    }
-                    if since.elapsed() < RETRY {
+                    if away_since.is_none() {
                         context.output.note("the agent is away; waiting for it\n")?;
+                    }
+                    if away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                        return Err(error.into());
                     }
                     sleep(RETRY).await;
                     ticks.reset_immediately();

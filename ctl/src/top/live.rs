@@ -40,14 +40,8 @@ pub(crate) async fn live(
     }
     narrow(mirror.status().clone())?;
     let mut signals = Signals::new()?;
-    let mut resized = listen(SignalKind::window_change())?;
     let mut terminal = Terminal::enter()?;
-    let mut live = Live {
-        view: View { sort, ..View::default() },
-        scene: Scene { interval_ms: u64::try_from(every.as_millis()).unwrap_or(u64::MAX), ..Scene::default() },
-        sampler: Sampler::default(),
-        sample: None,
-    };
+    let mut live = Live::new(every, sort);
     let mut asked = JoinSet::new();
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,37 +50,48 @@ pub(crate) async fn live(
     loop {
         live.scene.rows = rows(&narrow_if_there(mirror.status(), &narrow), live.sample.as_ref());
         draw(context, &live)?;
-        // Every arm is cancel-safe: what is asked goes on in its task.
-        tokio::select! {
-            keys = terminal.keys() => {
-                for key in keys {
-                    if live.press(key) == Next::Quit {
-                        return Ok(());
-                    }
-                }
-            }
-            () = signals.quit() => return Ok(()),
-            _ = resized.recv() => context.output.measure(),
-            message = watch.next() => match message? {
-                Message::Update(update) => {
-                    live.scene.is_away = false;
-                    mirror.take(&update);
-                }
-                Message::Lost => live.scene.is_away = true,
-            },
+        // Every arm is cancel-safe, and only the chosen one's value is used: what is asked goes on in its task.
+        let wake = tokio::select! {
+            keys = terminal.keys() => Wake::Typed(keys),
+            wake = signals.next() => wake,
+            message = watch.next() => Wake::Told(message?),
             () = &mut soon, if !was_soon => {
                 was_soon = true;
-                ask(&mut asked, context);
+                Wake::Due
             }
-            _ = ticks.tick() => ask(&mut asked, context),
-            Some(Ok(answer)) = asked.join_next() => match answer {
-                Ok(reply) => live.take(reply),
-                // The watch notices it too, and gives up when it has waited long enough.
-                Err(error) if error.may_pass() => {}
-                Err(error) => return Err(error.into()),
-            },
+            _ = ticks.tick() => Wake::Due,
+            Some(Ok(answer)) = asked.join_next() => Wake::Answered(answer),
+        };
+        match wake {
+            Wake::Typed(keys) if live.press(&keys) == Next::Quit => return Ok(()),
+            Wake::Typed(_) => {}
+            Wake::Ended => return Ok(()),
+            Wake::Resized => context.output.measure(),
+            Wake::Told(Message::Update(update)) => {
+                live.scene.is_away = false;
+                mirror.take(&update);
+            }
+            Wake::Told(Message::Lost) => live.scene.is_away = true,
+            Wake::Due => ask(&mut asked, context),
+            Wake::Answered(Ok(reply)) => live.take(reply),
+            // The watch notices it too, and gives up when it has waited long enough.
+            Wake::Answered(Err(error)) if error.may_pass() => {}
+            Wake::Answered(Err(error)) => return Err(error.into()),
         }
     }
+}
+
+/// What there is to do.
+enum Wake {
+    Typed(Vec<Key>),
+    Told(Message),
+    Answered(Result<UsageReply, ClientError>),
+    /// It is time to ask.
+    Due,
+    /// The terminal has another size.
+    Resized,
+    /// A signal asks for the end.
+    Ended,
 }
 
 /// What is shown.
@@ -98,8 +103,19 @@ struct Live {
 }
 
 impl Live {
-    fn press(&mut self, key: Key) -> Next {
-        self.view.press(key, &self.scene.rows)
+    fn new(every: Duration, sort: Sort) -> Self {
+        let interval_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            view: View { sort, ..View::default() },
+            scene: Scene { interval_ms, ..Scene::default() },
+            sampler: Sampler::default(),
+            sample: None,
+        }
+    }
+
+    fn press(&mut self, keys: &[Key]) -> Next {
+        let quits = keys.iter().any(|key| self.view.press(*key, &self.scene.rows) == Next::Quit);
+        if quits { Next::Quit } else { Next::Stay }
     }
 
     fn take(&mut self, reply: UsageReply) {
@@ -131,33 +147,33 @@ fn draw(context: &mut Context, live: &Live) -> Result<(), CtlError> {
     Ok(context.output.print(&text)?)
 }
 
-/// The signals that end it.
+/// The signals that are waited for.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    resized: Signal,
 }
 
 impl Signals {
     fn new() -> Result<Self, CtlError> {
+        let listen = |kind| signal(kind).map_err(CtlError::Runtime);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
+            resized: listen(SignalKind::window_change())?,
         })
     }
 
-    async fn quit(&mut self) {
-        let Self { interrupt, terminate, hangup } = self;
-        // Every arm is cancel-safe.
+    /// Waits for the next one. Cancel-safe.
+    async fn next(&mut self) -> Wake {
+        let Self { interrupt, terminate, hangup, resized } = self;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            _ = interrupt.recv() => Wake::Ended,
+            _ = terminate.recv() => Wake::Ended,
+            _ = hangup.recv() => Wake::Ended,
+            _ = resized.recv() => Wake::Resized,
         }
     }
-}
-
-fn listen(kind: SignalKind) -> Result<Signal, CtlError> {
-    signal(kind).map_err(CtlError::Runtime)
 }
