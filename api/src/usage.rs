@@ -41,10 +41,10 @@ pub struct ServiceUsage {
     /// Swap in use, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_swap_current: Option<u64>,
-    /// `memory.max` in force, in bytes; absent: no limit.
+    /// `memory.max` in force, in bytes; absent: no limit, or no figure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max: Option<u64>,
-    /// `memory.high` in force, in bytes; absent: no limit.
+    /// `memory.high` in force, in bytes; absent: no limit, or no figure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_high: Option<u64>,
     /// Declared `memory_max`, in bytes.
@@ -71,7 +71,7 @@ pub struct ServiceUsage {
     /// Tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks_current: Option<u64>,
-    /// `pids.max` in force; absent: no limit.
+    /// `pids.max` in force; absent: no limit, or no figure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks_max: Option<u64>,
     /// Bytes that it received through the interface that the host gave it; absent on the host's network.
