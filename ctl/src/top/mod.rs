@@ -8,8 +8,7 @@
 //! ```
 //!
 //! `rates`, `scene`, `view`, `frame` and `keys` are values in, values out; `live` waits and `terminal` sets the terminal.
-//! Drawn by hand: the lines of all other commands are, and ratatui with crossterm would bring 35 crates and a quarter of
-//! a megabyte for it.
+//! Drawn by hand, as the lines of all other commands are: ratatui with crossterm adds 0.22 MiB to an empty program.
 
 mod columns;
 mod frame;
