@@ -9,8 +9,8 @@ use nixmox_api::AgentError;
 
 use crate::build::BuildError;
 use crate::client::ClientError;
-use crate::machine::Machine;
 use crate::import::{ImportError, WriteError};
+use crate::machine::Machine;
 use crate::manifest::ManifestError;
 use crate::render::Report;
 

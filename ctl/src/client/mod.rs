@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_api::{
-    AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request, StacksReply,
-    Status, UsageReply,
+    AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request,
+    StacksReply, Status, UsageReply,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -145,7 +145,6 @@ impl Screen {
                 self.rows[self.row].truncate(self.column);
                 self.rows[self.row + 1..].iter_mut().for_each(Vec::clear);
             }
-            ("", "H") => (self.row, self.column) = (0, 0),
             ("?1049", "h") => {
                 let rows = std::mem::replace(&mut self.rows, vec![Vec::new(); self.height]);
                 self.left = Some((rows, self.row, self.column));
