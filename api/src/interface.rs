@@ -8,11 +8,11 @@ use zlink::introspect::{CustomType as Custom, ReplyError, Type as Described};
 use zlink::names::{FieldName, InterfaceName, TypeName};
 
 use crate::{
-    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, GenerationInfo,
-    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin,
-    PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service,
-    ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs,
-    Update, UpdateKind, UsageReply, Warning,
+    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, ExecFailure, ExecReply,
+    ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck, HostStatus,
+    IoLimit, LastEnd, Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure,
+    Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage,
+    StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -115,6 +115,19 @@ const METHODS: &[&Method<'static>] = &[
         &[],
         &[&Comment::new("Deletes the state of a service that is stopped and not declared. Role: operator.")],
     ),
+    &method(
+        "Exec",
+        &[EXEC],
+        fields::<ExecReply>(),
+        &[
+            &Comment::new(
+                "Runs a command in a container. The first reply hands descriptors over: the terminal's, or",
+            ),
+            &Comment::new("those of standard input, output and error; the last one says how it ended. It is ended"),
+            &Comment::new("when the connection closes. Role: operator."),
+            &Comment::new("[Requires 'more' flag]"),
+        ],
+    ),
 ];
 
 const TYPES: &[&CustomType<'static>] = &[
@@ -153,6 +166,9 @@ const TYPES: &[&CustomType<'static>] = &[
     Planned::CUSTOM_TYPE,
     Reason::CUSTOM_TYPE,
     Warning::CUSTOM_TYPE,
+    ExecRequest::CUSTOM_TYPE,
+    ExecTerminal::CUSTOM_TYPE,
+    ExecFailure::CUSTOM_TYPE,
 ];
 
 const NAME: &Parameter<'static> = &parameter("name", String::TYPE);
@@ -163,6 +179,7 @@ const TO_OR_LAST: &Parameter<'static> = &parameter("to", <Option<u64>>::TYPE);
 const STACK: &Parameter<'static> = &parameter("stack", String::TYPE);
 const WITH_DEPENDENTS: &Parameter<'static> = &parameter("with_dependents", bool::TYPE);
 const REQUEST: &Parameter<'static> = &parameter("request", Request::TYPE);
+const EXEC: &Parameter<'static> = &parameter("request", ExecRequest::TYPE);
 
 const fn method(
     name: &'static str,

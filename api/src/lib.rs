@@ -6,6 +6,7 @@
 //! here; the way in checks everything that comes from outside, and refuses a field that it does not know.
 
 mod error;
+mod exec;
 mod from_model;
 mod from_plan;
 mod history;
@@ -22,6 +23,7 @@ mod usage;
 mod word;
 
 pub use error::AgentError;
+pub use exec::{ExecFailure, ExecReply, ExecRequest, ExecTerminal};
 pub use from_plan::change_word;
 pub use history::{
     DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, RolledBack, ServiceDiff,

@@ -1,11 +1,13 @@
 //! The client's side of the interface.
 
+use std::os::fd::OwnedFd;
+
 use futures_util::Stream;
 use zlink::proxy;
 
 use crate::{
-    AgentError, Applied, DiffReply, Done, GenerationsReply, Nothing, PathsReply, PlanReply, Request, StacksReply,
-    Status, Update, UsageReply,
+    AgentError, Applied, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, Nothing, PathsReply, PlanReply,
+    Request, StacksReply, Status, Update, UsageReply,
 };
 
 /// Calls of `io.nixmox.Agent` on a connection.
@@ -63,4 +65,12 @@ pub trait AgentProxy {
 
     /// Deletes the state of a service that is stopped and not declared. Role: operator.
     async fn remove_data(&mut self, name: &str) -> zlink::Result<Result<Nothing, AgentError>>;
+
+    /// Runs a command in a container. The first reply hands its terminal over, or its standard input, output and error;
+    /// the last one says how it ended. It is ended when the connection closes. Role: operator.
+    #[zlink(more, return_fds)]
+    async fn exec(
+        &mut self,
+        request: &ExecRequest,
+    ) -> zlink::Result<impl Stream<Item = zlink::Result<(Result<ExecReply, AgentError>, Vec<OwnedFd>)>>>;
 }

@@ -16,6 +16,8 @@ const PATH_LENGTH_MAX: usize = 4095;
 const NAME_LENGTH_MAX: usize = 255;
 /// `IFNAMSIZ` of the kernel with its final zero byte.
 const INTERFACE_LENGTH_MAX: usize = 15;
+/// The longest name of a user that systemd takes (`UT_NAMESIZE` of utmp(5)).
+const USER_LENGTH_MAX: usize = 31;
 /// `MAX_ARG_STRLEN` of the kernel: the longest argument or environment string of a process.
 const ARGUMENT_LENGTH_MAX: usize = 128 * 1024 - 1;
 /// The longest URL and command that a health check may ask for; a probe runs every few seconds.
@@ -199,6 +201,21 @@ pub(crate) fn port(number: u16) -> Result<u16, String> {
 /// Reads a count of at least 1.
 pub(crate) fn count(number: u32) -> Result<u32, String> {
     if number == 0 { Err("it must be at least 1".to_owned()) } else { Ok(number) }
+}
+
+/// Reads a user of a container, by name or number.
+pub(crate) fn user(text: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if text.starts_with(['-', '.']) {
+        return Err(format!("{} is not the name of a user", quoted(text)));
+    }
+    name(text, USER_LENGTH_MAX, allowed, "letters, digits, `-`, `.` and `_`")
+}
+
+/// Reads the kind of a terminal: the name of an entry of terminfo(5).
+pub(crate) fn terminal_kind(text: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._+".contains(c);
+    name(text, NAME_LENGTH_MAX, allowed, "letters, digits, `-`, `.`, `_` and `+`")
 }
 
 fn name(text: &str, length_max: usize, allowed: fn(char) -> bool, rule: &str) -> Result<(), String> {

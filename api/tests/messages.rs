@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use nixmox_api::{
-    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, GenerationInfo,
-    GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin,
-    PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service,
-    ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs,
-    Update, UpdateKind, UsageReply, Warning,
+    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, ExecReply, ExecRequest,
+    ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd,
+    Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request,
+    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus,
+    StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -317,6 +317,29 @@ fn the_answers_are_as_their_golden_files_have_them() {
         differences: vec![Difference { key: "limits.memory_max".into(), from: "1G".into(), to: "2G".into() }],
     };
     check("diff", &DiffReply { services: vec![service] });
+}
+
+#[test]
+fn the_messages_of_a_command_are_as_their_golden_files_have_them() {
+    let request = ExecRequest {
+        name: "web".into(),
+        command: words(&["ls", "-l"]),
+        login: false,
+        terminal: Some(ExecTerminal { kind: "xterm".into(), rows: 24, columns: 80 }),
+        user: Some("www-data".into()),
+        working_directory: Some("/srv".into()),
+        environment: words(&["LANG=C"]),
+    };
+    check("exec", &request);
+    check(
+        "exec_replies",
+        &vec![
+            ExecReply::default(),
+            ExecReply { exit_status: Some(7), ..ExecReply::default() },
+            ExecReply { signal: Some(15), ..ExecReply::default() },
+            ExecReply::failed("not_found", "there is no program `lss` in `web`", "give its path"),
+        ],
+    );
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Start(commands::start::Start),
     Stop(commands::stop::Stop),
     Restart(commands::restart::Restart),
+    Exec(commands::exec::Exec),
+    Shell(commands::shell::Shell),
     Check(commands::check::Check),
     #[command(hide = true)]
     Config(commands::config::Config),
@@ -174,7 +176,7 @@ impl Command {
             Self::Up(_) | Self::Plan(_) | Self::Check(_) | Self::Config(_) => {
                 ("this command takes its stack from a stack file", "-f FILE")
             }
-            Self::Why(_) | Self::Paths(_) | Self::Rm(_) => {
+            Self::Why(_) | Self::Exec(_) | Self::Shell(_) | Self::Paths(_) | Self::Rm(_) => {
                 ("names of services are unique on the host", "the same with the name alone")
             }
             Self::Completions(_) => ("a script is of no stack", "nixmoxctl completions SHELL"),
@@ -210,6 +212,8 @@ impl Command {
             Self::Start(start) => start.run(context),
             Self::Stop(stop) => stop.run(context),
             Self::Restart(restart) => restart.run(context),
+            Self::Exec(exec) => exec.run(context),
+            Self::Shell(shell) => shell.run(context),
             Self::Check(check) => check.run(context),
             Self::Config(config) => config.run(context),
             Self::Schema(schema) => schema.run(context),

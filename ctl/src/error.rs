@@ -31,6 +31,8 @@ pub(crate) enum Exit {
     NotPermitted,
     /// Ctrl-C: the watching stopped, the deployment goes on. 128 and SIGINT, as a shell has it.
     Interrupted,
+    /// As a command in a container ended.
+    Of(u8),
     /// The reader of the output went away. 128 and SIGPIPE, as a shell has it.
     OutputClosed,
 }
@@ -46,6 +48,7 @@ impl Exit {
             Self::Unreachable => 4,
             Self::NotPermitted => 5,
             Self::Interrupted => 130,
+            Self::Of(code) => code,
             Self::OutputClosed => 141,
         }
     }
@@ -155,6 +158,26 @@ pub(crate) enum CtlError {
         /// What to do.
         hint: String,
     },
+    /// A command could not be run in a container.
+    #[error("{what}")]
+    NotRun {
+        /// Why.
+        what: String,
+        /// What to do; may be empty.
+        hint: String,
+        /// How the process ends.
+        code: u8,
+    },
+    /// A command ended while no agent was there to see how.
+    #[error("the command ended, and how is not known: the agent was restarted meanwhile")]
+    EndUnknown {
+        /// How the connection to it ended.
+        #[source]
+        source: ClientError,
+    },
+    /// The terminal cannot be handed through.
+    #[error("cannot set up the terminal")]
+    Terminal(#[source] io::Error),
     /// Nothing more can be written to stdout or stderr.
     #[error("cannot write the result")]
     Output(#[from] io::Error),
@@ -188,6 +211,7 @@ impl CtlError {
                 ClientError::Unknown { .. } | ClientError::Foreign { .. } | ClientError::Agent(_) => Exit::Failed,
             },
             Self::Usage { .. } => Exit::Usage,
+            Self::NotRun { code, .. } => Exit::Of(*code),
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed,
             Self::Manifest(_)
             | Self::Build(_)
@@ -201,6 +225,8 @@ impl CtlError {
             | Self::File { .. }
             | Self::PlanFile { .. }
             | Self::Declined { .. }
+            | Self::EndUnknown { .. }
+            | Self::Terminal(_)
             | Self::Output(_)
             | Self::Runtime(_) => Exit::Failed,
         }
@@ -235,6 +261,7 @@ impl CtlError {
             Self::Usage { hint, .. }
             | Self::Declined { hint, .. }
             | Self::Unknown { hint, .. }
+            | Self::NotRun { hint, .. }
             | Self::NotUp { hint, .. } => report.row("try", hint),
             Self::Superseded { .. } => report.row("try", "nixmoxctl status"),
             Self::RolledBack { from, to, generation, reasons, not_well } => {
@@ -260,7 +287,7 @@ impl CtlError {
                 report.row("try", "another folder: -o DIR").row("", "--force replaces files")
             }
             Self::Write(WriteError::Io { .. }) => report.row("try", "name a folder that you may write to: -o DIR"),
-            Self::Output(_) | Self::Runtime(_) => report,
+            Self::EndUnknown { .. } | Self::Terminal(_) | Self::Output(_) | Self::Runtime(_) => report,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attend;
 mod build;
 mod cli;
 mod client;

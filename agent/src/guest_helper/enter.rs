@@ -59,13 +59,18 @@ impl Guest {
         enter().map_err(entering)
     }
 
+    /// Opens the guest's root, below which everything is to be resolved with `RESOLVE_IN_ROOT`.
+    pub(super) fn root(&self) -> Result<OwnedFd, Trouble> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&self.leader, "root", flags, Mode::empty()).map_err(entering)
+    }
+
     /// Connects to the first of these sockets that there is, as the guest's root; `None` when there is none.
     ///
     /// The path is resolved inside the guest's root, so a planted link leads nowhere else, and whoever listens must be
     /// a process of the guest: a socket of the host may be bound into it.
     pub(super) fn connect(&self, paths: &[&'static str]) -> Result<Option<(usize, UnixStream)>, Trouble> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = openat(&self.leader, "root", flags, Mode::empty()).map_err(entering)?;
+        let root = self.root()?;
         let mut found = None;
         for (index, path) in paths.iter().enumerate() {
             let how = OpenHow::new()

@@ -15,9 +15,11 @@
 //! must be a process of the guest).
 
 mod bus;
+pub(crate) mod channel;
 mod enter;
 mod exec;
 mod http;
+pub mod session;
 mod tcp;
 
 use std::fmt;
@@ -92,6 +94,8 @@ enum Trouble {
     Url(String),
     #[error("answered, but not in HTTP")]
     NotHttp,
+    #[error("the guest has no terminals: {0}")]
+    NoTerminal(#[source] std::io::Error),
 }
 
 /// The end of the time for an answer.

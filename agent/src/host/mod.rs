@@ -21,6 +21,7 @@ mod nix;
 mod nspawn;
 pub(crate) mod paths;
 mod readable;
+mod session;
 mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nixmox_api::{ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::manifest::v1::Time;
 use nixmox_core::model::{
@@ -36,6 +38,8 @@ use nixmox_core::model::{
 };
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
+
+pub use session::{Session, SessionError};
 
 /// The host as the reconcile task sees it.
 ///
@@ -148,6 +152,18 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// `StillRunning`; `ForeignData` when its conf file is somebody else's, since its data is then too.
     fn remove_data(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Has a command started by the systemd of a running guest; the request is checked already. The session hands over
+    /// the terminal, or the ends of three pipes: for its input, of its output and of its errors. The command is stopped
+    /// when the session is dropped.
+    ///
+    /// # Errors
+    /// When it does not come so far that a program could be executed.
+    fn exec(
+        &self,
+        name: &ContainerName,
+        request: ExecRequest,
+    ) -> impl Future<Output = Result<Session<ExecReply>, SessionError>> + Send;
 }
 
 /// What becomes of roots that were made before.

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, PathInfo, PathsReply, PlanReply, Request,
-    StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
+    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, PathInfo, PathsReply,
+    PlanReply, Request, StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::change::unknown_service;
-use super::history;
+use super::{history, session};
 use crate::host::Host;
-use crate::server::Control;
+use crate::server::{Attended, Control};
 use crate::state::{Generations, NotesFile};
 use crate::unhurried::Unhurried;
 
@@ -163,6 +163,13 @@ impl<H: Host> Handle<H> {
         reply.await.map_err(|_| stopping())?
     }
 
+    /// Returns the declared container of this name.
+    fn known(&self, name: &str) -> Result<ContainerName, AgentError> {
+        let places = &self.published.borrow().places;
+        let known = places.keys().find(|known| known.as_str() == name).cloned();
+        known.ok_or_else(|| unknown_service(name, places.keys()))
+    }
+
     /// Adds what the containers use now. Percentages are of the time since the last look, or since the start.
     async fn with_usage(&self, mut status: Status) -> Status {
         let usage = self.host.usage(&super::usage::running(&status)).await;
@@ -305,6 +312,10 @@ impl<H: Host> Control for Handle<H> {
 
     async fn remove_data(&self, name: String, caller: Caller) -> Result<(), AgentError> {
         self.ask(|answer| Ask::RemoveData(name, caller, answer)).await
+    }
+
+    async fn exec(&self, request: ExecRequest) -> Result<Attended<ExecReply>, AgentError> {
+        session::exec(&*self.host, &self.known(&request.name)?, request).await
     }
 }
 

@@ -25,6 +25,7 @@ mod history;
 mod report;
 mod requests;
 mod rollback;
+mod session;
 mod supervise;
 mod tables;
 mod trials;

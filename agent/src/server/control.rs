@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request, StacksReply,
-    Status, Update, UsageReply,
+    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, PathsReply, PlanReply,
+    Request, StacksReply, Status, Update, UsageReply,
 };
 use tokio::sync::broadcast;
 
@@ -97,4 +97,8 @@ pub trait Control: Clone + 'static {
 
     /// Deletes the state of a stopped, undeclared service; returns once it is gone.
     fn remove_data(&self, name: String, caller: Caller) -> impl Future<Output = Result<(), AgentError>>;
+
+    /// Begins a command in a container, which its client attends: the terminal, or the ends for standard input, output
+    /// and error.
+    fn exec(&self, request: ExecRequest) -> impl Future<Output = Result<Attended<ExecReply>, AgentError>>;
 }

@@ -22,12 +22,13 @@ pub(super) enum Method {
     Stop,
     Restart,
     RemoveData,
+    Exec,
 }
 
 use Role::{Observer, Operator};
 
 /// Every method with its full name and the role that it needs; `None`: anybody may call it.
-const METHODS: [(Method, &str, Option<Role>); 17] = [
+const METHODS: [(Method, &str, Option<Role>); 18] = [
     (Method::GetInfo, "org.varlink.service.GetInfo", None),
     (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
     (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
@@ -45,6 +46,7 @@ const METHODS: [(Method, &str, Option<Role>); 17] = [
     (Method::Stop, "io.nixmox.Agent.Stop", Some(Operator)),
     (Method::Restart, "io.nixmox.Agent.Restart", Some(Operator)),
     (Method::RemoveData, "io.nixmox.Agent.RemoveData", Some(Operator)),
+    (Method::Exec, "io.nixmox.Agent.Exec", Some(Operator)),
 ];
 
 impl Method {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, Nothing, PathsReply, PlanReply, Request,
-    StacksReply, Status, UsageReply, description,
+    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, Nothing, PathsReply,
+    PlanReply, Request, StacksReply, Status, UsageReply, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -125,10 +125,17 @@ impl<C: Control> Session<C> {
         let Ok(call) = serde_json::from_slice::<Call<'_>>(message) else { return Err(Ended::NotACall) };
         let result = match self.admit(&call) {
             Err(failure) => Err(failure),
-            Ok((Method::Watch, _)) if !call.more => Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
-            // Without replies there is nothing to a watch.
-            Ok((Method::Watch, _)) if call.oneway => return Ok(()),
+            Ok((Method::Watch | Method::Exec, _)) if !call.more => {
+                Err(Failure::Varlink(varlink_service::Error::ExpectedMore))
+            }
+            // Without replies there is nothing to a watch, nor to what is attended.
+            Ok((Method::Watch | Method::Exec, _)) if call.oneway => return Ok(()),
             Ok((Method::Watch, _)) => return self.watch(connection).await,
+            Ok((Method::Exec, name)) => {
+                let begun = self.exec(call.parameters).await;
+                audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
+                return self.attend(connection, begun).await;
+            }
             Ok((method, name)) => {
                 let result = self.handle(method, call.parameters).await;
                 if Method::find(name).is_some_and(|(.., role)| role == Some(Role::Operator)) {
@@ -180,7 +187,7 @@ impl<C: Control> Session<C> {
                 Answer::Usage(self.control.usage().await)
             }
             // Taken by `answer`, which has the connection that a stream needs.
-            Method::Watch => return Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
+            Method::Watch | Method::Exec => return Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
             Method::Stacks => {
                 self.control.ready().await;
                 Answer::Stacks(self.control.stacks())
@@ -271,11 +278,11 @@ impl<C: Control> Session<C> {
     async fn attend<T: Serialize>(
         &self,
         connection: &mut Connection,
-        begun: Result<Attended<T>, AgentError>,
+        begun: Result<Attended<T>, Failure>,
     ) -> Result<(), Ended> {
         let Attended { first, descriptors, end } = match begun {
             Ok(attended) => attended,
-            Err(error) => return connection.send(&Failure::Agent(error)).await,
+            Err(failure) => return connection.send(&failure).await,
         };
         connection.send_with(&Reply::new(Some(&first)).set_continues(Some(true)), descriptors).await?;
         // Every arm is cancel-safe, and only the chosen one's value is used.
@@ -288,6 +295,13 @@ impl<C: Control> Session<C> {
             Ok(last) => connection.send(&Reply::new(Some(&last))).await,
             Err(error) => connection.send(&Failure::Agent(error)).await,
         }
+    }
+
+    async fn exec(&self, parameters: Option<&RawValue>) -> Result<Attended<ExecReply>, Failure> {
+        let Execution { request } = parse(parameters)?;
+        let name = service(request.name.clone())?;
+        self.control.ready().await;
+        Ok(self.control.exec(ExecRequest { name, ..request }).await?)
     }
 
     async fn caller(&self) -> Caller {
@@ -348,6 +362,12 @@ struct Rollback {
 #[serde(deny_unknown_fields)]
 struct Requested {
     request: Request,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Execution {
+    request: ExecRequest,
 }
 
 #[derive(Deserialize)]
@@ -416,8 +436,16 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             | Answer::Plan(_)
             | Answer::Nothing(Nothing {}),
         ) => "done",
-        Err(Failure::Varlink(_)) => "InvalidParameter",
-        Err(Failure::Agent(error)) => match error {
+        Err(failure) => failed(failure),
+    };
+    error.to_owned()
+}
+
+/// Returns the name of the error that a call failed with, for the record.
+fn failed(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Varlink(_) => "InvalidParameter",
+        Failure::Agent(error) => match error {
             AgentError::NotPermitted { .. } => "NotPermitted",
             AgentError::Invalid { .. } => "Invalid",
             AgentError::UnknownService { .. } => "UnknownService",
@@ -427,8 +455,7 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             AgentError::HasDependents { .. } => "HasDependents",
             AgentError::Refused { .. } => "Refused",
         },
-    };
-    error.to_owned()
+    }
 }
 
 /// Serves one connection with a given role, as `serve` does; for tests that need no listener. Returns when it ended.

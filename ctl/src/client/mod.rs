@@ -3,6 +3,7 @@
 //! Owns how the agent is reached; knows nothing of commands or texts on the screen.
 
 mod error;
+mod exec;
 mod mirror;
 mod watch;
 

@@ -47,6 +47,8 @@ fn a_stack_that_is_named_for_a_command_of_a_stack_file_is_refused_and_nothing_is
         "why jellyfin -s cloud",
         "paths jellyfin --all",
         "rm jellyfin --data --yes -s cloud",
+        "exec -s cloud jellyfin true",
+        "shell --all jellyfin",
     ] {
         let agent = agent(true);
         let ran = run(&agent, arguments);

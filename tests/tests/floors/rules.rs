@@ -65,7 +65,8 @@ pub(crate) const FLOORS: &[Floor] = &[
             "std::time::Instant",
             "std::time::SystemTime",
         ],
-        except: &[],
+        // What a reply hands over.
+        except: &["std::os::fd::OwnedFd"],
         except_in: &[],
         why: "api is the contract: types, conversions, a proxy, on core alone",
     },
@@ -87,7 +88,7 @@ pub(crate) const FLOORS: &[Floor] = &[
         module: "nixmox_agent::reconcile",
         never: &["nixmox_agent::app", "nixmox_agent::server", "zbus", "zlink"],
         // The seam that its handle implements.
-        except: &["nixmox_agent::server::Control"],
+        except: &["nixmox_agent::server::Attended", "nixmox_agent::server::Control"],
         except_in: &[],
         why: "reconcile is below the wire",
     },
@@ -100,6 +101,7 @@ pub(crate) const FLOORS: &[Floor] = &[
             "nixmox_agent::host::OtherRoots",
             "nixmox_agent::host::Pressure",
             "nixmox_agent::host::ProbeResult",
+            "nixmox_agent::host::SessionError",
             "nixmox_agent::host::StepError",
             "nixmox_agent::host::Usage",
         ],

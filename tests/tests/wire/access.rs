@@ -9,6 +9,10 @@ use crate::harness::TestServer;
 
 const ROLES: [Option<Role>; 3] = [None, Some(Role::Observer), Some(Role::Operator)];
 
+fn command() -> Value {
+    json!({ "request": { "name": "web", "command": ["true"], "login": false, "environment": [] } })
+}
+
 fn request() -> Value {
     json!({ "stack": "cloud", "file": "/srv/nixmox.toml", "address_pool": "10.233.0.0/16", "services": [],
             "only": [], "prune": false })
@@ -36,6 +40,7 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("io.nixmox.Agent.Stop", json!({ "names": ["web"], "with_dependents": true }), "services", operator),
         ("io.nixmox.Agent.Restart", json!({ "names": ["web"] }), "services", operator),
         ("io.nixmox.Agent.RemoveData", json!({ "name": "web" }), "", operator),
+        ("io.nixmox.Agent.Exec", command(), "", operator),
     ]
 }
 
@@ -44,7 +49,7 @@ fn every_method_gives_every_role_its_answer() {
     for role in ROLES {
         let server = TestServer::for_everybody(role);
         for (method, parameters, key, needed) in methods() {
-            let more = method.ends_with(".Watch");
+            let more = method.ends_with(".Watch") || method.ends_with(".Exec");
             let call = json!({ "method": method, "parameters": parameters, "more": more }).to_string();
             let answer = server.connect().call_raw(&call);
             if role >= needed {

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nixmox_agent::server::Control;
+use nixmox_agent::server::{Attended, Control};
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, GenerationsReply, HostStatus, PathsReply, PlanReply, Request,
-    StacksReply, Status, Update, UpdateKind, UsageReply,
+    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, HostStatus, PathsReply,
+    PlanReply, Request, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -20,6 +20,7 @@ pub(crate) struct Fake {
     /// `restart` takes a permit of it, so that a test can hold a call back.
     pub(crate) gate: Arc<Semaphore>,
     restarts_begun: Arc<AtomicUsize>,
+    attended: Arc<AtomicUsize>,
     /// `ready` takes a permit of it, so that a test can let the agent be one that has just started.
     pub(crate) started: Arc<Semaphore>,
     /// Whether an event happens between the subscription of a watch and its snapshot.
@@ -35,6 +36,7 @@ impl Fake {
             number: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             restarts_begun: Arc::default(),
+            attended: Arc::default(),
             started: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             event_while_watch_begins: Arc::default(),
         }
@@ -48,6 +50,11 @@ impl Fake {
     /// Returns how many watches are in progress.
     pub(crate) fn watches(&self) -> usize {
         self.events.receiver_count()
+    }
+
+    /// Returns how many commands are in progress.
+    pub(crate) fn attended(&self) -> usize {
+        self.attended.load(Ordering::SeqCst)
     }
 
     /// Returns how many calls of `restart` have begun.
@@ -206,6 +213,32 @@ impl Control for Fake {
     async fn remove_data(&self, name: String, caller: Caller) -> Result<(), AgentError> {
         self.note(&format!("remove_data {name}"), &caller);
         Ok(())
+    }
+
+    /// Hands over a pipe at whose end the command waits in vain, and ends when the gate of `restart` lets it.
+    async fn exec(&self, request: ExecRequest) -> Result<Attended<ExecReply>, AgentError> {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let (gate, attended) = (Arc::clone(&self.gate), Arc::clone(&self.attended));
+        attended.fetch_add(1, Ordering::SeqCst);
+        let left = Left(attended);
+        let end = Box::pin(async move {
+            let _left = (left, read);
+            drop(gate.acquire().await);
+            Ok(ExecReply {
+                exit_status: Some(request.command.len().try_into().expect("few words")),
+                ..ExecReply::default()
+            })
+        });
+        Ok(Attended { first: ExecReply::default(), descriptors: vec![write.into()], end })
+    }
+}
+
+/// Counts down when what is attended is dropped.
+struct Left(Arc<AtomicUsize>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

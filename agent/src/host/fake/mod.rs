@@ -22,18 +22,19 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nixmox_api::{ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
     ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, InvocationId, Kind, Observed, Port,
     Probe, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
 use container::Simulated;
 
-use super::{Figures, Host, OtherRoots, ProbeResult, StepError, Usage};
+use super::{Figures, Host, OtherRoots, ProbeResult, Session, SessionError, StepError, Usage};
 
 /// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
 #[derive(Clone, Debug)]
@@ -571,6 +572,25 @@ impl Host for Fake {
             }
         };
         self.run(Operation::RemoveData(name.clone()), remove).await
+    }
+
+    /// A simulated guest has no programs: it hands over pipes at their ends, and says that there is none.
+    async fn exec(&self, name: &ContainerName, request: ExecRequest) -> Result<Session<ExecReply>, SessionError> {
+        let runs =
+            self.state().containers.get(name).is_some_and(|container| container.active() == ActiveState::Active);
+        if !runs {
+            return Err(SessionError::NotRunning(name.clone()));
+        }
+        let (Ok((input, _)), Ok((output, _)), Ok((errors, _))) =
+            (std::io::pipe(), std::io::pipe(), std::io::pipe())
+        else {
+            return Err(SessionError::TooMany);
+        };
+        let program = request.command.first().cloned().unwrap_or_default();
+        let (told, end) = oneshot::channel();
+        // The receiver is right here.
+        let _ = told.send(ExecReply::failed("not_found", format!("there is no program `{program}`"), ""));
+        Ok(Session { descriptors: vec![input.into(), output.into(), errors.into()], end })
     }
 }
 

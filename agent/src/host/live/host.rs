@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use nixmox_api::{ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{Assigned, ConfFile, ContainerName, Observed, Port, Probe, Service, StorePath};
 use nixmox_core::network::FirewallTable;
@@ -12,7 +13,9 @@ use tokio::sync::watch;
 use super::Live;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
-use crate::host::{Figures, Host, OtherRoots, ProbeResult, StepError, Usage, journal, nix, nspawn};
+use crate::host::{
+    Figures, Host, OtherRoots, ProbeResult, Session, SessionError, StepError, Usage, journal, nix, nspawn,
+};
 
 /// The hosts file is for every user of every guest.
 const HOSTS_MODE: u32 = 0o644;
@@ -114,5 +117,9 @@ impl Host for Live {
             }
         })
         .await
+    }
+
+    async fn exec(&self, name: &ContainerName, request: ExecRequest) -> Result<Session<ExecReply>, SessionError> {
+        self.exec_in(name, request).await
     }
 }

@@ -8,6 +8,7 @@ mod layout;
 mod loopback;
 mod observe;
 mod probe;
+mod session;
 mod start;
 mod update;
 
@@ -30,6 +31,7 @@ use super::firewall::Firewall;
 use super::guest::Guests;
 use super::machined::Machined;
 use super::paths::Paths;
+use super::session::Sessions;
 use super::systemd::{Jobs, Systemd, UnitCache};
 use crate::unhurried::Unhurried;
 
@@ -54,6 +56,7 @@ pub struct Live {
     machined: Machined,
     firewall: Firewall,
     guests: Guests,
+    sessions: Sessions,
     changes: Changes,
     /// Looks at what lies on disks of somebody else.
     unhurried: Unhurried,
@@ -73,6 +76,7 @@ impl Live {
         let paths = Paths::default();
         let (connection, bus) = Bus::new();
         let (changes, jobs, units) = (Changes::new(), Jobs::new(), Arc::<UnitCache>::default());
+        let sessions = Sessions::new(PathBuf::from(SELF), tasks.clone(), stop.clone());
         Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), units: Arc::clone(&units), connection, stop }
             .spawn(&paths, tasks);
         let layout = layout::find(&paths);
@@ -84,6 +88,7 @@ impl Live {
             machined: Machined::new(bus),
             firewall: Firewall::default(),
             guests: Guests::new(PathBuf::from(SELF)),
+            sessions,
             changes,
             unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             unhurried_own: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
@@ -94,7 +99,8 @@ impl Live {
     /// Enters guests through the helper of another program than the one that runs: for tests, which are not the agent.
     #[must_use]
     pub fn with_helper_of(mut self, agent: PathBuf) -> Self {
-        self.guests = Guests::new(agent);
+        self.guests = Guests::new(agent.clone());
+        self.sessions = self.sessions.with_program(agent);
         self
     }
 

@@ -35,7 +35,7 @@ impl Live {
     }
 
     /// Returns the guest's PID 1 when the container's unit is active and a machine is registered for it.
-    async fn leader(&self, name: &ContainerName) -> Result<Option<u32>, StepError> {
+    pub(super) async fn leader(&self, name: &ContainerName) -> Result<Option<u32>, StepError> {
         let active = self.systemd.is_active(name).await?;
         if !active {
             return Ok(None);
