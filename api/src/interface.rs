@@ -8,11 +8,12 @@ use zlink::introspect::{CustomType as Custom, ReplyError, Type as Described};
 use zlink::names::{FieldName, InterfaceName, TypeName};
 
 use crate::{
-    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, ExecFailure, ExecReply,
-    ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck, HostStatus,
-    IoLimit, LastEnd, Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure,
-    Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage,
-    StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
+    ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply,
+    HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply,
+    Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState,
+    ServiceStatus, ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind,
+    UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -128,6 +129,18 @@ const METHODS: &[&Method<'static>] = &[
             &Comment::new("[Requires 'more' flag]"),
         ],
     ),
+    &method(
+        "Copy",
+        &[COPY],
+        fields::<CopyReply>(),
+        &[
+            &Comment::new(
+                "Copies files out of a container or into it. The first reply hands over a pipe with a tar, to",
+            ),
+            &Comment::new("be read or written; the last one says what became of it. Role: operator."),
+            &Comment::new("[Requires 'more' flag]"),
+        ],
+    ),
 ];
 
 const TYPES: &[&CustomType<'static>] = &[
@@ -169,6 +182,7 @@ const TYPES: &[&CustomType<'static>] = &[
     ExecRequest::CUSTOM_TYPE,
     ExecTerminal::CUSTOM_TYPE,
     ExecFailure::CUSTOM_TYPE,
+    CopyRequest::CUSTOM_TYPE,
 ];
 
 const NAME: &Parameter<'static> = &parameter("name", String::TYPE);
@@ -179,6 +193,7 @@ const TO_OR_LAST: &Parameter<'static> = &parameter("to", <Option<u64>>::TYPE);
 const STACK: &Parameter<'static> = &parameter("stack", String::TYPE);
 const WITH_DEPENDENTS: &Parameter<'static> = &parameter("with_dependents", bool::TYPE);
 const REQUEST: &Parameter<'static> = &parameter("request", Request::TYPE);
+const COPY: &Parameter<'static> = &parameter("request", CopyRequest::TYPE);
 const EXEC: &Parameter<'static> = &parameter("request", ExecRequest::TYPE);
 
 const fn method(

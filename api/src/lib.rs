@@ -5,6 +5,7 @@
 //! added, with a default, and names are never reused. Conversions to and from `nixmox_core::model` live
 //! here; the way in checks everything that comes from outside, and refuses a field that it does not know.
 
+mod copy;
 mod error;
 mod exec;
 mod from_model;
@@ -22,6 +23,7 @@ mod status;
 mod usage;
 mod word;
 
+pub use copy::{CopyReply, CopyRequest};
 pub use error::AgentError;
 pub use exec::{ExecFailure, ExecReply, ExecRequest, ExecTerminal};
 pub use from_plan::change_word;

@@ -6,8 +6,8 @@ use futures_util::Stream;
 use zlink::proxy;
 
 use crate::{
-    AgentError, Applied, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, Nothing, PathsReply, PlanReply,
-    Request, StacksReply, Status, Update, UsageReply,
+    AgentError, Applied, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
+    Nothing, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 
 /// Calls of `io.nixmox.Agent` on a connection.
@@ -73,4 +73,12 @@ pub trait AgentProxy {
         &mut self,
         request: &ExecRequest,
     ) -> zlink::Result<impl Stream<Item = zlink::Result<(Result<ExecReply, AgentError>, Vec<OwnedFd>)>>>;
+
+    /// Copies files out of a container or into it. The first reply hands over a pipe with a tar, to be read or written;
+    /// the last one says what became of it. Role: operator.
+    #[zlink(more, return_fds)]
+    async fn copy(
+        &mut self,
+        request: &CopyRequest,
+    ) -> zlink::Result<impl Stream<Item = zlink::Result<(Result<CopyReply, AgentError>, Vec<OwnedFd>)>>>;
 }

@@ -80,6 +80,19 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(Path::new(text).components().collect())
 }
 
+/// Reads a path that is resolved inside a container, where it may lead anywhere: absolute.
+pub(crate) fn guest_path(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        Err(format!("{} is not an absolute path", quoted(text)))
+    } else if text.len() > PATH_LENGTH_MAX {
+        Err(format!("{} is longer than a path can be", quoted(text)))
+    } else if text.contains('\0') {
+        Err(format!("{} contains a zero byte", quoted(text)))
+    } else {
+        Ok(())
+    }
+}
+
 /// Reads a path inside a container: absolute, and not the root itself.
 pub(crate) fn target(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;

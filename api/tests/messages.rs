@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use nixmox_api::{
-    AgentError, Applied, Caller, Dependency, Device, DiffReply, Difference, Done, Drift, ExecReply, ExecRequest,
-    ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd,
-    Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request,
-    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus,
-    StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
+    ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck,
+    HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port,
+    Pressure, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus,
+    ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -340,6 +340,19 @@ fn the_messages_of_a_command_are_as_their_golden_files_have_them() {
             ExecReply::failed("not_found", "there is no program `lss` in `web`", "give its path"),
         ],
     );
+}
+
+#[test]
+fn the_messages_of_a_copy_are_as_their_golden_files_have_them() {
+    check("copy", &CopyRequest { name: "web".into(), path: "/etc/.".into(), into: true, follow: false });
+    let reply = CopyReply {
+        objects: 3,
+        bytes: 4096,
+        skipped: words(&["etc/fifo: it is a FIFO"]),
+        skipped_more: 0,
+        failure: Some("what arrives is not whole".into()),
+    };
+    check("copy_replies", &vec![CopyReply::default(), reply]);
 }
 
 #[test]

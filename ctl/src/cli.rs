@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Restart(commands::restart::Restart),
     Exec(commands::exec::Exec),
     Shell(commands::shell::Shell),
+    Cp(commands::cp::Cp),
     Check(commands::check::Check),
     #[command(hide = true)]
     Config(commands::config::Config),
@@ -176,7 +177,7 @@ impl Command {
             Self::Up(_) | Self::Plan(_) | Self::Check(_) | Self::Config(_) => {
                 ("this command takes its stack from a stack file", "-f FILE")
             }
-            Self::Why(_) | Self::Exec(_) | Self::Shell(_) | Self::Paths(_) | Self::Rm(_) => {
+            Self::Why(_) | Self::Exec(_) | Self::Shell(_) | Self::Cp(_) | Self::Paths(_) | Self::Rm(_) => {
                 ("names of services are unique on the host", "the same with the name alone")
             }
             Self::Completions(_) => ("a script is of no stack", "nixmoxctl completions SHELL"),
@@ -214,6 +215,7 @@ impl Command {
             Self::Restart(restart) => restart.run(context),
             Self::Exec(exec) => exec.run(context),
             Self::Shell(shell) => shell.run(context),
+            Self::Cp(cp) => cp.run(context),
             Self::Check(check) => check.run(context),
             Self::Config(config) => config.run(context),
             Self::Schema(schema) => schema.run(context),

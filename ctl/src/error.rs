@@ -168,6 +168,21 @@ pub(crate) enum CtlError {
         /// How the process ends.
         code: u8,
     },
+    /// A copy failed on this side.
+    #[error("{what}")]
+    Copy {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A copy failed on the container's side.
+    #[error("{what}")]
+    CopyFailed {
+        /// Why.
+        what: String,
+    },
     /// A command ended while no agent was there to see how.
     #[error("the command ended, and how is not known: the agent was restarted meanwhile")]
     EndUnknown {
@@ -226,6 +241,8 @@ impl CtlError {
             | Self::PlanFile { .. }
             | Self::Declined { .. }
             | Self::EndUnknown { .. }
+            | Self::Copy { .. }
+            | Self::CopyFailed { .. }
             | Self::Terminal(_)
             | Self::Output(_)
             | Self::Runtime(_) => Exit::Failed,
@@ -287,7 +304,12 @@ impl CtlError {
                 report.row("try", "another folder: -o DIR").row("", "--force replaces files")
             }
             Self::Write(WriteError::Io { .. }) => report.row("try", "name a folder that you may write to: -o DIR"),
-            Self::EndUnknown { .. } | Self::Terminal(_) | Self::Output(_) | Self::Runtime(_) => report,
+            Self::Copy { .. }
+            | Self::CopyFailed { .. }
+            | Self::EndUnknown { .. }
+            | Self::Terminal(_)
+            | Self::Output(_)
+            | Self::Runtime(_) => report,
         }
     }
 }

@@ -25,6 +25,7 @@ mod pager;
 mod progress;
 mod render;
 mod top;
+mod transfer;
 mod why;
 
 pub use cli::main_with_environment;

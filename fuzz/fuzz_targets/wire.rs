@@ -10,12 +10,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use nixmox_agent::server::{Attended, Control, Limits, Role, serve_stream};
-use nixmox_api::{
-    AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, Service, StacksReply, Status, Update,
-    UpdateKind, UsageReply,
-    AgentError, Applied, Caller, Done, ExecReply, ExecRequest, PathsReply, PlanReply, Request, Service, StacksReply,
-    Status, Update, UpdateKind,
-};
+use nixmox_api::{AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, Service, StacksReply, Status, Update, UpdateKind, UsageReply, ExecReply, ExecRequest, CopyReply, CopyRequest};
 use nixmox_core::container::{Layout, files};
 use nixmox_core::model::{Addresses, Assigned, ContainerName, Network, StackName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -195,6 +190,14 @@ impl Control for Guard {
 
     async fn remove_data(&self, name: String, _caller: Caller) -> Result<(), AgentError> {
         self.done(vec![name]).map(drop)
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Attended<CopyReply>, AgentError> {
+        self.expect_operator();
+        expect_name(&request.name);
+        let problems = request.problems();
+        assert!(!problems.concat().contains(char::is_control), "a problem that a terminal would act on");
+        Err(AgentError::Invalid { problems, hint: String::new() })
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<Attended<ExecReply>, AgentError> {

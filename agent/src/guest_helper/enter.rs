@@ -42,7 +42,7 @@ impl Guest {
 
     /// Makes this process root as the guest has it: in its user namespace, where it has one. Its services look at
     /// the credentials of whoever connects.
-    fn become_its_root(&self) -> Result<(), Trouble> {
+    pub(super) fn become_its_root(&self) -> Result<(), Trouble> {
         let namespace = |process: &OwnedFd| readlinkat(process, "ns/user").map_err(entering);
         let own = open("/proc/self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(entering)?;
         if namespace(&self.leader)? == namespace(&own)? {

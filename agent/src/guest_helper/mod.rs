@@ -94,6 +94,8 @@ enum Trouble {
     Url(String),
     #[error("answered, but not in HTTP")]
     NotHttp,
+    #[error("{0}: {1}")]
+    Path(String, #[source] std::io::Error),
     #[error("the guest has no terminals: {0}")]
     NoTerminal(#[source] std::io::Error),
 }

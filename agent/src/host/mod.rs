@@ -30,7 +30,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nixmox_api::{ExecReply, ExecRequest};
+use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::manifest::v1::Time;
 use nixmox_core::model::{
@@ -164,6 +164,17 @@ pub trait Host: Send + Sync + 'static {
         name: &ContainerName,
         request: ExecRequest,
     ) -> impl Future<Output = Result<Session<ExecReply>, SessionError>> + Send;
+
+    /// Copies files out of a running guest or into it; the request is checked already. The session hands over the end of
+    /// a pipe, from which a tar is to be read, or into which one is to be written.
+    ///
+    /// # Errors
+    /// When the path cannot be opened in the guest, or it does not run.
+    fn copy(
+        &self,
+        name: &ContainerName,
+        request: CopyRequest,
+    ) -> impl Future<Output = Result<Session<CopyReply>, SessionError>> + Send;
 }
 
 /// What becomes of roots that were made before.

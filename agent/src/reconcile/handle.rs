@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, PathInfo, PathsReply,
-    PlanReply, Request, StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
+    PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -316,6 +316,10 @@ impl<H: Host> Control for Handle<H> {
 
     async fn exec(&self, request: ExecRequest) -> Result<Attended<ExecReply>, AgentError> {
         session::exec(&*self.host, &self.known(&request.name)?, request).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Attended<CopyReply>, AgentError> {
+        session::copy(&*self.host, &self.known(&request.name)?, request).await
     }
 }
 

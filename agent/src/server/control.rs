@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, PathsReply, PlanReply,
-    Request, StacksReply, Status, Update, UsageReply,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
+    PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 use tokio::sync::broadcast;
 
@@ -101,4 +101,7 @@ pub trait Control: Clone + 'static {
     /// Begins a command in a container, which its client attends: the terminal, or the ends for standard input, output
     /// and error.
     fn exec(&self, request: ExecRequest) -> impl Future<Output = Result<Attended<ExecReply>, AgentError>>;
+
+    /// Begins a copy out of a container or into it, which its client attends: the end of a pipe.
+    fn copy(&self, request: CopyRequest) -> impl Future<Output = Result<Attended<CopyReply>, AgentError>>;
 }

@@ -23,12 +23,13 @@ pub(super) enum Method {
     Restart,
     RemoveData,
     Exec,
+    Copy,
 }
 
 use Role::{Observer, Operator};
 
 /// Every method with its full name and the role that it needs; `None`: anybody may call it.
-const METHODS: [(Method, &str, Option<Role>); 18] = [
+const METHODS: [(Method, &str, Option<Role>); 19] = [
     (Method::GetInfo, "org.varlink.service.GetInfo", None),
     (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
     (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
@@ -47,6 +48,7 @@ const METHODS: [(Method, &str, Option<Role>); 18] = [
     (Method::Restart, "io.nixmox.Agent.Restart", Some(Operator)),
     (Method::RemoveData, "io.nixmox.Agent.RemoveData", Some(Operator)),
     (Method::Exec, "io.nixmox.Agent.Exec", Some(Operator)),
+    (Method::Copy, "io.nixmox.Agent.Copy", Some(Operator)),
 ];
 
 impl Method {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, Nothing, PathsReply,
-    PlanReply, Request, StacksReply, Status, UsageReply, description,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
+    Nothing, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -125,12 +125,17 @@ impl<C: Control> Session<C> {
         let Ok(call) = serde_json::from_slice::<Call<'_>>(message) else { return Err(Ended::NotACall) };
         let result = match self.admit(&call) {
             Err(failure) => Err(failure),
-            Ok((Method::Watch | Method::Exec, _)) if !call.more => {
+            Ok((Method::Watch | Method::Exec | Method::Copy, _)) if !call.more => {
                 Err(Failure::Varlink(varlink_service::Error::ExpectedMore))
             }
             // Without replies there is nothing to a watch, nor to what is attended.
-            Ok((Method::Watch | Method::Exec, _)) if call.oneway => return Ok(()),
+            Ok((Method::Watch | Method::Exec | Method::Copy, _)) if call.oneway => return Ok(()),
             Ok((Method::Watch, _)) => return self.watch(connection).await,
+            Ok((Method::Copy, name)) => {
+                let begun = self.copy(call.parameters).await;
+                audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
+                return self.attend(connection, begun).await;
+            }
             Ok((Method::Exec, name)) => {
                 let begun = self.exec(call.parameters).await;
                 audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
@@ -187,7 +192,9 @@ impl<C: Control> Session<C> {
                 Answer::Usage(self.control.usage().await)
             }
             // Taken by `answer`, which has the connection that a stream needs.
-            Method::Watch | Method::Exec => return Err(Failure::Varlink(varlink_service::Error::ExpectedMore)),
+            Method::Watch | Method::Exec | Method::Copy => {
+                return Err(Failure::Varlink(varlink_service::Error::ExpectedMore));
+            }
             Method::Stacks => {
                 self.control.ready().await;
                 Answer::Stacks(self.control.stacks())
@@ -304,6 +311,13 @@ impl<C: Control> Session<C> {
         Ok(self.control.exec(ExecRequest { name, ..request }).await?)
     }
 
+    async fn copy(&self, parameters: Option<&RawValue>) -> Result<Attended<CopyReply>, Failure> {
+        let Copy { request } = parse(parameters)?;
+        let name = service(request.name.clone())?;
+        self.control.ready().await;
+        Ok(self.control.copy(CopyRequest { name, ..request }).await?)
+    }
+
     async fn caller(&self) -> Caller {
         let uid = self.peer.uid;
         let user = timeout(NAME_LIMIT, spawn_blocking(move || User::from_uid(Uid::from_raw(uid)))).await;
@@ -368,6 +382,12 @@ struct Requested {
 #[serde(deny_unknown_fields)]
 struct Execution {
     request: ExecRequest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Copy {
+    request: CopyRequest,
 }
 
 #[derive(Deserialize)]

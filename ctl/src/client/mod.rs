@@ -3,8 +3,8 @@
 //! Owns how the agent is reached; knows nothing of commands or texts on the screen.
 
 mod error;
-mod exec;
 mod mirror;
+mod session;
 mod watch;
 
 use std::future::Future;

@@ -6,6 +6,7 @@
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod cp;
 pub(crate) mod diff;
 pub(crate) mod down;
 pub(crate) mod exec;

@@ -49,6 +49,7 @@ fn a_stack_that_is_named_for_a_command_of_a_stack_file_is_refused_and_nothing_is
         "rm jellyfin --data --yes -s cloud",
         "exec -s cloud jellyfin true",
         "shell --all jellyfin",
+        "cp -s cloud jellyfin:/etc .",
     ] {
         let agent = agent(true);
         let ran = run(&agent, arguments);

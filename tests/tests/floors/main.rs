@@ -16,7 +16,7 @@ use rules::{CRATES, FLOORS, is_below};
 use source::{module_of, used_paths};
 
 /// The folders whose Rust files are read.
-const FOLDERS: [&str; 7] = ["core", "api", "agent", "ctl", "tests", "xtask", "fuzz"];
+const FOLDERS: [&str; 8] = ["core", "tree", "api", "agent", "ctl", "tests", "xtask", "fuzz"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate")

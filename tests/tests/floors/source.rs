@@ -11,6 +11,7 @@ pub(crate) fn module_of(file: &str) -> Option<String> {
     let (folder, rest) = file.split_once("/src/")?;
     let name = match folder {
         "core" => "nixmox_core",
+        "tree" => "nixmox_tree",
         "api" => "nixmox_api",
         "agent" => "nixmox_agent",
         "ctl" => "nixmoxctl",

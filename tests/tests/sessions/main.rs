@@ -2,6 +2,7 @@
 //! a terminal, and guests that mean harm.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test says what it expected")]
 
+mod copy;
 mod exec;
 mod house;
 mod person;

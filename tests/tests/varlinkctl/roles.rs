@@ -37,6 +37,7 @@ fn parameters(method: &str) -> Value {
         "Exec" => {
             json!({ "request": { "name": "absent", "command": ["true"], "login": false, "environment": [] } })
         }
+        "Copy" => json!({ "request": { "name": "absent", "path": "/", "into": false, "follow": false } }),
         other => panic!("a method without parameters here: {other}"),
     }
 }
@@ -46,7 +47,7 @@ fn call_as(bed: &Testbed, user: &str, method: &str) -> (String, String) {
     // A watch goes on until its time is over.
     let options = match method {
         "Watch" => "--more --timeout=2",
-        "Exec" => "--more --timeout=30",
+        "Exec" | "Copy" => "--more --timeout=30",
         _ => "--timeout=30",
     };
     // The shell becomes the client, so its number is the client's.
@@ -64,7 +65,7 @@ fn call_as(bed: &Testbed, user: &str, method: &str) -> (String, String) {
 fn groups_decide_what_each_user_may_call_and_every_change_is_recorded() {
     let bed = boot("roles");
     let methods = methods();
-    assert_eq!(methods.len(), 12, "{methods:?}");
+    assert_eq!(methods.len(), 13, "{methods:?}");
     // Who called what, and how it ended: as the journal must have it.
     let mut expected = Vec::new();
     for (user, groups, roles) in USERS {

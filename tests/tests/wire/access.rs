@@ -13,6 +13,10 @@ fn command() -> Value {
     json!({ "request": { "name": "web", "command": ["true"], "login": false, "environment": [] } })
 }
 
+fn copy() -> Value {
+    json!({ "request": { "name": "web", "path": "/etc", "into": false, "follow": false } })
+}
+
 fn request() -> Value {
     json!({ "stack": "cloud", "file": "/srv/nixmox.toml", "address_pool": "10.233.0.0/16", "services": [],
             "only": [], "prune": false })
@@ -41,6 +45,7 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("io.nixmox.Agent.Restart", json!({ "names": ["web"] }), "services", operator),
         ("io.nixmox.Agent.RemoveData", json!({ "name": "web" }), "", operator),
         ("io.nixmox.Agent.Exec", command(), "", operator),
+        ("io.nixmox.Agent.Copy", copy(), "objects", operator),
     ]
 }
 
@@ -49,7 +54,7 @@ fn every_method_gives_every_role_its_answer() {
     for role in ROLES {
         let server = TestServer::for_everybody(role);
         for (method, parameters, key, needed) in methods() {
-            let more = method.ends_with(".Watch") || method.ends_with(".Exec");
+            let more = [".Watch", ".Exec", ".Copy"].iter().any(|lasting| method.ends_with(lasting));
             let call = json!({ "method": method, "parameters": parameters, "more": more }).to_string();
             let answer = server.connect().call_raw(&call);
             if role >= needed {

@@ -92,4 +92,8 @@ fn a_command_for_which_nobody_would_stay_is_not_begun() {
         json!({ "request": { "name": "web", "command": [], "login": false, "environment": [], "root": 1 } });
     assert_eq!(client.call_raw(&call(unknown))["error"], "io.nixmox.Agent.Invalid");
     assert_eq!(server.fake.attended(), 0);
+    let copy = json!({ "request": { "name": "..", "path": "/", "into": true, "follow": false } });
+    assert_eq!(client.call("io.nixmox.Agent.Copy", copy.clone())["error"], "org.varlink.service.ExpectedMore");
+    let copy = json!({ "method": "io.nixmox.Agent.Copy", "parameters": copy, "more": true }).to_string();
+    assert_eq!(client.call_raw(&copy)["error"], "io.nixmox.Agent.UnknownService");
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use nixmox_agent::server::{Attended, Control};
 use nixmox_api::{
-    AgentError, Applied, Caller, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply, HostStatus, PathsReply,
-    PlanReply, Request, StacksReply, Status, Update, UpdateKind, UsageReply,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
+    HostStatus, PathsReply, PlanReply, Request, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -230,6 +230,13 @@ impl Control for Fake {
             })
         });
         Ok(Attended { first: ExecReply::default(), descriptors: vec![write.into()], end })
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Attended<CopyReply>, AgentError> {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let (handed, _kept) = if request.into { (write.into(), None) } else { (read.into(), Some(write)) };
+        let end = Box::pin(std::future::ready(Ok(CopyReply { objects: 1, ..CopyReply::default() })));
+        Ok(Attended { first: CopyReply::default(), descriptors: vec![handed], end })
     }
 }
 

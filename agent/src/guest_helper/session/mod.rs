@@ -12,14 +12,15 @@
 //! ```
 
 mod command;
+mod copy;
 mod streams;
 mod terminal;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::resource::{Resource, setrlimit};
-use nixmox_api::{ExecReply, ExecRequest};
+use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use serde::{Deserialize, Serialize};
 
 use super::bus::{self, SOCKETS};
@@ -27,6 +28,7 @@ use super::channel::Channel;
 use super::enter::Guest;
 use super::{ADDRESS_SPACE_MAX, Trouble};
 use command::Command;
+use copy::Copy;
 use streams::Streams;
 
 /// What the agent asks for, once.
@@ -45,6 +47,8 @@ pub struct Order {
 pub enum Work {
     /// Run a command.
     Exec(ExecRequest),
+    /// Copy files.
+    Copy(CopyRequest),
 }
 
 /// What the agent says after that.
@@ -122,15 +126,29 @@ impl From<zbus::Error> for Stopped {
 async fn serve(order: &Order, channel: &Channel) -> Result<(), Stopped> {
     let guest = Guest::open(order.leader, &order.unit)?;
     let root = guest.root()?;
-    let Work::Exec(request) = &order.work;
+    match &order.work {
+        Work::Exec(request) => exec(&guest, &root, request, channel).await,
+        Work::Copy(request) => {
+            guest.become_its_root()?;
+            let (copy, handed) = Copy::open(&root, request)?;
+            channel.send(&Message::<CopyReply>::Opened, &[handed]).await?;
+            // Ends with the pipe at the latest, whose other end is the client's: nothing else is to be heard meanwhile.
+            let copied = copy.run();
+            Ok(channel.send(&Message::Ended(copied), &[]).await?)
+        }
+    }
+}
+
+/// Runs a command, and stays with it.
+async fn exec(guest: &Guest, root: &OwnedFd, request: &ExecRequest, channel: &Channel) -> Result<(), Stopped> {
     // From here on as the guest's root.
     let stream = guest.connect(&SOCKETS)?.ok_or(Trouble::NoSystemd)?;
     let connection = bus::open(stream).await?;
-    let Streams { handed, guests } = Streams::open(&root, request.terminal.as_ref())?;
+    let Streams { handed, guests } = Streams::open(root, request.terminal.as_ref())?;
     channel.send(&Message::<ExecReply>::Opened, &handed).await?;
     // A copy here would keep the terminal from hanging up, and the command's input from ending.
     drop(handed);
-    let mut command = match Command::start(&connection, &root, request, guests).await {
+    let mut command = match Command::start(&connection, root, request, guests).await {
         Ok(command) => command,
         Err(refused) => return Ok(channel.send(&Message::Ended(refused), &[]).await?),
     };
@@ -160,6 +178,7 @@ fn hint(trouble: &Trouble) -> String {
         | Trouble::Bus(_)
         | Trouble::Stranger(_)
         | Trouble::Url(_)
+        | Trouble::Path(..)
         | Trouble::NotHttp => "",
     };
     hint.to_owned()

@@ -22,7 +22,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nixmox_api::{ExecReply, ExecRequest};
+use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
     ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, InvocationId, Kind, Observed, Port,
@@ -591,6 +591,11 @@ impl Host for Fake {
         // The receiver is right here.
         let _ = told.send(ExecReply::failed("not_found", format!("there is no program `{program}`"), ""));
         Ok(Session { descriptors: vec![input.into(), output.into(), errors.into()], end })
+    }
+
+    /// A simulated guest has no files.
+    async fn copy(&self, _name: &ContainerName, request: CopyRequest) -> Result<Session<CopyReply>, SessionError> {
+        Err(SessionError::Guest { reason: format!("{}: simulated", request.path), hint: String::new() })
     }
 }
 

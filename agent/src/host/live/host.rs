@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use nixmox_api::{ExecReply, ExecRequest};
+use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{Assigned, ConfFile, ContainerName, Observed, Port, Probe, Service, StorePath};
 use nixmox_core::network::FirewallTable;
 use tokio::sync::watch;
 
 use super::Live;
+use crate::guest_helper::session::Work;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
 use crate::host::{
@@ -120,6 +121,10 @@ impl Host for Live {
     }
 
     async fn exec(&self, name: &ContainerName, request: ExecRequest) -> Result<Session<ExecReply>, SessionError> {
-        self.exec_in(name, request).await
+        self.begin(name, Work::Exec(request)).await
+    }
+
+    async fn copy(&self, name: &ContainerName, request: CopyRequest) -> Result<Session<CopyReply>, SessionError> {
+        self.begin(name, Work::Copy(request)).await
     }
 }

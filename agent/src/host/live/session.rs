@@ -1,21 +1,21 @@
 //! What lasts in a guest: from a request to an order to the child that enters.
 
-use nixmox_api::{ExecReply, ExecRequest};
 use nixmox_core::model::ContainerName;
+use serde::de::DeserializeOwned;
 
 use super::Live;
 use crate::guest_helper::session::{Order, Work};
 use crate::host::{Session, SessionError};
 
 impl Live {
-    pub(super) async fn exec_in(
+    /// Begins work in a guest, whose end is a `T`.
+    pub(super) async fn begin<T: DeserializeOwned + Send + 'static>(
         &self,
         name: &ContainerName,
-        request: ExecRequest,
-    ) -> Result<Session<ExecReply>, SessionError> {
+        work: Work,
+    ) -> Result<Session<T>, SessionError> {
         let leader = self.leader(name).await.map_err(SessionError::Host)?;
         let leader = leader.ok_or_else(|| SessionError::NotRunning(name.clone()))?;
-        let order = Order { leader, unit: name.unit(), work: Work::Exec(request) };
-        self.sessions.begin(name, &order).await
+        self.sessions.begin(name, &Order { leader, unit: name.unit(), work }).await
     }
 }
