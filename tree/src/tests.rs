@@ -8,7 +8,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps, mkfifoat, openat, utimensat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, fstat, mkfifoat, openat, renameat_with,
+    utimensat,
+};
 use tempfile::TempDir;
 
 use crate::header::{self, Entry, Kind, ZEROS, padding};
@@ -204,6 +207,7 @@ fn a_hostile_stream_makes_nothing_outside() {
         entry("file", link(&outside.join("kept"))),
         // It replaces the link.
         entry("file", FILE),
+        entry("a/..", FILE),
         entry("up", link(Path::new(".."))),
         entry("up/outside/new", FILE),
         entry("good", FILE),
@@ -211,6 +215,8 @@ fn a_hostile_stream_makes_nothing_outside() {
     for name in [None, Some("named")] {
         let report = unpacked_as(&evil, &into, name).unwrap();
         assert!(report.skipped.len() >= 6, "{report:?}");
+        let refused = report.skipped.iter().filter(|skipped| skipped.ends_with("its path leads out")).count();
+        assert_eq!(refused, 5, "{report:?}");
         assert_eq!(told(&outside), before, "{name:?}");
         let mut names: Vec<_> =
             fs::read_dir(house.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -241,41 +247,55 @@ fn who_swaps_folders_for_links_meanwhile_leads_nothing_out() {
     }
     fs::write(outside.join("secret"), "SECRET").unwrap();
     fs::write(from.join("a/b/secret"), "public").unwrap();
-    symlink(&outside, house.path().join("link")).unwrap();
-    let secret = link(&outside.join("secret"));
-    let many: Vec<Entry> =
-        (0..30).map(|index| entry(&format!("a/b/{}", index % 5), FILE)).chain([entry("a/b/s", secret)]).collect();
-    let evil = stream(&many);
+    fs::write(from.join("file"), "public").unwrap();
+    mkfifoat(CWD, from.join("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+    for base in [&into, &from] {
+        symlink(&outside, base.join("a/link")).unwrap();
+    }
+    let secret = entry("a/b/s", link(&outside.join("secret")));
+    let evil = stream(
+        &(0..30).map(|index| entry(&format!("a/b/{}", index % 5), FILE)).chain([secret]).collect::<Vec<_>>(),
+    );
     let before = told(&outside);
-    let done = AtomicBool::new(false);
+    let (done, opened) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        for base in [&into, &from] {
-            scope.spawn(|| {
-                let (b, aside) = (base.join("a/b"), base.join("a/aside"));
+        for (base, one, other) in [(&into, "a/b", "a/link"), (&from, "a/b", "a/link"), (&from, "file", "fifo")] {
+            let (done, opened) = (&done, &opened);
+            scope.spawn(move || {
+                let base = open(base);
                 while !done.load(Ordering::Relaxed) {
-                    // Errors: the other side made something of that name.
-                    let _ = fs::rename(&b, &aside);
-                    let _ = symlink(&outside, &b);
-                    let _ = fs::remove_file(&b);
-                    let _ = fs::rename(&aside, &b);
+                    renameat_with(&base, one, &base, other, RenameFlags::EXCHANGE).unwrap();
+                    // Only while somebody reads from it, a FIFO can be opened so (fifo(7)).
+                    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let fifo = |name| openat(&base, name, flags, Mode::empty()).is_ok_and(|fifo| is_fifo(&fifo));
+                    if one == "file" && (fifo(one) || fifo(other)) {
+                        opened.store(true, Ordering::Relaxed);
+                    }
                 }
             });
         }
         let _ends = EndsOnDrop(&done);
         // Until all of it happened, for otherwise nothing was tried.
         let (mut written, mut refused, mut read, mut rounds) = (0, 0, 0, 0);
-        while written == 0 || refused == 0 || read == 0 || rounds < 50 {
+        while written == 0 || refused == 0 || read == 0 || rounds < 1500 {
             rounds += 1;
-            assert!(rounds < 10_000, "{written} {refused} {read}");
-            let report = unpacked(&evil, &into).unwrap();
-            written += report.objects;
-            refused += report.skipped.len();
+            assert!(rounds < 100_000, "{written} {refused} {read}");
+            if rounds % 30 == 0 {
+                let report = unpacked(&evil, &into).unwrap();
+                written += report.objects;
+                refused += report.skipped.len();
+            }
             let (stream, report) = packed(&from, "from");
             read += report.objects;
             assert!(!stream.windows(6).any(|bytes| bytes == b"SECRET"), "what lies outside was read");
         }
     });
     assert_eq!(told(&outside), before);
+    assert!(!opened.load(Ordering::Relaxed), "a FIFO was opened");
+}
+
+fn is_fifo(file: &OwnedFd) -> bool {
+    FileType::from_raw_mode(fstat(file).unwrap().st_mode) == FileType::Fifo
 }
 
 /// Ends the threads that go on until then, also when a check fails.

@@ -23,6 +23,7 @@ use zbus::names::MemberName;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant};
 
 use super::streams::Guests;
+use crate::host::line;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -110,7 +111,7 @@ impl<'a> Command<'a> {
                 Some(End::NotStarted) => return self.not_started(),
             }
             let Some(Ok(message)) = self.signals.next().await else {
-                return ExecReply::failed("ended", "the container ended, and the command with it", "");
+                return failed("ended", "the container ended, and the command with it", "");
             };
             self.seen.take(&message, &self.unit_path, &self.job);
             if !self.seen.started.is_empty() {
@@ -138,25 +139,25 @@ impl<'a> Command<'a> {
         let user = request.user.as_deref().unwrap_or("root");
         let directory = request.working_directory.as_deref().unwrap_or("its home directory");
         match self.seen.main_status {
-            203 if self.is_there(program) => ExecReply::failed(
+            203 if self.is_there(program) => failed(
                 "not_executable",
                 format!("`{program}` cannot be executed in `{}`", request.name),
                 "may its user execute it, and is it a program for this machine?",
             ),
-            203 => ExecReply::failed(
+            203 => failed(
                 "not_found",
                 format!("there is no program `{program}` in `{}`", request.name),
                 "give its path in the container",
             ),
-            216 | 217 => ExecReply::failed("user", format!("there is no user `{user}` in `{}`", request.name), ""),
-            200 => ExecReply::failed(
+            216 | 217 => failed("user", format!("there is no user `{user}` in `{}`", request.name), ""),
+            200 => failed(
                 "working_directory",
                 format!("the user `{user}` of `{}` cannot work in {directory}", request.name),
                 "-w / works in every container",
             ),
             status => {
                 let how = if status == 0 { &self.seen.started } else { &self.seen.result };
-                ExecReply::failed(
+                failed(
                     "other",
                     format!(
                         "the systemd of `{}` could not start the command: {how}, status {status}",
@@ -299,9 +300,14 @@ fn properties<'a>(request: &'a ExecRequest, guests: &'a Guests) -> Vec<(&'static
     properties
 }
 
+/// Returns the reply of a command that did not run; what the guest says of it becomes one line.
+fn failed(kind: &str, reason: impl AsRef<str>, hint: impl Into<String>) -> ExecReply {
+    ExecReply::failed(kind, line::clean(reason.as_ref()), hint)
+}
+
 /// Says why the guest's systemd did not take a unit.
 fn refused(error: &zbus::Error) -> ExecReply {
-    ExecReply::failed("refused", format!("the guest's systemd refused: {error}"), "")
+    failed("refused", format!("the guest's systemd refused: {error}"), "")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use nixmox_api::{CopyReply, CopyRequest};
 use nixmox_tree::{Report, Target, pack, unpack};
 
 use crate::guest_helper::Trouble;
+use crate::host::line;
 
 /// Every bit of a mode, `setuid` among them: it is the guest's own affair.
 const MODES: u32 = 0o7777;
@@ -115,7 +116,7 @@ fn reply<E: std::error::Error>(copied: Result<Report, E>) -> CopyReply {
         }
         Err(error) => {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            CopyReply { failure: Some(format!("{error}{cause}")), ..CopyReply::default() }
+            CopyReply { failure: Some(line::clean(&format!("{error}{cause}"))), ..CopyReply::default() }
         }
     }
 }
