@@ -1,7 +1,7 @@
 //! The agent program: chooses what to be, and wires the real host. The only file that names it.
 //!
-//! `nixmox-agent` serves. `nixmox-agent guest-helper`, `guest-session` and `exit-record` are the children that may hang,
-//! enter a guest, or run while the agent does not.
+//! `nixmox-agent` serves. `nixmox-agent guest-helper`, `guest-session`, `log-reader` and `exit-record` are the children
+//! that may hang, enter a guest, or run while the agent does not.
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         ["exit-record", name] => finish(record_exit(name, Moment::StopPost)),
         ["exit-record", "--started", name] => finish(record_exit(name, Moment::Started)),
         ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),
+        ["log-reader", reading] => finish(guest_helper::journal::read(reading).map_err(Into::into)),
         ["guest-helper"] => finish(guest_helper::run().map_err(Into::into)),
         ["guest-session"] => finish(guest_helper::session::run().map_err(Into::into)),
         ["--check-settings", file] => finish(Settings::load(Path::new(file)).map(drop).map_err(Into::into)),

@@ -10,10 +10,10 @@ use zlink::names::{FieldName, InterfaceName, TypeName};
 use crate::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
     ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply,
-    HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply,
-    Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState,
-    ServiceStatus, ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind,
-    UsageReply, Warning,
+    HealthCheck, HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf, LogsRequest, Mount,
+    Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request, Restart,
+    RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus,
+    StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -40,6 +40,16 @@ const METHODS: &[&Method<'static>] = &[
         &[
             &Comment::new("Follows the snapshot: first as it is, then every event. Role: observer."),
             // The words by which systemd's own interfaces say so, and `varlinkctl` reads them.
+            &Comment::new("[Requires 'more' flag]"),
+        ],
+    ),
+    &method(
+        "Logs",
+        &[LOGS_REQUEST],
+        fields::<LogSources>(),
+        &[
+            &Comment::new("Hands over a pipe for each source of lines, and one for complaints; ends with the last"),
+            &Comment::new("source, or when the client leaves. Role: observer."),
             &Comment::new("[Requires 'more' flag]"),
         ],
     ),
@@ -183,6 +193,10 @@ const TYPES: &[&CustomType<'static>] = &[
     ExecTerminal::CUSTOM_TYPE,
     ExecFailure::CUSTOM_TYPE,
     CopyRequest::CUSTOM_TYPE,
+    LogsRequest::CUSTOM_TYPE,
+    LogsOf::CUSTOM_TYPE,
+    LogKind::CUSTOM_TYPE,
+    LogSource::CUSTOM_TYPE,
 ];
 
 const NAME: &Parameter<'static> = &parameter("name", String::TYPE);
@@ -195,6 +209,7 @@ const WITH_DEPENDENTS: &Parameter<'static> = &parameter("with_dependents", bool:
 const REQUEST: &Parameter<'static> = &parameter("request", Request::TYPE);
 const COPY: &Parameter<'static> = &parameter("request", CopyRequest::TYPE);
 const EXEC: &Parameter<'static> = &parameter("request", ExecRequest::TYPE);
+const LOGS_REQUEST: &Parameter<'static> = &parameter("request", LogsRequest::TYPE);
 
 const fn method(
     name: &'static str,

@@ -14,6 +14,7 @@ mod history;
 mod idl_text;
 mod interface;
 mod into_model;
+mod logs;
 mod proxy;
 mod request;
 mod rule;
@@ -32,6 +33,7 @@ pub use history::{
 };
 pub use idl_text::description;
 pub use interface::DESCRIPTION;
+pub use logs::{LogKind, LogSource, LogSources, LogsOf, LogsRequest};
 pub use proxy::AgentProxy;
 pub use request::{
     Applied, Done, Nothing, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply,

@@ -7,7 +7,7 @@ use zlink::proxy;
 
 use crate::{
     AgentError, Applied, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    Nothing, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
+    LogSources, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 
 /// Calls of `io.nixmox.Agent` on a connection.
@@ -22,6 +22,13 @@ pub trait AgentProxy {
     /// Follows the snapshot: first as it is, then every event. Role: observer.
     #[zlink(more)]
     async fn watch(&mut self) -> zlink::Result<impl Stream<Item = zlink::Result<Result<Update, AgentError>>>>;
+
+    /// Hands over pipes on which lines of services' journals come. Role: observer.
+    #[zlink(more, return_fds)]
+    async fn logs(
+        &mut self,
+        request: &LogsRequest,
+    ) -> zlink::Result<impl Stream<Item = zlink::Result<(Result<LogSources, AgentError>, Vec<OwnedFd>)>>>;
 
     /// Returns the stacks. Role: observer.
     async fn stacks(&mut self) -> zlink::Result<Result<StacksReply, AgentError>>;

@@ -38,7 +38,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 would change (plan --exit-code), 4 agen
 130 waiting was stopped with Ctrl-C.";
 
 /// The heading of the options that every command has.
-const EVERYWHERE: &str = "Options of every command";
+pub(crate) const EVERYWHERE: &str = "Options of every command";
 
 /// The options that every command has.
 #[derive(Clone, Debug, Args)]
@@ -76,6 +76,7 @@ pub(crate) enum Command {
     Why(commands::why::Why),
     Top(commands::top::Top),
     Graph(commands::graph::Drawn),
+    Logs(commands::logs::Logs),
     Plan(commands::plan::Plan),
     Start(commands::start::Start),
     Stop(commands::stop::Stop),
@@ -190,6 +191,7 @@ impl Command {
             Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
             Self::Down(_)
             | Self::Status(_)
+            | Self::Logs(_)
             | Self::Top(_)
             | Self::Graph(_)
             | Self::Start(_)
@@ -209,6 +211,7 @@ impl Command {
             Self::Why(why) => why.run(context),
             Self::Top(top) => top.run(context),
             Self::Graph(graph) => graph.run(context),
+            Self::Logs(logs) => logs.run(context),
             Self::Plan(plan) => plan.run(context),
             Self::Start(start) => start.run(context),
             Self::Stop(stop) => stop.run(context),

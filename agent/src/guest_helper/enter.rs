@@ -40,6 +40,12 @@ impl Guest {
         namespace.and_then(|fd| setns(fd, CloneFlags::CLONE_NEWNET)).map_err(entering)
     }
 
+    /// Moves this process into the guest's mount namespace, and to the guest's root.
+    pub(super) fn enter_mounts(&self) -> Result<(), Trouble> {
+        let namespace = openat(&self.leader, "ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        namespace.and_then(|fd| setns(fd, CloneFlags::CLONE_NEWNS)).map_err(entering)
+    }
+
     /// Makes this process root as the guest has it: in its user namespace, where it has one. Its services look at
     /// the credentials of whoever connects.
     pub(super) fn become_its_root(&self) -> Result<(), Trouble> {

@@ -19,8 +19,10 @@ pub(crate) mod channel;
 mod enter;
 mod exec;
 mod http;
+pub mod journal;
 pub mod session;
 mod tcp;
+pub mod view;
 
 use std::fmt;
 use std::io::{Read, Write};

@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 /// Asks guests, through helper children.
 #[derive(Debug)]
 pub(super) struct Guests {
-    program: PathBuf,
+    pub(super) program: PathBuf,
     turns: Semaphore,
 }
 

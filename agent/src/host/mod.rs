@@ -15,6 +15,7 @@ mod guest;
 mod journal;
 pub(crate) mod line;
 pub mod live;
+mod logs;
 mod machined;
 mod netlink;
 mod nix;
@@ -23,6 +24,8 @@ pub(crate) mod paths;
 mod readable;
 mod session;
 mod systemd;
+
+pub use logs::{LogQuery, LogStart, Readers};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -145,6 +148,12 @@ pub trait Host: Send + Sync + 'static {
     /// Returns the last lines that this container logged since its last start, oldest first, at most `count`: its unit's
     /// output on the host and, where its journal is linked, its own errors. Empty when nothing can be read.
     fn log_tail(&self, name: &ContainerName, count: usize) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Starts readers of the journals of containers, whose lines go to whoever takes the descriptors.
+    ///
+    /// # Errors
+    /// When a reader could not be started; none is left then.
+    fn read_logs(&self, query: &LogQuery) -> impl Future<Output = std::io::Result<Readers>> + Send;
 
     /// Deletes the state of a container that does not run (`rm --data`): its root below
     /// `/var/lib/nixos-containers`, never what is mounted there or crosses a file system.

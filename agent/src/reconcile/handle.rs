@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
+    LogSources, LogsRequest, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status, Update,
+    UpdateKind, UsageReply,
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -97,6 +98,7 @@ pub struct Handle<H> {
     published: watch::Receiver<Published>,
     events: broadcast::Sender<Arc<Update>>,
     samples: Arc<Mutex<Samples>>,
+    readers: super::logs::Places,
     unhurried: Unhurried,
     generations: Generations,
     notes: NotesFile,
@@ -113,6 +115,7 @@ impl<H> Clone for Handle<H> {
             published: self.published.clone(),
             events: self.events.clone(),
             samples: Arc::clone(&self.samples),
+            readers: self.readers.clone(),
             unhurried: self.unhurried.clone(),
             generations: self.generations.clone(),
             notes: self.notes.clone(),
@@ -134,6 +137,7 @@ impl<H: Host> Handle<H> {
             published,
             events,
             samples: Arc::default(),
+            readers: super::logs::Places::default(),
             unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             generations,
             notes,
@@ -274,6 +278,14 @@ impl<H: Host> Control for Handle<H> {
 
     async fn diff(&self, from: u64, to: u64) -> Result<DiffReply, AgentError> {
         self.read(move |generations, _| history::diff(generations, from, to)).await
+    }
+
+    async fn logs(&self, request: LogsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {
+        let places = Arc::clone(&self.published.borrow().places);
+        let leaving = self.published.borrow().status.clone();
+        let leaving = leaving.services.iter().filter_map(|service| service.name.parse().ok());
+        let known = places.keys().cloned().chain(leaving).collect();
+        super::logs::services(&*self.host, &self.readers, request, uid, &known).await
     }
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {

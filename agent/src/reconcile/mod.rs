@@ -22,6 +22,7 @@ mod ends;
 mod execute;
 mod handle;
 mod history;
+mod logs;
 mod report;
 mod requests;
 mod rollback;

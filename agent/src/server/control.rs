@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
+    LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 use tokio::sync::broadcast;
 
@@ -57,6 +57,12 @@ pub trait Control: Clone + 'static {
 
     /// Returns what differs between two generations.
     fn diff(&self, from: u64, to: u64) -> impl Future<Output = Result<DiffReply, AgentError>>;
+    /// Starts to read lines of services, for this user; whoever attends the call gets the pipes.
+    fn logs(
+        &self,
+        request: LogsRequest,
+        uid: u32,
+    ) -> impl Future<Output = Result<Attended<LogSources>, AgentError>>;
 
     /// Plans a request without changing anything.
     fn plan(&self, request: Request) -> impl Future<Output = Result<PlanReply, AgentError>>;

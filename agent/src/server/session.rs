@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    Nothing, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply, description,
+    LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -125,11 +125,11 @@ impl<C: Control> Session<C> {
         let Ok(call) = serde_json::from_slice::<Call<'_>>(message) else { return Err(Ended::NotACall) };
         let result = match self.admit(&call) {
             Err(failure) => Err(failure),
-            Ok((Method::Watch | Method::Exec | Method::Copy, _)) if !call.more => {
+            Ok((Method::Watch | Method::Logs | Method::Exec | Method::Copy, _)) if !call.more => {
                 Err(Failure::Varlink(varlink_service::Error::ExpectedMore))
             }
             // Without replies there is nothing to a watch, nor to what is attended.
-            Ok((Method::Watch | Method::Exec | Method::Copy, _)) if call.oneway => return Ok(()),
+            Ok((Method::Watch | Method::Logs | Method::Exec | Method::Copy, _)) if call.oneway => return Ok(()),
             Ok((Method::Watch, _)) => return self.watch(connection).await,
             Ok((Method::Copy, name)) => {
                 let begun = self.copy(call.parameters).await;
@@ -141,6 +141,10 @@ impl<C: Control> Session<C> {
                 audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
                 return self.attend(connection, begun).await;
             }
+            Ok((Method::Logs, _)) => match parse(call.parameters) {
+                Ok(Logs { request }) => return self.logs(connection, request).await,
+                Err(failure) => Err(failure),
+            },
             Ok((method, name)) => {
                 let result = self.handle(method, call.parameters).await;
                 if Method::find(name).is_some_and(|(.., role)| role == Some(Role::Operator)) {
@@ -192,7 +196,7 @@ impl<C: Control> Session<C> {
                 Answer::Usage(self.control.usage().await)
             }
             // Taken by `answer`, which has the connection that a stream needs.
-            Method::Watch | Method::Exec | Method::Copy => {
+            Method::Watch | Method::Logs | Method::Exec | Method::Copy => {
                 return Err(Failure::Varlink(varlink_service::Error::ExpectedMore));
             }
             Method::Stacks => {
@@ -279,6 +283,12 @@ impl<C: Control> Session<C> {
                 Err(RecvError::Closed) => return Err(Ended::Stopping),
             }
         }
+    }
+
+    async fn logs(&self, connection: &mut Connection, request: LogsRequest) -> Result<(), Ended> {
+        self.control.ready().await;
+        let begun = self.control.logs(request, self.peer.uid).await.map_err(Failure::from);
+        self.attend(connection, begun).await
     }
 
     /// Hands over what a client attends, and waits for its end or for the client to leave.
@@ -388,6 +398,12 @@ struct Execution {
 #[serde(deny_unknown_fields)]
 struct Copy {
     request: CopyRequest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Logs {
+    request: LogsRequest,
 }
 
 #[derive(Deserialize)]

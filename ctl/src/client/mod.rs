@@ -2,6 +2,7 @@
 //!
 //! Owns how the agent is reached; knows nothing of commands or texts on the screen.
 
+mod attend;
 mod error;
 mod mirror;
 mod session;
@@ -23,6 +24,7 @@ use tokio::net::UnixStream;
 use zlink::Call;
 use zlink::tokio::unix::{Connection, Stream};
 
+pub(crate) use attend::{Attending, LinesOf};
 pub(crate) use error::ClientError;
 pub(crate) use mirror::Mirror;
 pub(crate) use watch::{Message, Watch};

@@ -16,6 +16,12 @@ pub(crate) enum Paint {
     Dim,
     /// A heading.
     Bold,
+    /// One of several things of a kind.
+    Cyan,
+    /// Another of them.
+    Magenta,
+    /// Another of them.
+    Blue,
 }
 
 /// Whether texts are coloured.
@@ -45,6 +51,9 @@ impl Style {
             Paint::Busy => "33",
             Paint::Dim => "2",
             Paint::Bold => "1",
+            Paint::Cyan => "36",
+            Paint::Magenta => "35",
+            Paint::Blue => "34",
         };
         if self.color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

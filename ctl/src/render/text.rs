@@ -2,6 +2,8 @@
 //!
 //! Texts of the agent and of guests may hold anything: [`clean`] takes out what would steer a terminal.
 
+use std::fmt::Write as _;
+
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Returns the number of columns that a text without escape sequences takes.
@@ -31,6 +33,22 @@ pub(crate) fn clean_in_place(text: &str) -> String {
         c => c,
     };
     text.chars().map(shown).collect()
+}
+
+/// Returns JSON text with what would steer a terminal written as escapes, which mean the same: outside of strings there is
+/// nothing of it.
+pub(crate) fn clean_json(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_unseen(c) {
+            // All of them are below U+10000.
+            // Writing to a String cannot fail.
+            let _ = write!(clean, "\\u{:04x}", u32::from(c));
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
 }
 
 /// Whether a character has no width and moves others, as Unicode Standard Annex 9 (marks, embeddings, overrides and

@@ -65,7 +65,7 @@ pub(crate) const FLOORS: &[Floor] = &[
             "std::time::Instant",
             "std::time::SystemTime",
         ],
-        // What a reply hands over.
+        // What calls hand over.
         except: &["std::os::fd::OwnedFd"],
         except_in: &[],
         why: "api is the contract: types, conversions, a proxy, on core alone",
@@ -114,10 +114,13 @@ pub(crate) const FLOORS: &[Floor] = &[
         except: &[
             "nixmox_agent::host::Figures",
             "nixmox_agent::host::Host",
+            "nixmox_agent::host::LogQuery",
+            "nixmox_agent::host::LogStart",
             "nixmox_agent::host::OtherRoots",
             "nixmox_agent::host::Pressure",
             "nixmox_agent::host::ProbeResult",
             "nixmox_agent::host::SessionError",
+            "nixmox_agent::host::Readers",
             "nixmox_agent::host::StepError",
             "nixmox_agent::host::Usage",
         ],

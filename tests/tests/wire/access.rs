@@ -1,11 +1,13 @@
 //! Who may do what: every method with every role, and the names and errors of the protocol.
 
+use std::io::Read;
+
 use futures_util::StreamExt;
 use nixmox_agent::server::Role;
-use nixmox_api::{AgentError, AgentProxy, Request};
+use nixmox_api::{AgentError, AgentProxy, LogKind, LogSources, LogsOf, LogsRequest, Request};
 use serde_json::{Value, json};
 
-use crate::harness::TestServer;
+use crate::harness::{TestServer, wait_until};
 
 const ROLES: [Option<Role>; 3] = [None, Some(Role::Observer), Some(Role::Operator)];
 
@@ -32,6 +34,7 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("io.nixmox.Agent.Status", json!({}), "services", observer),
         ("io.nixmox.Agent.Usage", json!({}), "services", observer),
         ("io.nixmox.Agent.Watch", json!({}), "number", observer),
+        ("io.nixmox.Agent.Logs", json!({ "request": { "services": [], "follow": false } }), "sources", observer),
         ("io.nixmox.Agent.Stacks", json!({}), "stacks", observer),
         ("io.nixmox.Agent.Paths", json!({ "name": "web" }), "paths", observer),
         ("io.nixmox.Agent.Generations", json!({}), "generations", observer),
@@ -54,7 +57,7 @@ fn every_method_gives_every_role_its_answer() {
     for role in ROLES {
         let server = TestServer::for_everybody(role);
         for (method, parameters, key, needed) in methods() {
-            let more = [".Watch", ".Exec", ".Copy"].iter().any(|lasting| method.ends_with(lasting));
+            let more = [".Watch", ".Logs", ".Exec", ".Copy"].iter().any(|lasting| method.ends_with(lasting));
             let call = json!({ "method": method, "parameters": parameters, "more": more }).to_string();
             let answer = server.connect().call_raw(&call);
             if role >= needed {
@@ -147,6 +150,45 @@ fn the_typed_client_follows_a_watch() {
 }
 
 #[test]
+fn the_typed_client_is_handed_pipes_until_the_last_reply() {
+    let server = TestServer::for_everybody(Some(Role::Observer));
+    let of = |name: &str| LogsOf { name: name.into(), ..LogsOf::default() };
+    let request = LogsRequest { services: vec![of("web")], ..LogsRequest::default() };
+    with_client(&server, async |agent| {
+        let mut replies = std::pin::pin!(agent.logs(&request).await?);
+        let (first, descriptors) = replies.next().await.expect("the sources")?;
+        let [source] = <[_; 1]>::try_from(first.unwrap().sources).unwrap();
+        assert_eq!((source.kind, source.services), (LogKind::Host, vec!["web".to_owned()]));
+        let [pipe] = <[_; 1]>::try_from(descriptors).unwrap();
+        let mut text = String::new();
+        std::fs::File::from(pipe).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a line\n");
+        let (last, descriptors) = replies.next().await.expect("the end")?;
+        assert_eq!((last.unwrap(), descriptors.len()), (LogSources::default(), 0));
+        Ok(())
+    });
+    let request = LogsRequest { services: vec![of("absent")], ..LogsRequest::default() };
+    with_client(&server, async |agent| {
+        let mut replies = std::pin::pin!(agent.logs(&request).await?);
+        let (refused, _) = replies.next().await.expect("an answer")?;
+        assert!(matches!(refused, Err(AgentError::UnknownService { .. })), "{refused:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_client_attends_ends_when_it_leaves() {
+    let server = TestServer::for_everybody(Some(Role::Observer));
+    let follow = json!({ "method": "io.nixmox.Agent.Logs", "more": true,
+                         "parameters": { "request": { "services": [], "follow": true } } });
+    let mut client = server.connect();
+    assert_eq!(client.call_raw(&follow.to_string())["continues"], true);
+    assert_eq!(server.fake.attended(), 1);
+    drop(client);
+    wait_until("the readers are gone", || server.fake.attended() == 0);
+}
+
+#[test]
 fn the_typed_client_reads_the_errors() {
     let server = TestServer::for_everybody(Some(Role::Operator));
     with_client(&server, async |agent| {
@@ -195,6 +237,7 @@ fn the_errors_of_the_protocol_are_the_standard_ones() {
     let mut error = |call: Value| client.call_raw(&call.to_string())["error"].clone();
     assert_eq!(error(json!({ "method": "io.nixmox.Agent.Nothing" })), "org.varlink.service.MethodNotFound");
     assert_eq!(error(json!({ "method": "io.nixmox.Agent.Watch" })), "org.varlink.service.ExpectedMore");
+    assert_eq!(error(json!({ "method": "io.nixmox.Agent.Logs" })), "org.varlink.service.ExpectedMore");
     let upgrade = json!({ "method": "io.nixmox.Agent.Status", "upgrade": true });
     assert_eq!(error(upgrade), "org.varlink.service.InvalidParameter");
     let interface = json!({ "interface": "org.example" });

@@ -1,5 +1,7 @@
 //! A made-up agent: answers every call, counts them, and sends events when a test says so.
 
+use std::io::Write;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +9,8 @@ use std::time::Duration;
 use nixmox_agent::server::{Attended, Control};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    HostStatus, PathsReply, PlanReply, Request, StacksReply, Status, Update, UpdateKind, UsageReply,
+    HostStatus, LogKind, LogSource, LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status,
+    Update, UpdateKind, UsageReply,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -23,6 +26,8 @@ pub(crate) struct Fake {
     attended: Arc<AtomicUsize>,
     /// `ready` takes a permit of it, so that a test can let the agent be one that has just started.
     pub(crate) started: Arc<Semaphore>,
+    /// How many calls for lines are attended.
+    attended: Arc<AtomicUsize>,
     /// Whether an event happens between the subscription of a watch and its snapshot.
     pub(crate) event_while_watch_begins: Arc<AtomicBool>,
 }
@@ -38,6 +43,7 @@ impl Fake {
             restarts_begun: Arc::default(),
             attended: Arc::default(),
             started: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            attended: Arc::default(),
             event_while_watch_begins: Arc::default(),
         }
     }
@@ -52,7 +58,7 @@ impl Fake {
         self.events.receiver_count()
     }
 
-    /// Returns how many commands are in progress.
+    /// Returns how many calls are attended by their clients.
     pub(crate) fn attended(&self) -> usize {
         self.attended.load(Ordering::SeqCst)
     }
@@ -122,6 +128,18 @@ impl Fake {
     }
 }
 
+/// What is at work while a client attends it.
+struct AtWork {
+    count: Arc<AtomicUsize>,
+    _writer: std::io::PipeWriter,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Control for Fake {
     async fn ready(&self) {
         let permit = tokio::time::timeout(Duration::from_mins(1), self.started.acquire()).await;
@@ -163,6 +181,28 @@ impl Control for Fake {
 
     async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {
         Ok(DiffReply { services: Vec::new() })
+    }
+
+    async fn logs(&self, request: LogsRequest, _uid: u32) -> Result<Attended<LogSources>, AgentError> {
+        let services: Vec<String> = request.services.into_iter().map(|of| of.name).collect();
+        if services.iter().any(|name| name == "absent") {
+            return Err(AgentError::UnknownService { name: "absent".into(), hint: String::new() });
+        }
+        let (lines, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(b"a line\n").expect("it is written");
+        // It is followed by the one who holds the other end.
+        let end: Pin<Box<dyn Future<Output = _>>> = if request.follow {
+            self.attended.fetch_add(1, Ordering::SeqCst);
+            let attended = AtWork { count: Arc::clone(&self.attended), _writer: writer };
+            Box::pin(async move {
+                let _attended = attended;
+                std::future::pending().await
+            })
+        } else {
+            Box::pin(std::future::ready(Ok(LogSources::default())))
+        };
+        let first = LogSources { sources: vec![LogSource { kind: LogKind::Host, services }] };
+        Ok(Attended { first, descriptors: vec![lines.into()], end })
     }
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {

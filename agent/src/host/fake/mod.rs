@@ -34,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
 use container::Simulated;
 
-use super::{Figures, Host, OtherRoots, ProbeResult, Session, SessionError, StepError, Usage};
+use super::{Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage};
 
 /// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
 #[derive(Clone, Debug)]
@@ -555,6 +555,10 @@ impl Host for Fake {
     async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {
         let lines = [format!("{name}: starting"), format!("{name}: simulated")];
         lines.into_iter().rev().take(count).rev().collect()
+    }
+
+    async fn read_logs(&self, _query: &LogQuery) -> std::io::Result<Readers> {
+        Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
     }
 
     async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {

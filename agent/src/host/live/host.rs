@@ -15,7 +15,8 @@ use crate::guest_helper::session::Work;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
 use crate::host::{
-    Figures, Host, OtherRoots, ProbeResult, Session, SessionError, StepError, Usage, journal, nix, nspawn,
+    Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage, journal,
+    nix, nspawn,
 };
 
 /// The hosts file is for every user of every guest.
@@ -101,6 +102,10 @@ impl Host for Live {
         // A unit that was forgotten is one that ended well, or was never there: then any line may help.
         let unit = self.systemd.loaded_properties(name).await.ok().flatten();
         journal::tail(&self.paths, name, unit.and_then(|unit| unit.start_began_usec()), count).await
+    }
+
+    async fn read_logs(&self, query: &LogQuery) -> std::io::Result<Readers> {
+        self.start_readers(query).await
     }
 
     async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {

@@ -5,6 +5,7 @@
 
 mod host;
 mod layout;
+mod logs;
 mod loopback;
 mod observe;
 mod probe;

@@ -1,0 +1,119 @@
+//! `nixmox-agent log-reader`: the child that becomes `journalctl` on one journal.
+//!
+//! Owns what must be so before: limits, no privileges beyond reading, and for the journal of a guest a view of nothing
+//! but that (see `view`). What `journalctl` prints goes to whoever holds the other end of its standard output; neither
+//! this program nor the agent ever looks at it.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde::{Deserialize, Serialize};
+
+use super::view::{self, Place};
+
+/// Memory of its own that a reader may have; the files that it reads are mapped and do not count. A field of an entry
+/// may be 64 MiB long, and compressed.
+const DATA_MAX: u64 = 512 << 20;
+/// Descriptors: one per journal file, with a margin.
+const FILES_MAX: u64 = 4096;
+/// How much a reader gives way to what the host is for.
+const NICENESS: i32 = 10;
+/// What the kernel ends first when memory runs out (`proc_pid_oom_score_adj(5)`); the agent's own is far below.
+const OOM_SCORE: &str = "800";
+/// How often it is looked for a journal that a guest has not made yet.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What one reader is started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The guest whose journal it is; `None`: the host's own.
+    pub guest: Option<Guest>,
+    /// Whether a guest that has no journal yet is waited for.
+    pub follow: bool,
+    /// The arguments for `journalctl`.
+    pub arguments: Vec<String>,
+}
+
+/// Where the journal of a guest is found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Its name, for complaints.
+    pub name: String,
+    /// While it runs.
+    pub running: Option<Running>,
+    /// Where it lies while it does not run.
+    pub at_rest: Vec<Place>,
+}
+
+/// A guest that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its PID 1, as the host counts.
+    pub leader: u32,
+    /// The unit that the leader must be in: a process id may belong to another process by now.
+    pub unit: String,
+}
+
+/// Becomes `journalctl`; returns only where there is no journal to read.
+///
+/// # Errors
+/// When the journal cannot be reached, or there is no `journalctl`.
+pub fn read(reading: &str) -> io::Result<()> {
+    let Reading { guest, follow, arguments } = serde_json::from_str(reading)?;
+    restrict()?;
+    let mut command = Command::new("journalctl");
+    if let Some(guest) = guest {
+        // Of a network it has no need either.
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)?;
+        let root = loop {
+            let found = view::of(&guest).map_err(|error| named(&guest.name, &error))?;
+            match found {
+                view::Found::Journal(root) => break root,
+                view::Found::NotYet if follow => std::thread::sleep(LOOK),
+                view::Found::NotYet | view::Found::Never => return Ok(()),
+            }
+        };
+        // Below a root, journals of any machine id are read: a guest has had more than one.
+        command.arg(format!("--root={root}"));
+    }
+    give_up_privileges()?;
+    let error = command.args(arguments).exec();
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    let hint = if missing { ": it comes with systemd; is it in the agent's PATH?" } else { "" };
+    Err(io::Error::new(error.kind(), format!("cannot run journalctl: {error}{hint}")))
+}
+
+/// Bounds what a reader takes, and ends it with the agent.
+fn restrict() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_DATA, DATA_MAX, DATA_MAX)?;
+    setrlimit(Resource::RLIMIT_NOFILE, FILES_MAX, FILES_MAX)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    rustix::process::nice(NICENESS)?;
+    // Both are a courtesy; the unit's KillMode= ends it as well.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)
+}
+
+/// Leaves the program that is executed next only the right to read what is root's: a guest may have written the files
+/// that it parses (capabilities(7), "Capability bounding set").
+fn give_up_privileges() -> io::Result<()> {
+    for capability in CapabilitySet::all().difference(CapabilitySet::DAC_READ_SEARCH).iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // A kernel that does not know it yet.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn named(guest: &str, error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::other(format!("the journal of `{guest}`: {error}"))
+}

@@ -1,0 +1,138 @@
+//! A view of a guest's journal and nothing else of the guest: a root of our own with its folders mounted in it.
+//!
+//! `journalctl` follows links, and a guest may plant any. So its folders are opened without following one, and mounted
+//! read-only, without devices, programs, and without links (`MS_NOSYMFOLLOW`, mount(2)) in a mount namespace that ends
+//! with this process:
+//!
+//! ```text
+//! leader's mount namespace ── /var/log/journal, /run/log/journal ── open_tree(2) ──┐
+//! disk, while it rests     ── ROOT/var/log/journal, ... ────────── open_tree(2) ──┴─▶ move_mount(2) ─▶ VIEW/var/log/journal
+//! ```
+//!
+//! A folder of a running guest can only be cloned within its own mount namespace, so this process enters that for the
+//! time of it, and comes back with detached mounts.
+
+use std::ffi::CStr;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, mount_remount,
+    move_mount, open_tree,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Trouble;
+use super::enter;
+use super::journal::{Guest, Running};
+
+/// Where the view is built: a folder of ours that there always is, hidden in this process's mount namespace.
+const VIEW: &str = "/run/nixmox";
+/// Where journald keeps journals, lasting ones and those of this boot (systemd-journald.service(8), "Files"), relative to
+/// the root of a system.
+const FOLDERS: [&CStr; 2] = [c"var/log/journal", c"run/log/journal"];
+
+/// A folder at rest: below a path of ours that no guest has a hand in, a path that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// An absolute path of the host.
+    pub ours: PathBuf,
+    /// What follows; empty: `ours` itself.
+    pub theirs: PathBuf,
+}
+
+/// What was found of a guest's journal.
+pub(super) enum Found {
+    /// The root of a system in which nothing but the journal lies.
+    Journal(&'static str),
+    /// It has none, and may yet make one.
+    NotYet,
+    /// It has none, and does not run.
+    Never,
+}
+
+/// Builds the view. The process must have a mount namespace of its own.
+pub(super) fn of(guest: &Guest) -> Result<Found, Trouble> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(mounting)?;
+    let trees = match &guest.running {
+        Some(running) => match of_running(running) {
+            // It ended in between; what it left is at rest.
+            Err(Trouble::Gone) => at_rest(&guest.at_rest)?,
+            trees => trees?,
+        },
+        None => at_rest(&guest.at_rest)?,
+    };
+    if trees.is_empty() {
+        return Ok(if guest.running.is_some() { Found::NotYet } else { Found::Never });
+    }
+    let hidden = MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID;
+    mount("tmpfs", VIEW, "tmpfs", hidden, c"mode=0755,size=64k").map_err(mounting)?;
+    // Which of them is which makes no difference: both are read.
+    for (tree, folder) in trees.iter().zip(FOLDERS) {
+        let target = PathBuf::from(VIEW).join(folder.to_string_lossy().as_ref());
+        fs::create_dir_all(&target).map_err(Trouble::Io)?;
+        move_mount(tree, c"", rustix::fs::CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(mounting)?;
+        let shut = hidden | MountFlags::RDONLY | MountFlags::NOSYMFOLLOW | MountFlags::BIND;
+        mount_remount(&target, shut, c"").map_err(mounting)?;
+    }
+    Ok(Found::Journal(VIEW))
+}
+
+/// Clones the folders of a running guest, as it sees them.
+fn of_running(running: &Running) -> Result<Vec<OwnedFd>, Trouble> {
+    let guest = enter::Guest::open(running.leader, &running.unit)?;
+    let own = open("/proc/self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(entering)?;
+    guest.enter_mounts()?;
+    let trees = open("/", DIRECTORY, Mode::empty()).map_err(entering).and_then(|root| {
+        // What it sees below its root may lie on any number of file systems.
+        let below = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        FOLDERS.iter().filter_map(|folder| clone(&root, *folder, below).transpose()).collect()
+    });
+    setns(own, CloneFlags::CLONE_NEWNS).map_err(entering)?;
+    trees
+}
+
+/// Clones the folders that a guest left.
+fn at_rest(places: &[Place]) -> Result<Vec<OwnedFd>, Trouble> {
+    let clone_of = |place: &Place| -> Result<Option<OwnedFd>, Trouble> {
+        let ours = match open(&place.ours, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+            ours => ours.map_err(entering)?,
+        };
+        let theirs = if place.theirs.as_os_str().is_empty() { ".".into() } else { place.theirs.clone() };
+        let beneath =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+        clone(&ours, &theirs, beneath)
+    };
+    places.iter().take(FOLDERS.len()).filter_map(|place| clone_of(place).transpose()).collect()
+}
+
+/// Makes a mount of a folder that hangs nowhere; `None`: there is no such folder, or a link is in the way.
+fn clone<P: nix::NixPath + ?Sized>(
+    root: &OwnedFd,
+    path: &P,
+    resolve: ResolveFlag,
+) -> Result<Option<OwnedFd>, Trouble> {
+    let folder = match openat2(root, path, OpenHow::new().flags(DIRECTORY).resolve(resolve)) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Ok(None),
+        folder => folder.map_err(entering)?,
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(folder.as_fd(), c"", flags).map(Some).map_err(mounting)
+}
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+fn entering(errno: Errno) -> Trouble {
+    Trouble::Enter(errno.into())
+}
+
+fn mounting(errno: rustix::io::Errno) -> Trouble {
+    Trouble::Io(errno.into())
+}

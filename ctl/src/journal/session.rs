@@ -1,0 +1,251 @@
+//! One call for lines: its sources, each on a pipe, and what the readers complain of.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use nixmox_api::LogSource;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::unix::pipe::Receiver;
+
+use super::Entry;
+use crate::client::{Attending, ClientError, LinesOf};
+
+/// How much is read from a pipe at once: as much as a pipe holds (pipe(7)).
+const CHUNK: usize = 64 << 10;
+/// Longest line that is read; a longer one is left out. A message of 64 KiB takes four times that where it is no text.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// How much of what readers complain is kept.
+const COMPLAINT_BYTES_MAX: usize = 4 << 10;
+
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// `None` once the call has ended.
+    attending: Option<Attending>,
+    sources: Vec<Source>,
+    complaints: Pipe,
+}
+
+/// A source, and what was read of it.
+#[derive(Debug)]
+struct Source {
+    what: LogSource,
+    pipe: Pipe,
+    /// The cursor of the last entry; empty before the first.
+    cursor: String,
+    /// The moment of the last entry, in microseconds since 1970.
+    at_usec: u64,
+    ended: bool,
+}
+
+/// A pipe that is read by lines.
+#[derive(Debug)]
+struct Pipe {
+    receiver: Receiver,
+    /// Where is read to.
+    chunk: Vec<u8>,
+    /// What was read and has no end yet.
+    rest: Vec<u8>,
+    /// What was left out of the line that is being read, as it is too long.
+    skipped: usize,
+}
+
+/// What a session brings.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A source says this.
+    Entries(usize, Vec<Entry>),
+    /// A source has ended.
+    Ended(usize),
+    /// The call has ended; what is left in the pipes is still to come.
+    Over(Result<(), ClientError>),
+    /// All sources have ended.
+    Exhausted,
+}
+
+impl Session {
+    /// Begins a call.
+    pub(super) async fn begin(socket: &Path, lines: LinesOf) -> Result<Self, ClientError> {
+        let foreign = || ClientError::Foreign { source: zlink::Error::MissingParameters };
+        let (attending, sources, mut descriptors) = Attending::begin(socket, lines).await?;
+        let complaints = descriptors.pop().ok_or_else(foreign)?;
+        if descriptors.len() != sources.sources.len() {
+            return Err(foreign());
+        }
+        let pipe = |descriptor: OwnedFd| Pipe::new(descriptor).map_err(|_| foreign());
+        let source = |(what, descriptor)| {
+            Ok(Source { what, pipe: pipe(descriptor)?, cursor: String::new(), at_usec: 0, ended: false })
+        };
+        let sources = sources.sources.into_iter().zip(descriptors).map(source).collect::<Result<_, _>>()?;
+        Ok(Self { attending: Some(attending), sources, complaints: pipe(complaints)? })
+    }
+
+    /// Returns how many sources there are.
+    pub(super) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Ends the call. What its readers have written already is still to come, and then the end of each source.
+    pub(super) fn leave(&mut self) {
+        self.attending = None;
+    }
+
+    /// Returns the sources with the cursor of the last entry of each; that is empty before the first.
+    pub(super) fn cursors(&self) -> impl Iterator<Item = (&LogSource, &str)> {
+        self.sources.iter().map(|source| (&source.what, source.cursor.as_str()))
+    }
+
+    /// Waits for news, of sources that are wanted. Cancel-safe.
+    pub(super) async fn next(&mut self, wanted: impl Fn(usize) -> bool) -> News {
+        if self.sources.iter().all(|source| source.ended) && self.attending.is_none() {
+            return News::Exhausted;
+        }
+        let Self { attending, sources, complaints: _ } = self;
+        let over = async {
+            match attending {
+                Some(attending) => attending.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        let lines = poll_fn(|context| {
+            for (index, source) in sources.iter_mut().enumerate() {
+                if !source.ended
+                    && wanted(index)
+                    && let Poll::Ready(entries) = source.poll(context)
+                {
+                    return Poll::Ready((index, entries));
+                }
+            }
+            Poll::Pending
+        });
+        // Both arms are cancel-safe, and only the chosen one's value is used.
+        let news = tokio::select! {
+            (index, entries) = lines => match entries {
+                Some(entries) => News::Entries(index, entries),
+                None => News::Ended(index),
+            },
+            over = over => News::Over(over),
+        };
+        if let News::Over(_) = news {
+            self.attending = None;
+        }
+        news
+    }
+
+    /// Returns what the readers complained of, in lines; to be asked when all sources have ended.
+    pub(super) async fn complaints(&mut self) -> Vec<String> {
+        let mut text = Vec::new();
+        while let Ok(Some(lines)) = poll_fn(|context| self.complaints.poll(context)).await {
+            for line in lines {
+                let line = line.unwrap_or_default();
+                if text.iter().map(String::len).sum::<usize>() < COMPLAINT_BYTES_MAX {
+                    text.push(String::from_utf8_lossy(&line).into_owned());
+                }
+            }
+        }
+        text
+    }
+}
+
+impl Source {
+    /// Reads what there is; `None`: the end.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<Entry>>> {
+        // A pipe that cannot be read has ended.
+        let Some(lines) = ready!(self.pipe.poll(context)).unwrap_or_default() else {
+            self.ended = true;
+            return Poll::Ready(None);
+        };
+        let mut entries = Vec::with_capacity(lines.len());
+        for line in lines {
+            let entry = match line {
+                Ok(line) => Entry::parse(&line, &self.what),
+                Err(TooLong) => Some(Entry::left_out(&self.what, self.at_usec, LINE_BYTES_MAX)),
+            };
+            let Some(entry) = entry else { continue };
+            self.at_usec = entry.at_usec;
+            if !entry.cursor.is_empty() {
+                self.cursor.clone_from(&entry.cursor);
+            }
+            entries.push(entry);
+        }
+        Poll::Ready(Some(entries))
+    }
+}
+
+/// A line that is too long to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TooLong;
+
+/// A line, without its end.
+type Line = Result<Vec<u8>, TooLong>;
+
+impl Pipe {
+    fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        let receiver = Receiver::from_owned_fd(descriptor)?;
+        Ok(Self { receiver, chunk: vec![0; CHUNK], rest: Vec::new(), skipped: 0 })
+    }
+
+    /// Reads what there is: the lines that have an end by now, perhaps none. `None`: nothing more comes.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Vec<Line>>>> {
+        let mut buffer = ReadBuf::new(&mut self.chunk);
+        ready!(Pin::new(&mut self.receiver).poll_read(context, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            // A line without an end is one that its reader did not come to write.
+            return Poll::Ready(Ok(None));
+        }
+        let mut lines = Vec::new();
+        for part in buffer.filled().split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+            if self.skipped > 0 || self.rest.len() + text.len() > LINE_BYTES_MAX {
+                self.skipped += std::mem::take(&mut self.rest).len() + text.len();
+            } else {
+                self.rest.extend_from_slice(text);
+            }
+            if ends {
+                let line = std::mem::take(&mut self.rest);
+                lines.push(if std::mem::take(&mut self.skipped) > 0 { Err(TooLong) } else { Ok(line) });
+            }
+        }
+        Poll::Ready(Ok(Some(lines)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_whole_whatever_pieces_they_come_in() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut pipe = Pipe::new(reader.into()).unwrap();
+        let mut next = async || poll_fn(|context| pipe.poll(context)).await.unwrap();
+        writer.write_all(b"one\ntw").unwrap();
+        assert_eq!(next().await, Some(vec![Ok(b"one".to_vec())]));
+        writer.write_all(b"o\n\nthr").unwrap();
+        assert_eq!(next().await, Some(vec![Ok(b"two".to_vec()), Ok(Vec::new())]));
+        drop(writer);
+        assert_eq!(next().await, None, "a line without an end is none");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_left_out_and_the_next_is_read() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut pipe = Pipe::new(reader.into()).unwrap();
+        let written = std::thread::spawn(move || {
+            writer.write_all(&vec![b'x'; LINE_BYTES_MAX + 1]).unwrap();
+            writer.write_all(b"\nnext\n").unwrap();
+        });
+        let mut lines = Vec::new();
+        while let Some(more) = poll_fn(|context| pipe.poll(context)).await.unwrap() {
+            lines.extend(more);
+        }
+        written.join().unwrap();
+        assert_eq!(lines, [Err(TooLong), Ok(b"next".to_vec())]);
+    }
+}
