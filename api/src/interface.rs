@@ -9,10 +9,10 @@ use zlink::names::{FieldName, InterfaceName, TypeName};
 
 use crate::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
-    ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply,
-    HealthCheck, HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf, LogsRequest, Mount,
-    Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request, Restart,
-    RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus,
+    EventsRequest, ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict,
+    GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf,
+    LogsRequest, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request,
+    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus,
     StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 
@@ -50,6 +50,18 @@ const METHODS: &[&Method<'static>] = &[
         &[
             &Comment::new("Hands over a pipe for each source of lines, and one for complaints; ends with the last"),
             &Comment::new("source, or when the client leaves. Role: observer."),
+            &Comment::new("[Requires 'more' flag]"),
+        ],
+    ),
+    &method(
+        "Events",
+        &[EVENTS_REQUEST],
+        fields::<LogSources>(),
+        &[
+            &Comment::new(
+                "Hands over a pipe for events as the journal has them, and one for complaints; ends with",
+            ),
+            &Comment::new("the last event, or when the client leaves. Role: observer."),
             &Comment::new("[Requires 'more' flag]"),
         ],
     ),
@@ -194,6 +206,7 @@ const TYPES: &[&CustomType<'static>] = &[
     ExecFailure::CUSTOM_TYPE,
     CopyRequest::CUSTOM_TYPE,
     LogsRequest::CUSTOM_TYPE,
+    EventsRequest::CUSTOM_TYPE,
     LogsOf::CUSTOM_TYPE,
     LogKind::CUSTOM_TYPE,
     LogSource::CUSTOM_TYPE,
@@ -209,6 +222,7 @@ const WITH_DEPENDENTS: &Parameter<'static> = &parameter("with_dependents", bool:
 const REQUEST: &Parameter<'static> = &parameter("request", Request::TYPE);
 const COPY: &Parameter<'static> = &parameter("request", CopyRequest::TYPE);
 const EXEC: &Parameter<'static> = &parameter("request", ExecRequest::TYPE);
+const EVENTS_REQUEST: &Parameter<'static> = &parameter("request", EventsRequest::TYPE);
 const LOGS_REQUEST: &Parameter<'static> = &parameter("request", LogsRequest::TYPE);
 
 const fn method(

@@ -33,7 +33,7 @@ pub use history::{
 };
 pub use idl_text::description;
 pub use interface::DESCRIPTION;
-pub use logs::{LogKind, LogSource, LogSources, LogsOf, LogsRequest};
+pub use logs::{EventsRequest, LogKind, LogSource, LogSources, LogsOf, LogsRequest};
 pub use proxy::AgentProxy;
 pub use request::{
     Applied, Done, Nothing, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply,

@@ -46,6 +46,20 @@ pub struct LogsOf {
     pub guest_cursor: Option<String>,
 }
 
+/// Which events are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
+pub struct EventsRequest {
+    /// Whether new events are waited for, until the client leaves. There are then only events of this boot.
+    pub follow: bool,
+    /// Events from this moment on, in microseconds since 1970; absent: from the first that the journal has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_usec: Option<u64>,
+    /// Events after this cursor, whatever `since_usec` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
 /// What kind of journal a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, CustomType)]
 #[serde(rename_all = "snake_case")]

@@ -6,8 +6,9 @@ use futures_util::Stream;
 use zlink::proxy;
 
 use crate::{
-    AgentError, Applied, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    LogSources, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
+    AgentError, Applied, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
+    GenerationsReply, LogSources, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status,
+    Update, UsageReply,
 };
 
 /// Calls of `io.nixmox.Agent` on a connection.
@@ -28,6 +29,13 @@ pub trait AgentProxy {
     async fn logs(
         &mut self,
         request: &LogsRequest,
+    ) -> zlink::Result<impl Stream<Item = zlink::Result<(Result<LogSources, AgentError>, Vec<OwnedFd>)>>>;
+
+    /// Hands over a pipe on which events come, as the journal has them. Role: observer.
+    #[zlink(more, return_fds)]
+    async fn events(
+        &mut self,
+        request: &EventsRequest,
     ) -> zlink::Result<impl Stream<Item = zlink::Result<(Result<LogSources, AgentError>, Vec<OwnedFd>)>>>;
 
     /// Returns the stacks. Role: observer.

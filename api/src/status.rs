@@ -216,7 +216,8 @@ pub enum UpdateKind {
 pub struct Update {
     /// What this message is.
     pub kind: UpdateKind,
-    /// The event's number, without gaps; of a snapshot, that of the last event it includes.
+    /// The event's number, without gaps as long as the agent lives; another agent goes on with greater ones. Of a
+    /// snapshot, that of the last event it includes.
     pub number: u64,
     /// When, in microseconds since 1970.
     pub at_usec: u64,
@@ -225,7 +226,8 @@ pub struct Update {
     /// The service it is about; empty for the host.
     pub service: String,
     /// The event in one word: `live`, `starting`, `started`, `healthy`, `unhealthy`, `stopping`, `stopped`, `failed`,
-    /// `completed`, `removed`, `drift`, `changed` (any other field), `generation`; empty for a snapshot.
+    /// `completed`, `removed`, `drift`, `changed` (any other field), `generation`; `found` and `agent` for what an agent
+    /// that has just started finds; empty for a snapshot.
     pub event: String,
     /// The event in one line.
     pub message: String,

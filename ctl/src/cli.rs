@@ -77,6 +77,7 @@ pub(crate) enum Command {
     Top(commands::top::Top),
     Graph(commands::graph::Drawn),
     Logs(commands::logs::Logs),
+    Events(commands::events::Events),
     Plan(commands::plan::Plan),
     Start(commands::start::Start),
     Stop(commands::stop::Stop),
@@ -188,6 +189,10 @@ impl Command {
             Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
             Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
             Self::Rollback(_) => return Ok(()),
+            Self::Events(_) | Self::Stacks(_) if options.all => return Ok(()),
+            Self::Events(_) => {
+                ("events are of the whole host, or of services that are named", "nixmoxctl events NAME")
+            }
             Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
             Self::Down(_)
             | Self::Status(_)
@@ -212,6 +217,7 @@ impl Command {
             Self::Top(top) => top.run(context),
             Self::Graph(graph) => graph.run(context),
             Self::Logs(logs) => logs.run(context),
+            Self::Events(events) => events.run(context),
             Self::Plan(plan) => plan.run(context),
             Self::Start(start) => start.run(context),
             Self::Stop(stop) => stop.run(context),

@@ -18,6 +18,10 @@ use crate::guest_helper::journal::{Guest, Reading};
 /// What of each entry is passed on (systemd.journal-fields(7)); its time and its cursor always are.
 const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_PID,_SYSTEMD_UNIT,_TRANSPORT,UNIT,OBJECT_SYSTEMD_UNIT";
 
+/// The same of events, which carry fields of the agent's own (`reconcile::report`).
+const EVENT_FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,NIXMOX_NUMBER,NIXMOX_SERVICE,NIXMOX_EVENT,\
+     NIXMOX_GENERATION,NIXMOX_BY,NIXMOX_CAUSE,NIXMOX_NEEDS";
+
 /// Which lines are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {
@@ -44,6 +48,17 @@ pub struct LogStart {
     pub host_cursor: Option<String>,
     /// After this entry of the guest's journal.
     pub guest_cursor: Option<String>,
+}
+
+/// Which events are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Whether new ones are waited for.
+    pub follow: bool,
+    /// The first moment, in microseconds since 1970; `None`: the first that the journal has.
+    pub since_usec: Option<u64>,
+    /// After this entry.
+    pub cursor: Option<String>,
 }
 
 /// Readers that were started.
@@ -88,6 +103,22 @@ pub(super) fn start(
     spawn(program, plan(query, guests))
 }
 
+/// Starts the reader of what an agent told of events.
+pub(super) fn start_events(program: &Path, query: &EventQuery) -> io::Result<Readers> {
+    spawn(program, vec![plan_events(query)])
+}
+
+fn plan_events(query: &EventQuery) -> Planned {
+    let asked = LogQuery { follow: query.follow, ..LogQuery::default() };
+    let mut arguments = arguments(&asked, EVENT_FIELDS, query.since_usec, query.cursor.as_deref());
+    // Of the agent's unit, whatever its process is called: a field that journald alone writes.
+    arguments.extend(["_SYSTEMD_UNIT=nixmox-agent.service".to_owned(), "NIXMOX_RECORD=event".to_owned()]);
+    Planned {
+        source: LogSource { kind: LogKind::Agent, services: Vec::new() },
+        reading: Reading { guest: None, follow: query.follow, arguments },
+    }
+}
+
 /// Returns the readers that a query takes: one for all on the host that begin at the same place, and one per guest.
 fn plan(query: &LogQuery, guests: &BTreeMap<ContainerName, Guest>) -> Vec<Planned> {
     let mut planned = Vec::new();
@@ -98,7 +129,7 @@ fn plan(query: &LogQuery, guests: &BTreeMap<ContainerName, Guest>) -> Vec<Planne
             groups.entry((cursor, start.since_usec.filter(|_| cursor.is_none()))).or_default().push(name);
         }
         planned.extend(groups.into_iter().map(|((cursor, since), names)| {
-            let mut arguments = arguments(query, since, cursor);
+            let mut arguments = arguments(query, FIELDS, since, cursor);
             arguments.extend(of_units(&names));
             let services = names.iter().map(ToString::to_string).collect();
             Planned {
@@ -109,7 +140,7 @@ fn plan(query: &LogQuery, guests: &BTreeMap<ContainerName, Guest>) -> Vec<Planne
     }
     for (name, start) in &query.services {
         let Some(guest) = guests.get(name) else { continue };
-        let mut arguments = arguments(query, start.since_usec, start.guest_cursor.as_deref());
+        let mut arguments = arguments(query, FIELDS, start.since_usec, start.guest_cursor.as_deref());
         // With the journals of more than one machine id, not only those of the host's boot are followed.
         arguments.push("--merge".to_owned());
         arguments.extend(query.unit.iter().map(|unit| format!("--unit={unit}")));
@@ -122,9 +153,9 @@ fn plan(query: &LogQuery, guests: &BTreeMap<ContainerName, Guest>) -> Vec<Planne
 }
 
 /// Returns what holds for every source. Who follows the host's journal gets lines of this boot alone.
-fn arguments(query: &LogQuery, since_usec: Option<u64>, cursor: Option<&str>) -> Vec<String> {
+fn arguments(query: &LogQuery, fields: &str, since_usec: Option<u64>, cursor: Option<&str>) -> Vec<String> {
     let mut arguments: Vec<String> =
-        ["--quiet", "--no-pager", "--all", "--output=json", FIELDS].map(str::to_owned).to_vec();
+        ["--quiet", "--no-pager", "--all", "--output=json", fields].map(str::to_owned).to_vec();
     let mut add = |argument: String| arguments.push(argument);
     match query.lines {
         Some(lines) => add(format!("--lines={lines}")),

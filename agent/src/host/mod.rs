@@ -25,7 +25,7 @@ mod readable;
 mod session;
 mod systemd;
 
-pub use logs::{LogQuery, LogStart, Readers};
+pub use logs::{EventQuery, LogQuery, LogStart, Readers};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -154,6 +154,12 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// When a reader could not be started; none is left then.
     fn read_logs(&self, query: &LogQuery) -> impl Future<Output = std::io::Result<Readers>> + Send;
+
+    /// Starts a reader of the events that agents told, this one and those before it.
+    ///
+    /// # Errors
+    /// When the reader could not be started.
+    fn read_events(&self, query: &EventQuery) -> std::io::Result<Readers>;
 
     /// Deletes the state of a container that does not run (`rm --data`): its root below
     /// `/var/lib/nixos-containers`, never what is mounted there or crosses a file system.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use nixmox_api::{
-    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    LogSources, LogsRequest, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status, Update,
-    UpdateKind, UsageReply,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
+    GenerationsReply, LogSources, LogsRequest, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply,
+    Status, Update, UpdateKind, UsageReply,
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -286,6 +286,10 @@ impl<H: Host> Control for Handle<H> {
         let leaving = leaving.services.iter().filter_map(|service| service.name.parse().ok());
         let known = places.keys().cloned().chain(leaving).collect();
         super::logs::services(&*self.host, &self.readers, request, uid, &known).await
+    }
+
+    async fn events(&self, request: EventsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {
+        super::logs::events(&*self.host, &self.readers, request, uid)
     }
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {

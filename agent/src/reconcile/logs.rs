@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nixmox_api::{AgentError, LogSources, LogsOf, LogsRequest};
+use nixmox_api::{AgentError, EventsRequest, LogSources, LogsOf, LogsRequest};
 use nixmox_core::model::ContainerName;
 
 use super::change::unknown_service;
-use crate::host::{Host, LogQuery, LogStart, Readers};
+use crate::host::{EventQuery, Host, LogQuery, LogStart, Readers};
 use crate::server::Attended;
 
 /// Readers altogether: each is a `journalctl` of some MiB.
@@ -77,6 +77,20 @@ pub(super) async fn services<H: Host>(
     Ok(attended(readers, taken))
 }
 
+/// Starts reading events.
+pub(super) fn events<H: Host>(
+    host: &H,
+    places: &Places,
+    request: EventsRequest,
+    uid: u32,
+) -> Result<Attended<LogSources>, AgentError> {
+    let EventsRequest { follow, since_usec, cursor } = request;
+    check_texts(cursor.iter())?;
+    let taken = places.take(uid, 1)?;
+    let readers = host.read_events(&EventQuery { follow, since_usec, cursor }).map_err(|error| not_read(&error))?;
+    Ok(attended(readers, taken))
+}
+
 fn attended(readers: Readers, taken: Taken) -> Attended<LogSources> {
     let Readers { sources, descriptors, work } = readers;
     Attended {
@@ -101,11 +115,7 @@ fn query(request: LogsRequest, known: &BTreeSet<ContainerName>) -> Result<LogQue
     }
     let mut starts = BTreeMap::new();
     let texts = services.iter().flat_map(|of| [&of.host_cursor, &of.guest_cursor]).chain([&unit, &grep]);
-    for text in texts.flatten() {
-        if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-            problems.push("a cursor, a unit or a pattern is too long, or has a control character in it".to_owned());
-        }
-    }
+    check_texts(texts.flatten())?;
     if !problems.is_empty() {
         return Err(AgentError::Invalid { problems, hint: String::new() });
     }
@@ -115,6 +125,15 @@ fn query(request: LogsRequest, known: &BTreeSet<ContainerName>) -> Result<LogQue
         starts.insert(name, LogStart { since_usec, host_cursor, guest_cursor });
     }
     Ok(LogQuery { services: starts, follow, lines, until_usec, unit, grep })
+}
+
+/// Refuses what cannot be an argument of `journalctl`.
+fn check_texts<'a>(mut texts: impl Iterator<Item = &'a String>) -> Result<(), AgentError> {
+    if !texts.any(|text| text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control)) {
+        return Ok(());
+    }
+    let problem = "a cursor, a unit or a pattern is too long, or has a control character in it".to_owned();
+    Err(AgentError::Invalid { problems: vec![problem], hint: String::new() })
 }
 
 fn not_read(error: &std::io::Error) -> AgentError {

@@ -17,6 +17,7 @@
 //! earlier generations and `usage` what is used. This file wires them: what is written to disk is written before
 //! anything is done about it.
 
+mod cause;
 mod change;
 mod ends;
 mod execute;
@@ -49,7 +50,7 @@ use tracing::{error, info, warn};
 use crate::host::{Host, OtherRoots, ProbeResult, StepError};
 use crate::notify;
 use crate::settings::Settings;
-use crate::state::{Generation, Generations, Notes, NotesFile, StateError};
+use crate::state::{EventNumbers, Generation, Generations, Notes, NotesFile, StateError};
 use change::Ledger;
 use execute::{Begun, Executor, Outcome};
 use handle::{Ask, Published};
@@ -161,6 +162,7 @@ impl<H: Host> Reconciler<H> {
         let on_disk = (generations.clone(), notes_file.clone());
         let reconciler = Self {
             layout: host.layout(),
+            reporter: Reporter::new(published, events.clone(), EventNumbers::open(generations.state())),
             generations,
             notes_file,
             ledger: Ledger { generation: standing.generation, notes: standing.notes },
@@ -178,7 +180,6 @@ impl<H: Host> Reconciler<H> {
             stuck: trials::Stuck::default(),
             removals: JoinSet::new(),
             removing: BTreeSet::new(),
-            reporter: Reporter::new(published, events.clone()),
             began: Instant::now(),
             round: None,
             settings,
@@ -234,6 +235,7 @@ impl<H: Host> Reconciler<H> {
             changes.mark_unchanged();
             self.turn().await;
         }
+        self.reporter.end();
         info!(event = "stop", "stopping; containers go on");
     }
 

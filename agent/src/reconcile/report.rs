@@ -3,13 +3,13 @@
 //! Owns the texts, the numbers of events and the memory of since when. Level-triggered like everything here: an
 //! event is a difference between what was published and what is, so none can be forgotten and none told twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_api::{
-    Dependency, HostStatus, RolledBack, ServiceState, ServiceStatus, StackInfo, StackStatus, Status, Update,
-    UpdateKind,
+    Caller, Dependency, HostStatus, RolledBack, ServiceState, ServiceStatus, StackInfo, StackStatus, Status,
+    Update, UpdateKind,
 };
 use nixmox_core::container;
 use nixmox_core::health;
@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::cause::{Cause, Causes};
 use super::change::Ledger;
 use super::handle::{Places, Published, now_usec};
 use super::supervise::{Supervisor, Watched, start_period};
@@ -30,7 +31,7 @@ use super::words::{
 };
 use crate::notify;
 use crate::settings::DriftPolicy;
-use crate::state::{Generation, StackRecord};
+use crate::state::{EventNumbers, Generation, StackRecord};
 
 /// Everything that a status is made of.
 #[derive(Debug)]
@@ -52,7 +53,8 @@ pub(super) struct Scene<'a> {
 pub(super) struct Reporter {
     published: watch::Sender<Published>,
     events: broadcast::Sender<Arc<Update>>,
-    number: u64,
+    numbers: EventNumbers,
+    causes: Causes,
     /// In which state each service was last seen, and since when.
     since: BTreeMap<ContainerName, Since>,
 }
@@ -86,13 +88,30 @@ impl Since {
 }
 
 impl Reporter {
-    pub(super) fn new(published: watch::Sender<Published>, events: broadcast::Sender<Arc<Update>>) -> Self {
-        Self { published, events, number: 0, since: BTreeMap::new() }
+    pub(super) fn new(
+        published: watch::Sender<Published>,
+        events: broadcast::Sender<Arc<Update>>,
+        numbers: EventNumbers,
+    ) -> Self {
+        let causes = Causes::new(numbers.is_first_of_boot());
+        // A watch that begins before the first event is told where it stands.
+        published.send_modify(|published| published.number = numbers.last());
+        Self { published, events, numbers, causes, since: BTreeMap::new() }
     }
 
     /// Returns the number of the last event.
     pub(super) fn number(&self) -> u64 {
-        self.number
+        self.numbers.last()
+    }
+
+    /// Takes note that somebody asked for these services: what happens to them is theirs until it is as asked.
+    pub(super) fn asked(&mut self, names: &BTreeSet<ContainerName>, caller: &Caller, verb: &'static str) {
+        self.causes.asked(names.iter().map(ContainerName::as_str), caller, verb);
+    }
+
+    /// Takes note that no more events follow.
+    pub(super) fn end(&mut self) {
+        self.numbers.end();
     }
 
     /// Returns the state of a service as it was last published.
@@ -111,30 +130,40 @@ impl Reporter {
     /// Publishes what is now, with an event for everything that became different.
     pub(super) fn publish(&mut self, scene: &Scene<'_>) {
         let next = self.status(scene);
+        let services = next.services.iter();
+        let open = services.filter(|service| !is_settled(service, scene)).map(|service| service.name.clone());
+        let open: BTreeSet<String> = open.collect();
         let aside = Aside {
             looked: true,
             stacks: stacks(&scene.ledger.generation),
             places: Arc::new(places(scene)),
             memory_high: Arc::new(memory_high(scene.desired)),
         };
-        self.announce(next, aside);
+        self.announce(next, aside, |name| dependencies(scene, name));
+        self.causes.settle(&open);
     }
 
     /// Publishes that nothing could be looked at: all is as it was last seen, but for these warnings.
     pub(super) fn publish_blind(&mut self, generation: &Generation, busy: bool, warnings: Vec<String>) {
         let Published { status, looked, stacks, places, memory_high, .. } = self.published.borrow().clone();
         let next = Status { host: host_status(generation, busy, warnings), ..Status::clone(&status) };
-        self.announce(next, Aside { looked, stacks, places, memory_high });
+        self.announce(next, Aside { looked, stacks, places, memory_high }, |_| String::new());
     }
 
     /// Publishes a status, with an event for everything that is different in it.
-    fn announce(&mut self, mut next: Status, aside: Aside) {
+    /// `dependencies` says what each service needs, for the record.
+    fn announce(&mut self, mut next: Status, aside: Aside, dependencies: impl Fn(&str) -> String) {
         let Aside { looked, stacks, places, memory_high } = aside;
         let before = Arc::clone(&self.published.borrow().status);
+        let is_first = !self.published.borrow().looked && looked;
         let mut updates = Vec::new();
         // First what the rest follows from: a new generation changes what is told of services, too.
         if before.host != next.host || before.stacks != next.stacks {
-            let (event, message) = of_host(&before, &next);
+            let (event, message) = if is_first {
+                ("agent", format!("the agent has started; generation {}", next.host.generation))
+            } else {
+                of_host(&before, &next)
+            };
             let stacks = (before.stacks != next.stacks).then(|| next.stacks.clone());
             updates.push(Event { host: Some(next.host.clone()), stacks, ..Event::new("", event, message) });
         }
@@ -142,6 +171,8 @@ impl Reporter {
         for service in &next.services {
             let (event, message) = match old(&service.name) {
                 Some(old) if old == service => continue,
+                // Nothing happened but that somebody looks.
+                None if is_first => ("found", format!("found {}", service.state.word())),
                 old => difference(old, service),
             };
             updates.push(Event { current: Some(service.clone()), ..Event::new(&service.name, event, message) });
@@ -154,15 +185,14 @@ impl Reporter {
         if updates.is_empty() && self.published.borrow().looked == looked {
             return;
         }
-        let first = self.number.saturating_add(1);
-        self.number = self.number.saturating_add(u64::try_from(updates.len()).unwrap_or(u64::MAX));
-        next.sequence = self.number;
+        let first = self.numbers.take(u64::try_from(updates.len()).unwrap_or(u64::MAX));
+        next.sequence = self.number();
         let generation = next.host.generation;
         let mut probed = self.published.borrow().probed.clone();
         probed.retain(|name, _| next.services.iter().any(|service| service.name == name.as_str()));
         self.published.send_replace(Published {
             status: Arc::new(next),
-            number: self.number,
+            number: self.number(),
             looked,
             at: Some(Instant::now()),
             stacks,
@@ -172,23 +202,44 @@ impl Reporter {
         });
         notify::status(&line(&self.published.borrow().status));
         for (number, event) in (first..).zip(updates) {
-            log(&event.service, event.word, &event.message, generation);
+            self.log(&Record { number, generation, needs: dependencies(&event.service) }, &event);
             self.send(number, event);
+        }
+    }
+
+    /// Writes an event to the journal, from where it can be read again.
+    fn log(&mut self, record: &Record, event: &Event<'_>) {
+        let Record { number, generation, needs } = record;
+        let (service, message, word) = (event.service.as_str(), &event.message, event.word);
+        let Cause { by, cause } = match word {
+            // Figures and countdowns: of use to a watcher, not to the journal.
+            "changed" => return,
+            word => self.causes.of(service, word),
+        };
+        let (number, generation) = (*number, *generation);
+        // What `Events` looks for.
+        let record = "event";
+        let text = if service.is_empty() { message.clone() } else { format!("{service}: {message}") };
+        match word {
+            "failed" | "unhealthy" | "drift" => {
+                warn!(record, number, service, event = word, generation, by, cause, needs, "{text}");
+            }
+            _ => info!(record, number, service, event = word, generation, by, cause, needs, "{text}"),
         }
     }
 
     /// Publishes an event that no status shows, such as a live change; of the host when `service` is empty.
     pub(super) fn tell(&mut self, generation: u64, service: &str, event: &str, message: String) {
-        self.number = self.number.saturating_add(1);
-        log(service, event, &message, generation);
+        let number = self.numbers.take(1);
+        let told = Event::new(service, event, message);
+        self.log(&Record { number, generation, needs: String::new() }, &told);
         // Who begins to watch now has heard of it.
-        let number = self.number;
         self.published.send_modify(|published| {
             Arc::make_mut(&mut published.status).sequence = number;
             published.number = number;
         });
         let current = self.published.borrow().status.services.iter().find(|s| s.name == service).cloned();
-        self.send(self.number, Event { current, ..Event::new(service, event, message) });
+        self.send(number, Event { current, ..told });
     }
 
     /// Takes note of when a probe was answered. No event: a healthy service is asked for as long as it runs.
@@ -250,7 +301,7 @@ impl Reporter {
             }
         };
         Status {
-            sequence: self.number,
+            sequence: self.number(),
             host: host_status(generation, scene.busy, warnings),
             stacks: generation.stacks.iter().map(stack).collect(),
             services,
@@ -357,6 +408,14 @@ struct Aside {
     memory_high: Arc<BTreeMap<ContainerName, u64>>,
 }
 
+/// What the journal is told of an event beside the event.
+struct Record {
+    number: u64,
+    generation: u64,
+    /// The services that it needs, each as `name:condition`.
+    needs: String,
+}
+
 /// Something that happened, as an update tells it.
 struct Event<'a> {
     /// The service; empty for the host.
@@ -459,15 +518,19 @@ pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
     }
 }
 
-fn log(service: &str, event: &str, message: &str, generation: u64) {
-    match (service, event) {
-        // Figures and countdowns: of use to a watcher, not to the journal.
-        (_, "changed") => {}
-        ("", "drift" | "rollback") => warn!(event, generation, "{message}"),
-        ("", _) => info!(event, generation, "{message}"),
-        (_, "failed" | "unhealthy" | "drift") => warn!(service, event, generation, "{service}: {message}"),
-        (_, _) => info!(service, event, generation, "{service}: {message}"),
-    }
+/// Returns whether a service is as it was asked for.
+fn is_settled(service: &ServiceStatus, scene: &Scene<'_>) -> bool {
+    let rests = matches!(service.state, ServiceState::Healthy | ServiceState::Completed | ServiceState::Stopped);
+    let change = scene.plan.changes.get(service.name.as_str()).map(|change| change.kind);
+    rests && matches!(change, None | Some(ChangeKind::Unchanged | ChangeKind::Hold))
+}
+
+/// Returns what a service needs, each as `name:condition`, separated by blanks.
+fn dependencies(scene: &Scene<'_>, name: &str) -> String {
+    let needs = scene.desired.services.get(name).map(|assigned| &assigned.service.depends_on);
+    let needs =
+        needs.into_iter().flatten().map(|(name, condition)| format!("{name}:{}", condition_word(*condition)));
+    needs.collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the rank of every service in start order: dependencies before dependents, then by name.

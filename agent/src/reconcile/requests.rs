@@ -171,7 +171,7 @@ impl<H: Host> Reconciler<H> {
         self.host.distrust();
         let (next, plan) = self.next(request, &asked).await?;
         self.check_replacements(&next, &plan).await?;
-        self.take_over(next, plan, &asked).await
+        self.take_over(next, plan, &asked, "up").await
     }
 
     async fn down(&mut self, stack: &str, names: &[String], caller: Caller) -> Result<Applied, AgentError> {
@@ -180,7 +180,7 @@ impl<H: Host> Reconciler<H> {
         self.look(BTreeSet::new()).await.map_err(|error| refused(&error))?;
         let next = self.ledger.down(stack, names, &asked)?;
         let plan = self.planned(&next)?;
-        self.take_over(next, plan, &asked).await
+        self.take_over(next, plan, &asked, "down").await
     }
 
     /// Returns the plan of a ledger, as a client is told.
@@ -212,7 +212,7 @@ impl<H: Host> Reconciler<H> {
         self.check_new_ports(&next, &outlook.plan).await?;
         let plan = self.reply(&next, &outlook);
         self.check_replacements(&next, &plan).await?;
-        self.take_over(next, plan, &asked).await
+        self.take_over(next, plan, &asked, "rollback").await
     }
 
     /// Returns the generation that a rollback brings back: the one that is named, else the last one before in which the
@@ -270,6 +270,7 @@ impl<H: Host> Reconciler<H> {
         next: Next,
         plan: PlanReply,
         asked: &Asked,
+        verb: &'static str,
     ) -> Result<Applied, AgentError> {
         let Next { mut ledger, scope, .. } = next;
         let differ = ledger.notes != self.ledger.notes;
@@ -297,6 +298,7 @@ impl<H: Host> Reconciler<H> {
         let number = self.reporter.number();
         self.ledger = ledger;
         self.supervisor.asked(self.now(), &scope, &asked.by.name);
+        self.reporter.asked(&scope, &asked.by, verb);
         if changed {
             self.doubt();
         }
@@ -421,8 +423,9 @@ impl<H: Host> Reconciler<H> {
         }
     }
 
-    fn done(&mut self, verb: &str, scope: &BTreeSet<ContainerName>, caller: &Caller) -> Done {
+    fn done(&mut self, verb: &'static str, scope: &BTreeSet<ContainerName>, caller: &Caller) -> Done {
         self.supervisor.asked(self.now(), scope, &caller.name);
+        self.reporter.asked(scope, caller, verb);
         let services: Vec<String> = scope.iter().map(ToString::to_string).collect();
         info!(event = verb, uid = caller.uid, "{verb} {}", services.join(" "));
         Done { number: self.reporter.number(), services }

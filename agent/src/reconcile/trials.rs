@@ -167,7 +167,7 @@ impl<H: Host> Reconciler<H> {
         let next = self.ledger.back(&back, &taken, &asked).map_err(|error| said(&error))?;
         let plan = self.planned(&next).map_err(|error| said(&error))?;
         self.check_replacements(&next, &plan).await.map_err(|error| said(&error))?;
-        self.take_over(next, plan, &asked).await.map(drop).map_err(|error| said(&error))
+        self.take_over(next, plan, &asked, "rollback").await.map(drop).map_err(|error| said(&error))
     }
 
     /// Returns what of others is on the host.

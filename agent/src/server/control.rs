@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use nixmox_api::{
-    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
+    GenerationsReply, LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status, Update,
+    UsageReply,
 };
 use tokio::sync::broadcast;
 
@@ -61,6 +62,13 @@ pub trait Control: Clone + 'static {
     fn logs(
         &self,
         request: LogsRequest,
+        uid: u32,
+    ) -> impl Future<Output = Result<Attended<LogSources>, AgentError>>;
+
+    /// Starts to read events, for this user; whoever attends the call gets the pipe.
+    fn events(
+        &self,
+        request: EventsRequest,
         uid: u32,
     ) -> impl Future<Output = Result<Attended<LogSources>, AgentError>>;
 

@@ -11,6 +11,7 @@ pub(super) enum Method {
     Usage,
     Watch,
     Logs,
+    Events,
     Stacks,
     Paths,
     Generations,
@@ -30,13 +31,14 @@ pub(super) enum Method {
 use Role::{Observer, Operator};
 
 /// Every method with its full name and the role that it needs; `None`: anybody may call it.
-const METHODS: [(Method, &str, Option<Role>); 20] = [
+const METHODS: [(Method, &str, Option<Role>); 21] = [
     (Method::GetInfo, "org.varlink.service.GetInfo", None),
     (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
     (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
     (Method::Usage, "io.nixmox.Agent.Usage", Some(Observer)),
     (Method::Watch, "io.nixmox.Agent.Watch", Some(Observer)),
     (Method::Logs, "io.nixmox.Agent.Logs", Some(Observer)),
+    (Method::Events, "io.nixmox.Agent.Events", Some(Observer)),
     (Method::Stacks, "io.nixmox.Agent.Stacks", Some(Observer)),
     (Method::Paths, "io.nixmox.Agent.Paths", Some(Observer)),
     (Method::Generations, "io.nixmox.Agent.Generations", Some(Observer)),

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use nixmox_api::{
-    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply, description,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
+    GenerationsReply, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply,
+    description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -125,11 +126,13 @@ impl<C: Control> Session<C> {
         let Ok(call) = serde_json::from_slice::<Call<'_>>(message) else { return Err(Ended::NotACall) };
         let result = match self.admit(&call) {
             Err(failure) => Err(failure),
-            Ok((Method::Watch | Method::Logs | Method::Exec | Method::Copy, _)) if !call.more => {
+            Ok((Method::Watch | Method::Logs | Method::Events | Method::Exec | Method::Copy, _)) if !call.more => {
                 Err(Failure::Varlink(varlink_service::Error::ExpectedMore))
             }
             // Without replies there is nothing to a watch, nor to what is attended.
-            Ok((Method::Watch | Method::Logs | Method::Exec | Method::Copy, _)) if call.oneway => return Ok(()),
+            Ok((Method::Watch | Method::Logs | Method::Events | Method::Exec | Method::Copy, _)) if call.oneway => {
+                return Ok(());
+            }
             Ok((Method::Watch, _)) => return self.watch(connection).await,
             Ok((Method::Copy, name)) => {
                 let begun = self.copy(call.parameters).await;
@@ -141,6 +144,10 @@ impl<C: Control> Session<C> {
                 audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
                 return self.attend(connection, begun).await;
             }
+            Ok((Method::Events, _)) => match parse(call.parameters) {
+                Ok(Events { request }) => return self.events(connection, request).await,
+                Err(failure) => Err(failure),
+            },
             Ok((Method::Logs, _)) => match parse(call.parameters) {
                 Ok(Logs { request }) => return self.logs(connection, request).await,
                 Err(failure) => Err(failure),
@@ -196,7 +203,7 @@ impl<C: Control> Session<C> {
                 Answer::Usage(self.control.usage().await)
             }
             // Taken by `answer`, which has the connection that a stream needs.
-            Method::Watch | Method::Logs | Method::Exec | Method::Copy => {
+            Method::Watch | Method::Logs | Method::Events | Method::Exec | Method::Copy => {
                 return Err(Failure::Varlink(varlink_service::Error::ExpectedMore));
             }
             Method::Stacks => {
@@ -288,6 +295,11 @@ impl<C: Control> Session<C> {
     async fn logs(&self, connection: &mut Connection, request: LogsRequest) -> Result<(), Ended> {
         self.control.ready().await;
         let begun = self.control.logs(request, self.peer.uid).await.map_err(Failure::from);
+        self.attend(connection, begun).await
+    }
+
+    async fn events(&self, connection: &mut Connection, request: EventsRequest) -> Result<(), Ended> {
+        let begun = self.control.events(request, self.peer.uid).await.map_err(Failure::from);
         self.attend(connection, begun).await
     }
 
@@ -404,6 +416,12 @@ struct Copy {
 #[serde(deny_unknown_fields)]
 struct Logs {
     request: LogsRequest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Events {
+    request: EventsRequest,
 }
 
 #[derive(Deserialize)]

@@ -44,6 +44,13 @@ impl Generations {
         Self { folder: state.join("generations"), current: state.join("current") }
     }
 
+    /// Returns the folder that they are below.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        // Both are made from it.
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
     /// Reads the current generation.
     ///
     /// # Errors

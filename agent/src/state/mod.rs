@@ -1,16 +1,19 @@
 //! What the agent keeps on disk, below `/var/lib/nixmox`.
 //!
 //! `generations/N.json` and the link `current`: what is desired. `notes.json`: what outlives a generation and
-//! is no part of it: holds, and which specification of a job succeeded. Everything else is systemd's, the
+//! is no part of it: holds, and which specification of a job succeeded. `events.json`: which numbers of events were given
+//! out. Everything else is systemd's, the
 //! kernel's or the journal's, and is read back.
 
 mod generation;
 mod generations;
 mod notes;
+mod numbers;
 
 pub use generation::{Generation, StackRecord, Trial};
 pub use generations::{Current, Generations, Kept};
 pub use notes::{Notes, NotesFile, Prepared as PreparedNotes};
+pub use numbers::EventNumbers;
 
 use std::path::PathBuf;
 

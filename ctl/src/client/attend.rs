@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nixmox_api::{AgentError, LogSources, LogsRequest};
+use nixmox_api::{AgentError, EventsRequest, LogSources, LogsRequest};
 use serde::Serialize;
 use zlink::Call;
 
@@ -19,6 +19,12 @@ pub(crate) enum LinesOf {
     Services {
         /// Which.
         request: LogsRequest,
+    },
+    /// Events.
+    #[serde(rename = "io.nixmox.Agent.Events")]
+    Events {
+        /// Which.
+        request: EventsRequest,
     },
 }
 

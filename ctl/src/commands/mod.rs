@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod cp;
 pub(crate) mod diff;
 pub(crate) mod down;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod generations;
 pub(crate) mod graph;

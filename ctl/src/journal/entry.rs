@@ -10,6 +10,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::Event;
+
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -29,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) priority: Option<u8>,
     /// The process that said it, as its journal counts.
     pub(crate) pid: Option<u32>,
+    /// What the agent told; `None` in other journals.
+    pub(crate) event: Option<Event>,
 }
 
 /// What is read of an entry; a field that is not there is empty.
@@ -63,6 +67,10 @@ impl Entry {
             LogKind::Guest => (source.services.first()?.clone(), of_guest(&fields)),
             LogKind::Agent => (String::new(), String::new()),
         };
+        let event = match source.kind {
+            LogKind::Agent => Some(Event::parse(line)?),
+            LogKind::Host | LogKind::Guest => None,
+        };
         Some(Self {
             service,
             kind: source.kind,
@@ -72,6 +80,7 @@ impl Entry {
             message: fields.message.0,
             priority: fields.priority.0.parse().ok().filter(|priority| *priority < 8),
             pid: fields.pid.0.parse().ok(),
+            event,
         })
     }
 
@@ -87,6 +96,7 @@ impl Entry {
             message: format!("[an entry of more than {} KiB is left out]", bytes / 1024),
             priority: None,
             pid: None,
+            event: None,
         }
     }
 }
@@ -123,7 +133,7 @@ fn of_guest(fields: &Fields) -> String {
 
 /// A field as text: its first value, where it has several; bytes that are no UTF-8 are replaced.
 #[derive(Default)]
-struct Text(String);
+pub(super) struct Text(pub(super) String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

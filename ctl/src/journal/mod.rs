@@ -9,9 +9,11 @@
 //! Owns that every line is seen once; how it looks is `render`'s.
 
 mod entry;
+mod event;
 mod merge;
 mod reader;
 mod session;
 
 pub(crate) use entry::Entry;
+pub(crate) use event::Event;
 pub(crate) use reader::{End, Reader, Step};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use nixmox_api::{LogKind, LogsOf, LogsRequest};
-use tokio::time::{Instant, sleep_until};
+use nixmox_api::{EventsRequest, LogKind, LogSource, LogsOf, LogsRequest};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Entry;
 use super::merge::Merge;
@@ -16,11 +16,15 @@ use crate::client::{ClientError, LinesOf};
 const PATIENCE: Duration = Duration::from_millis(150);
 /// How long readers that are not wanted any more are given to end; they are killed at once.
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+/// The wait between attempts to reach an agent that is away.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long it is waited for.
+const AWAY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A reader.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    request: LogsRequest,
+    asked: LinesOf,
     session: Session,
     merge: Merge<Entry>,
     /// The sources that have said something.
@@ -50,16 +54,31 @@ pub(crate) struct End {
     /// Why the agent did not come to end the call itself; `None`: it did, or the call was left.
     pub(crate) lost: Option<ClientError>,
     /// What goes on after the last line of each source.
-    pub(crate) rest: LogsRequest,
+    pub(crate) rest: LinesOf,
 }
 
 impl Reader {
+    /// Begins to read, and waits for an agent that is away.
+    pub(crate) async fn begin_patiently(socket: &Path, asked: &LinesOf) -> Result<Self, ClientError> {
+        let since = Instant::now();
+        loop {
+            match Self::begin(socket, asked.clone()).await {
+                Err(error) if error.may_pass() && since.elapsed() < AWAY_LIMIT => sleep(RETRY).await,
+                begun => return begun,
+            }
+        }
+    }
+
     /// Begins to read.
-    pub(crate) async fn begin(socket: &Path, request: LogsRequest) -> Result<Self, ClientError> {
-        let session = Session::begin(socket, LinesOf::Services { request: request.clone() }).await?;
-        let patience = request.follow.then_some(PATIENCE);
+    pub(crate) async fn begin(socket: &Path, asked: LinesOf) -> Result<Self, ClientError> {
+        let session = Session::begin(socket, asked.clone()).await?;
+        let follow = match &asked {
+            LinesOf::Services { request } => request.follow,
+            LinesOf::Events { request } => request.follow,
+        };
+        let patience = follow.then_some(PATIENCE);
         let (merge, spoke) = (Merge::new(session.len(), patience), vec![false; session.len()]);
-        Ok(Self { request, session, merge, spoke, leaves: None, lost: None, over: false })
+        Ok(Self { asked, session, merge, spoke, leaves: None, lost: None, over: false })
     }
 
     /// Lets reading end; what was written for this reader already still comes.
@@ -121,19 +140,30 @@ impl Reader {
     }
 
     /// Returns the request that goes on after the last line of each source.
-    fn rest(&self) -> LogsRequest {
-        let services = self.request.services.iter().cloned();
-        let mut services: BTreeMap<String, LogsOf> = services.map(|of| (of.name.clone(), of)).collect();
-        for (source, cursor) in self.session.cursors().filter(|(_, cursor)| !cursor.is_empty()) {
-            for name in &source.services {
-                let Some(of) = services.get_mut(name) else { continue };
-                match source.kind {
-                    LogKind::Host => of.host_cursor = Some(cursor.to_owned()),
-                    LogKind::Guest => of.guest_cursor = Some(cursor.to_owned()),
-                    LogKind::Agent => {}
-                }
+    fn rest(&self) -> LinesOf {
+        let cursors = self.session.cursors().filter(|(_, cursor)| !cursor.is_empty());
+        match self.asked.clone() {
+            LinesOf::Services { request } => LinesOf::Services { request: after(request, cursors) },
+            LinesOf::Events { request } => {
+                let last = cursors.map(|(_, cursor)| cursor.to_owned()).next();
+                LinesOf::Events { request: EventsRequest { cursor: last.or(request.cursor.clone()), ..request } }
             }
         }
-        LogsRequest { services: services.into_values().collect(), ..self.request.clone() }
     }
+}
+
+fn after<'a>(request: LogsRequest, cursors: impl Iterator<Item = (&'a LogSource, &'a str)>) -> LogsRequest {
+    let mut services: BTreeMap<String, LogsOf> =
+        request.services.into_iter().map(|of| (of.name.clone(), of)).collect();
+    for (source, cursor) in cursors {
+        for name in &source.services {
+            let Some(of) = services.get_mut(name) else { continue };
+            match source.kind {
+                LogKind::Host => of.host_cursor = Some(cursor.to_owned()),
+                LogKind::Guest => of.guest_cursor = Some(cursor.to_owned()),
+                LogKind::Agent => {}
+            }
+        }
+    }
+    LogsRequest { services: services.into_values().collect(), ..request }
 }

@@ -1,10 +1,10 @@
 //! Lines of journals for people and for programs: `Nov 30 14:02:35 web      | nginx: ready`.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nixmox_api::LogKind;
 use serde::Serialize;
 
+use super::quantity::date_and_time;
 use super::style::{Paint, Style};
 use super::text;
 use crate::journal::Entry;
@@ -49,7 +49,7 @@ impl Lines {
 
     /// Returns an entry for people; further lines of a message stand below its first.
     pub(crate) fn line(&self, entry: &Entry) -> String {
-        let time = self.time(entry.at_usec);
+        let time = date_and_time(entry.at_usec, &self.zone);
         let name = text::left(&entry.service, self.columns);
         let margin = format!("{} {} | ", " ".repeat(text::width(&time)), " ".repeat(text::width(&name)));
         let head =
@@ -85,12 +85,6 @@ impl Lines {
         // A structure of texts and numbers can always be written.
         text::clean_json(&serde_json::to_string(&line).unwrap_or_default()) + "\n"
     }
-
-    fn time(&self, at_usec: u64) -> String {
-        let moment = i64::try_from(at_usec).ok().and_then(|usec| Timestamp::from_microsecond(usec).ok());
-        let told = |at: Timestamp| at.to_zoned(self.zone.clone()).strftime("%b %d %H:%M:%S").to_string();
-        moment.map_or_else(|| "--- -- --:--:--".to_owned(), told)
-    }
 }
 
 /// Returns the lines of a message, at least one.
@@ -121,6 +115,7 @@ mod tests {
             message: message.to_owned(),
             priority: None,
             pid: None,
+            event: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Values in, text out: nothing here asks, waits or prints.
 
 mod diff;
+mod events;
 mod failure;
 mod frame;
 mod generations;
@@ -21,6 +22,7 @@ pub(crate) mod text;
 mod why;
 
 pub(crate) use diff::diff;
+pub(crate) use events::{event_json, event_line};
 pub(crate) use failure::{blocked, failure};
 pub(crate) use frame::frame;
 pub(crate) use generations::generations;

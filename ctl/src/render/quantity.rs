@@ -66,6 +66,13 @@ pub(crate) fn time_of_day(at_usec: u64, zone: &TimeZone) -> String {
     moment.map_or_else(|| "--:--:--".to_owned(), |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string())
 }
 
+/// Returns a moment with its day: `Nov 30 14:02:32`, always as wide.
+pub(crate) fn date_and_time(at_usec: u64, zone: &TimeZone) -> String {
+    let moment = i64::try_from(at_usec).ok().and_then(|usec| Timestamp::from_microsecond(usec).ok());
+    let told = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%b %d %H:%M:%S").to_string();
+    moment.map_or_else(|| "--- -- --:--:--".to_owned(), told)
+}
+
 /// Returns when something was, as short as it is clear: `14:02` today, `17 Nov` this year, else `17 Nov 2024`.
 pub(crate) fn day(at: u64, now: u64, zone: &TimeZone) -> String {
     let zoned = |seconds: u64| {

@@ -113,6 +113,7 @@ pub(crate) const FLOORS: &[Floor] = &[
         never: &["nixmox_agent::host"],
         except: &[
             "nixmox_agent::host::Figures",
+            "nixmox_agent::host::EventQuery",
             "nixmox_agent::host::Host",
             "nixmox_agent::host::LogQuery",
             "nixmox_agent::host::LogStart",

@@ -202,7 +202,7 @@ fn a_hold_is_lifted_only_when_the_generation_that_lifts_it_is_there() {
         machine.boot_agent();
         let status = machine.until("db is held", |status| !status.services.is_empty() && !status.host.busy).await;
         assert_eq!((status.host.generation, of(&status, "db").held_by.as_deref()), (2, Some("anna")));
-        assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 3, "no temporary file stays behind");
+        assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 4, "no temporary file stays behind");
     });
 }
 

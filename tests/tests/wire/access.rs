@@ -35,6 +35,7 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("io.nixmox.Agent.Usage", json!({}), "services", observer),
         ("io.nixmox.Agent.Watch", json!({}), "number", observer),
         ("io.nixmox.Agent.Logs", json!({ "request": { "services": [], "follow": false } }), "sources", observer),
+        ("io.nixmox.Agent.Events", json!({ "request": { "follow": false } }), "sources", observer),
         ("io.nixmox.Agent.Stacks", json!({}), "stacks", observer),
         ("io.nixmox.Agent.Paths", json!({ "name": "web" }), "paths", observer),
         ("io.nixmox.Agent.Generations", json!({}), "generations", observer),
@@ -57,7 +58,8 @@ fn every_method_gives_every_role_its_answer() {
     for role in ROLES {
         let server = TestServer::for_everybody(role);
         for (method, parameters, key, needed) in methods() {
-            let more = [".Watch", ".Logs", ".Exec", ".Copy"].iter().any(|lasting| method.ends_with(lasting));
+            let more = [".Watch", ".Logs", ".Events", ".Exec", ".Copy"];
+            let more = more.iter().any(|lasting| method.ends_with(lasting));
             let call = json!({ "method": method, "parameters": parameters, "more": more }).to_string();
             let answer = server.connect().call_raw(&call);
             if role >= needed {

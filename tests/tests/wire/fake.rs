@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use nixmox_agent::server::{Attended, Control};
 use nixmox_api::{
-    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    HostStatus, LogKind, LogSource, LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status,
-    Update, UpdateKind, UsageReply,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
+    GenerationsReply, HostStatus, LogKind, LogSource, LogSources, LogsRequest, PathsReply, PlanReply, Request,
+    StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -203,6 +203,10 @@ impl Control for Fake {
         };
         let first = LogSources { sources: vec![LogSource { kind: LogKind::Host, services }] };
         Ok(Attended { first, descriptors: vec![lines.into()], end })
+    }
+
+    async fn events(&self, request: EventsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {
+        self.logs(LogsRequest { follow: request.follow, ..LogsRequest::default() }, uid).await
     }
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {

@@ -34,7 +34,9 @@ use tokio::sync::{oneshot, watch};
 pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
 use container::Simulated;
 
-use super::{Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage};
+use super::{
+    EventQuery, Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage,
+};
 
 /// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
 #[derive(Clone, Debug)]
@@ -558,6 +560,10 @@ impl Host for Fake {
     }
 
     async fn read_logs(&self, _query: &LogQuery) -> std::io::Result<Readers> {
+        Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+    }
+
+    fn read_events(&self, _query: &EventQuery) -> std::io::Result<Readers> {
         Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
     }
 

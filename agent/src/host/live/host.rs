@@ -15,8 +15,8 @@ use crate::guest_helper::session::Work;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
 use crate::host::{
-    Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage, journal,
-    nix, nspawn,
+    EventQuery, Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage,
+    journal, nix, nspawn,
 };
 
 /// The hosts file is for every user of every guest.
@@ -106,6 +106,10 @@ impl Host for Live {
 
     async fn read_logs(&self, query: &LogQuery) -> std::io::Result<Readers> {
         self.start_readers(query).await
+    }
+
+    fn read_events(&self, query: &EventQuery) -> std::io::Result<Readers> {
+        self.start_event_reader(query)
     }
 
     async fn remove_data(&self, name: &ContainerName) -> Result<(), StepError> {

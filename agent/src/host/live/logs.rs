@@ -10,7 +10,7 @@ use nixmox_core::model::ContainerName;
 use super::Live;
 use crate::guest_helper::journal::{Guest, Running};
 use crate::guest_helper::view::Place;
-use crate::host::logs::{self, LogQuery, Readers};
+use crate::host::logs::{self, EventQuery, LogQuery, Readers};
 
 /// Where a system keeps its journal, relative to its root.
 const JOURNAL: &str = "var/log/journal";
@@ -20,6 +20,10 @@ impl Live {
         let guests = query.services.keys().map(async |name| (name.clone(), self.guest(name).await));
         let guests: BTreeMap<ContainerName, Guest> = join_all(guests).await.into_iter().collect();
         logs::start(&self.guests.program, query, &guests)
+    }
+
+    pub(super) fn start_event_reader(&self, query: &EventQuery) -> io::Result<Readers> {
+        logs::start_events(&self.guests.program, query)
     }
 
     /// Returns where the journal of a guest is found. Whether it has one is seen by whoever goes there.

@@ -9,14 +9,14 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nixmox_api::{LogsOf, LogsRequest, ServiceState, Status};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Shown, finish, print};
-use crate::client::{ClientError, Message, Mirror, Watch};
+use crate::client::{LinesOf, Message, Mirror, Watch};
 use crate::context::Context;
 use crate::error::{CtlError, Exit};
 use crate::journal::{End, Reader, Step};
@@ -24,10 +24,6 @@ use crate::render::Lines;
 
 /// Shortest time between two beginnings: a stack that comes up changes often.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The wait between attempts to reach an agent that is away.
-const RETRY: Duration = Duration::from_millis(200);
-/// How long it is waited for.
-const AWAY_LIMIT: Duration = Duration::from_secs(30);
 
 /// What decides which journals there are: the services, the instance of each, and whether that has come up.
 type Sight = BTreeMap<String, (Option<String>, bool)>;
@@ -79,7 +75,8 @@ impl<'a> Follower<'a> {
                 None if end.complaints.is_empty() => {}
                 None => return finish(end, context),
             }
-            request = end.rest;
+            let LinesOf::Services { request: rest } = end.rest else { return Ok(Exit::Done) };
+            request = rest;
             request.services = self.go_on(request.services, context.clock.now_usec());
             lines = Shown::lines(request.services.iter().map(|of| of.name.as_str()), context);
         }
@@ -89,7 +86,8 @@ impl<'a> Follower<'a> {
     async fn read(&mut self, request: &LogsRequest, lines: &Lines, context: &mut Context) -> Result<End, CtlError> {
         let begun = Instant::now();
         let mut sight = self.sight();
-        let mut reader = begin(&self.socket, request).await?;
+        let mut reader =
+            Reader::begin_patiently(&self.socket, &LinesOf::Services { request: request.clone() }).await?;
         let mut again: Option<Instant> = None;
         let end = loop {
             // Every arm is cancel-safe, and only the chosen one's value is used.
@@ -140,16 +138,5 @@ impl<'a> Follower<'a> {
         let mut read: BTreeMap<String, LogsOf> = read.into_iter().map(|of| (of.name.clone(), of)).collect();
         let new = |name: String| LogsOf { name, since_usec: Some(now_usec), ..LogsOf::default() };
         self.sight().into_keys().map(|name| read.remove(&name).unwrap_or_else(|| new(name))).collect()
-    }
-}
-
-/// Begins to read, and waits for an agent that is away.
-async fn begin(socket: &Path, request: &LogsRequest) -> Result<Reader, ClientError> {
-    let since = Instant::now();
-    loop {
-        match Reader::begin(socket, request.clone()).await {
-            Err(error) if error.may_pass() && since.elapsed() < AWAY_LIMIT => sleep(RETRY).await,
-            begun => return begun,
-        }
     }
 }

@@ -11,7 +11,7 @@ use follow::Follower;
 
 use super::selection::Selection;
 use super::stack_file::StackFile;
-use crate::client::Client;
+use crate::client::{Client, LinesOf};
 use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
 use crate::journal::{End, Entry, Reader, Step};
@@ -123,8 +123,9 @@ impl Logs {
     ) -> Result<End, CtlError> {
         // The last of all are among the last of each.
         let last = self.lines.map(|lines| u64::try_from(lines).unwrap_or(u64::MAX));
+        let asked = LinesOf::Services { request: LogsRequest { lines: last, ..request } };
         let mut kept = VecDeque::new();
-        let mut reader = Reader::begin(&context.options.socket, LogsRequest { lines: last, ..request }).await?;
+        let mut reader = Reader::begin(&context.options.socket, asked).await?;
         loop {
             match reader.next().await {
                 Step::Entries(entries) => match self.lines {
@@ -163,7 +164,9 @@ impl Logs {
             if !end.complaints.is_empty() || end.lost.is_some() {
                 return finish(end, context);
             }
-            request = LogsRequest { lines: None, ..end.rest };
+            // It goes on as it began.
+            let LinesOf::Services { request: rest } = end.rest else { return Ok(Exit::Done) };
+            request = LogsRequest { lines: None, ..rest };
         }
         follower.run(request, lines, context).await
     }
@@ -212,7 +215,7 @@ fn print(entries: &[Entry], lines: &Lines, form: Form, output: &mut Output) -> R
 }
 
 /// Says what readers complained of.
-fn finish(end: End, context: &mut Context) -> Result<Exit, CtlError> {
+pub(super) fn finish(end: End, context: &mut Context) -> Result<Exit, CtlError> {
     if let Some(lost) = end.lost {
         return Err(lost.into());
     }

@@ -1,0 +1,155 @@
+//! Who caused what happens to a service: whoever asked for it last, until it is as asked; else the agent, and why.
+//!
+//! Memory that may be lost: what a restarted agent finds, it says it found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nixmox_api::Caller;
+
+/// The name by which the agent goes where it acts by itself.
+const AGENT: &str = "agent";
+
+/// Who caused something, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// A user's name, or `agent`.
+    pub(super) by: String,
+    /// What a user asked for: `up`, `down`, `start`, `stop`, `restart`; of the agent: `boot`, `agent-start`, `crash`, `health`,
+    /// `drift`, `back-off`; empty: nothing of that.
+    pub(super) cause: &'static str,
+}
+
+/// What is not as asked yet.
+#[derive(Debug)]
+pub(super) struct Causes {
+    open: BTreeMap<String, Cause>,
+    /// Who made the current generation.
+    generation: Cause,
+    /// What an agent that has just started says of what it finds; `None` once it has looked.
+    start: Option<&'static str>,
+}
+
+impl Causes {
+    /// Returns those of an agent that has just started.
+    pub(super) fn new(first_of_boot: bool) -> Self {
+        let start = if first_of_boot { "boot" } else { "agent-start" };
+        Self { open: BTreeMap::new(), generation: by_agent(start), start: Some(start) }
+    }
+
+    /// Takes note of a request about these services.
+    pub(super) fn asked<'a>(
+        &mut self,
+        names: impl IntoIterator<Item = &'a str>,
+        caller: &Caller,
+        verb: &'static str,
+    ) {
+        let cause = Cause { by: caller.name.clone(), cause: verb };
+        self.open.extend(names.into_iter().map(|name| (name.to_owned(), cause.clone())));
+        self.generation = cause;
+    }
+
+    /// Returns who caused an event, and keeps in mind what that leads to. The host's has no service.
+    pub(super) fn of(&mut self, service: &str, event: &str) -> Cause {
+        if service.is_empty() {
+            let start = self.start.map(by_agent);
+            let asked = (event == "generation").then(|| self.generation.clone());
+            return asked.or(start).unwrap_or_else(|| by_agent(event_cause(event)));
+        }
+        let cause = match (self.open.get(service), self.start) {
+            (Some(cause), _) => cause.clone(),
+            (None, Some(start)) => by_agent(start),
+            (None, None) => by_agent(event_cause(event)),
+        };
+        let next = match event {
+            "failed" => Some(by_agent("back-off")),
+            "drift" | "unhealthy" if !self.open.contains_key(service) => Some(cause.clone()),
+            _ if self.start.is_some() => Some(cause.clone()),
+            _ => None,
+        };
+        if let Some(next) = next {
+            self.open.insert(service.to_owned(), next);
+        }
+        cause
+    }
+
+    /// Forgets what is about services that are as asked, or gone: all but these.
+    pub(super) fn settle(&mut self, open: &BTreeSet<String>) {
+        self.start = None;
+        self.open.retain(|name, _| open.contains(name));
+    }
+}
+
+fn by_agent(cause: &'static str) -> Cause {
+    Cause { by: AGENT.to_owned(), cause }
+}
+
+/// Returns what an event of which nobody asked comes from.
+fn event_cause(event: &str) -> &'static str {
+    match event {
+        "failed" | "waiting" => "crash",
+        "unhealthy" => "health",
+        "drift" => "drift",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(causes: &mut Causes, event: &str) -> String {
+        let Cause { by, cause } = causes.of("web", event);
+        format!("{by} {cause}").trim().to_owned()
+    }
+
+    fn settle(causes: &mut Causes, settled: &[&str]) {
+        let open = ["web"].into_iter().filter(|name| !settled.contains(name)).map(str::to_owned);
+        causes.settle(&open.collect());
+    }
+
+    fn anna() -> Caller {
+        Caller { uid: 1000, name: "anna".to_owned() }
+    }
+
+    #[test]
+    fn who_asked_causes_all_until_it_is_as_asked() {
+        let mut causes = Causes::new(false);
+        settle(&mut causes, &["web"]);
+        causes.asked(["web"], &anna(), "up");
+        for event in ["stopping", "starting", "started"] {
+            assert_eq!(told(&mut causes, event), "anna up");
+            settle(&mut causes, &[]);
+        }
+        assert_eq!(told(&mut causes, "healthy"), "anna up");
+        settle(&mut causes, &["web"]);
+        assert_eq!(told(&mut causes, "unhealthy"), "agent health");
+        assert_eq!(causes.of("", "generation").by, "anna");
+    }
+
+    #[test]
+    fn what_died_is_started_again_by_the_agent() {
+        let mut causes = Causes::new(false);
+        settle(&mut causes, &["web"]);
+        assert_eq!(told(&mut causes, "failed"), "agent crash");
+        settle(&mut causes, &[]);
+        assert_eq!(told(&mut causes, "starting"), "agent back-off");
+        settle(&mut causes, &["web"]);
+        assert_eq!(told(&mut causes, "drift"), "agent drift");
+        settle(&mut causes, &[]);
+        assert_eq!(told(&mut causes, "stopping"), "agent drift");
+        causes.asked(["web"], &anna(), "start");
+        assert_eq!(told(&mut causes, "failed"), "anna start");
+        assert_eq!(told(&mut causes, "starting"), "agent back-off", "the second attempt is not hers");
+    }
+
+    #[test]
+    fn an_agent_that_starts_says_so_of_what_it_finds_and_brings_up() {
+        let mut causes = Causes::new(true);
+        assert_eq!(told(&mut causes, "waiting"), "agent boot");
+        settle(&mut causes, &[]);
+        assert_eq!(told(&mut causes, "healthy"), "agent boot");
+        settle(&mut causes, &["web"]);
+        assert_eq!(told(&mut causes, "stopping"), "agent");
+        assert_eq!(told(&mut Causes::new(false), "healthy"), "agent agent-start");
+    }
+}
