@@ -78,6 +78,7 @@ pub(crate) enum Command {
     Graph(commands::graph::Drawn),
     Logs(commands::logs::Logs),
     Events(commands::events::Events),
+    Analyze(commands::analyze::Analyze),
     Plan(commands::plan::Plan),
     Start(commands::start::Start),
     Stop(commands::stop::Stop),
@@ -185,11 +186,11 @@ impl Command {
             Self::Completions(_) => ("a script is of no stack", "nixmoxctl completions SHELL"),
             Self::Import(_) => ("the file that is imported names its stack", "nixmoxctl import compose FILE"),
             Self::Schema(_) => ("a schema is of no stack", "nixmoxctl schema"),
-            Self::Stacks(_) if options.all => return Ok(()),
             Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
             Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
             Self::Rollback(_) => return Ok(()),
-            Self::Events(_) | Self::Stacks(_) if options.all => return Ok(()),
+            Self::Events(_) | Self::Analyze(_) | Self::Stacks(_) if options.all => return Ok(()),
+            Self::Analyze(_) => ("what came of the last request is of the whole host", "nixmoxctl analyze"),
             Self::Events(_) => {
                 ("events are of the whole host, or of services that are named", "nixmoxctl events NAME")
             }
@@ -218,6 +219,7 @@ impl Command {
             Self::Graph(graph) => graph.run(context),
             Self::Logs(logs) => logs.run(context),
             Self::Events(events) => events.run(context),
+            Self::Analyze(analyze) => analyze.run(context),
             Self::Plan(plan) => plan.run(context),
             Self::Start(start) => start.run(context),
             Self::Stop(stop) => stop.run(context),

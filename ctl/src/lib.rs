@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod analyze;
 mod attend;
 mod build;
 mod cli;

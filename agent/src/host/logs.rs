@@ -20,7 +20,7 @@ const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_
 
 /// The same of events, which carry fields of the agent's own (`reconcile::report`).
 const EVENT_FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,NIXMOX_NUMBER,NIXMOX_SERVICE,NIXMOX_EVENT,\
-     NIXMOX_GENERATION,NIXMOX_BY,NIXMOX_CAUSE,NIXMOX_NEEDS";
+     NIXMOX_GENERATION,NIXMOX_BY,NIXMOX_CAUSE,NIXMOX_REQUEST,NIXMOX_NEEDS";
 
 /// Which lines are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

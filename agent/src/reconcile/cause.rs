@@ -17,6 +17,9 @@ pub(super) struct Cause {
     /// What a user asked for: `up`, `down`, `start`, `stop`, `restart`; of the agent: `boot`, `agent-start`, `crash`, `health`,
     /// `drift`, `back-off`; empty: nothing of that.
     pub(super) cause: &'static str,
+    /// The number of the last event before the request, or before the start of the agent: what has the same came of one
+    /// request. 0: of none.
+    pub(super) request: u64,
 }
 
 /// What is not as asked yet.
@@ -26,14 +29,15 @@ pub(super) struct Causes {
     /// Who made the current generation.
     generation: Cause,
     /// What an agent that has just started says of what it finds; `None` once it has looked.
-    start: Option<&'static str>,
+    start: Option<Cause>,
 }
 
 impl Causes {
     /// Returns those of an agent that has just started.
-    pub(super) fn new(first_of_boot: bool) -> Self {
+    pub(super) fn new(first_of_boot: bool, number: u64) -> Self {
         let start = if first_of_boot { "boot" } else { "agent-start" };
-        Self { open: BTreeMap::new(), generation: by_agent(start), start: Some(start) }
+        let start = Cause { request: number, ..by_agent(start) };
+        Self { open: BTreeMap::new(), generation: start.clone(), start: Some(start) }
     }
 
     /// Takes note of a request about these services.
@@ -42,8 +46,9 @@ impl Causes {
         names: impl IntoIterator<Item = &'a str>,
         caller: &Caller,
         verb: &'static str,
+        number: u64,
     ) {
-        let cause = Cause { by: caller.name.clone(), cause: verb };
+        let cause = Cause { by: caller.name.clone(), cause: verb, request: number };
         self.open.extend(names.into_iter().map(|name| (name.to_owned(), cause.clone())));
         self.generation = cause;
     }
@@ -51,17 +56,17 @@ impl Causes {
     /// Returns who caused an event, and keeps in mind what that leads to. The host's has no service.
     pub(super) fn of(&mut self, service: &str, event: &str) -> Cause {
         if service.is_empty() {
-            let start = self.start.map(by_agent);
+            let start = self.start.clone();
             let asked = (event == "generation").then(|| self.generation.clone());
             return asked.or(start).unwrap_or_else(|| by_agent(event_cause(event)));
         }
-        let cause = match (self.open.get(service), self.start) {
+        let cause = match (self.open.get(service), &self.start) {
             (Some(cause), _) => cause.clone(),
-            (None, Some(start)) => by_agent(start),
+            (None, Some(start)) => start.clone(),
             (None, None) => by_agent(event_cause(event)),
         };
         let next = match event {
-            "failed" => Some(by_agent("back-off")),
+            "failed" => Some(Cause { request: cause.request, ..by_agent("back-off") }),
             "drift" | "unhealthy" if !self.open.contains_key(service) => Some(cause.clone()),
             _ if self.start.is_some() => Some(cause.clone()),
             _ => None,
@@ -80,7 +85,7 @@ impl Causes {
 }
 
 fn by_agent(cause: &'static str) -> Cause {
-    Cause { by: AGENT.to_owned(), cause }
+    Cause { by: AGENT.to_owned(), cause, request: 0 }
 }
 
 /// Returns what an event of which nobody asked comes from.
@@ -98,7 +103,7 @@ mod tests {
     use super::*;
 
     fn told(causes: &mut Causes, event: &str) -> String {
-        let Cause { by, cause } = causes.of("web", event);
+        let Cause { by, cause, .. } = causes.of("web", event);
         format!("{by} {cause}").trim().to_owned()
     }
 
@@ -113,9 +118,9 @@ mod tests {
 
     #[test]
     fn who_asked_causes_all_until_it_is_as_asked() {
-        let mut causes = Causes::new(false);
+        let mut causes = Causes::new(false, 3);
         settle(&mut causes, &["web"]);
-        causes.asked(["web"], &anna(), "up");
+        causes.asked(["web"], &anna(), "up", 7);
         for event in ["stopping", "starting", "started"] {
             assert_eq!(told(&mut causes, event), "anna up");
             settle(&mut causes, &[]);
@@ -123,12 +128,13 @@ mod tests {
         assert_eq!(told(&mut causes, "healthy"), "anna up");
         settle(&mut causes, &["web"]);
         assert_eq!(told(&mut causes, "unhealthy"), "agent health");
-        assert_eq!(causes.of("", "generation").by, "anna");
+        let generation = causes.of("", "generation");
+        assert_eq!((generation.by.as_str(), generation.request), ("anna", 7));
     }
 
     #[test]
     fn what_died_is_started_again_by_the_agent() {
-        let mut causes = Causes::new(false);
+        let mut causes = Causes::new(false, 3);
         settle(&mut causes, &["web"]);
         assert_eq!(told(&mut causes, "failed"), "agent crash");
         settle(&mut causes, &[]);
@@ -137,19 +143,24 @@ mod tests {
         assert_eq!(told(&mut causes, "drift"), "agent drift");
         settle(&mut causes, &[]);
         assert_eq!(told(&mut causes, "stopping"), "agent drift");
-        causes.asked(["web"], &anna(), "start");
+        causes.asked(["web"], &anna(), "start", 9);
         assert_eq!(told(&mut causes, "failed"), "anna start");
-        assert_eq!(told(&mut causes, "starting"), "agent back-off", "the second attempt is not hers");
+        let again = causes.of("web", "starting");
+        assert_eq!(
+            (again.by.as_str(), again.cause, again.request),
+            ("agent", "back-off", 9),
+            "it is not hers, and came of it"
+        );
     }
 
     #[test]
     fn an_agent_that_starts_says_so_of_what_it_finds_and_brings_up() {
-        let mut causes = Causes::new(true);
+        let mut causes = Causes::new(true, 3);
         assert_eq!(told(&mut causes, "waiting"), "agent boot");
         settle(&mut causes, &[]);
         assert_eq!(told(&mut causes, "healthy"), "agent boot");
         settle(&mut causes, &["web"]);
         assert_eq!(told(&mut causes, "stopping"), "agent");
-        assert_eq!(told(&mut Causes::new(false), "healthy"), "agent agent-start");
+        assert_eq!(told(&mut Causes::new(false, 3), "healthy"), "agent agent-start");
     }
 }

@@ -93,7 +93,7 @@ impl Reporter {
         events: broadcast::Sender<Arc<Update>>,
         numbers: EventNumbers,
     ) -> Self {
-        let causes = Causes::new(numbers.is_first_of_boot());
+        let causes = Causes::new(numbers.is_first_of_boot(), numbers.last());
         // A watch that begins before the first event is told where it stands.
         published.send_modify(|published| published.number = numbers.last());
         Self { published, events, numbers, causes, since: BTreeMap::new() }
@@ -106,7 +106,7 @@ impl Reporter {
 
     /// Takes note that somebody asked for these services: what happens to them is theirs until it is as asked.
     pub(super) fn asked(&mut self, names: &BTreeSet<ContainerName>, caller: &Caller, verb: &'static str) {
-        self.causes.asked(names.iter().map(ContainerName::as_str), caller, verb);
+        self.causes.asked(names.iter().map(ContainerName::as_str), caller, verb, self.number());
     }
 
     /// Takes note that no more events follow.
@@ -211,7 +211,7 @@ impl Reporter {
     fn log(&mut self, record: &Record, event: &Event<'_>) {
         let Record { number, generation, needs } = record;
         let (service, message, word) = (event.service.as_str(), &event.message, event.word);
-        let Cause { by, cause } = match word {
+        let Cause { by, cause, request } = match word {
             // Figures and countdowns: of use to a watcher, not to the journal.
             "changed" => return,
             word => self.causes.of(service, word),
@@ -222,9 +222,9 @@ impl Reporter {
         let text = if service.is_empty() { message.clone() } else { format!("{service}: {message}") };
         match word {
             "failed" | "unhealthy" | "drift" => {
-                warn!(record, number, service, event = word, generation, by, cause, needs, "{text}");
+                warn!(record, number, service, event = word, generation, by, cause, request, needs, "{text}");
             }
-            _ => info!(record, number, service, event = word, generation, by, cause, needs, "{text}"),
+            _ => info!(record, number, service, event = word, generation, by, cause, request, needs, "{text}"),
         }
     }
 

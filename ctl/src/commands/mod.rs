@@ -3,6 +3,7 @@
 //! A command composes what lies below (`manifest`, `build`, `client`, `follow`, `render`) and decides nothing about
 //! the host. [`selection`] is what several of them ask: which stack is meant.
 
+pub(crate) mod analyze;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;

@@ -19,6 +19,8 @@ pub(crate) struct Event {
     pub(crate) by: String,
     /// What they asked for, or why the agent acts; may be empty.
     pub(crate) cause: String,
+    /// What has the same came of one request, or of one start of the agent; 0: of none.
+    pub(crate) request: u64,
     /// The services that it needs, each with the condition.
     pub(crate) needs: Vec<(String, String)>,
 }
@@ -39,6 +41,8 @@ struct Fields {
     by: Text,
     #[serde(rename = "NIXMOX_CAUSE")]
     cause: Text,
+    #[serde(rename = "NIXMOX_REQUEST")]
+    request: Text,
     #[serde(rename = "NIXMOX_NEEDS")]
     needs: Text,
 }
@@ -55,6 +59,7 @@ impl Event {
             generation: fields.generation.0.parse().unwrap_or_default(),
             by: fields.by.0,
             cause: fields.cause.0,
+            request: fields.request.0.parse().unwrap_or_default(),
             needs: needs.map(|(name, condition)| (name.to_owned(), condition.to_owned())).collect(),
         })
     }
@@ -66,7 +71,7 @@ mod tests {
 
     #[test]
     fn an_event_is_read_from_its_fields() {
-        let line = br#"{"MESSAGE":"web: starting","NIXMOX_NUMBER":"7","NIXMOX_SERVICE":"web","NIXMOX_EVENT":"starting","NIXMOX_GENERATION":"3","NIXMOX_BY":"anna","NIXMOX_CAUSE":"up","NIXMOX_NEEDS":"db:healthy cache:started"}"#;
+        let line = br#"{"MESSAGE":"web: starting","NIXMOX_NUMBER":"7","NIXMOX_SERVICE":"web","NIXMOX_EVENT":"starting","NIXMOX_GENERATION":"3","NIXMOX_BY":"anna","NIXMOX_CAUSE":"up","NIXMOX_REQUEST":"5","NIXMOX_NEEDS":"db:healthy cache:started"}"#;
         let needs = [("db", "healthy"), ("cache", "started")].map(|(name, on)| (name.to_owned(), on.to_owned()));
         let event = Event {
             number: 7,
@@ -75,6 +80,7 @@ mod tests {
             generation: 3,
             by: "anna".to_owned(),
             cause: "up".to_owned(),
+            request: 5,
             needs: needs.to_vec(),
         };
         assert_eq!(Event::parse(line), Some(event));

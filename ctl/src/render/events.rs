@@ -23,6 +23,7 @@ struct Line<'a> {
     generation: u64,
     by: &'a str,
     cause: &'a str,
+    request: u64,
 }
 
 /// Returns an event on a line for people.
@@ -54,6 +55,7 @@ pub(crate) fn event_json(entry: &Entry, event: &Event) -> String {
         generation: event.generation,
         by: &event.by,
         cause: &event.cause,
+        request: event.request,
     };
     // A structure of texts and numbers can always be written.
     text::clean_json(&serde_json::to_string(&line).unwrap_or_default()) + "\n"

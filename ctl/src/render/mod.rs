@@ -1,5 +1,6 @@
 //! Values in, text out: nothing here asks, waits or prints.
 
+mod chain;
 mod diff;
 mod events;
 mod failure;
@@ -21,6 +22,7 @@ pub(crate) mod table;
 pub(crate) mod text;
 mod why;
 
+pub(crate) use chain::chain;
 pub(crate) use diff::diff;
 pub(crate) use events::{event_json, event_line};
 pub(crate) use failure::{blocked, failure};

@@ -218,3 +218,18 @@ pub(crate) fn nextcloud(state: ServiceState, tries: u32) -> ServiceStatus {
         ..service("nextcloud")
     }
 }
+
+/// An event as the journal has it.
+pub(crate) fn told(at_usec: u64, event: crate::journal::Event) -> crate::journal::Entry {
+    crate::journal::Entry {
+        service: String::new(),
+        kind: nixmox_api::LogKind::Agent,
+        at_usec,
+        cursor: String::new(),
+        speaker: String::new(),
+        message: format!("{}: {}", event.service, event.word),
+        priority: None,
+        pid: None,
+        event: Some(event),
+    }
+}
