@@ -91,4 +91,6 @@ pub struct LogSource {
 pub struct LogSources {
     /// The sources.
     pub sources: Vec<LogSource>,
+    /// In the last reply: how many readers failed; with `grep`, those that found nothing count.
+    pub failed: u64,
 }

@@ -79,11 +79,13 @@ pub struct Work {
 }
 
 impl Work {
-    /// Waits until all have ended. How they did is said to the client, on the last of the pipes.
-    pub async fn ended(mut self) {
+    /// Waits until all have ended, and returns how many failed. Why is said to the client, on the last of the pipes.
+    pub async fn ended(mut self) -> u64 {
+        let mut failed = 0;
         for child in &mut self.children {
-            let _status = child.wait().await;
+            failed += u64::from(!child.wait().await.is_ok_and(|status| status.success()));
         }
+        failed
     }
 }
 

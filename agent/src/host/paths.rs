@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use nixmox_core::container::{CONF_FOLDER, CONF_FOLDER_RUN, ENVIRONMENT_FOLDER, EXIT_FOLDER, GUESTS_FOLDER};
+use nixmox_core::container::{
+    CONF_FOLDER, CONF_FOLDER_RUN, ENVIRONMENT_FOLDER, EXIT_FOLDER, GUESTS_FOLDER, JOURNALS_FOLDER,
+};
 use nixmox_core::model::{ContainerName, StorePath};
 
 /// The paths of the host.
@@ -142,6 +144,16 @@ impl Paths {
     /// The root file system of a container.
     pub(crate) fn state(&self, name: &ContainerName) -> PathBuf {
         self.at("var/lib/nixos-containers").join(name.as_str())
+    }
+
+    /// The folder of what ephemeral containers log. No container has a dot in its name.
+    pub(crate) fn journals_dir(&self) -> PathBuf {
+        self.host_path(Path::new(JOURNALS_FOLDER))
+    }
+
+    /// What an ephemeral container logs.
+    pub(crate) fn journal(&self, name: &ContainerName) -> PathBuf {
+        self.journals_dir().join(name.as_str())
     }
 
     /// The directory of our roots of Nix's garbage collector.

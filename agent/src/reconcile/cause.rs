@@ -16,7 +16,7 @@ pub(super) struct Cause {
     pub(super) by: String,
     /// What a user asked for: `up`, `down`, `start`, `stop`, `restart`; of the agent: `boot`, `agent-start`, `crash`, `health`,
     /// `drift`, `back-off`; empty: nothing of that.
-    pub(super) cause: &'static str,
+    pub(super) why: &'static str,
     /// The number of the last event before the request, or before the start of the agent: what has the same came of one
     /// request. 0: of none.
     pub(super) request: u64,
@@ -48,7 +48,7 @@ impl Causes {
         verb: &'static str,
         number: u64,
     ) {
-        let cause = Cause { by: caller.name.clone(), cause: verb, request: number };
+        let cause = Cause { by: caller.name.clone(), why: verb, request: number };
         self.open.extend(names.into_iter().map(|name| (name.to_owned(), cause.clone())));
         self.generation = cause;
     }
@@ -84,8 +84,8 @@ impl Causes {
     }
 }
 
-fn by_agent(cause: &'static str) -> Cause {
-    Cause { by: AGENT.to_owned(), cause, request: 0 }
+fn by_agent(why: &'static str) -> Cause {
+    Cause { by: AGENT.to_owned(), why, request: 0 }
 }
 
 /// Returns what an event of which nobody asked comes from.
@@ -103,8 +103,8 @@ mod tests {
     use super::*;
 
     fn told(causes: &mut Causes, event: &str) -> String {
-        let Cause { by, cause, .. } = causes.of("web", event);
-        format!("{by} {cause}").trim().to_owned()
+        let Cause { by, why, .. } = causes.of("web", event);
+        format!("{by} {why}").trim().to_owned()
     }
 
     fn settle(causes: &mut Causes, settled: &[&str]) {
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(told(&mut causes, "failed"), "anna start");
         let again = causes.of("web", "starting");
         assert_eq!(
-            (again.by.as_str(), again.cause, again.request),
+            (again.by.as_str(), again.why, again.request),
             ("agent", "back-off", 9),
             "it is not hers, and came of it"
         );

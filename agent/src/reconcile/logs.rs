@@ -94,12 +94,12 @@ pub(super) fn events<H: Host>(
 fn attended(readers: Readers, taken: Taken) -> Attended<LogSources> {
     let Readers { sources, descriptors, work } = readers;
     Attended {
-        first: LogSources { sources },
+        first: LogSources { sources, failed: 0 },
         descriptors,
         end: Box::pin(async move {
-            work.ended().await;
+            let failed = work.ended().await;
             drop(taken);
-            Ok(LogSources::default())
+            Ok(LogSources { sources: Vec::new(), failed })
         }),
     }
 }

@@ -211,7 +211,7 @@ impl Reporter {
     fn log(&mut self, record: &Record, event: &Event<'_>) {
         let Record { number, generation, needs } = record;
         let (service, message, word) = (event.service.as_str(), &event.message, event.word);
-        let Cause { by, cause, request } = match word {
+        let Cause { by, why: cause, request } = match word {
             // Figures and countdowns: of use to a watcher, not to the journal.
             "changed" => return,
             word => self.causes.of(service, word),

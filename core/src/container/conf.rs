@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::value::{environment_quoted, environment_unquoted, flag, part, path, word};
 use super::{
-    ENVIRONMENT_FILE_INSIDE, ENVIRONMENT_FOLDER, GUESTS_FOLDER, GUESTS_FOLDER_INSIDE, Layout, Uncarriable,
+    ENVIRONMENT_FILE_INSIDE, ENVIRONMENT_FOLDER, GUESTS_FOLDER, GUESTS_FOLDER_INSIDE, JOURNAL_INSIDE,
+    JOURNALS_FOLDER, Layout, Uncarriable,
 };
-use crate::model::{Assigned, Network, PrivateUsers, Spec, System};
+use crate::model::{Assigned, Network, PrivateUsers, Service, Spec, System};
 
 /// The first line of every conf file that NixMox wrote: it names the owner.
 pub const CONF_OWNER: &str = "# Written by nixmox-agent, which overwrites changes; the manifest is the source.";
@@ -114,11 +115,24 @@ fn nspawn_flags(assigned: &Assigned) -> Result<String, Uncarriable> {
         // The root lies in RuntimeDirectory= (see `drop_in`) and goes with it; a link from the host's journal
         // into it would outlive it.
         add(format_args!("--link-journal=no"));
+        if keeps_journal(service) {
+            add(format_args!("--bind={JOURNALS_FOLDER}/{}:{JOURNAL_INSIDE}{options}", service.name));
+        }
     }
     for text in &service.nspawn_flags {
         add(format_args!("{}", flag("a flag of systemd-nspawn", text)?));
     }
     Ok(flags)
+}
+
+/// Returns whether what an ephemeral service logs is kept for it: unless its root is, or something is mounted there.
+#[must_use]
+pub fn keeps_journal(service: &Service) -> bool {
+    let mounts = service.mounts.iter().map(|mount| &mount.target);
+    let mut targets = mounts.chain(service.tmpfs.iter().map(|tmpfs| &tmpfs.target));
+    let journal = Path::new(JOURNAL_INSIDE);
+    let meets = |target: &PathBuf| journal.starts_with(target) || target.starts_with(journal);
+    service.ephemeral && !targets.any(meets)
 }
 
 /// Returns whether NixMox wrote this conf file.
@@ -175,6 +189,6 @@ pub fn writable_sources(text: &str) -> BTreeSet<PathBuf> {
         // A path of ours has no backslash of its own, so `\:` is the only escape there can be.
         .map(|bind| bind.replace("\\:", "\0"))
         .filter_map(|bind| bind.split(':').next().map(|source| PathBuf::from(source.replace('\0', ":"))))
-        .filter(|source| !source.starts_with("/dev"))
+        .filter(|source| !source.starts_with("/dev") && !source.starts_with(JOURNALS_FOLDER))
         .collect()
 }

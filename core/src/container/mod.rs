@@ -25,8 +25,8 @@ use std::path::PathBuf;
 use crate::model::{Assigned, ContainerName, Desired, Spec};
 
 pub use conf::{
-    CONF_OWNER, conf_addresses, conf_file, is_on_host_network, is_ours, spec_of_conf, starts_at_boot,
-    writable_sources,
+    CONF_OWNER, conf_addresses, conf_file, is_on_host_network, is_ours, keeps_journal, spec_of_conf,
+    starts_at_boot, writable_sources,
 };
 pub use drop_in::{dependencies, drop_in, slice};
 pub use environment::{environment_file, spec_of_environ};
@@ -36,6 +36,11 @@ pub use value::Uncarriable;
 
 /// Where the conf file lies that NixOS's template reads.
 pub const CONF_FOLDER: &str = "/etc/nixos-containers";
+/// Where the journals of ephemeral containers lie, one folder per container; on the file system of other containers' roots,
+/// which can be mapped as those can.
+pub const JOURNALS_FOLDER: &str = "/var/lib/nixos-containers/.journal";
+/// Where a guest keeps its journal (systemd-journald.service(8)).
+pub const JOURNAL_INSIDE: &str = "/var/log/journal";
 /// Where the conf file lies when `/etc` is read-only.
 pub const CONF_FOLDER_RUN: &str = "/run/nixmox/conf";
 /// The folder of the hosts file, bound read-only into every guest, so that replacing the file is seen there.

@@ -140,7 +140,7 @@ LOCAL_ADDRESS=10.233.3.2
 COPY_RESOLV_CONF=0
 PRIVATE_USERS=pick
 AUTO_START=0
-EXTRA_NSPAWN_FLAGS="--bind-ro=/run/nixmox/guests:/run/host/nixmox --bind-ro=/run/nixmox/env/web.conf:/run/systemd/system.conf.d/50-nixmox.conf --bind=/srv/a\\:b:/var/lib/web:idmap --bind-ro=/srv/100%:/data:idmap --tmpfs=/tmp:size=1024 --tmpfs=/c --load-credential=key:/run/secrets/a:b --bind=/dev/dri/renderD128 --capability=CAP_NET_ADMIN --link-journal=no --hostname=x"
+EXTRA_NSPAWN_FLAGS="--bind-ro=/run/nixmox/guests:/run/host/nixmox --bind-ro=/run/nixmox/env/web.conf:/run/systemd/system.conf.d/50-nixmox.conf --bind=/srv/a\\:b:/var/lib/web:idmap --bind-ro=/srv/100%:/data:idmap --tmpfs=/tmp:size=1024 --tmpfs=/c --load-credential=key:/run/secrets/a:b --bind=/dev/dri/renderD128 --capability=CAP_NET_ADMIN --link-journal=no --bind=/var/lib/nixos-containers/.journal/web:/var/log/journal:idmap --hostname=x"
 NIXMOX_SPEC=system:b992d503,network:1f317038,mounts:7916e3f9,tmpfs:ba508c3a,credentials:e04f1997,environment:fc2e193a,capabilities:9d7bfa9d,ephemeral:7c9fa136,private_users:7c9fa136,devices:06e87f07,nspawn_flags:8c18622d,slice:08c70141
 "##);
     insta::assert_snapshot!(files.environment.unwrap(), @r##"

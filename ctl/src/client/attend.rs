@@ -47,9 +47,9 @@ impl Attending {
         Ok((Self { client }, sources, descriptors))
     }
 
-    /// Waits for the end of the call: `Ok` when all readers have ended. Cancel-safe.
-    pub(crate) async fn ended(&mut self) -> Result<(), ClientError> {
-        receive(&mut self.client).await.map(drop)
+    /// Waits for the end of the call: when all readers have ended, how many failed. Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> Result<u64, ClientError> {
+        receive(&mut self.client).await.map(|(last, _none)| last.failed)
     }
 }
 

@@ -37,7 +37,7 @@ impl Analyze {
                     Step::End(end) => break end,
                 }
             };
-            if end.lost.is_some() || !end.complaints.is_empty() {
+            if end.lost.is_some() || end.failed {
                 return finish(end, context);
             }
             let Some(analysis) = analyze(&events) else {

@@ -68,7 +68,7 @@ impl Events {
         };
         block_on(async {
             let end = self.past(LinesOf::Events { request }, since, context).await?;
-            if self.follow && end.complaints.is_empty() && end.lost.is_none() {
+            if self.follow && !end.failed && end.lost.is_none() {
                 return self.follow(end.rest, since, context).await;
             }
             finish(end, context)
@@ -144,7 +144,7 @@ impl Events {
                 Some(lost) if !lost.may_pass() => return Err(lost.into()),
                 Some(_) => context.output.note("the agent is away; waiting for it\n")?,
                 // An agent that is told to end has its reader end first.
-                None if end.complaints.is_empty() => tokio::time::sleep(PAUSE).await,
+                None if !end.failed => tokio::time::sleep(PAUSE).await,
                 None => return finish(end, context),
             }
             asked = end.rest;

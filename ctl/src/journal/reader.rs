@@ -32,6 +32,7 @@ pub(crate) struct Reader {
     /// Until when the end is waited for; `None`: it is not wanted yet.
     leaves: Option<Instant>,
     lost: Option<ClientError>,
+    failed: bool,
     over: bool,
 }
 
@@ -51,6 +52,8 @@ pub(crate) enum Step {
 pub(crate) struct End {
     /// What the readers complained of, in lines.
     pub(crate) complaints: Vec<String>,
+    /// Whether a reader failed; another may complain of a file that it left out.
+    pub(crate) failed: bool,
     /// Why the agent did not come to end the call itself; `None`: it did, or the call was left.
     pub(crate) lost: Option<ClientError>,
     /// What goes on after the last line of each source.
@@ -78,7 +81,7 @@ impl Reader {
         };
         let patience = follow.then_some(PATIENCE);
         let (merge, spoke) = (Merge::new(session.len(), patience), vec![false; session.len()]);
-        Ok(Self { asked, session, merge, spoke, leaves: None, lost: None, over: false })
+        Ok(Self { asked, session, merge, spoke, leaves: None, lost: None, failed: false, over: false })
     }
 
     /// Lets reading end; what was written for this reader already still comes.
@@ -128,7 +131,8 @@ impl Reader {
                         return Step::SourceEnded;
                     }
                 }
-                Some(News::Over(ended)) => self.lost = ended.err(),
+                Some(News::Over(Ok(failed))) => self.failed = failed > 0,
+                Some(News::Over(Err(lost))) => self.lost = Some(lost),
                 Some(News::Exhausted) => self.over = true,
             }
         }
@@ -136,7 +140,9 @@ impl Reader {
 
     async fn end(&mut self) -> End {
         let complaints = tokio::time::timeout(LEAVE_LIMIT, self.session.complaints()).await.unwrap_or_default();
-        End { complaints, lost: self.lost.take(), rest: self.rest() }
+        // One that found nothing says nothing.
+        let failed = self.failed && !complaints.is_empty();
+        End { complaints, failed, lost: self.lost.take(), rest: self.rest() }
     }
 
     /// Returns the request that goes on after the last line of each source.

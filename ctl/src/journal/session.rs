@@ -61,8 +61,8 @@ pub(super) enum News {
     Entries(usize, Vec<Entry>),
     /// A source has ended.
     Ended(usize),
-    /// The call has ended; what is left in the pipes is still to come.
-    Over(Result<(), ClientError>),
+    /// The call has ended, with how many readers failed; what is left in the pipes is still to come.
+    Over(Result<u64, ClientError>),
     /// All sources have ended.
     Exhausted,
 }

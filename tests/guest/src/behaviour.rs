@@ -17,6 +17,7 @@
 //! | `forks` | number of idle children to keep |
 //! | `spin` | any: keeps a processor busy |
 //! | `log` | a line for standard output |
+//! | `write` | `RATE@COUNT`: so many numbered lines a second to standard output, until there are COUNT |
 //! | `revision` | nothing: makes another system |
 
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub(crate) struct Behaviour {
     pub(crate) spin: bool,
     /// Lines to print at the start.
     pub(crate) log: Vec<String>,
+    /// Numbered lines to print: so many a second, and in all.
+    pub(crate) write: Option<(u32, u32)>,
 }
 
 impl Default for Behaviour {
@@ -74,6 +77,7 @@ impl Default for Behaviour {
             forks: 0,
             spin: false,
             log: Vec::new(),
+            write: None,
         }
     }
 }
@@ -106,6 +110,10 @@ impl Behaviour {
             "forks" => self.forks = value.parse().ok()?,
             "spin" => self.spin = true,
             "log" => self.log.push(value.to_owned()),
+            "write" => {
+                let (rate, count) = value.split_once('@')?;
+                self.write = Some((rate.parse().ok().filter(|rate| *rate > 0)?, count.parse().ok()?));
+            }
             "revision" => {}
             _ => return None,
         }
@@ -130,14 +138,14 @@ mod tests {
     #[test]
     fn reads_every_key() {
         let text = "# a comment\nready_after=1.5\nexit=3@2\nhttp=80\nhttp=81\nhttp_status=503\ntcp=5432\nudp=53\nlisten_after=1\nstop_takes=never\n\
-                    hog=10\nforks=4\nspin=1\nlog=hello = you\nrevision=2\n";
+                    hog=10\nforks=4\nspin=1\nlog=hello = you\nwrite=500@9\nrevision=2\n";
         let read = Behaviour::parse(text).expect("the text is good");
         assert_eq!(read.ready, Delay::After(Duration::from_millis(1500)));
         assert_eq!(read.exit, Some((3, Duration::from_secs(2))));
         assert_eq!(read.http, [80, 81]);
         assert_eq!((read.http_status, read.hog, read.forks, read.spin), (503, 10, 4, true));
         assert_eq!((read.tcp, read.udp), (vec![5432], vec![53]));
-        assert_eq!(read.stop, Delay::Never);
+        assert_eq!((read.stop, read.write), (Delay::Never, Some((500, 9))));
         assert_eq!(read.log, ["hello = you"]);
     }
 

@@ -19,7 +19,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process, thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -44,6 +44,8 @@ const HALT_SIGNAL: i32 = 37;
 const POWER_OFF_SIGNAL: i32 = 38;
 /// How long the keeper of children sleeps between looks.
 const FORK_PAUSE: Duration = Duration::from_millis(100);
+/// How much earlier than it is due a line may be printed.
+const WRITE_AHEAD: Duration = Duration::from_millis(20);
 /// Exit status for a behaviour that cannot be read.
 const BAD_BEHAVIOUR: i32 = 64;
 
@@ -172,6 +174,9 @@ fn listen(behaviour: &Behaviour) {
 }
 
 fn load(behaviour: &Behaviour) {
+    if let Some((rate, count)) = behaviour.write {
+        thread::spawn(move || write(rate, count));
+    }
     if behaviour.hog > 0 {
         let size = behaviour.hog * 1024 * 1024;
         thread::spawn(move || {
@@ -193,6 +198,19 @@ fn load(behaviour: &Behaviour) {
     if behaviour.forks > 0 {
         let wanted = behaviour.forks;
         thread::spawn(move || keep_children(wanted));
+    }
+}
+
+/// Prints numbered lines at this rate; whoever does not take them in time makes it slower.
+fn write(rate: u32, count: u32) {
+    let begun = Instant::now();
+    for number in 1..=count {
+        let due = begun + Duration::from_secs(1) * (number - 1) / rate;
+        // Not for every line: a timer is not that exact.
+        if due > Instant::now() + WRITE_AHEAD {
+            thread::sleep(due - Instant::now());
+        }
+        println!("line {number} of {count}");
     }
 }
 

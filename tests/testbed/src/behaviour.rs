@@ -107,6 +107,12 @@ impl Behaviour {
         self.line("log", text.replace('\n', " "))
     }
 
+    /// Writes numbered lines, `line N of COUNT`, so many a second.
+    #[must_use]
+    pub fn writes(self, rate: u32, count: u32) -> Self {
+        self.line("write", format_args!("{rate}@{count}"))
+    }
+
     /// Has this difference from other systems and no other effect: a changed system for tests of changes.
     #[must_use]
     pub fn revision(self, text: &str) -> Self {

@@ -201,7 +201,7 @@ impl Control for Fake {
         } else {
             Box::pin(std::future::ready(Ok(LogSources::default())))
         };
-        let first = LogSources { sources: vec![LogSource { kind: LogKind::Host, services }] };
+        let first = LogSources { sources: vec![LogSource { kind: LogKind::Host, services }], failed: 0 };
         Ok(Attended { first, descriptors: vec![lines.into()], end })
     }
 

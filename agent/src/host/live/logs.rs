@@ -33,7 +33,10 @@ impl Live {
         let machine = self.machined.machine(name).await.ok().flatten();
         let machine = machine.filter(|machine| machine.unit == name.unit());
         let running = machine.map(|machine| Running { leader: machine.leader, unit: name.unit() });
-        let at_rest = vec![Place { ours: self.paths.state(name), theirs: PathBuf::from(JOURNAL) }];
+        let at_rest = vec![
+            Place { ours: self.paths.state(name), theirs: PathBuf::from(JOURNAL) },
+            Place { ours: self.paths.journal(name), theirs: PathBuf::new() },
+        ];
         Guest { name: name.to_string(), running, at_rest }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use nixmox_core::container::Files;
+use nixmox_core::container::{self, Files};
 use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, Service, System};
 
 use super::Live;
@@ -41,6 +41,7 @@ impl Live {
             self.systemd.reset_failed(name).await?;
         }
         let (owner, texts, system) = (name.clone(), texts.clone(), service.system.clone());
+        let keeps_journal = container::keeps_journal(service);
         self.blocking(move |paths| {
             if let System::Store(system) = &system
                 && let Err(error) = nix::set_profile(&paths.profile(&owner), system)
@@ -50,6 +51,9 @@ impl Live {
             }
             // Live properties of an earlier instance outlive its stop and would win over the drop-in.
             files::remove_directory(&paths.runtime_control(&owner))?;
+            if keeps_journal {
+                nspawn::prepare_journal(paths, &owner)?;
+            }
             nspawn::write(paths, &owner, &texts)
         })
         .await?;

@@ -27,26 +27,34 @@ const DEPTH_MAX: usize = 64;
 /// Entries of one folder that are listed at a time.
 const LISTED_MAX: usize = 4096;
 
-/// Deletes the state of a container that does not run; there being none is no error.
+/// Deletes the state of a container that does not run, and what it logged if it was ephemeral; there being none is no error.
 ///
 /// # Errors
 /// `StepError::File` with what could not be removed, such as a mount point; the rest may be gone by then, and the
 /// call may be repeated.
 pub(in crate::host) fn remove_data(paths: &Paths, name: &ContainerName) -> Result<(), StepError> {
-    let path = paths.state(name);
+    remove_tree(&paths.state(name))?;
+    remove_tree(&paths.journal(name))
+}
+
+/// Deletes a folder that a guest has written to, or whatever is in its place; there being none is no error.
+///
+/// # Errors
+/// As [`remove_data`].
+pub(super) fn remove_tree(path: &Path) -> Result<(), StepError> {
     let failed =
         |at: &Path, errno: Errno| StepError::File { action: "remove", path: path.join(at), source: errno.into() };
     // Before anything is deleted: a mount in there is somebody's, and a half deleted container nobody's.
-    if let Some(mount) = super::mounts::mount_below(&path) {
+    if let Some(mount) = super::mounts::mount_below(path) {
         return Err(StepError::File { action: "remove", path: mount, source: Errno::EBUSY.into() });
     }
-    let root = match open(&path, directory_flags(), Mode::empty()) {
+    let root = match open(path, directory_flags(), Mode::empty()) {
         Ok(root) => root,
         Err(Errno::ENOENT) => return Ok(()),
         Err(errno) => return Err(failed(Path::new(""), errno)),
     };
     Removal { root, moved: 0 }.run().map_err(|(at, errno)| failed(&at, errno))?;
-    match unlinkat(AT_FDCWD, &path, UnlinkatFlags::RemoveDir) {
+    match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(failed(Path::new(""), errno)),
     }

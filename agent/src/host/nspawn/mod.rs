@@ -6,6 +6,7 @@
 mod conf;
 mod data;
 mod immutable;
+mod journals;
 mod leftovers;
 mod mounts;
 mod started_with;
@@ -14,6 +15,7 @@ pub(super) use conf::{
     boot_start, foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, write,
 };
 pub(super) use data::remove_data;
+pub(super) use journals::prepare as prepare_journal;
 pub(super) use leftovers::{delete_link, mount_unit, mounted_export};
 pub(super) use mounts::{Source, check_system, full_root};
 pub(super) use started_with::{Start, started_with};

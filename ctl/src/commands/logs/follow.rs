@@ -72,8 +72,8 @@ impl<'a> Follower<'a> {
             match end.lost {
                 Some(lost) if !lost.may_pass() => return Err(lost.into()),
                 Some(_) => context.output.note("the agent is away; waiting for it\n")?,
-                None if end.complaints.is_empty() => {}
-                None => return finish(end, context),
+                None if end.failed => return finish(end, context),
+                None => {}
             }
             let LinesOf::Services { request: rest } = end.rest else { return Ok(Exit::Done) };
             request = rest;

@@ -161,7 +161,7 @@ impl Logs {
         } else {
             // Readers that follow know this boot alone.
             let end = self.past(request, &lines, form, context).await?;
-            if !end.complaints.is_empty() || end.lost.is_some() {
+            if end.failed || end.lost.is_some() {
                 return finish(end, context);
             }
             // It goes on as it began.
@@ -224,5 +224,5 @@ pub(super) fn finish(end: End, context: &mut Context) -> Result<Exit, CtlError> 
     for complaint in distinct {
         context.output.note(&format!("{}\n", render::clean(complaint)))?;
     }
-    Ok(if end.complaints.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if end.failed { Exit::Failed } else { Exit::Done })
 }

@@ -1,0 +1,114 @@
+//! Twenty containers that write 500 lines a second each for 30 s, followed: nothing is lost, doubled or turned around, and the
+//! agent has nothing to do with it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::time::Duration;
+
+use nixmox_testbed::{Behaviour, Options, Testbed};
+use nixmox_tests::operator::Stack;
+use serde_json::Value;
+
+const RATE: u32 = 500;
+const SECONDS: u32 = 30;
+const COUNT: u32 = RATE * SECONDS;
+/// Guests that write to their console.
+const STATIC: usize = 16;
+/// Guests that write to a journal of their own.
+const BOOTED: usize = 4;
+/// A busy machine writes slower.
+const LIMIT: Duration = Duration::from_mins(8);
+
+/// CPU time of the agent's process, and of all of its unit, in microseconds.
+struct Used {
+    agent: u64,
+    unit: u64,
+    at: Duration,
+}
+
+fn used(bed: &Testbed) -> Used {
+    let script = "pid=$(systemctl show -P MainPID nixmox-agent); group=$(systemctl show -P ControlGroup nixmox-agent)
+                  read -r -a stat < /proc/$pid/stat; echo $(( (stat[13] + stat[14]) * 1000000 / $(getconf CLK_TCK) ))
+                  sed -n 's/^usage_usec //p' /sys/fs/cgroup$group/cpu.stat; cut -d' ' -f1 /proc/uptime";
+    let figures = bed.succeed(script).expect("the kernel says");
+    let figures: Vec<f64> = figures.lines().map(|line| line.parse().expect("a figure")).collect();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds of a test")]
+    Used { agent: figures[0] as u64, unit: figures[1] as u64, at: Duration::from_secs_f64(figures[2]) }
+}
+
+#[test]
+fn every_line_of_a_storm_is_shown_once_and_in_order() {
+    let bed = Testbed::boot(&Options::new("log-storm")).expect("the host boots");
+    bed.add_user("anna", &["nixmox"]).expect("an observer");
+    let stack = Stack::new(&bed, "storm");
+    let names: Vec<String> = (0..STATIC).map(|number| format!("static{number}")).collect();
+    // They begin to write when they are started: they are held until somebody looks.
+    let system = bed.static_guest("writer", &Behaviour::new().writes(RATE, COUNT)).expect("a system");
+    let debian = bed.homelab_systems().expect("systems")["caddy"].clone();
+    let booted: Vec<String> = (0..BOOTED).map(|number| format!("booted{number}")).collect();
+    let declare = |name: &String, system: &str| format!("[services.{name}]\nsystem = \"{system}\"");
+    let services: Vec<String> = names
+        .iter()
+        .map(|name| declare(name, &system))
+        .chain(booted.iter().map(|name| declare(name, &debian)))
+        .collect();
+    stack.declare(&services.iter().map(String::as_str).collect::<Vec<_>>()).expect("a manifest");
+    stack.succeed(&format!("up {}", booted.join(" "))).expect("the booted ones are up");
+
+    bed.succeed(
+        "systemd-run -q --unit=reader -p User=anna -p KillSignal=SIGINT -p StandardOutput=file:/tmp/lines \
+         nixmoxctl --all logs -f -o json --since now",
+    )
+    .expect("somebody reads");
+    bed.wait_until("test $(pgrep -c journalctl) -gt 4", LIMIT).expect("it reads");
+    let before = used(&bed);
+    stack.succeed("up").expect("all are up");
+    for name in &booted {
+        // Ten times a second, as an interpreter can.
+        let burst = RATE / 10;
+        let script = format!(
+            "n=0; while ((n < {COUNT})); do for ((i = 0; i < {burst}; i++)); do echo \"line $((++n)) of {COUNT}\"; done; sleep 0.1; done"
+        );
+        let unit = "systemd-run -q --unit=writer -p LogRateLimitIntervalSec=0";
+        bed.succeed(&format!("{unit} -M {name} /bin/bash -c '{script}'")).expect("it writes");
+    }
+    let all = COUNT as usize * (STATIC + BOOTED);
+    bed.wait_until(&format!("test $(grep -c 'line [0-9]* of {COUNT}\"' /tmp/lines) -ge {all}"), LIMIT)
+        .expect("every line comes");
+    let after = used(&bed);
+    bed.succeed("systemctl stop reader").expect("Ctrl-C ends it");
+
+    let mut next: BTreeMap<String, u32> = BTreeMap::new();
+    let mut dropped = Vec::new();
+    let file = std::fs::File::open(bed.path("/tmp/lines")).expect("what was shown");
+    for line in BufReader::new(file).lines().map_while(Result::ok) {
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        let (service, message) = (super::text(&line, "service"), super::text(&line, "message"));
+        if super::text(&line, "speaker") == "journald" {
+            dropped.push(format!("{service}: {message}"));
+        }
+        let of = format!(" of {COUNT}");
+        let Some(number) = message.strip_prefix("line ").and_then(|rest| rest.strip_suffix(&of)) else { continue };
+        let number: u32 = number.parse().expect("a number");
+        let source = if service.starts_with("static") { "host" } else { "guest" };
+        assert_eq!(super::text(&line, "source"), source, "{line}");
+        let expected = next.entry(service.to_owned()).or_insert(1);
+        assert_eq!(number, *expected, "of {service}; journald says {dropped:?}");
+        *expected += 1;
+    }
+    assert_eq!(next.len(), STATIC + BOOTED, "{:?}", next.keys());
+    assert!(next.values().all(|next| *next == COUNT + 1), "{next:?}; journald says {dropped:?}");
+    assert!(dropped.is_empty(), "{dropped:?}");
+
+    let took = after.at.saturating_sub(before.at);
+    let share = |usec: u64| {
+        let wall = took.as_micros().max(1);
+        format!("{}.{:02} %", u128::from(usec) * 100 / wall, u128::from(usec) * 10_000 / wall % 100)
+    };
+    let (agent, unit) = (after.agent.saturating_sub(before.agent), after.unit.saturating_sub(before.unit));
+    nixmox_tests::say(&format!(
+        "{all} lines in {took:?}: the agent took {} of a core, its readers {}",
+        share(agent),
+        share(unit.saturating_sub(agent))
+    ));
+}
