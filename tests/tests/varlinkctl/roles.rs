@@ -65,7 +65,7 @@ fn call_as(bed: &Testbed, user: &str, method: &str) -> (String, String) {
 fn groups_decide_what_each_user_may_call_and_every_change_is_recorded() {
     let bed = boot("roles");
     let methods = methods();
-    assert_eq!(methods.len(), 13, "{methods:?}");
+    assert_eq!(methods.len(), 19, "{methods:?}");
     // Who called what, and how it ended: as the journal must have it.
     let mut expected = Vec::new();
     for (user, groups, roles) in USERS {

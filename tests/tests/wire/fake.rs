@@ -23,10 +23,9 @@ pub(crate) struct Fake {
     /// `restart` takes a permit of it, so that a test can hold a call back.
     pub(crate) gate: Arc<Semaphore>,
     restarts_begun: Arc<AtomicUsize>,
-    attended: Arc<AtomicUsize>,
     /// `ready` takes a permit of it, so that a test can let the agent be one that has just started.
     pub(crate) started: Arc<Semaphore>,
-    /// How many calls for lines are attended.
+    /// How many calls are attended by their clients.
     attended: Arc<AtomicUsize>,
     /// Whether an event happens between the subscription of a watch and its snapshot.
     pub(crate) event_while_watch_begins: Arc<AtomicBool>,
@@ -41,7 +40,6 @@ impl Fake {
             number: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             restarts_begun: Arc::default(),
-            attended: Arc::default(),
             started: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             attended: Arc::default(),
             event_while_watch_begins: Arc::default(),
