@@ -28,7 +28,7 @@ fn events_are_told_once_to_everybody_whatever_becomes_of_the_agent() {
     bed.add_user("bob", &["nixmox-operator"]).expect("an operator");
     let watch = |name: &str, arguments: &str| {
         bed.succeed(&format!(
-            "systemd-run -q --unit={name} -p User=anna -p KillSignal=SIGINT -p StandardOutput=file:/tmp/{name} nixmoxctl events -f --json {arguments}"
+            "systemd-run -q --unit={name} -p User=anna -p KillSignal=SIGINT -p StandardError=journal -p StandardOutput=file:/tmp/{name} nixmoxctl events -f --json {arguments}"
         ))
         .expect("somebody looks");
     };

@@ -22,7 +22,7 @@ fn what_is_followed_goes_on_after_the_agent_the_containers_and_the_services() {
     stack.declare(&[&web]).expect("a manifest");
     stack.succeed("up").expect("it is up");
     bed.succeed(
-        "systemd-run -q --unit=reader -p User=anna -p KillSignal=SIGINT -p StandardOutput=file:/tmp/lines \
+        "systemd-run -q --unit=reader -p User=anna -p KillSignal=SIGINT -p StandardError=journal -p StandardOutput=file:/tmp/lines \
          nixmoxctl --all logs -f -o json",
     )
     .expect("somebody reads");

@@ -34,19 +34,27 @@ pub(super) struct Follower<'a> {
     socket: PathBuf,
     watch: Watch,
     mirror: Mirror,
+    /// As of when the mirror is, in microseconds since 1970: what it lacks has come later.
+    seen_usec: u64,
 }
 
 impl<'a> Follower<'a> {
     /// Begins to watch what services there are.
     pub(super) async fn new(shown: Shown<'a>, socket: PathBuf) -> Result<Self, CtlError> {
-        let mut watch = Watch::begin(socket.clone()).await?;
-        let mut mirror = Mirror::default();
-        while mirror.number().is_none() {
-            if let Message::Update(update) = watch.next().await? {
-                mirror.take(&update);
-            }
+        let watch = Watch::begin(socket.clone()).await?;
+        let mut follower = Self { shown, socket, watch, mirror: Mirror::default(), seen_usec: 0 };
+        while follower.mirror.number().is_none() {
+            let message = follower.watch.next().await?;
+            follower.take(&message);
         }
-        Ok(Self { shown, socket, watch, mirror })
+        Ok(follower)
+    }
+
+    fn take(&mut self, message: &Message) {
+        if let Message::Update(update) = message {
+            self.mirror.take(update);
+            self.seen_usec = update.at_usec;
+        }
     }
 
     /// Returns the services as they are.
@@ -64,6 +72,7 @@ impl<'a> Follower<'a> {
         request.follow = true;
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
+            let absent_usec = self.seen_usec;
             // Both arms are cancel-safe: a reader that is not taken ends.
             let end = tokio::select! {
                 _ = &mut interrupt => return Ok(Exit::Done),
@@ -77,7 +86,7 @@ impl<'a> Follower<'a> {
             }
             let LinesOf::Services { request: rest } = end.rest else { return Ok(Exit::Done) };
             request = rest;
-            request.services = self.go_on(request.services, context.clock.now_usec());
+            request.services = self.go_on(request.services, absent_usec);
             lines = Shown::lines(request.services.iter().map(|of| of.name.as_str()), context);
         }
     }
@@ -94,9 +103,7 @@ impl<'a> Follower<'a> {
             let step = tokio::select! {
                 step = reader.next() => step,
                 message = self.watch.next() => {
-                    if let Message::Update(update) = message? {
-                        self.mirror.take(&update);
-                    }
+                    self.take(&message?);
                     let now = self.sight();
                     if now != sight {
                         sight = now;
@@ -133,10 +140,11 @@ impl<'a> Follower<'a> {
             .collect()
     }
 
-    /// Returns the services that are there now, each with where it goes on; a new one begins now.
-    fn go_on(&self, read: Vec<LogsOf>, now_usec: u64) -> Vec<LogsOf> {
+    /// Returns the services that are there now, each with where it goes on; a new one begins when it was not there yet.
+    fn go_on(&self, read: Vec<LogsOf>, absent_usec: u64) -> Vec<LogsOf> {
+        let since_usec = self.shown.since.max(Some(absent_usec));
         let mut read: BTreeMap<String, LogsOf> = read.into_iter().map(|of| (of.name.clone(), of)).collect();
-        let new = |name: String| LogsOf { name, since_usec: Some(now_usec), ..LogsOf::default() };
+        let new = |name: String| LogsOf { name, since_usec, ..LogsOf::default() };
         self.sight().into_keys().map(|name| read.remove(&name).unwrap_or_else(|| new(name))).collect()
     }
 }
