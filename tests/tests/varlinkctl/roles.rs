@@ -28,7 +28,11 @@ fn methods() -> BTreeMap<String, String> {
 /// Returns parameters that a method understands, about what is not there where that is possible.
 fn parameters(method: &str) -> Value {
     match method {
-        "Status" | "Watch" | "Stacks" => json!({}),
+        "Status" | "Usage" | "Watch" | "Stacks" | "Generations" => json!({}),
+        "Logs" => json!({ "request": { "services": [], "follow": false } }),
+        "Events" => json!({ "request": { "follow": false } }),
+        "Diff" => json!({ "from": 1, "to": 2 }),
+        "Rollback" => json!({ "stack": "absent", "names": [] }),
         "Paths" | "RemoveData" => json!({ "name": "absent" }),
         "Plan" | "Apply" => request(&json!({})),
         "Down" => json!({ "stack": "absent", "names": [] }),
@@ -47,7 +51,7 @@ fn call_as(bed: &Testbed, user: &str, method: &str) -> (String, String) {
     // A watch goes on until its time is over.
     let options = match method {
         "Watch" => "--more --timeout=2",
-        "Exec" | "Copy" => "--more --timeout=30",
+        "Logs" | "Events" | "Exec" | "Copy" => "--more --timeout=30",
         _ => "--timeout=30",
     };
     // The shell becomes the client, so its number is the client's.

@@ -6,8 +6,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use nftables::schema::{NfListObject, NfObject, Nftables};
-use nftables::types::{NfChainPolicy, NfFamily, NfHook};
 use nixmox_core::network::FirewallTable;
 use serde_json::Value;
 
@@ -41,26 +39,17 @@ impl fmt::Display for Dropping {
     }
 }
 
-/// Finds them. `chains`: those of all tables.
-pub(super) fn dropping(chains: &Nftables<'_>) -> Vec<Dropping> {
-    let chains = chains.objects.iter().filter_map(|object| match object {
-        NfObject::ListObject(NfListObject::Chain(chain)) => Some(chain),
-        // Not our enums: everything else is no chain.
-        _ => None,
+/// Finds them. `chains`: those of all tables, as nft lists them (libnftables-json(5)).
+pub(super) fn dropping(chains: &Value) -> Vec<Dropping> {
+    let chains = chains["nftables"].as_array().into_iter().flatten().filter_map(|object| object.get("chain"));
+    let drops = chains.filter_map(|chain| {
+        let is = |key: &str, word: &str| chain[key].as_str() == Some(word);
+        let family = ["ip", "inet"].into_iter().find(|family| is("family", family))?;
+        let (table, name) = (chain["table"].as_str()?, chain["name"].as_str()?);
+        let drops = is("hook", "forward") && is("policy", "drop") && table != TABLE;
+        drops.then(|| Dropping { family, table: table.to_owned(), chain: name.to_owned() })
     });
-    let drops = chains.filter(|chain| {
-        chain.hook == Some(NfHook::Forward)
-            && chain.policy == Some(NfChainPolicy::Drop)
-            && matches!(chain.family, NfFamily::IP | NfFamily::INet)
-            && chain.table != TABLE
-    });
-    drops
-        .map(|chain| Dropping {
-            family: if chain.family == NfFamily::IP { "ip" } else { "inet" },
-            table: chain.table.to_string(),
-            chain: chain.name.to_string(),
-        })
-        .collect()
+    drops.collect()
 }
 
 /// Returns whether some rule of a listed chain treats packets by the names of containers' links, and accepts them or

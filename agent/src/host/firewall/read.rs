@@ -5,44 +5,44 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use nftables::schema::{NfListObject, NfObject, Nftables};
 use nixmox_core::model::{Addresses, Port, Protocol};
 use nixmox_core::network::{FirewallTable, Forward, Guest};
+use serde_json::Value;
 
 use super::ruleset::{FORWARD_CHAINS, GUEST_CHAIN, objects};
 
 /// Returns the table that was listed; `None` when it is not exactly one of ours.
-pub(super) fn table(listed: &Nftables<'static>) -> Option<FirewallTable> {
+///
+/// Compared as JSON: the crate's types would have to be read for all that nft can say, which takes more of the program
+/// than all else that it does with them.
+pub(super) fn table(listed: &Value) -> Option<FirewallTable> {
     let mut found = Vec::new();
     let mut table = FirewallTable::default();
-    for object in listed.objects.iter() {
-        let NfObject::ListObject(object) = object else { return None };
-        match object {
-            NfListObject::MetainfoObject(_) => continue,
-            NfListObject::Rule(rule) => {
-                if let Some(comment) = &rule.comment {
-                    if FORWARD_CHAINS.contains(&rule.chain.as_ref()) {
-                        table.forwards.insert(forward(comment)?);
-                    } else if rule.chain == GUEST_CHAIN {
-                        table.guests.insert(guest(comment)?);
-                    }
-                }
+    for object in listed["nftables"].as_array()? {
+        if object.get("metainfo").is_some() {
+            continue;
+        }
+        if let Some(comment) = object["rule"]["comment"].as_str() {
+            let chain = object["rule"]["chain"].as_str()?;
+            if FORWARD_CHAINS.contains(&chain) {
+                table.forwards.insert(forward(comment)?);
+            } else if chain == GUEST_CHAIN {
+                table.guests.insert(guest(comment)?);
             }
-            // Not our enum. Whatever else there is is compared below.
-            _ => {}
         }
         found.push(without_handle(object.clone()));
     }
-    (found == objects(&table)).then_some(table)
+    let ours: Option<Vec<Value>> =
+        objects(&table).into_iter().map(|object| serde_json::to_value(object).ok()).collect();
+    (Some(found) == ours).then_some(table)
 }
 
-fn without_handle(mut object: NfListObject<'static>) -> NfListObject<'static> {
-    match &mut object {
-        NfListObject::Table(table) => table.handle = None,
-        NfListObject::Chain(chain) => chain.handle = None,
-        NfListObject::Rule(rule) => rule.handle = None,
-        // Not our enum: nothing else is in a table of ours.
-        _ => {}
+/// Takes away what the kernel numbers objects with.
+fn without_handle(mut object: Value) -> Value {
+    for (_, inner) in object.as_object_mut().into_iter().flatten() {
+        if let Some(fields) = inner.as_object_mut() {
+            fields.remove("handle");
+        }
     }
     object
 }

@@ -34,15 +34,17 @@ fn table() -> FirewallTable {
     }
 }
 
-fn listed(objects: Vec<NfListObject<'static>>) -> Nftables<'static> {
-    Nftables { objects: objects.into_iter().map(NfObject::ListObject).collect() }
+fn listed(objects: Vec<NfListObject<'static>>) -> Value {
+    let objects = objects.into_iter().map(NfObject::ListObject).collect();
+    serde_json::to_value(Nftables { objects }).unwrap()
 }
 
 #[test]
 fn a_table_reads_back_through_json() {
     for table in [table(), FirewallTable { forwards: [].into(), ..table() }] {
-        let text = serde_json::to_string(&listed(ruleset::objects(&table))).unwrap();
-        assert_eq!(read::table(&serde_json::from_str(&text).unwrap()), Some(table), "{text}");
+        let mut value = listed(ruleset::objects(&table));
+        value["nftables"][0]["table"]["handle"] = json!(7);
+        assert_eq!(read::table(&value), Some(table), "{value}");
     }
 }
 
@@ -76,7 +78,8 @@ fn a_table_that_somebody_changed_is_not_ours() {
 
 #[test]
 fn what_comes_in_by_any_link_reaches_no_loopback_address() {
-    let text = serde_json::to_string(&listed(ruleset::objects(&table()))).unwrap();
+    let objects = ruleset::objects(&table()).into_iter().map(NfObject::ListObject).collect();
+    let text = serde_json::to_string(&Nftables { objects }).unwrap();
     let elsewhere = r#"{"match":{"left":{"meta":{"key":"iifname"}},"right":"lo","op":"!="}}"#;
     let guard = text.split(r#""chain":"guard""#).nth(1).unwrap().split(r#""chain":"#).next().unwrap();
     assert!(guard.contains(elsewhere) && guard.contains("drop"), "{guard}");
@@ -99,7 +102,7 @@ fn a_drop_policy_of_others_is_named_with_the_way_out() {
                    "hook": "forward", "prio": 0, "policy": "drop"}},
         {"chain": {"family": "inet", "table": "own", "name": "forward", "handle": 1, "type": "filter",
                    "hook": "forward", "prio": 0, "policy": "accept"}}]}"#;
-    let chains: Nftables<'_> = serde_json::from_str(chains).unwrap();
+    let chains: Value = serde_json::from_str(chains).unwrap();
     let found: Vec<String> = obstacles::dropping(&chains).iter().map(ToString::to_string).collect();
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("nft insert rule ip filter FORWARD iifname"), "{found:?}");
