@@ -120,7 +120,12 @@ fn read_standing(generations: &Generations, notes: &NotesFile) -> Result<Standin
             // Holds are lost, what is desired is not: better than not starting at all.
             error!(event = "damage", "{damage}");
             warnings.push(format!("{damage}: services held by `stop` are started again"));
-            crate::state::Notes::default()
+            let mut notes = crate::state::Notes::default();
+            for (stack, record) in &current.generation.stacks {
+                // What passed long ago is not judged a second time for want of a note.
+                notes.prove(stack, record.changed_in);
+            }
+            notes
         }
         other => other?,
     };

@@ -136,6 +136,12 @@ impl Tracker {
         self.since
     }
 
+    /// Returns the time after the start in which failures do not count.
+    #[must_use]
+    pub fn start_period(&self) -> Duration {
+        self.timing.start_period
+    }
+
     /// Returns when to ask next.
     #[must_use]
     pub fn next(&self) -> Duration {

@@ -37,10 +37,14 @@ pub struct Sight<'a> {
     pub retry: Retry,
     /// How often it was started again without success.
     pub attempts: u32,
-    /// The time since the trial of it began, as far as it is known.
+    /// The time since it was first started on trial; zero before that, and where it is not known.
     pub tried: Duration,
     /// Whether its health was asked since then, and what the last answer was; `None`: not yet.
     pub answer: Option<bool>,
+    /// Whether it was unhealthy before, and has not yet had its start period with what was changed.
+    pub is_given_time: bool,
+    /// Whether its last instance was stopped by somebody, not through NixMox.
+    pub was_stopped: bool,
     /// How often in a row a live change of it failed.
     pub refusals: u32,
 }
@@ -77,7 +81,9 @@ pub fn standing(sight: &Sight<'_>) -> Standing {
         State::Healthy if sight.refusals >= REFUSALS_MAX => Standing::Failed,
         State::Healthy if sight.change == ChangeKind::Unchanged && sight.answer == Some(true) => Standing::Passed,
         // Of what was there before, an answer says nothing.
-        State::Unhealthy if is_as_declared(sight) && sight.answer == Some(false) => Standing::Failed,
+        State::Unhealthy if is_as_declared(sight) && sight.answer == Some(false) && !sight.is_given_time => {
+            Standing::Failed
+        }
         State::Failed if is_over(sight) => Standing::Failed,
         State::Healthy
         | State::Completed
@@ -114,11 +120,15 @@ fn is_as_declared(sight: &Sight<'_>) -> bool {
 
 /// Returns whether a service that failed is not given another try.
 fn is_over(sight: &Sight<'_>) -> bool {
+    // Somebody's job on its unit passes, as does the host's shutdown; and who stops it by hand says nothing about it.
+    let by_others = sight.reasons.iter().any(|reason| matches!(reason, Reason::ForeignJob | Reason::Stopping));
+    if by_others || sight.was_stopped {
+        return false;
+    }
     match sight.retry {
         Retry::Later => sight.attempts >= TRIES_MAX || sight.tried >= TRIES_TIME,
-        Retry::Never => true,
-        // What keeps it is somebody's job on its unit, or the host's shutdown, which both pass; or it cannot be started at all.
-        Retry::Now => !sight.reasons.iter().any(|reason| matches!(reason, Reason::ForeignJob | Reason::Stopping)),
+        // It is not tried again, or cannot be started at all.
+        Retry::Never | Retry::Now => true,
     }
 }
 
@@ -136,6 +146,8 @@ mod tests {
             attempts: 0,
             tried: Duration::ZERO,
             answer: Some(true),
+            is_given_time: false,
+            was_stopped: false,
             refusals: 0,
         }
     }
@@ -158,6 +170,8 @@ mod tests {
         assert_eq!(asked(State::Healthy, Some(true)), Standing::Passed);
         assert_eq!(asked(State::Unhealthy, None), Standing::Pending);
         assert_eq!(asked(State::Unhealthy, Some(false)), Standing::Failed);
+        let given_time = Sight { is_given_time: true, answer: Some(false), ..sight(State::Unhealthy) };
+        assert_eq!(standing(&given_time), Standing::Pending);
         // It is being restarted for its health alone.
         let restarts = Sight {
             change: ChangeKind::Restart,
@@ -178,8 +192,13 @@ mod tests {
         assert_eq!(failed(Retry::Later, 1, TRIES_TIME), Standing::Failed);
         assert_eq!(failed(Retry::Never, 0, Duration::ZERO), Standing::Failed);
         assert_eq!(failed(Retry::Now, 0, Duration::ZERO), Standing::Failed);
-        let job = Sight { reasons: &[Reason::ForeignJob], change: ChangeKind::Blocked, ..sight(State::Failed) };
-        assert_eq!(standing(&job), Standing::Pending);
+        for retry in [Retry::Now, Retry::Later, Retry::Never] {
+            let at_rest = Sight { retry, tried: TRIES_TIME, change: ChangeKind::Blocked, ..sight(State::Failed) };
+            let job = Sight { reasons: &[Reason::ForeignJob], ..at_rest };
+            assert_eq!(standing(&job), Standing::Pending, "somebody's job on its unit passes");
+            let stopped = Sight { was_stopped: true, ..at_rest };
+            assert_eq!(standing(&stopped), Standing::Pending, "somebody stopped it");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ const AGENT: &str = "agent";
 pub(super) struct Cause {
     /// A user's name, or `agent`.
     pub(super) by: String,
-    /// What a user asked for: `up`, `down`, `start`, `stop`, `restart`; of the agent: `boot`, `agent-start`, `crash`, `health`,
+    /// What a user asked for: `up`, `down`, `rollback`, `start`, `stop`, `restart`; of the agent: `rollback`, `boot`, `agent-start`, `crash`, `health`,
     /// `drift`, `back-off`; empty: nothing of that.
     pub(super) why: &'static str,
     /// The number of the last event before the request, or before the start of the agent: what has the same came of one
@@ -48,7 +48,8 @@ impl Causes {
         verb: &'static str,
         number: u64,
     ) {
-        let cause = Cause { by: caller.name.clone(), why: verb, request: number };
+        let by = if caller.name == super::trials::AGENT { AGENT } else { caller.name.as_str() };
+        let cause = Cause { by: by.to_owned(), why: verb, request: number };
         self.open.extend(names.into_iter().map(|name| (name.to_owned(), cause.clone())));
         self.generation = cause;
     }
@@ -57,7 +58,7 @@ impl Causes {
     pub(super) fn of(&mut self, service: &str, event: &str) -> Cause {
         if service.is_empty() {
             let start = self.start.clone();
-            let asked = (event == "generation").then(|| self.generation.clone());
+            let asked = matches!(event, "generation" | "rollback").then(|| self.generation.clone());
             return asked.or(start).unwrap_or_else(|| by_agent(event_cause(event)));
         }
         let cause = match (self.open.get(service), &self.start) {

@@ -339,7 +339,7 @@ impl<H: Host> Control for Handle<H> {
     }
 }
 
-fn stopping() -> AgentError {
+pub(super) fn stopping() -> AgentError {
     AgentError::Refused { reason: "the agent is stopping".to_owned(), hint: "try again in a moment".to_owned() }
 }
 

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nixmox_api::{
-    AgentError, Caller, DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, ServiceDiff,
+    AgentError, Caller, DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, RolledBack,
+    ServiceDiff,
 };
 use nixmox_core::compare;
 use nixmox_core::model::{Assigned, ContainerName, StackName, System};
@@ -13,11 +14,40 @@ use nixmox_core::model::{Assigned, ContainerName, StackName, System};
 use super::chain;
 use crate::state::{Generation, Generations, Notes, NotesFile, StackRecord, StateError};
 
-/// Returns the generations that were rolled back, each with why.
-pub(super) fn bad(generations: &[Generation]) -> BTreeMap<u64, String> {
-    let failed = generations.iter().flat_map(|generation| generation.stacks.values());
-    let failed = failed.filter_map(|record| record.rolled_back.as_ref());
-    failed.map(|failed| (failed.from, failed.reasons.join("; "))).collect()
+/// What became of the changes of stacks in all generations that are kept.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// Each change of a stack: the generation it was made in, and the stack.
+    changes: BTreeSet<(u64, StackName)>,
+    /// Those that were rolled back, each with why.
+    bad: BTreeMap<(u64, StackName), String>,
+}
+
+impl Record {
+    /// Reads every generation, one at a time: all of them are many times what the agent otherwise holds.
+    pub(super) fn read(generations: &Generations, numbers: &BTreeSet<u64>, notes: &Notes) -> Self {
+        let (mut record, mut failures) = (Self::default(), Vec::new());
+        for generation in numbers.iter().filter_map(|number| generations.read(*number).ok().flatten()) {
+            for (stack, of_stack) in generation.stacks {
+                if of_stack.changed_in == generation.number {
+                    record.changes.insert((generation.number, stack.clone()));
+                }
+                failures.extend(of_stack.rolled_back.map(|failure| (stack, failure)));
+            }
+        }
+        for (stack, RolledBack { from, to, reasons, .. }) in failures {
+            // What was still on trial went with it.
+            let gone = record.changes.iter().filter(|(number, of)| *of == stack && *number > to && *number <= from);
+            let gone: Vec<_> = gone.filter(|(number, of)| !notes.is_good(of, *number)).cloned().collect();
+            record.bad.extend(gone.into_iter().map(|change| (change, reasons.join("; "))));
+        }
+        record
+    }
+
+    /// Returns why the change of a stack in a generation was rolled back; `None`: it was not.
+    pub(super) fn bad(&self, generation: u64, stack: &StackName) -> Option<&str> {
+        self.bad.get(&(generation, stack.clone())).map(String::as_str)
+    }
 }
 
 /// Returns the list of generations.
@@ -31,11 +61,11 @@ pub(super) fn list(
 ) -> Result<GenerationsReply, AgentError> {
     // Notes that cannot be read are told elsewhere; without them nothing is known to be good.
     let notes = notes.load().unwrap_or_default();
-    let read = generations.read_all().map_err(|error| unreadable(&error))?;
-    let readable: Vec<Generation> = read.iter().filter_map(|(_, read)| read.as_ref().ok()?.clone()).collect();
-    let bad = bad(&readable);
-    let mut infos = Vec::with_capacity(read.len());
-    for (number, read) in read {
+    let numbers = generations.kept().map_err(|error| unreadable(&error))?;
+    let record = Record::read(generations, &numbers, &notes);
+    let now = generations.read(current).ok().flatten().unwrap_or_default();
+    let mut infos = Vec::with_capacity(numbers.len());
+    for number in numbers {
         let damaged = |reason: String| GenerationInfo {
             number,
             made_at: 0,
@@ -47,8 +77,8 @@ pub(super) fn list(
             services: 0,
             restored: None,
         };
-        match read {
-            Ok(Some(generation)) => infos.push(info(&generation, &bad, &notes, current)),
+        match generations.read(number) {
+            Ok(Some(generation)) => infos.push(info(&generation, &record, &notes, &now)),
             // Pruned meanwhile.
             Ok(None) => {}
             Err(error) => infos.push(damaged(chain(&error))),
@@ -57,16 +87,21 @@ pub(super) fn list(
     Ok(GenerationsReply { generations: infos })
 }
 
-fn info(generation: &Generation, bad: &BTreeMap<u64, String>, notes: &Notes, current: u64) -> GenerationInfo {
+fn info(generation: &Generation, record: &Record, notes: &Notes, now: &Generation) -> GenerationInfo {
     let number = generation.number;
     let changed: Vec<(&StackName, &StackRecord)> =
         generation.stacks.iter().filter(|(_, record)| record.changed_in == number).collect();
+    let bad: Vec<&str> = changed.iter().filter_map(|(stack, _)| record.bad(number, stack)).collect();
     let is_good = |(stack, _): &(&StackName, &StackRecord)| notes.is_good(stack, number);
-    let verdict = if bad.contains_key(&number) {
+    // Another stack may have made a newer generation meanwhile.
+    let is_on_trial = |(stack, _): &(&StackName, &StackRecord)| {
+        now.stacks.get(*stack).is_some_and(|record| record.changed_in == number && record.trial.goes_back)
+    };
+    let verdict = if !bad.is_empty() {
         GenerationVerdict::Bad
     } else if !changed.is_empty() && changed.iter().all(is_good) {
         GenerationVerdict::Good
-    } else if number == current && changed.iter().any(|(_, record)| record.trial.goes_back) {
+    } else if changed.iter().any(is_on_trial) {
         GenerationVerdict::OnTrial
     } else {
         GenerationVerdict::Unknown
@@ -75,9 +110,9 @@ fn info(generation: &Generation, bad: &BTreeMap<u64, String>, notes: &Notes, cur
         number,
         made_at: generation.made_at,
         made_by: generation.made_by.clone(),
-        current: number == current,
+        current: number == now.number,
         verdict,
-        reason: bad.get(&number).cloned().unwrap_or_default(),
+        reason: bad.join("; "),
         stacks: changed.iter().map(|(stack, _)| stack.to_string()).collect(),
         services: u32::try_from(generation.services.len()).unwrap_or(u32::MAX),
         restored: changed.iter().find_map(|(_, record)| record.restored),
@@ -127,7 +162,7 @@ fn service(old: Option<&Assigned>, new: Option<&Assigned>) -> Option<ServiceDiff
             "changed"
         }
         (None, Some(_)) => "added",
-        (Some(_), None) | (None, None) => "removed",
+        (_, None) => "removed",
     };
     Some(ServiceDiff {
         name: there.service.name.to_string(),

@@ -34,12 +34,14 @@ mod trials;
 mod usage;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container::{self, Layout};
-use nixmox_core::model::{Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Subject};
+use nixmox_core::model::{
+    Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, StackName, Subject,
+};
 use nixmox_core::plan::{self, AllFiles};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -111,8 +113,8 @@ pub struct Reconciler<H> {
     logs: JoinSet<(ContainerName, Vec<String>)>,
     /// Whose log is being read.
     reading: BTreeSet<ContainerName>,
-    /// When a rollback that could not be written is tried again, and why it could not.
-    stuck: trials::Stuck,
+    /// Rollbacks that could not be made, by stack.
+    stuck: BTreeMap<StackName, trials::Stuck>,
     removals: JoinSet<ContainerName>,
     /// The containers whose data is being removed.
     removing: BTreeSet<ContainerName>,
@@ -177,7 +179,7 @@ impl<H: Host> Reconciler<H> {
             probes: JoinSet::new(),
             logs: JoinSet::new(),
             reading: BTreeSet::new(),
-            stuck: trials::Stuck::default(),
+            stuck: BTreeMap::new(),
             removals: JoinSet::new(),
             removing: BTreeSet::new(),
             began: Instant::now(),
@@ -264,7 +266,7 @@ impl<H: Host> Reconciler<H> {
             let supervisor = &self.supervisor;
             let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
             for step in self.executor.begin(&self.host, round, allowed) {
-                self.supervisor.begun(&step.subject, step.action, &step.reasons);
+                self.supervisor.begun(now, &step.subject, step.action, &step.reasons);
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
                     (&step.subject, step.action)
                 {
@@ -320,11 +322,17 @@ impl<H: Host> Reconciler<H> {
             }
             let container = observed.containers.entry(name.clone()).or_default();
             match &container.exit {
-                Some(exit) if exit.succeeded() && exit.spec.is_some() => {
-                    notes.completed.insert(name.clone(), exit.clone());
-                }
+                Some(exit) if exit.succeeded() && exit.spec.is_some() => notes.complete(name, exit),
                 Some(_) => {}
                 None => container.exit = notes.completed.get(name).cloned(),
+            }
+            // What was declared between was another job. A rollback must not run this one on what that one made.
+            let declared = container::spec(assigned);
+            if !container.active.has_processes()
+                && container.exit.as_ref().is_none_or(|exit| exit.spec.as_ref() != Some(&declared))
+                && let Some(before) = notes.completed_before(name, &declared)
+            {
+                container.exit = Some(before.clone());
             }
         }
         let now = &observed.containers;
@@ -369,7 +377,8 @@ impl<H: Host> Reconciler<H> {
     }
 
     fn succeeded(&mut self, step: &Begun, took: Duration) {
-        self.supervisor.succeeded(&step.subject, step.action);
+        let now = self.now();
+        self.supervisor.succeeded(now, &step.subject, step.action);
         let Subject::Service(name) = &step.subject else { return };
         let verb = execute::verb(step.action);
         info!(service = %name, event = "step-done", step = verb, "{name}: {verb} took {} ms", took.as_millis());
@@ -463,7 +472,7 @@ impl<H: Host> Reconciler<H> {
 
     /// Returns what hinders the host as a whole, as far as the agent's own state goes.
     fn warnings(&self) -> Vec<String> {
-        let stuck = self.stuck.why.as_ref();
+        let stuck = self.stuck.values().map(|stuck| &stuck.why);
         let others = self.outdated.iter().chain(&self.hands_off).chain(&self.unrooted).chain(stuck);
         self.warnings.iter().chain(others).cloned().collect()
     }
@@ -477,7 +486,7 @@ impl<H: Host> Reconciler<H> {
             let look = now.saturating_add(PERIODIC_LOOK);
             self.supervisor.next_due(now, self.settings.drift).map_or(look, |due| due.min(look))
         };
-        let due = self.stuck.due(now).map_or(due, |retry| due.min(retry));
+        let due = self.stuck.values().filter_map(|stuck| stuck.retry.due(now)).fold(due, Duration::min);
         let due = self.began + due;
         self.executor.next_room().map_or(due, |room| due.min(room))
     }

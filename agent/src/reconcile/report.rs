@@ -463,12 +463,11 @@ fn of_host(before: &Status, next: &Status) -> (&'static str, String) {
         };
     }
     let proven = |stack: &&StackStatus| stack.good && old(&stack.name).is_some_and(|old| !old.good);
-    let proven: Vec<&str> = next.stacks.iter().filter(proven).map(|stack| stack.name.as_str()).collect();
-    if proven.is_empty() {
-        ("changed", String::new())
-    } else {
-        ("good", format!("generation {generation} is good: all that changed in {} is well", proven.join(", ")))
-    }
+    let proven = next.stacks.iter().filter(proven);
+    let proven: Vec<String> = proven
+        .map(|stack| format!("generation {} is good: all that changed in {} is well", stack.generation, stack.name))
+        .collect();
+    if proven.is_empty() { ("changed", String::new()) } else { ("good", proven.join("; ")) }
 }
 
 fn host_status(generation: &Generation, busy: bool, warnings: Vec<String>) -> HostStatus {

@@ -21,7 +21,7 @@ use tracing::{error, info};
 use super::change::{Asked, Ledger, Next, invalid};
 use super::handle::{self, Answer, Ask};
 use super::rollback::{self, Back};
-use super::{Reconciler, chain, history, instance, report, words};
+use super::{Reconciler, chain, instance, report, words};
 use crate::host::{Host, StepError};
 use crate::state::{Generation, Notes, PreparedNotes, StateError};
 
@@ -223,42 +223,14 @@ impl<H: Host> Reconciler<H> {
         to: Option<u64>,
         names: &BTreeSet<ContainerName>,
     ) -> Result<Generation, AgentError> {
-        let generations = self.generations.clone();
-        let read = tokio::task::spawn_blocking(move || generations.read_all()).await;
-        let all = match read {
-            Ok(Ok(all)) => all,
-            Ok(Err(error)) => {
-                return Err(AgentError::Refused { reason: chain(&error), hint: String::new() });
-            }
-            Err(_stopping) => {
-                return Err(AgentError::Refused { reason: "the agent stops".to_owned(), hint: String::new() });
-            }
+        let (generations, notes) = (self.generations.clone(), self.ledger.notes.clone());
+        let (now, stack, names) = (self.ledger.generation.clone(), stack.clone(), names.clone());
+        let search = move || match to {
+            Some(number) => rollback::named(&generations, number),
+            None => rollback::last_before(&generations, &notes, &now, &stack, &names),
         };
-        let numbers: Vec<String> = all.iter().map(|(number, _)| number.to_string()).collect();
-        if let Some(number) = to {
-            return match all.into_iter().find(|(there, _)| *there == number) {
-                Some((_, Ok(Some(target)))) => Ok(target),
-                Some((_, Err(error))) => Err(AgentError::Refused { reason: chain(&error), hint: String::new() }),
-                Some((_, Ok(None))) | None => {
-                    let hint = format!("there are: {}", numbers.join(", "));
-                    Err(AgentError::UnknownGeneration { number, hint })
-                }
-            };
-        }
-        let readable: Vec<Generation> = all.into_iter().filter_map(|(_, read)| read.ok().flatten()).collect();
-        let bad = history::bad(&readable);
-        let now = &self.ledger.generation;
-        let changed_in = now.stacks.get(stack).map_or(now.number, |record| record.changed_in);
-        let is_meant = |then: &Generation| {
-            let record = then.stacks.get(stack);
-            then.number < changed_in
-                && record.is_some_and(|record| !bad.contains_key(&record.changed_in))
-                && rollback::is_other(stack, names, now, then)
-        };
-        readable.into_iter().rev().find(is_meant).ok_or_else(|| AgentError::Refused {
-            reason: format!("there is no earlier generation in which `{stack}` was another and not bad"),
-            hint: "nixmoxctl generations lists them; --to NUMBER takes any".to_owned(),
-        })
+        // Fails only when the runtime shuts down.
+        tokio::task::spawn_blocking(search).await.unwrap_or_else(|_| Err(handle::stopping()))
     }
 
     /// Writes the next ledger down, then works from it.
@@ -413,7 +385,10 @@ impl<H: Host> Reconciler<H> {
     }
 
     /// Refuses what is about containers whose data is being removed.
-    fn not_removing<'a>(&self, names: impl IntoIterator<Item = &'a ContainerName>) -> Result<(), AgentError> {
+    pub(super) fn not_removing<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ContainerName>,
+    ) -> Result<(), AgentError> {
         match names.into_iter().find(|name| self.removing.contains(*name)) {
             None => Ok(()),
             Some(name) => Err(AgentError::Refused {

@@ -6,7 +6,7 @@
 //!            └──one does not become healthy──▶ rolled back: a new generation with the services of the last good one
 //! ```
 //!
-//! Owns which services a trial is about and what a rollback brings back. The verdict is `nixmox_core::trial`'s; both ends
+//! Owns which services a trial is about, which generation a rollback brings back, and what of it. The verdict is `nixmox_core::trial`'s; both ends
 //! of the arrows are written to disk as one file each, so an agent that dies on the way is on one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,8 @@ use nixmox_core::compare;
 use nixmox_core::model::{AddressPool, Assigned, ContainerName, InvalidPool, Service, StackName};
 
 use super::change::{Asked, Ledger, Next, Taken, unknown_service, unknown_stack};
-use crate::state::{Generation, StackRecord, Trial};
+use super::{chain, history};
+use crate::state::{Generation, Generations, Notes, StackRecord, StateError, Trial};
 
 /// Where a rollback leads, and why.
 #[derive(Debug)]
@@ -41,7 +42,8 @@ impl Ledger {
     /// Returns what the next change of a stack has to prove; which services is `put_on_trial`'s to say.
     pub(super) fn trial(&self, stack: &StackName, goes_back: bool) -> Trial {
         let good_before = self.generation.stacks.get(stack).and_then(|record| {
-            if self.is_on_trial(stack) { record.trial.good_before } else { Some(record.changed_in) }
+            // Of a good one, the current generation has the same, and no pruning takes it away.
+            if self.is_on_trial(stack) { record.trial.good_before } else { Some(self.generation.number) }
         });
         Trial { services: None, good_before, goes_back: goes_back && good_before.is_some() }
     }
@@ -142,13 +144,46 @@ fn differs(before: &Assigned, after: &Assigned) -> bool {
     before.addresses != after.addresses || !compare::is_same(&before.service, &after.service)
 }
 
-/// Returns whether a stack, or these services of it, are other ones in another generation.
-pub(super) fn is_other(
+/// Returns the generation of this number.
+pub(super) fn named(generations: &Generations, number: u64) -> Result<Generation, AgentError> {
+    let unusable = |error: &StateError| AgentError::Refused { reason: chain(error), hint: String::new() };
+    match generations.read(number) {
+        Ok(Some(target)) => Ok(target),
+        Ok(None) => {
+            let kept = generations.kept().map_err(|error| unusable(&error))?;
+            let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
+            Err(AgentError::UnknownGeneration { number, hint: format!("there are: {}", kept.join(", ")) })
+        }
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+/// Returns the last generation before in which the stack, or these services of it, were others and not bad.
+pub(super) fn last_before(
+    generations: &Generations,
+    notes: &Notes,
+    now: &Generation,
     stack: &StackName,
     names: &BTreeSet<ContainerName>,
-    now: &Generation,
-    then: &Generation,
-) -> bool {
+) -> Result<Generation, AgentError> {
+    let kept = generations.kept();
+    let kept = kept.map_err(|error| AgentError::Refused { reason: chain(&error), hint: String::new() })?;
+    let record = history::Record::read(generations, &kept, notes);
+    let changed_in = now.stacks.get(stack).map_or(now.number.saturating_add(1), |record| record.changed_in);
+    let is_meant = |then: &Generation| {
+        let of_stack = then.stacks.get(stack);
+        of_stack.is_some_and(|of_stack| record.bad(of_stack.changed_in, stack).is_none())
+            && is_other(stack, names, now, then)
+    };
+    let earlier = kept.range(..changed_in).rev().filter_map(|number| generations.read(*number).ok().flatten());
+    earlier.into_iter().find(is_meant).ok_or_else(|| AgentError::Refused {
+        reason: format!("there is no earlier generation in which `{stack}` was another and not bad"),
+        hint: "nixmoxctl generations lists them; --to NUMBER takes any".to_owned(),
+    })
+}
+
+/// Returns whether a stack, or these services of it, are other ones in another generation.
+fn is_other(stack: &StackName, names: &BTreeSet<ContainerName>, now: &Generation, then: &Generation) -> bool {
     let own = |generation: &Generation| -> BTreeMap<ContainerName, Service> {
         let meant = |assigned: &&Assigned| {
             let service = &assigned.service;

@@ -66,6 +66,21 @@ struct Doubt {
     since: Duration,
     /// The last answer to a question of after that, about the instance that runs.
     answer: Option<bool>,
+    /// Whether that instance was unhealthy then.
+    was_unhealthy: bool,
+    /// When it was first started since then.
+    started: Option<Duration>,
+}
+
+/// What came of a doubt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubted {
+    /// The last answer about its health since then.
+    pub(super) answer: Option<bool>,
+    /// The time since its first start since then.
+    pub(super) tried: Duration,
+    /// It was unhealthy then and has not had its start period since.
+    pub(super) is_given_time: bool,
 }
 
 /// How what is there goes with what is desired.
@@ -264,7 +279,9 @@ impl Supervisor {
     pub(super) fn doubt(&mut self, now: Duration, names: impl IntoIterator<Item = ContainerName>) {
         for name in names {
             let watched = self.containers.entry(name).or_default();
-            watched.doubt = Doubt { since: now, answer: None };
+            let was_unhealthy =
+                watched.health.as_ref().is_some_and(|tracker| tracker.health() == Health::Unhealthy);
+            watched.doubt = Doubt { since: now, was_unhealthy, ..Doubt::default() };
             if let Some(tracker) = &mut watched.health {
                 tracker.ask_now(now);
             }
@@ -334,7 +351,10 @@ impl Supervisor {
     }
 
     /// Takes note of a step that begins.
-    pub(super) fn begun(&mut self, subject: &Subject, action: Action, reasons: &[Reason]) {
+    pub(super) fn begun(&mut self, now: Duration, subject: &Subject, action: Action, reasons: &[Reason]) {
+        if let (Subject::Service(name), Action::Start) = (subject, action) {
+            self.containers.entry(name.clone()).or_default().doubt.started.get_or_insert(now);
+        }
         if let (Subject::Service(name), Action::Stop) = (subject, action)
             && let Some(watched) = self.containers.get_mut(name)
         {
@@ -376,7 +396,7 @@ impl Supervisor {
     }
 
     /// Takes note of a step that succeeded.
-    pub(super) fn succeeded(&mut self, subject: &Subject, action: Action) {
+    pub(super) fn succeeded(&mut self, now: Duration, subject: &Subject, action: Action) {
         match subject {
             Subject::Host => self.tables.succeeded(action),
             Subject::Service(name) => {
@@ -385,6 +405,13 @@ impl Supervisor {
                     watched.steps.reset();
                     if action == Action::Stop {
                         watched.ends.came();
+                    }
+                    if action == Action::Update {
+                        // What was answered before says nothing about what was changed.
+                        (watched.doubt.since, watched.doubt.answer) = (now, None);
+                        if let Some(tracker) = &mut watched.health {
+                            tracker.ask_now(now);
+                        }
                     }
                 }
             }
@@ -499,7 +526,7 @@ impl Watched {
                     Some(tracker) if same_instance => tracker.set_timing(timing, now),
                     _ => {
                         self.health = Some(health::Tracker::new(timing, now));
-                        self.doubt.answer = None;
+                        (self.doubt.answer, self.doubt.was_unhealthy) = (None, false);
                     }
                 }
             }
@@ -556,9 +583,15 @@ impl Watched {
         self.health.as_ref()
     }
 
-    /// Returns what was answered since it is on trial, and how long that is.
-    pub(super) fn answer(&self, now: Duration) -> (Option<bool>, Duration) {
-        (self.doubt.answer, now.saturating_sub(self.doubt.since))
+    /// Returns what came of the last doubt.
+    pub(super) fn doubted(&self, now: Duration) -> Doubted {
+        let Doubt { since, answer, was_unhealthy, started } = self.doubt;
+        let start_period = self.health.as_ref().map_or(Duration::ZERO, health::Tracker::start_period);
+        Doubted {
+            answer,
+            tried: started.map_or(Duration::ZERO, |started| now.saturating_sub(started)),
+            is_given_time: was_unhealthy && now.saturating_sub(since) < start_period,
+        }
     }
 
     /// Returns how often in a row a stop or a live change of it failed.

@@ -3,7 +3,7 @@
 //! Level-triggered like everything here: what a stack has to prove is in its generation, whether it has is in the notes,
 //! and the verdict comes of what is seen now. Owns no memory but when a rollback that could not be written is tried again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nixmox_api::{AgentError, Caller, RolledBack};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::change::{Asked, Taken};
 use super::rollback::Back;
-use super::supervise::{Watched, back_off};
+use super::supervise::{Doubted, Watched, back_off};
 use super::{Reconciler, Round, chain, handle, report};
 use crate::host::Host;
 
@@ -25,16 +25,10 @@ pub(super) const AGENT: &str = "nixmox-agent";
 /// A rollback that could not be made.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
-    retry: restart::Tracker,
-    /// Why it could not, for a person; `None`: nothing is stuck.
-    pub(super) why: Option<String>,
-}
-
-impl Stuck {
-    /// Returns when it is tried again; `None`: at once, or there is nothing to be tried.
-    pub(super) fn due(&self, now: Duration) -> Option<Duration> {
-        self.retry.due(now)
-    }
+    /// When it is tried again.
+    pub(super) retry: restart::Tracker,
+    /// Why it could not, for a person.
+    pub(super) why: String,
 }
 
 impl<H: Host> Reconciler<H> {
@@ -49,7 +43,7 @@ impl<H: Host> Reconciler<H> {
             Some(_) | None => return false,
         };
         let mut notes = self.ledger.notes.clone();
-        let mut failed = None;
+        let mut failed = Vec::new();
         for (stack, generation, verdict) in judged {
             match verdict {
                 Verdict::Pending => {}
@@ -57,20 +51,24 @@ impl<H: Host> Reconciler<H> {
                     notes.prove(&stack, generation);
                     info!(event = "good", generation, stack = %stack, "all that changed is well");
                 }
-                Verdict::Failed(services) => failed = failed.or(Some((stack, generation, services))),
+                Verdict::Failed(services) => failed.push((stack, generation, services)),
             }
         }
         if notes != self.ledger.notes {
+            // What has passed does not fail later because it could not be written down; the next round tries again.
+            self.ledger.notes.good.clone_from(&notes.good);
             self.note(notes);
             self.publish();
         }
-        match failed {
-            Some((stack, generation, services)) => self.fail(&stack, generation, &services).await,
-            None => {
-                self.stuck = Stuck::default();
-                false
+        let is_failed = |stack: &StackName| failed.iter().any(|(failed, ..)| failed == stack);
+        self.stuck.retain(|stack, _| is_failed(stack));
+        for (stack, generation, services) in failed {
+            if self.fail(&stack, generation, &services).await {
+                // The others are judged anew.
+                return true;
             }
         }
+        false
     }
 
     /// Returns how each stack stands that is to prove itself, with the generation in which it was changed.
@@ -78,11 +76,19 @@ impl<H: Host> Reconciler<H> {
         let stacks = self.ledger.generation.stacks.iter();
         let open = stacks.filter(|(stack, _)| self.ledger.is_on_trial(stack));
         let judge = |(stack, record)| {
-            let services = self.ledger.on_trial(stack, record);
-            let standings = services.map(|assigned| {
-                let name = &assigned.service.name;
-                (name.clone(), self.standing(now, round, name))
-            });
+            let services = self.ledger.on_trial(stack, record).map(|assigned| assigned.service.name.clone());
+            let mut standings: BTreeMap<ContainerName, Standing> =
+                services.map(|name| (name.clone(), self.standing(now, round, &name))).collect();
+            let pending = |standing: &Standing| *standing == Standing::Pending;
+            let late: Vec<ContainerName> =
+                standings.iter().filter(|(_, standing)| pending(standing)).map(|(name, _)| name.clone()).collect();
+            // What needs something that still has its time is not to blame for being unwell without it.
+            for (name, standing) in &mut standings {
+                let needed = || self.ledger.needed_by(&BTreeSet::from([name.clone()]));
+                if *standing == Standing::Failed && late.iter().any(|late| needed().contains(late)) {
+                    *standing = Standing::Pending;
+                }
+            }
             (StackName::clone(stack), record.changed_in, trial::verdict(standings))
         };
         open.map(judge).collect()
@@ -99,7 +105,7 @@ impl<H: Host> Reconciler<H> {
         };
         let waits_for = status::waits_for(name, plan);
         let state = report::told(status::state(name, desired, observed, plan), &waits_for, Some(watched));
-        let (answer, tried) = watched.answer(now);
+        let Doubted { answer, tried, is_given_time } = watched.doubted(now);
         trial::standing(&Sight {
             state,
             change,
@@ -108,6 +114,8 @@ impl<H: Host> Reconciler<H> {
             attempts: watched.retry.attempts(),
             tried,
             answer,
+            is_given_time,
+            was_stopped: container.exit.as_ref().is_some_and(|exit| exit.stopped),
             refusals: watched.refusals(),
         })
     }
@@ -119,7 +127,8 @@ impl<H: Host> Reconciler<H> {
             return false;
         };
         // What it logged is part of what is told of it, and goes with it.
-        if services.iter().any(|name| self.reading.contains(name)) || self.stuck.due(self.now()).is_some() {
+        let is_due = self.stuck.get(stack).is_none_or(|stuck| stuck.retry.due(self.now()).is_none());
+        if services.iter().any(|name| self.reading.contains(name)) || !is_due {
             return false;
         }
         let reason = |name: &ContainerName| match self.reporter.reason_of(name) {
@@ -135,16 +144,17 @@ impl<H: Host> Reconciler<H> {
         warn!(event = "trial", generation, to, stack = %stack, "not healthy: {}", failed.reasons.join("; "));
         match self.go_back(stack, to, failed).await {
             Ok(()) => {
-                self.stuck = Stuck::default();
+                self.stuck.remove(stack);
                 true
             }
             Err(why) => {
                 warn!(event = "trial", generation, to, stack = %stack, "cannot go back: {why}");
-                self.stuck.why = Some(format!(
-                    "generation {generation} of the stack {stack} is not healthy and cannot be rolled back to {to}: {why}"
-                ));
                 let now = self.now();
-                back_off(&mut self.stuck.retry, now);
+                let stuck = self.stuck.entry(stack.clone()).or_default();
+                stuck.why = format!(
+                    "generation {generation} of the stack {stack} is not healthy and cannot be rolled back to {to}: {why}"
+                );
+                back_off(&mut stuck.retry, now);
                 self.publish();
                 false
             }
@@ -165,6 +175,7 @@ impl<H: Host> Reconciler<H> {
         let names = BTreeSet::new();
         let back = Back { stack, target: &target, names: &names, failed: Some(failed) };
         let next = self.ledger.back(&back, &taken, &asked).map_err(|error| said(&error))?;
+        self.not_removing(&next.scope).map_err(|error| said(&error))?;
         let plan = self.planned(&next).map_err(|error| said(&error))?;
         self.check_replacements(&next, &plan).await.map_err(|error| said(&error))?;
         self.take_over(next, plan, &asked, "rollback").await.map(drop).map_err(|error| said(&error))

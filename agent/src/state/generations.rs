@@ -109,12 +109,12 @@ impl Generations {
         })
     }
 
-    /// Reads every generation that there is, with its number; the oldest first. `None`: its file is gone meanwhile.
+    /// Returns the numbers of the generations that there are, damaged ones included; the oldest first.
     ///
     /// # Errors
     /// When the folder cannot be listed.
-    pub fn read_all(&self) -> Result<Vec<(u64, Result<Option<Generation>, StateError>)>, StateError> {
-        Ok(self.numbers()?.into_iter().map(|number| (number, self.read(number))).collect())
+    pub fn kept(&self) -> Result<BTreeSet<u64>, StateError> {
+        self.numbers()
     }
 
     /// Removes the oldest generations beyond `count`, never those that are needed, and returns what remains.

@@ -11,6 +11,9 @@ use super::StateError;
 
 const FORMAT: u64 = 1;
 
+/// Successes of earlier specifications that are remembered of a job.
+const EARLIER_MAX: usize = 16;
+
 /// Generations of a stack that are remembered as good.
 const GOOD_MAX: usize = 500;
 
@@ -23,6 +26,8 @@ pub struct Notes {
     pub completed: BTreeMap<ContainerName, ExitRecord>,
     /// Instances that `restart` asked to replace: an agent that dies forgets nothing that it has accepted.
     pub restarts: BTreeMap<ContainerName, InvocationId>,
+    /// Successes of earlier specifications of each job, the newest last: one that comes back does not run again.
+    pub earlier: BTreeMap<ContainerName, Vec<ExitRecord>>,
     /// By stack, the generations whose change of it has proven good: the newest few hundred.
     pub good: BTreeMap<StackName, BTreeSet<u64>>,
 }
@@ -41,6 +46,9 @@ struct OnDisk {
     /// Invocation IDs by name.
     #[serde(default)]
     restarts: BTreeMap<String, String>,
+    /// By name, the oldest first.
+    #[serde(default)]
+    earlier: BTreeMap<String, Vec<CompletedOnDisk>>,
     /// Generations by stack.
     #[serde(default)]
     good: BTreeMap<String, BTreeSet<u64>>,
@@ -108,6 +116,25 @@ impl Prepared {
 }
 
 impl Notes {
+    /// Notes that a job succeeded.
+    pub fn complete(&mut self, name: &ContainerName, exit: &ExitRecord) {
+        let before = self.completed.insert(name.clone(), exit.clone());
+        let Some(before) = before.filter(|before| before.spec != exit.spec) else { return };
+        let earlier = self.earlier.entry(name.clone()).or_default();
+        earlier.retain(|other| other.spec != before.spec && other.spec != exit.spec);
+        earlier.push(before);
+        if earlier.len() > EARLIER_MAX {
+            earlier.remove(0);
+        }
+    }
+
+    /// Returns the success of a job with this specification; `None`: it never succeeded, or too long ago.
+    #[must_use]
+    pub fn completed_before(&self, name: &ContainerName, spec: &Spec) -> Option<&ExitRecord> {
+        let earlier = self.earlier.get(name).into_iter().flatten();
+        self.completed.get(name).into_iter().chain(earlier).find(|exit| exit.spec.as_ref() == Some(spec))
+    }
+
     /// Returns whether the change of a stack in a generation has proven good.
     #[must_use]
     pub fn is_good(&self, stack: &StackName, generation: u64) -> bool {
@@ -126,9 +153,10 @@ impl Notes {
     /// Forgets what is about services that are not declared: it ended with them.
     pub fn retain_declared(&mut self, declared: impl Fn(&ContainerName) -> bool) {
         // What a stack was once stays true when it is gone.
-        let Self { holds, completed, restarts, good: _ } = self;
+        let Self { holds, completed, restarts, earlier, good: _ } = self;
         holds.retain(|name, _| declared(name));
         completed.retain(|name, _| declared(name));
+        earlier.retain(|name, _| declared(name));
         restarts.retain(|name, _| declared(name));
     }
 }
@@ -138,19 +166,23 @@ impl From<OnDisk> for Notes {
     fn from(disk: OnDisk) -> Self {
         let hold =
             |(name, hold): (String, HoldOnDisk)| Some((name.parse().ok()?, Hold { by: hold.by, at: hold.at }));
-        let completed = |(name, job): (String, CompletedOnDisk)| {
-            let record = ExitRecord {
+        let record = |job: CompletedOnDisk| {
+            Some(ExitRecord {
                 invocation: invocation(&job.invocation)?,
                 spec: Some(job.spec.parse::<Spec>().ok()?),
                 result: "success".to_owned(),
                 status: "0".to_owned(),
                 stopped: false,
-            };
-            Some((name.parse().ok()?, record))
+            })
+        };
+        let completed = |(name, job): (String, CompletedOnDisk)| Some((name.parse().ok()?, record(job)?));
+        let earlier = |(name, jobs): (String, Vec<CompletedOnDisk>)| {
+            Some((name.parse().ok()?, jobs.into_iter().filter_map(record).collect()))
         };
         Self {
             holds: disk.holds.into_iter().filter_map(hold).collect(),
             completed: disk.completed.into_iter().filter_map(completed).collect(),
+            earlier: disk.earlier.into_iter().filter_map(earlier).collect(),
             restarts: disk
                 .restarts
                 .iter()
@@ -166,14 +198,19 @@ impl From<&Notes> for OnDisk {
         let hold = |(name, hold): (&ContainerName, &Hold)| {
             (name.to_string(), HoldOnDisk { by: hold.by.clone(), at: hold.at })
         };
-        let completed = |(name, record): (&ContainerName, &ExitRecord)| {
+        let on_disk = |record: &ExitRecord| {
             let spec = record.spec.as_ref()?.to_string();
-            Some((name.to_string(), CompletedOnDisk { invocation: record.invocation.to_string(), spec }))
+            Some(CompletedOnDisk { invocation: record.invocation.to_string(), spec })
+        };
+        let completed = |(name, record): (&ContainerName, &ExitRecord)| Some((name.to_string(), on_disk(record)?));
+        let earlier = |(name, records): (&ContainerName, &Vec<ExitRecord>)| {
+            (name.to_string(), records.iter().filter_map(on_disk).collect())
         };
         Self {
             format: FORMAT,
             holds: notes.holds.iter().map(hold).collect(),
             completed: notes.completed.iter().filter_map(completed).collect(),
+            earlier: notes.earlier.iter().map(earlier).collect(),
             restarts: notes.restarts.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
             good: notes.good.iter().map(|(name, good)| (name.to_string(), good.clone())).collect(),
         }
@@ -202,6 +239,7 @@ mod tests {
         };
         let notes = Notes {
             holds: BTreeMap::from([("web".parse().unwrap(), Hold { by: "anna".to_owned(), at: 5 })]),
+            earlier: BTreeMap::from([("migrate".parse().unwrap(), vec![job.clone()])]),
             completed: BTreeMap::from([("migrate".parse().unwrap(), job)]),
             restarts: BTreeMap::from([("db".parse().unwrap(), InvocationId(9))]),
             good: BTreeMap::from([("cloud".parse().unwrap(), BTreeSet::from([3, 4]))]),

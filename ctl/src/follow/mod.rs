@@ -53,8 +53,10 @@ struct Follow {
     progress: Progress,
     /// What was applied: the planner is asked whether it is reached. `None`: the state alone tells.
     request: Option<Request>,
-    /// The generation and its stack that must stay the newest of that stack.
+    /// The generation up to which nobody else changed the stack, and the stack.
     generation: Option<(u64, String)>,
+    /// The generation that was made.
+    made: u64,
     display: Display,
     trial: Trial,
     /// Since when the state has looked settled.
@@ -100,6 +102,7 @@ impl Opening {
             progress,
             request: Some(Request { base: None, ..request }),
             generation,
+            made: applied.generation,
             display,
             trial: Trial::default(),
             settled_since: None,
@@ -124,6 +127,7 @@ impl Opening {
             progress: Progress::new(Goal::Up, tasks, self.mirror, context.clock.now_usec(), applied.number),
             request: None,
             generation: Some((applied.generation, stack.to_owned())),
+            made: applied.generation,
             display: Display::choose(context, Some(applied.generation)),
             trial: Trial::default(),
             settled_since: None,
@@ -162,6 +166,7 @@ impl Opening {
             progress: Progress::new(goal, tasks, self.mirror, context.clock.now_usec(), number),
             request: None,
             generation: None,
+            made: 0,
             display: Display::choose(context, None),
             trial: Trial::default(),
             settled_since: None,
@@ -269,7 +274,7 @@ impl Follow {
         let Some(status) = self.ask(async |client| client.status().await).await? else { return Ok(()) };
         let newest = status.stacks.iter().find(|there| there.name == stack);
         if let Some(newest) = newest
-            && let Some(rolled_back) = newest.rolled_back.clone().filter(|back| back.from == watched)
+            && let Some(rolled_back) = newest.rolled_back.clone().filter(|back| back.from == self.made)
         {
             return self.go_back(rolled_back, newest.generation, stack, context);
         }

@@ -108,6 +108,8 @@ impl Progress {
             (Goal::Held, ServiceState::Stopped | ServiceState::Completed | ServiceState::Failed) => {
                 Verdict::Reached
             }
+            // A rollback leaves held what is held.
+            (Goal::Up, ServiceState::Stopped) if is_left_held(task, status) => Verdict::Reached,
             (Goal::Held, _) | (_, ServiceState::Stopping | ServiceState::Stopped) => Verdict::Pending,
             // It runs as it was: what is asked for could not be done to it.
             (Goal::Up | Goal::Restarted, ServiceState::Healthy) if !status.reason.is_empty() => Verdict::Failed,
@@ -140,6 +142,7 @@ impl Progress {
     fn is_hopeless(&self, name: &str, depth: usize) -> bool {
         let Some(depth) = depth.checked_sub(1) else { return false };
         match self.tasks().iter().find(|task| task.name == name) {
+            Some(task) if self.status(task).is_some_and(|status| is_left_held(task, status)) => true,
             Some(task) => match self.verdict_within(task, depth) {
                 Verdict::Failed | Verdict::Blocked => true,
                 Verdict::Pending | Verdict::Reached => false,
@@ -157,4 +160,10 @@ impl Progress {
             },
         }
     }
+}
+
+/// Returns whether a service is held, and what is asked for leaves it so.
+fn is_left_held(task: &Task, status: &ServiceStatus) -> bool {
+    let leaves = matches!(task.change.as_str(), ROLLBACK | "hold");
+    leaves && status.state == ServiceState::Stopped && status.held_by.is_some()
 }

@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use nixmox_api::{DiffReply, Difference, ServiceDiff};
 
@@ -43,13 +44,13 @@ pub(crate) fn diff(
             _ => ("~", Paint::Plain),
         };
         let name = style.paint(Paint::Bold, &text::clean(&service.name));
-        out.push_str(&format!("{} {name}\n", style.paint(paint, symbol)));
+        let _ = writeln!(out, "{} {name}", style.paint(paint, symbol));
         for (key, line) in lines(service, sizes) {
             let key = text::left(&text::clean(&key), key_width(service));
             let room = width.map(|width| width.saturating_sub(INDENT + text::width(&key) + 2));
             for (index, part) in text::wrap(&text::clean(&line), room).into_iter().enumerate() {
                 let key = if index == 0 { key.clone() } else { " ".repeat(text::width(&key)) };
-                out.push_str(&format!("{}{}  {part}\n", " ".repeat(INDENT), style.paint(Paint::Dim, &key)));
+                let _ = writeln!(out, "{}{}  {part}", " ".repeat(INDENT), style.paint(Paint::Dim, &key));
             }
         }
     }

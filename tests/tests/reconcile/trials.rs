@@ -284,6 +284,136 @@ fn a_rollback_that_cannot_be_made_is_told_and_tried_again() {
     });
 }
 
+#[test]
+fn a_job_that_is_brought_back_does_not_run_again() {
+    on_a_machine(async |machine| {
+        let stack = |job_letter: char, web: &Service| {
+            vec![job("migrate").built_anew(job_letter), web.clone().needs("migrate", Condition::Completed)]
+        };
+        machine.host.behave(&name("migrate"), runs_for(SECOND, 0));
+        behave(machine, &bad()[1], HealthBehaviour::Never);
+        let web = service("web").checked(OnUnhealthy::Report);
+        behave(machine, &web, HealthBehaviour::After(SECOND));
+        machine.up(&stack('a', &web)).await;
+        machine.until("it is good", |status| is_well(status) && status.stacks[0].good).await;
+        let runs = machine.count(&Operation::Start(name("migrate")));
+        machine.up(&stack('b', &web.clone().built_anew('b'))).await;
+        machine.until("it is back", is_back).await;
+        machine.pass(Duration::from_mins(10)).await;
+        machine.restart_agent().await;
+        machine.until_well().await;
+        assert_eq!(
+            machine.count(&Operation::Start(name("migrate"))),
+            runs + 1,
+            "the new one ran, the old one not again"
+        );
+        machine.restart(&["migrate"]).await.unwrap();
+        machine
+            .until("it runs when it is asked for", |status| {
+                is_well(status) && machine.count(&Operation::Start(name("migrate"))) == runs + 2
+            })
+            .await;
+    });
+}
+
+#[test]
+fn a_stack_that_stays_ill_does_not_hide_another_ones_failure() {
+    on_a_machine(async |machine| {
+        let mut ill = service("ill").checked(OnUnhealthy::Report);
+        ill.stack = "blog".parse().unwrap();
+        machine.host.behave(&name("ill"), Behaviour { health: HealthBehaviour::Never, ..Behaviour::default() });
+        machine.apply(crate::machine::request_of("blog", &[ill])).await.unwrap();
+        machine.until_state("ill", ServiceState::Unhealthy).await;
+        for service in good() {
+            behave(machine, &service, HealthBehaviour::After(SECOND));
+        }
+        behave(machine, &bad()[1], HealthBehaviour::Never);
+        machine.up(&good()).await;
+        let of_cloud = |status: &Status| status.stacks.iter().find(|stack| stack.name == "cloud").cloned();
+        machine.until("cloud is good", |status| of_cloud(status).is_some_and(|stack| stack.good)).await;
+        machine.up(&bad()).await;
+        let back =
+            |status: &Status| of_cloud(status).is_some_and(|stack| stack.good && stack.rolled_back.is_some());
+        machine.until("cloud is back", back).await;
+    });
+}
+
+#[test]
+fn what_pruning_leaves_is_enough_to_go_back() {
+    let settings = nixmox_agent::settings::Settings { keep_generations: 1, ..Default::default() };
+    crate::machine::on_a_machine_with(settings, async |machine| {
+        with_a_good_generation(machine).await;
+        for number in 0..3 {
+            let mut lab = service("lab").memory_max(number + 1);
+            lab.stack = "lab".parse().unwrap();
+            machine.apply(crate::machine::request_of("lab", &[lab])).await.unwrap();
+        }
+        machine.up(&bad()).await;
+        let status = machine.until("it is back", is_back).await;
+        assert_eq!(status.stacks[0].rolled_back.as_ref().unwrap().from, 5);
+        machine.assert_as_declared("rolled back");
+    });
+}
+
+#[test]
+fn what_needs_something_that_has_its_time_is_not_to_blame() {
+    on_a_machine(async |machine| {
+        with_a_good_generation(machine).await;
+        // The database takes 50 s, and web is unwell for want of it.
+        let late = good()[0].clone().built_anew('b');
+        behave(machine, &late, HealthBehaviour::After(50 * SECOND));
+        machine.up(&[late, good()[1].clone(), good()[2].clone()]).await;
+        machine.host.behave(&name("web"), Behaviour { health: HealthBehaviour::Never, ..Behaviour::default() });
+        machine.until_state("web", ServiceState::Unhealthy).await;
+        machine.pass(5 * SECOND).await;
+        assert_eq!(machine.service("db").await.state, ServiceState::Starting, "it has its time");
+        machine.host.behave(&name("web"), Behaviour::default());
+        let status = machine.until("it is good", |status| is_well(status) && status.stacks[0].good).await;
+        assert_eq!(status.host.generation, 2);
+    });
+}
+
+#[test]
+fn a_limit_that_is_to_heal_is_given_its_time() {
+    on_a_machine(async |machine| {
+        with_a_good_generation(machine).await;
+        machine.host.behave(&name("web"), Behaviour { health: HealthBehaviour::Never, ..Behaviour::default() });
+        machine.until_state("web", ServiceState::Unhealthy).await;
+        machine.up(&[good()[0].clone(), good()[1].clone().memory_max(8), good()[2].clone()]).await;
+        machine.pass(20 * SECOND).await;
+        machine.host.behave(&name("web"), Behaviour::default());
+        let status = machine.until("it is good", |status| is_well(status) && status.stacks[0].good).await;
+        assert_eq!(status.host.generation, 2);
+    });
+}
+
+#[test]
+fn what_was_on_trial_with_a_bad_generation_is_bad_too() {
+    on_a_machine(async |machine| {
+        with_a_good_generation(machine).await;
+        machine.up(&bad()).await;
+        machine.up(&[bad()[0].clone(), bad()[1].clone(), bad()[2].clone().memory_max(1)]).await;
+        machine.until("it is back", is_back).await;
+        use GenerationVerdict::{Bad, Good};
+        assert_eq!(verdicts(machine).await, [Good, Bad, Bad, Good]);
+        assert!(rollback(machine, None, &[]).await.is_err(), "nothing bad comes back by default");
+    });
+}
+
+#[test]
+fn who_stops_a_unit_by_hand_is_no_failure() {
+    on_a_machine(async |machine| {
+        with_a_good_generation(machine).await;
+        let next = [good()[0].clone(), good()[1].clone().built_anew('c'), good()[2].clone()];
+        behave(machine, &next[1], HealthBehaviour::After(20 * SECOND));
+        machine.up(&next).await;
+        machine.pass(5 * SECOND).await;
+        machine.host.stop_outside(&name("web"));
+        let status = machine.until("it is good", |status| is_well(status) && status.stacks[0].good).await;
+        assert_eq!(status.host.generation, 2);
+    });
+}
+
 /// A deployment that fails, with an agent that dies when it begins its operation after these, and another one.
 fn die_at(skipped: usize, fault: Option<Fault>) -> bool {
     let mut died = true;
