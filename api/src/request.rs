@@ -62,7 +62,8 @@ pub struct Planned {
 /// Why something happens to a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub struct Reason {
-    /// A word for programs: `new`, `not_running`, `field`, `limit`, ...: the variants of core's `Reason`.
+    /// A word for programs: `new`, `not_running`, `field`, `limit`, ...: the variants of core's `Reason`; `declared`
+    /// where the agent alone does otherwise from then on.
     pub kind: String,
     /// A line for people, such as `memory_max unset -> 1G` or `mounts changed`.
     pub text: String,

@@ -57,6 +57,10 @@ fn moment(text: &str, now: &Zoned) -> Option<Timestamp> {
     if let Some(seconds) = text.strip_prefix('@') {
         return since_1970(seconds);
     }
+    // As Compose has it: `10m` is that long ago. A number alone is none.
+    if text.ends_with(|last: char| last.is_ascii_alphabetic()) && duration(text).is_some() {
+        return from_now(text, -1);
+    }
     // RFC 3339: with a zone of its own.
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Some(moment);
@@ -150,6 +154,8 @@ mod tests {
             ("1h30m ago", "2026-11-30 14:00:00"),
             ("2 days ago", "2026-11-28 15:30:00"),
             ("-1h", "2026-11-30 14:30:00"),
+            ("10m", "2026-11-30 15:20:00"),
+            ("1h30m", "2026-11-30 14:00:00"),
             ("+5min", "2026-11-30 15:35:00"),
             ("14:00", "2026-11-30 14:00:00"),
             ("14:00:07", "2026-11-30 14:00:07"),

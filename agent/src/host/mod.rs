@@ -499,9 +499,9 @@ impl StepError {
             }
             Self::Overridden { unit, .. } => format!("`systemctl revert {unit}` removes it"),
             Self::NotReady { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {
-                format!("a long first boot needs a longer `health.start_period`; see `journalctl -u {unit}`")
+                format!("a long first boot needs a longer `health.start_period`; see `{}`", logs_of(unit))
             }
-            Self::StartFailed { unit, .. } => format!("see `journalctl -u {unit}`"),
+            Self::StartFailed { unit, .. } => format!("see `{}`", logs_of(unit)),
             Self::StopFailed { unit, .. } | Self::JobTimedOut { unit, .. } => {
                 format!("look at `systemctl status {unit}`")
             }
@@ -553,5 +553,13 @@ impl StepError {
             | Self::ForeignData { .. }
             | Self::StillRunning { .. } => false,
         }
+    }
+}
+
+/// Returns the command that shows what a container logged.
+fn logs_of(unit: &str) -> String {
+    match ContainerName::from_unit(unit) {
+        Some(name) => format!("nixmoxctl logs {name} -n 50"),
+        None => format!("journalctl -u {unit}"),
     }
 }

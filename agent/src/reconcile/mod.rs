@@ -464,6 +464,7 @@ impl<H: Host> Reconciler<H> {
             plan: &round.plan,
             supervisor: &self.supervisor,
             busy: self.executor.is_busy() || acts,
+            acting_on: self.executor.acting_on(),
             policy: self.settings.drift,
             warnings: self.warnings(),
         };

@@ -43,6 +43,8 @@ pub(super) struct Scene<'a> {
     pub(super) plan: &'a Plan,
     pub(super) supervisor: &'a Supervisor,
     pub(super) busy: bool,
+    /// The containers with a step under way.
+    pub(super) acting_on: BTreeSet<ContainerName>,
     pub(super) policy: DriftPolicy,
     /// What hinders the host as a whole.
     pub(super) warnings: Vec<String>,
@@ -521,7 +523,8 @@ pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
 fn is_settled(service: &ServiceStatus, scene: &Scene<'_>) -> bool {
     let rests = matches!(service.state, ServiceState::Healthy | ServiceState::Completed | ServiceState::Stopped);
     let change = scene.plan.changes.get(service.name.as_str()).map(|change| change.kind);
-    rests && matches!(change, None | Some(ChangeKind::Unchanged | ChangeKind::Hold))
+    let acts = scene.acting_on.contains(service.name.as_str());
+    rests && !acts && matches!(change, None | Some(ChangeKind::Unchanged | ChangeKind::Hold))
 }
 
 /// Returns what a service needs, each as `name:condition`, separated by blanks.

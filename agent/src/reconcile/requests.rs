@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use nixmox_api::{
     AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, ServiceState, Warning, change_word,
 };
+use nixmox_core::compare;
 use nixmox_core::container;
 use nixmox_core::model::{
     Action, Assigned, ChangeKind, ContainerName, Desired, InvalidName, Kind, Plan, Port, Retry, StackName, Subject,
@@ -454,6 +455,33 @@ impl<H: Host> Reconciler<H> {
         Ok(Outlook { desired, plan, base })
     }
 
+    /// Returns what is declared anew and takes no step on the host: the agent itself is to do otherwise.
+    fn declared_anew(&self, next: &Next, name: &ContainerName) -> Vec<Reason> {
+        let of = |ledger: &Ledger| ledger.generation.services.get(name).map(|assigned| assigned.service.clone());
+        let (Some(old), Some(new)) = (of(&self.ledger), of(&next.ledger)) else { return Vec::new() };
+        let is_of_the_agent = |difference: &compare::Difference| {
+            let table = difference.key.split('.').next().unwrap_or_default();
+            matches!(table, "health" | "depends_on" | "restart") || difference.key == "network.ports"
+        };
+        let reason = |compare::Difference { key, from, to }: compare::Difference| Reason {
+            kind: "declared".to_owned(),
+            text: match (from.as_str(), to.as_str()) {
+                ("", to) => format!("{key} + {to}"),
+                (from, "") => format!("{key} - {from}"),
+                (from, to) => format!("{key} {from} -> {to}"),
+            },
+        };
+        compare::compare(&old, &new).into_iter().filter(is_of_the_agent).map(reason).collect()
+    }
+
+    /// Returns what is told of a change: what only the agent does otherwise is a live change, too.
+    fn told_kind(&self, next: &Next, name: &ContainerName, kind: ChangeKind) -> ChangeKind {
+        match kind {
+            ChangeKind::Unchanged if !self.declared_anew(next, name).is_empty() => ChangeKind::Live,
+            kind => kind,
+        }
+    }
+
     /// Says a plan for a client.
     fn reply(&self, next: &Next, outlook: &Outlook) -> PlanReply {
         let Outlook { desired, plan, base } = outlook;
@@ -472,8 +500,8 @@ impl<H: Host> Reconciler<H> {
             .filter(|(name, _)| concerned(name))
             .map(|(name, change)| Planned {
                 name: name.to_string(),
-                change: change_word(change.kind).to_owned(),
-                reasons: change.reasons.iter().map(Reason::from).collect(),
+                change: change_word(self.told_kind(next, name, change.kind)).to_owned(),
+                reasons: change.reasons.iter().map(Reason::from).chain(self.declared_anew(next, name)).collect(),
                 after: status::waits_for(name, plan)
                     .into_iter()
                     .map(|(name, condition)| format!("{name}: {}", words::condition_word(condition)))

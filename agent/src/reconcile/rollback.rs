@@ -158,7 +158,8 @@ pub(super) fn named(generations: &Generations, number: u64) -> Result<Generation
     }
 }
 
-/// Returns the last generation before in which the stack, or these services of it, were others and not bad.
+/// Returns the last good generation before in which the stack, or these services of it, were others; where none is known to
+/// be good, the last that is not bad.
 pub(super) fn last_before(
     generations: &Generations,
     notes: &Notes,
@@ -170,13 +171,17 @@ pub(super) fn last_before(
     let kept = kept.map_err(|error| AgentError::Refused { reason: chain(&error), hint: String::new() })?;
     let record = history::Record::read(generations, &kept, notes);
     let changed_in = now.stacks.get(stack).map_or(now.number.saturating_add(1), |record| record.changed_in);
-    let is_meant = |then: &Generation| {
-        let of_stack = then.stacks.get(stack);
-        of_stack.is_some_and(|of_stack| record.bad(of_stack.changed_in, stack).is_none())
-            && is_other(stack, names, now, then)
+    let find = |is_wanted: &dyn Fn(u64) -> bool| {
+        let mut earlier =
+            kept.range(..changed_in).rev().filter_map(|number| generations.read(*number).ok().flatten());
+        earlier.find(|then| {
+            let change = then.stacks.get(stack).map(|of_stack| of_stack.changed_in);
+            change.is_some_and(is_wanted) && is_other(stack, names, now, then)
+        })
     };
-    let earlier = kept.range(..changed_in).rev().filter_map(|number| generations.read(*number).ok().flatten());
-    earlier.into_iter().find(is_meant).ok_or_else(|| AgentError::Refused {
+    let was_good = |change| notes.is_good(stack, change);
+    let was_not_bad = |change| record.bad(change, stack).is_none();
+    find(&was_good).or_else(|| find(&was_not_bad)).ok_or_else(|| AgentError::Refused {
         reason: format!("there is no earlier generation in which `{stack}` was another and not bad"),
         hint: "nixmoxctl generations lists them; --to NUMBER takes any".to_owned(),
     })

@@ -12,7 +12,7 @@ mod wait;
 use std::pin::pin;
 use std::time::Duration;
 
-use nixmox_api::{Applied, Done, Request, RolledBack, StackStatus, Status};
+use nixmox_api::{AgentError, Applied, Done, Request, RolledBack, StackStatus, Status};
 use tokio::time::Instant;
 
 pub(crate) use block::Block;
@@ -68,10 +68,10 @@ impl Opening {
     pub(crate) async fn begin(context: &Context) -> Result<Self, CtlError> {
         let socket = &context.options.socket;
         let client = Client::connect(socket).await?;
-        let mut watch = Watch::begin(socket.clone()).await?;
+        let mut watch = Watch::begin(socket.clone()).await.map_err(for_a_change)?;
         let mut mirror = Mirror::default();
         while mirror.number().is_none() {
-            match watch.next().await? {
+            match watch.next().await.map_err(for_a_change)? {
                 Message::Update(update) => mirror.take(&update),
                 Message::Lost => {}
             }
@@ -311,7 +311,7 @@ impl Follow {
             return Ok(false);
         }
         let since = *self.settled_since.get_or_insert_with(Instant::now);
-        if self.trial.is_open(&self.progress, self.stack(), since.elapsed()) {
+        if self.trial.is_open(&self.progress, self.made, self.stack(), since.elapsed()) {
             return Ok(false);
         }
         // The agent's own word that all that changed is well; nothing is asked of the planner where nothing was declared.
@@ -393,6 +393,18 @@ impl Follow {
         let pending = self.progress.with(Verdict::Pending).map(|task| task.name.clone()).collect();
         let limit = wait.timeout.map(|timeout| timeout.to_string()).unwrap_or_default();
         CtlError::Late { limit, pending }
+    }
+}
+
+/// Names the role that a change needs: who gets the one for looking alone would be refused again.
+fn for_a_change(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Agent(AgentError::NotPermitted { .. }) => ClientError::Agent(AgentError::NotPermitted {
+            role: "operator".to_owned(),
+            method: "a change of the host".to_owned(),
+            hint: String::new(),
+        }),
+        other => other,
     }
 }
 

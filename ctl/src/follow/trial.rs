@@ -41,9 +41,20 @@ impl Trial {
         self.back.is_some()
     }
 
-    /// Returns whether a verdict of the agent is still to come on what has looked settled for `settled`.
-    pub(super) fn is_open(&self, progress: &Progress, stack: Option<&StackStatus>, settled: Duration) -> bool {
+    /// Returns whether a verdict of the agent is still to come on what has looked settled for `settled`; `made` is the
+    /// generation that is followed.
+    pub(super) fn is_open(
+        &self,
+        progress: &Progress,
+        made: u64,
+        stack: Option<&StackStatus>,
+        settled: Duration,
+    ) -> bool {
         let Some(stack) = stack.filter(|_| settled < VERDICT) else { return false };
+        if progress.mirror().host().generation < made {
+            // It shows what was before.
+            return true;
+        }
         if self.went_back() {
             // What failed still runs for a moment, and what depends on it needs another to be well again.
             return !stack.good || progress.with(Verdict::Failed).next().is_some();

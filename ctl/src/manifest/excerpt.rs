@@ -52,7 +52,9 @@ impl Declaration {
 
     /// Returns the first line of the service, as `file:line` and its text.
     pub(crate) fn heading(&self) -> Option<(String, String)> {
-        self.line(self.first)
+        let says_something = |line: &&String| !line.trim().is_empty() && !line.trim().starts_with('#');
+        let skipped = self.lines.iter().take(self.end).skip(self.first).position(|line| says_something(&line));
+        self.line(self.first + skipped.unwrap_or(0))
     }
 
     /// Returns the line of a key of the service, wherever in its tables it stands; `None`: it is not declared.

@@ -46,11 +46,11 @@ fn state(generation: &GenerationInfo) -> (Paint, String) {
         GenerationVerdict::Good => (Paint::Good, "good"),
         GenerationVerdict::OnTrial => (Paint::Plain, "on trial"),
         GenerationVerdict::Bad => (Paint::Bad, "bad"),
-        GenerationVerdict::Unknown => (Paint::Dim, ""),
+        GenerationVerdict::Unknown => (Paint::Dim, "not judged"),
         GenerationVerdict::Damaged => (Paint::Bad, "damaged"),
     };
     let restored = generation.restored.map(|restored| format!("as {restored}"));
     let reason = Some(generation.reason.clone()).filter(|reason| !reason.is_empty());
-    let parts = [Some(word.to_owned()).filter(|word| !word.is_empty()), restored, reason];
+    let parts = [Some(word.to_owned()), restored, reason];
     (paint, parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
 }

@@ -1,6 +1,6 @@
 //! The snapshot as people read it: a heading per stack, a table of its services, and notes on what is not well.
 
-use nixmox_api::{ServiceState, ServiceStatus, StackStatus, Status};
+use nixmox_api::{RolledBack, ServiceState, ServiceStatus, StackStatus, Status};
 
 use super::failure::{probe, try_line};
 use super::plan::warning;
@@ -86,9 +86,19 @@ fn heading(
     let counts = counts(services);
     let whole = text::width(&name) + text::width(&head) + 4 + text::width(&counts);
     let name = style.paint(Paint::Bold, &name);
+    let back = stack.rolled_back.as_ref().map(|back| {
+        let RolledBack { from, to, reasons, .. } = back;
+        let line =
+            format!("generation {from} was rolled back: {}; see nixmoxctl diff {to} {from}", reasons.join("; "));
+        let line = text::wrap(&text::clean(&line), width.map(|width| width.saturating_sub(2))).join("\n  ");
+        format!("  {}\n", style.paint(Paint::Bad, &line))
+    });
+    let back = back.unwrap_or_default();
     match width.filter(|width| *width < whole) {
-        None => format!("{name}{head}    {counts}\n"),
-        Some(width) => format!("{name}{head}\n  {}\n", text::wrap(&counts, Some(width - 2)).join("\n  ")),
+        None => format!("{name}{head}    {counts}\n{back}"),
+        Some(width) => {
+            format!("{name}{head}\n  {}\n{back}", text::wrap(&counts, Some(width - 2)).join("\n  "))
+        }
     }
 }
 

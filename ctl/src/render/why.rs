@@ -49,7 +49,7 @@ fn alone(
         None => format!("{}; not corrected by itself", drift.what),
     });
     let advice = advice(service);
-    let more = format!("journalctl -u container@{}.service", service.name);
+    let more = format!("nixmoxctl logs {} -n 50", service.name);
     let more = if advice.iter().any(|line| line.contains(&more)) { String::new() } else { more };
     let held = service.held_by.as_ref().map(|by| format!("by {by}, {}", since(service, moment)));
     let rows = Report::new("")

@@ -13,6 +13,8 @@ use std::thread;
 
 use nixmox_api::{AgentError, PlanReply, Update};
 use serde::Serialize;
+
+use super::sample;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -173,8 +175,15 @@ fn watch(state: &State, stream: &UnixStream) -> std::io::Result<()> {
             if state.script.slow {
                 thread::sleep(std::time::Duration::from_millis(700));
             }
+            // As a real one does, it tells of the generation that it made before of what comes of that.
+            if updates.iter().skip(1).all(|update| update.host.is_none()) {
+                send(stream, &json!({ "parameters": sample::made(), "continues": true }))?;
+            }
         }
         send(stream, &json!({ "parameters": update, "continues": true }))?;
+    }
+    if updates.len() == 1 && state.moving.lock().unwrap().asked_for_change {
+        send(stream, &json!({ "parameters": sample::made(), "continues": true }))?;
     }
     let mut moving = state.moving.lock().unwrap();
     if number + 1 == state.script.watches.len() {

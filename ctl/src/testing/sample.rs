@@ -195,6 +195,13 @@ pub(crate) fn event(number: u64, after_ms: u64, event: &str, name: &str, current
     }
 }
 
+/// The event by which a generation is told that was made, and has proven good.
+pub(crate) fn made() -> Update {
+    let host = HostStatus { generation: 42, ..status().host };
+    let stacks = status().stacks.into_iter().map(|stack| StackStatus { generation: 42, ..stack }).collect();
+    Update { host: Some(host), stacks: Some(stacks), ..event(0, 0, "generation", "", None) }
+}
+
 /// A status of three services that are well.
 pub(crate) fn three() -> Status {
     let status = status();

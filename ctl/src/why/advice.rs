@@ -10,7 +10,7 @@ const GAVE_UP: &str = "restart policy forbids";
 /// Returns what to try, the best first; nothing for a service that is well.
 pub(crate) fn advice(service: &ServiceStatus) -> Vec<String> {
     let name = &service.name;
-    let log = format!("journalctl -M {name} -n 50 says what the guest did");
+    let log = format!("nixmoxctl logs {name} -n 50");
     let mut lines = Vec::new();
     // The agent's own hint, unless it leads here.
     let own =

@@ -163,7 +163,7 @@ fn a_dependency_that_fails_holds_back_what_needs_it_and_nothing_else() {
         machine.up(&stack).await;
         let db = machine.until_state("db", ServiceState::Failed).await;
         assert_eq!(db.reason, "`container@db.service` did not start: exit-code 1");
-        assert!(db.hint.contains("journalctl -u container@db.service"), "{}", db.hint);
+        assert!(db.hint.contains("nixmoxctl logs db"), "{}", db.hint);
         machine.until("its log was read", |status| of(status, "db").log.len() == 2).await;
         machine.until_state("site", ServiceState::Healthy).await;
         let app = machine.service("app").await;
