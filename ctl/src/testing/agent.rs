@@ -182,7 +182,9 @@ fn watch(state: &State, stream: &UnixStream) -> std::io::Result<()> {
         }
         send(stream, &json!({ "parameters": update, "continues": true }))?;
     }
-    if updates.len() == 1 && state.moving.lock().unwrap().asked_for_change {
+    if updates.len() == 1 && state.script.replies.contains_key("Apply") {
+        let moving = state.moving.lock().unwrap();
+        drop(state.changed.wait_while(moving, |moving| !moving.asked_for_change).unwrap());
         send(stream, &json!({ "parameters": sample::made(), "continues": true }))?;
     }
     let mut moving = state.moving.lock().unwrap();
