@@ -150,11 +150,11 @@ impl<H: Host> Reconciler<H> {
             Err(why) => {
                 warn!(event = "trial", generation, to, stack = %stack, "cannot go back: {why}");
                 let now = self.now();
-                let stuck = self.stuck.entry(stack.clone()).or_default();
-                stuck.why = format!(
+                let waiting = self.stuck.entry(stack.clone()).or_default();
+                waiting.why = format!(
                     "generation {generation} of the stack {stack} is not healthy and cannot be rolled back to {to}: {why}"
                 );
-                back_off(&mut stuck.retry, now);
+                back_off(&mut waiting.retry, now);
                 self.publish();
                 false
             }
