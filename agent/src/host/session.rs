@@ -108,10 +108,13 @@ impl Sessions {
     ) -> Result<Session<T>, SessionError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_full| SessionError::TooMany)?;
         let (channel, theirs) = Channel::pair().map_err(SessionError::Child)?;
-        let mut child = Command::new(&self.program);
-        child.arg("guest-session").env_clear().stdout(Stdio::null()).stderr(Stdio::null());
-        // Killed with its handle, should this end early.
-        let child = child.stdin(Stdio::from(theirs)).kill_on_drop(true).spawn().map_err(SessionError::Child)?;
+        let child = {
+            // Gone after this, and with it the child's end here: one that dies while it opens is noticed at once.
+            let mut command = Command::new(&self.program);
+            command.arg("guest-session").env_clear().stdout(Stdio::null()).stderr(Stdio::null());
+            // Killed with its handle, should this end early.
+            command.stdin(Stdio::from(theirs)).kill_on_drop(true).spawn().map_err(SessionError::Child)?
+        };
         let opening = async {
             channel.send(order, &[]).await?;
             channel.receive::<Message<T>>().await
