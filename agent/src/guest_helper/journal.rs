@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde::{Deserialize, Serialize};
 
+use super::be_the_first_to_go;
 use super::view::{self, Place};
 
 /// Memory of its own that a reader may have; the files that it reads are mapped and do not count. A field of an entry
@@ -25,8 +26,6 @@ const DATA_MAX: u64 = 512 << 20;
 const FILES_MAX: u64 = 4096;
 /// How much a reader gives way to what the host is for.
 const NICENESS: i32 = 10;
-/// What the kernel ends first when memory runs out (`proc_pid_oom_score_adj(5)`); the agent's own is far below.
-const OOM_SCORE: &str = "800";
 /// How often it is looked for a journal that a guest has not made yet.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -96,8 +95,8 @@ fn restrict() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, FILES_MAX, FILES_MAX)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     rustix::process::nice(NICENESS)?;
-    // Both are a courtesy; the unit's KillMode= ends it as well.
-    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    be_the_first_to_go();
+    // A courtesy too; the unit's KillMode= ends it as well.
     Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)
 }
 

@@ -184,6 +184,13 @@ fn every_test_that_the_map_names_exists() {
 }
 
 #[test]
+fn memory_that_runs_out_ends_a_child_and_not_the_agent() {
+    let unit = fs::read_to_string(root().join("systemd/nixmox-agent.service")).unwrap();
+    // The default is `stop` (systemd.service(5)): the end of one reader of a journal would be that of the whole agent.
+    assert!(unit.lines().any(|line| line == "OOMPolicy=continue"));
+}
+
+#[test]
 fn every_opening_of_the_sandbox_is_explained() {
     let unit = fs::read_to_string(root().join("systemd/nixmox-agent.service")).unwrap();
     let explained = fs::read_to_string(root().join("docs/security.md")).unwrap();

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::bus::{self, SOCKETS};
 use super::channel::Channel;
 use super::enter::Guest;
-use super::{ADDRESS_SPACE_MAX, Trouble};
+use super::{ADDRESS_SPACE_MAX, Trouble, be_the_first_to_go};
 use command::Command;
 use copy::Copy;
 use streams::Streams;
@@ -81,6 +81,7 @@ pub enum Message<T> {
 pub fn run() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE_MAX, ADDRESS_SPACE_MAX)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    be_the_first_to_go();
     // One thread, as entering a user namespace asks for (setns(2)).
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
