@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde::{Deserialize, Serialize};
 
 use super::be_the_first_to_go;
-use super::view::{self, Place};
+use super::view::{self, Hosts, Place};
 
 /// Memory of its own that a reader may have; the files that it reads are mapped and do not count. A field of an entry
 /// may be 64 MiB long, and compressed.
@@ -71,8 +72,9 @@ pub fn read(reading: &str) -> io::Result<()> {
     if let Some(guest) = guest {
         // Of a network it has no need either.
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)?;
+        let hosts = Hosts::of(Path::new("/"), &guest.name);
         let root = loop {
-            let found = view::of(&guest).map_err(|error| named(&guest.name, &error))?;
+            let found = view::of(&guest, &hosts).map_err(|error| named(&guest.name, &error))?;
             match found {
                 view::Found::Journal(root) => break root,
                 view::Found::NotYet if follow => std::thread::sleep(LOOK),
