@@ -345,14 +345,16 @@ impl Unpacking<'_> {
 
     /// Sets owner, mode and time of something that was made.
     fn settle(&mut self, object: BorrowedFd<'_>, entry: &Entry) {
+        let mut owned = true;
         if self.target.owners {
             let (user, group) = owners(entry);
             if let Err(errno) = fchown(object, user, group) {
                 self.report.skip(&entry.path, format!("its owner: {}", io::Error::from(errno)));
+                owned = false;
             }
         }
         // After the owner, whose change takes bits away.
-        if let Err(errno) = fchmod(object, Mode::from_raw_mode(entry.mode & self.target.modes)) {
+        if let Err(errno) = fchmod(object, mode(entry.mode & self.target.modes, owned)) {
             self.report.skip(&entry.path, format!("its mode: {}", io::Error::from(errno)));
         }
         if let Err(errno) = futimens(object, &times(entry)) {
@@ -377,6 +379,14 @@ fn own_link(above: BorrowedFd<'_>, name: &str, entry: &Entry) -> rustix::io::Res
     chownat(&link, c"", user, group, AtFlags::EMPTY_PATH)
 }
 
+/// Returns the mode of an object; of one that is not its owner's, without the bits that would lend whoever runs it the
+/// rights of whom it belongs to instead.
+fn mode(wanted: u32, owned: bool) -> Mode {
+    let lent = Mode::SUID | Mode::SGID;
+    let wanted = Mode::from_raw_mode(wanted);
+    if owned { wanted } else { wanted.difference(lent) }
+}
+
 /// Returns the owners; `None` for the number that chown(2) takes for none.
 fn owners(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     let known = |id: u32| (id != u32::MAX).then_some(id);
@@ -388,5 +398,16 @@ fn times(entry: &Entry) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_get_its_owner_lends_nobodys_rights() {
+        assert_eq!(mode(0o6755, true), Mode::from_raw_mode(0o6755));
+        assert_eq!(mode(0o7755, false), Mode::from_raw_mode(0o1755));
     }
 }
