@@ -14,7 +14,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
+    set_capabilities, set_keep_capabilities,
+};
 use serde::{Deserialize, Serialize};
 
 use super::be_the_first_to_go;
@@ -27,6 +31,8 @@ const DATA_MAX: u64 = 512 << 20;
 const FILES_MAX: u64 = 4096;
 /// How much a reader gives way to what the host is for.
 const NICENESS: i32 = 10;
+/// The user and the group who own nothing (`DEFAULT_OVERFLOWUID` of the kernel; `nobody`).
+const NOBODY: u32 = 65534;
 /// How often it is looked for a journal that a guest has not made yet.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -85,6 +91,8 @@ pub fn read(reading: &str) -> io::Result<()> {
         command.arg(format!("--root={root}"));
     }
     give_up_privileges()?;
+    // A courtesy; the unit's KillMode= ends it as well. Another user's process has to ask for it anew.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     let error = command.args(arguments).exec();
     let missing = error.kind() == io::ErrorKind::NotFound;
     let hint = if missing { ": it comes with systemd; is it in the agent's PATH?" } else { "" };
@@ -98,12 +106,15 @@ fn restrict() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     rustix::process::nice(NICENESS)?;
     be_the_first_to_go();
-    // A courtesy too; the unit's KillMode= ends it as well.
+    // For as long as a journal is waited for.
     Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)
 }
 
-/// Leaves the program that is executed next only the right to read what is root's: a guest may have written the files
-/// that it parses (capabilities(7), "Capability bounding set").
+/// Leaves the program that is executed next, as a user who is nobody, only the right to read what is root's: a guest may
+/// have written the files that it parses.
+///
+/// Nothing else is left to be had either: the right is the only one in the bounding set, and passed on as an ambient one,
+/// since nobody has none of their own (capabilities(7), "Transformation of capabilities during execve()").
 fn give_up_privileges() -> io::Result<()> {
     for capability in CapabilitySet::all().difference(CapabilitySet::DAC_READ_SEARCH).iter() {
         match remove_capability_from_bounding_set(capability) {
@@ -112,7 +123,14 @@ fn give_up_privileges() -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_keep_capabilities(true)?;
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)?;
+    let left = CapabilitySet::DAC_READ_SEARCH;
+    set_capabilities(None, CapabilitySets { effective: left, permitted: left, inheritable: left })?;
+    Ok(configure_capability_in_ambient_set(left, true)?)
 }
 
 fn named(guest: &str, error: &dyn std::fmt::Display) -> io::Error {
