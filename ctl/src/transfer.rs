@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -101,6 +101,12 @@ impl Destination {
     /// Finds where a copy goes, as cp(1) does: into a folder that is there, else under this name.
     pub(crate) fn find(folder: &Path, text: &OsStr) -> Result<Self, CtlError> {
         if text == "-" {
+            if io::stdout().is_terminal() {
+                return Err(CtlError::Usage {
+                    what: "a tar is not written to a terminal".to_owned(),
+                    hint: "nixmoxctl cp NAME:PATH - | tar -t, or nixmoxctl cp NAME:PATH .".to_owned(),
+                });
+            }
             return Ok(Self::Stream);
         }
         let path = folder.join(text);
@@ -118,6 +124,17 @@ impl Destination {
         let (name, must_be_file) = (Some(name.to_owned()), path.symlink_metadata().is_ok());
         let must_be_folder = Ending::of(text) != Ending::Name;
         Ok(Self::Folder { path, folder, name, must_be_folder, must_be_file })
+    }
+
+    /// Takes the name in a folder that is there from the path that is asked for: what comes has not to choose it. The content
+    /// of a folder has names of its own.
+    pub(crate) fn of(mut self, asked: &str) -> Self {
+        if let Self::Folder { name: name @ None, .. } = &mut self
+            && Ending::of(OsStr::new(asked)) != Ending::Content
+        {
+            *name = Path::new(asked).file_name().map(OsStr::to_owned);
+        }
+        self
     }
 
     /// Reads it from a pipe to the end.
@@ -196,4 +213,30 @@ fn through(from: &mut impl io::Read, to: &mut impl io::Write, what: &str) -> Res
 fn reply(report: Report) -> CopyReply {
     let Report { objects, bytes, skipped, skipped_more } = report;
     CopyReply { objects, bytes, skipped, skipped_more, failure: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is in a folder after a copy of `asked` into it, where the stream has an object of this name.
+    fn taken(asked: &str, sent: &[u8]) -> Vec<OsString> {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        std::fs::write(&from, "content").unwrap();
+        std::fs::create_dir(&to).unwrap();
+        let destination = Destination::find(dir.path(), OsStr::new("to")).unwrap().of(asked);
+        let (read, write) = io::pipe().unwrap();
+        pack(File::open(&from).unwrap().as_fd(), sent, &mut File::from(OwnedFd::from(write))).unwrap();
+        assert!(destination.take(read.into()).is_ok());
+        std::fs::read_dir(to).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn what_comes_does_not_choose_its_name() {
+        assert_eq!(taken("/etc/hosts", b"hosts"), ["hosts"]);
+        assert_eq!(taken("/etc/hosts", b".bashrc"), ["hosts"]);
+        assert_eq!(taken("/etc/ssl/", b".bashrc"), ["ssl"]);
+        assert_eq!(taken("/etc/.", b"./of-a-folder"), ["of-a-folder"], "its content was asked for");
+    }
 }

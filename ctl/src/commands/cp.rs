@@ -51,9 +51,9 @@ impl Cp {
         let (source, destination) = (side(&self.source)?, side(&self.destination)?);
         let copied = match (source, destination) {
             (Side::Container { name, path }, Side::Here) => {
-                let request = CopyRequest { name, path, into: false, follow: self.follow_link };
                 // Before anything is asked for: a place that cannot be is no affair of the container.
-                let destination = Destination::find(&context.folder, &self.destination)?;
+                let destination = Destination::find(&context.folder, &self.destination)?.of(&path);
+                let request = CopyRequest { name, path, into: false, follow: self.follow_link };
                 block_on(async {
                     let mut client = Client::connect(&context.options.socket).await?;
                     let handed = client.copy(&request).await?;

@@ -3,6 +3,7 @@
 use nixmox_testbed::Testbed;
 
 use crate::house::{BOOTED, STATIC, boot, is, refuses, shell};
+use crate::person::Person;
 
 /// Everything below a folder: kind, mode, owners, time, size of files, where links lead.
 const LIST: &str = r#"find -printf "%P %y %m %U %G %Ts %l\n" | sort"#;
@@ -98,6 +99,9 @@ fn a_copy_keeps_what_it_copies_and_goes_where_cp_would_put_it() {
         &["the container's side: what arrives is not whole"],
     );
     refuses(&bed, "nixmoxctl cp nonesuch:/etc .", 1, &["there is no service `nonesuch`"]);
+    let mut person = Person::runs(&bed, "nixmoxctl cp plain:/data/a/one -");
+    person.sees("a tar is not written to a terminal");
+    assert_eq!(person.ends(), 2);
     // It needs no systemd in there, and a container that runs.
     is(
         &bed,
