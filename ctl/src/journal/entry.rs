@@ -84,6 +84,13 @@ impl Entry {
         })
     }
 
+    /// Returns how much memory it takes, apart from what every entry takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let Self { service, cursor, speaker, message, event, .. } = self;
+        let event = event.as_ref().map_or(0, Event::bytes);
+        [service, cursor, speaker, message].into_iter().map(String::len).sum::<usize>().saturating_add(event)
+    }
+
     /// Returns what stands for a line of a source that is longer than anybody wants to read.
     pub(crate) fn left_out(source: &LogSource, at_usec: u64, bytes: usize) -> Self {
         let service = source.services.first().filter(|_| source.services.len() == 1);

@@ -48,6 +48,12 @@ struct Fields {
 }
 
 impl Event {
+    /// Returns how much memory its texts take.
+    pub(super) fn bytes(&self) -> usize {
+        let needs = self.needs.iter().map(|(name, condition)| name.len() + condition.len()).sum::<usize>();
+        [&self.service, &self.word, &self.by, &self.cause].into_iter().map(String::len).sum::<usize>() + needs
+    }
+
     /// Reads a line of the agent's journal; `None`: it is about no event.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let fields: Fields = serde_json::from_slice(line).ok()?;

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 /// What a source may have waiting here; then it is not read for a while.
 const WAITING_MAX: usize = 1 << 14;
+/// The same in bytes, which one more look at the source may exceed.
+const BYTES_MAX: usize = 8 << 20;
 
 /// Brings what several sources say into one order.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Merge<T> {
 #[derive(Debug)]
 struct Queue<T> {
     waiting: VecDeque<Waiting<T>>,
+    /// How long all that waits is.
+    bytes: usize,
     /// The latest moment so far: a clock that is set back must not turn a source's own order around.
     latest: u64,
     ended: bool,
@@ -31,21 +35,23 @@ struct Queue<T> {
 struct Waiting<T> {
     at_usec: u64,
     arrived: Instant,
+    bytes: usize,
     item: T,
 }
 
 impl<T> Merge<T> {
     /// Returns one of so many sources.
     pub(super) fn new(sources: usize, patience: Option<Duration>) -> Self {
-        let queue = || Queue { waiting: VecDeque::new(), latest: 0, ended: false };
+        let queue = || Queue { waiting: VecDeque::new(), bytes: 0, latest: 0, ended: false };
         Self { queues: (0..sources).map(|_| queue()).collect(), patience }
     }
 
-    /// Takes in what a source says next.
-    pub(super) fn push(&mut self, source: usize, at_usec: u64, arrived: Instant, item: T) {
+    /// Takes in what a source says next, which is so long.
+    pub(super) fn push(&mut self, source: usize, at_usec: u64, arrived: Instant, bytes: usize, item: T) {
         if let Some(queue) = self.queues.get_mut(source) {
             queue.latest = queue.latest.max(at_usec);
-            queue.waiting.push_back(Waiting { at_usec: queue.latest, arrived, item });
+            queue.bytes = queue.bytes.saturating_add(bytes);
+            queue.waiting.push_back(Waiting { at_usec: queue.latest, arrived, bytes, item });
         }
     }
 
@@ -58,7 +64,8 @@ impl<T> Merge<T> {
 
     /// Returns whether a source should be read.
     pub(super) fn has_room(&self, source: usize) -> bool {
-        self.queues.get(source).is_some_and(|queue| !queue.ended && queue.waiting.len() < WAITING_MAX)
+        let has_room = |queue: &Queue<T>| queue.waiting.len() < WAITING_MAX && queue.bytes < BYTES_MAX;
+        self.queues.get(source).is_some_and(|queue| !queue.ended && has_room(queue))
     }
 
     /// Returns what comes next; `None`: that is not known yet, or nothing is left.
@@ -69,7 +76,10 @@ impl<T> Merge<T> {
         if !all_known && !waited {
             return None;
         }
-        Some(self.queues.get_mut(source)?.waiting.pop_front()?.item)
+        let queue = self.queues.get_mut(source)?;
+        let Waiting { bytes, item, .. } = queue.waiting.pop_front()?;
+        queue.bytes = queue.bytes.saturating_sub(bytes);
+        Some(item)
     }
 
     /// Returns when what waits is not to wait any longer; `None`: nothing waits, or for as long as it takes.
@@ -100,10 +110,10 @@ mod tests {
     #[test]
     fn lines_come_in_the_order_of_time_once_every_source_has_spoken() {
         let (mut merge, now) = (Merge::new(2, None), Instant::now());
-        merge.push(0, 10, now, "a10");
-        merge.push(0, 30, now, "a30");
+        merge.push(0, 10, now, 1, "a10");
+        merge.push(0, 30, now, 1, "a30");
         assert_eq!(all(&mut merge, now + PATIENCE * 100), [""; 0], "the other may be earlier");
-        merge.push(1, 20, now, "b20");
+        merge.push(1, 20, now, 1, "b20");
         assert_eq!(all(&mut merge, now), ["a10", "b20"]);
         merge.end(1);
         assert_eq!(all(&mut merge, now), ["a30"]);
@@ -113,9 +123,9 @@ mod tests {
     fn a_source_keeps_its_order_when_its_clock_is_set_back() {
         let (mut merge, now) = (Merge::new(2, None), Instant::now());
         for (at, item) in [(50, "a1"), (20, "a2"), (60, "a3")] {
-            merge.push(0, at, now, item);
+            merge.push(0, at, now, 1, item);
         }
-        merge.push(1, 55, now, "b1");
+        merge.push(1, 55, now, 1, "b1");
         merge.end(0);
         merge.end(1);
         assert_eq!(all(&mut merge, now), ["a1", "a2", "b1", "a3"]);
@@ -124,13 +134,13 @@ mod tests {
     #[test]
     fn a_silent_source_is_waited_for_a_moment_and_a_late_line_is_not_lost() {
         let (mut merge, now) = (Merge::new(2, Some(PATIENCE)), Instant::now());
-        merge.push(0, 30, now, "a30");
+        merge.push(0, 30, now, 1, "a30");
         assert_eq!(all(&mut merge, now), [""; 0]);
         assert_eq!(merge.due(), Some(now + PATIENCE));
-        merge.push(1, 20, now + PATIENCE / 2, "b20");
+        merge.push(1, 20, now + PATIENCE / 2, 1, "b20");
         assert_eq!(all(&mut merge, now + PATIENCE / 2), ["b20"], "both have spoken");
         assert_eq!(all(&mut merge, now + PATIENCE), ["a30"]);
-        merge.push(1, 25, now + PATIENCE, "b25");
+        merge.push(1, 25, now + PATIENCE, 1, "b25");
         assert_eq!(all(&mut merge, now + PATIENCE * 2), ["b25"]);
         assert_eq!(merge.due(), None);
     }
@@ -140,10 +150,20 @@ mod tests {
         let mut merge = Merge::new(2, None);
         for at in 0..WAITING_MAX {
             assert!(merge.has_room(0));
-            merge.push(0, at as u64, Instant::now(), "");
+            merge.push(0, at as u64, Instant::now(), 1, "");
         }
         assert!(!merge.has_room(0) && merge.has_room(1));
         merge.end(1);
         assert!(!merge.has_room(1));
+    }
+
+    #[test]
+    fn a_few_long_ones_are_as_much_as_many() {
+        let (mut merge, now) = (Merge::new(1, None), Instant::now());
+        merge.push(0, 1, now, BYTES_MAX, "long");
+        merge.push(0, 2, now, 1, "short");
+        assert!(!merge.has_room(0));
+        assert_eq!(merge.pop(now), Some("long"));
+        assert!(merge.has_room(0));
     }
 }

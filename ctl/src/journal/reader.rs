@@ -122,7 +122,7 @@ impl Reader {
                     }
                     let arrived = Instant::now();
                     for entry in entries {
-                        self.merge.push(source, entry.at_usec, arrived, entry);
+                        self.merge.push(source, entry.at_usec, arrived, entry.bytes(), entry);
                     }
                 }
                 Some(News::Ended(source)) => {

@@ -27,7 +27,16 @@ pub(super) struct Session {
     /// `None` once the call has ended.
     attending: Option<Attending>,
     sources: Vec<Source>,
-    complaints: Pipe,
+    complaints: Complaints,
+}
+
+/// What the readers complain of. All share one pipe, and who finds it full waits: so it is read while they are.
+#[derive(Debug)]
+struct Complaints {
+    pipe: Pipe,
+    lines: Vec<String>,
+    bytes: usize,
+    ended: bool,
 }
 
 /// A source, and what was read of it.
@@ -81,7 +90,7 @@ impl Session {
             Ok(Source { what, pipe: pipe(descriptor)?, cursor: String::new(), at_usec: 0, ended: false })
         };
         let sources = sources.sources.into_iter().zip(descriptors).map(source).collect::<Result<_, _>>()?;
-        Ok(Self { attending: Some(attending), sources, complaints: pipe(complaints)? })
+        Ok(Self { attending: Some(attending), sources, complaints: Complaints::new(pipe(complaints)?) })
     }
 
     /// Returns how many sources there are.
@@ -104,7 +113,7 @@ impl Session {
         if self.sources.iter().all(|source| source.ended) && self.attending.is_none() {
             return News::Exhausted;
         }
-        let Self { attending, sources, complaints: _ } = self;
+        let Self { attending, sources, complaints } = self;
         let over = async {
             match attending {
                 Some(attending) => attending.ended().await,
@@ -112,6 +121,8 @@ impl Session {
             }
         };
         let lines = poll_fn(|context| {
+            // Its end is waited for elsewhere.
+            let _ended = complaints.poll(context);
             for (index, source) in sources.iter_mut().enumerate() {
                 if !source.ended
                     && wanted(index)
@@ -136,18 +147,34 @@ impl Session {
         news
     }
 
-    /// Returns what the readers complained of, in lines; to be asked when all sources have ended.
+    /// Returns what the readers complained of, in lines; to be asked when all sources have ended: it waits for the last of them.
     pub(super) async fn complaints(&mut self) -> Vec<String> {
-        let mut text = Vec::new();
-        while let Ok(Some(lines)) = poll_fn(|context| self.complaints.poll(context)).await {
+        poll_fn(|context| self.complaints.poll(context)).await;
+        std::mem::take(&mut self.complaints.lines)
+    }
+}
+
+impl Complaints {
+    fn new(pipe: Pipe) -> Self {
+        Self { pipe, lines: Vec::new(), bytes: 0, ended: false }
+    }
+
+    /// Takes what there is, and keeps the beginning; ready when there can be no more.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.ended {
+            let Ok(Some(lines)) = ready!(self.pipe.poll(context)) else {
+                self.ended = true;
+                break;
+            };
             for line in lines {
-                let line = line.unwrap_or_default();
-                if text.iter().map(String::len).sum::<usize>() < COMPLAINT_BYTES_MAX {
-                    text.push(String::from_utf8_lossy(&line).into_owned());
+                if self.bytes < COMPLAINT_BYTES_MAX {
+                    let line = String::from_utf8_lossy(&line.unwrap_or_default()).into_owned();
+                    self.bytes = self.bytes.saturating_add(line.len());
+                    self.lines.push(line);
                 }
             }
         }
-        text
+        Poll::Ready(())
     }
 }
 
@@ -247,5 +274,22 @@ mod tests {
         }
         written.join().unwrap();
         assert_eq!(lines, [Err(TooLong), Ok(b"next".to_vec())]);
+    }
+
+    #[tokio::test]
+    async fn complaints_never_keep_a_reader_waiting_and_the_first_are_kept() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut complaints = Complaints::new(Pipe::new(reader.into()).unwrap());
+        // Far more than a pipe holds.
+        let written = std::thread::spawn(move || {
+            for number in 0..50_000 {
+                writeln!(writer, "complaint {number}").unwrap();
+            }
+        });
+        poll_fn(|context| complaints.poll(context)).await;
+        written.join().unwrap();
+        assert_eq!(complaints.lines.first().map(String::as_str), Some("complaint 0"));
+        let bytes: usize = complaints.lines.iter().map(String::len).sum();
+        assert!((COMPLAINT_BYTES_MAX..COMPLAINT_BYTES_MAX + 100).contains(&bytes), "{bytes}");
     }
 }
