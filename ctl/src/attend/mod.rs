@@ -69,11 +69,12 @@ fn size() -> Winsize {
 /// left as it was found.
 pub(crate) async fn attend(client: &mut Client, handed: Vec<OwnedFd>) -> Result<Attended, CtlError> {
     let mut signals = Signals::listen().map_err(CtlError::Runtime)?;
-    let mut streams = Streams::of(handed)?;
-    let raw = match streams.terminal {
-        Some(_) => Raw::enter().map_err(CtlError::Terminal)?,
-        None => None,
+    // Of one descriptor, that is a terminal.
+    let raw = match handed.as_slice() {
+        [_] => Raw::enter().map_err(CtlError::Terminal)?,
+        _ => None,
     };
+    let mut streams = Streams::of(handed, raw.is_some())?;
     let mut ended = pin!(client.exec_ended());
     let mut end: Option<Result<ExecReply, ClientError>> = None;
     let mut deadline: Option<Instant> = None;
@@ -83,6 +84,7 @@ pub(crate) async fn attend(client: &mut Client, handed: Vec<OwnedFd>) -> Result<
         let happened = tokio::select! {
             reply = &mut ended, if end.is_none() => Happened::Ended(reply),
             heard = signals.next() => Happened::Heard(heard),
+            Some(()) = streams.left.recv() => return Ok(Attended::Signal(signals::HANG_UP)),
             copied = streams.copied.recv(), if streams.open > 0 => Happened::Copied(copied),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Happened::Late,
         };
@@ -132,12 +134,16 @@ struct Streams {
     /// Outputs that are not at their end.
     open: usize,
     copied: mpsc::UnboundedReceiver<Copied>,
+    /// A person who has enough of it.
+    left: mpsc::UnboundedReceiver<()>,
 }
 
 impl Streams {
     /// Begins to copy between this process and what was handed over: a terminal, or input, output and errors.
-    fn of(handed: Vec<OwnedFd>) -> Result<Self, CtlError> {
+    /// A person at a terminal in raw mode has no other way out than what is typed.
+    fn of(handed: Vec<OwnedFd>, raw: bool) -> Result<Self, CtlError> {
         let (told, copied) = mpsc::unbounded_channel();
+        let (leave, left) = mpsc::unbounded_channel();
         let mut handed: Vec<File> = handed.into_iter().map(File::from).collect();
         // Not through the buffers of this process, which belong to whoever asks questions.
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -146,7 +152,12 @@ impl Streams {
         let terminal = match handed.as_mut_slice() {
             [terminal] => {
                 outputs.push((terminal.try_clone()?, stdout.as_fd().try_clone_to_owned()?));
-                copy::input(stdin, Input::Terminal(terminal.try_clone()?));
+                let typed = terminal.try_clone()?;
+                if raw {
+                    copy::typed(stdin, typed, leave);
+                } else {
+                    copy::input(stdin, Input::Terminal(typed));
+                }
                 Some(terminal.try_clone()?)
             }
             [input, output, errors] => {
@@ -161,7 +172,7 @@ impl Streams {
         for (from, to) in outputs {
             copy::output(from, to.into(), told.clone());
         }
-        Ok(Self { terminal, open, copied })
+        Ok(Self { terminal, open, copied, left })
     }
 
     /// Makes the command's terminal as large as this one.

@@ -27,6 +27,9 @@ pub(super) struct Signals {
 /// `SIGCONT` of signal(7); the same on all machines that Nix knows.
 const CONTINUED: i32 = 18;
 
+/// `SIGHUP`: of a person who leaves a command, as if the window were closed.
+pub(super) const HANG_UP: i32 = 1;
+
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {

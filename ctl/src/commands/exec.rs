@@ -11,7 +11,8 @@ use crate::error::{CtlError, Exit};
 #[command(after_help = "\
 The container's own systemd runs it. On a terminal it gets a terminal, else three
 pipes. It ends with this program: Ctrl-C, a closed window, and so does what it
-left running in the background.
+left running in the background. On a terminal, ^] three times within a second
+leaves it (129), also where nothing else is answered.
 
 Exit codes: that of the command; 128 and the number of the signal that ended it;
 127 there is no such program; 126 it could not be run.

@@ -10,7 +10,8 @@ use crate::error::{CtlError, Exit};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The user is logged in (PAM), gets the shell that the container's users file
-says, and starts in the home directory. Exit codes are as with exec.
+says, and starts in the home directory. Exit codes, and the way out of one that
+hangs (^] three times within a second), are as with exec.
 
 Examples:
   nixmoxctl shell nextcloud

@@ -113,6 +113,13 @@ fn who_leaves_takes_the_command_along() {
     let units = format!("nixmoxctl exec {guest} systemctl list-units --no-legend --plain 'nixmox-exec-*' | wc -l");
     bed.wait_until(&format!("test $({units}) = 1"), LIMIT).expect("nothing is left but that");
     bed.wait_until("test $(pgrep -cf '[g]uest-session') = 0", LIMIT).expect("every child is reaped");
+    // By the way out, also where the guest answers to nothing.
+    let mut person = Person::runs(&bed, &bash(guest));
+    person.sees("guest> ");
+    bed.succeed("echo 1 > $(find /sys/fs/cgroup -type d -name container@plain.service)/cgroup.freeze").unwrap();
+    person.types("echo nobody hears\r\u{1d}\u{1d}\u{1d}");
+    assert_eq!(person.ends(), 129);
+    bed.succeed("echo 0 > $(find /sys/fs/cgroup -type d -name container@plain.service)/cgroup.freeze").unwrap();
     // A guest that stops ends it, and says so.
     let mut person = Person::runs(&bed, &bash(guest));
     person.sees("guest> ");
