@@ -110,6 +110,13 @@ impl Destination {
             return Ok(Self::Stream);
         }
         let path = folder.join(text);
+        // Also behind a link: whoever types `/dev/stdout` does not want a file in its place.
+        if path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            return Err(CtlError::Usage {
+                what: format!("{} is there, and is no file", path.display()),
+                hint: "write - for a tar on standard output, or name a file".to_owned(),
+            });
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |path: &Path| openat(CWD, path, flags, Mode::empty());
         if let Ok(folder) = open(&path) {

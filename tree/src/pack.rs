@@ -39,6 +39,10 @@ pub enum PackError {
 /// When the object itself cannot be read, or nobody takes the stream. What is below it and cannot be read is skipped.
 pub fn pack(object: BorrowedFd<'_>, name: &[u8], out: &mut impl Write) -> Result<Report, PackError> {
     let stat = fstat(object).map_err(|errno| PackError::Read(errno.into()))?;
+    // Such a file says that it is empty, and is not.
+    if fstatfs(object).is_ok_and(|system| OF_THE_KERNEL.contains(&system.f_type)) {
+        return Err(PackError::Kind("the kernel's, as all of /proc and /sys is"));
+    }
     let mut packing = Packing { out, report: Report::default(), path: name.to_vec(), depth: 0 };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {

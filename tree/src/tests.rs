@@ -369,3 +369,23 @@ fn other_programs_read_and_write_it() {
     }
     assert_eq!(told(&into.path().join("pax/root/a")), told(&from.path().join("root/a")));
 }
+
+#[test]
+fn a_fifo_that_is_there_is_not_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["file", "link"] {
+        mkfifoat(CWD, folder.path().join(name), Mode::RWXU).unwrap();
+    }
+    let stream = stream(&[entry("file", FILE), entry("link", link(Path::new("/etc")))]);
+    let report = unpacked(&stream, folder.path()).unwrap();
+    assert_eq!(report.skipped, ["file: a FIFO is there", "link: a FIFO is there"]);
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_type().unwrap()).collect();
+    assert!(left.len() == 2 && left.iter().all(FileTypeExt::is_fifo), "{left:?}");
+}
+
+#[test]
+fn what_is_the_kernels_is_not_packed_as_something_empty() {
+    let error = pack(open(Path::new("/proc/version")).as_fd(), b"version", &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("/proc"), "{error}");
+}

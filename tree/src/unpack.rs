@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chownat, fchmod,
-    fchown, fstat, futimens, mkdirat, openat, openat2, renameat, symlinkat, unlinkat, utimensat,
+    fchown, fstat, futimens, mkdirat, openat, openat2, renameat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -295,6 +295,7 @@ impl Unpacking<'_> {
         };
         let finished = write(&mut file).map_err(Trouble::End).and_then(|written| {
             self.settle(file.as_fd(), entry);
+            may_replace(above, name)?;
             // A link or a file that is there is replaced, not followed (rename(2)).
             renameat(above, &temporary, above, name)?;
             Ok(written)
@@ -328,11 +329,11 @@ impl Unpacking<'_> {
         }
         // A link has no other use of its time than to be shown.
         let _shown = utimensat(above, &temporary, &times(entry), AtFlags::SYMLINK_NOFOLLOW);
-        if let Err(errno) = renameat(above, &temporary, above, name) {
+        let replaced = may_replace(above, name).and_then(|()| Ok(renameat(above, &temporary, above, name)?));
+        if replaced.is_err() {
             let _gone = unlinkat(above, &temporary, AtFlags::empty());
-            return Err(errno.into());
         }
-        Ok(())
+        replaced
     }
 
     /// Gives folders that are whole their owner, mode and time, and leaves so many open.
@@ -367,6 +368,19 @@ impl Unpacking<'_> {
         self.made = self.made.wrapping_add(1);
         format!(".nixmox-{}-{}", std::process::id(), self.made)
     }
+}
+
+/// Refuses to take away what is no file: a device, FIFO or socket that is there has others who use it.
+fn may_replace(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), Trouble> {
+    let Ok(stat) = statat(above, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        // A folder is in the way of rename(2) itself.
+        _ => return Ok(()),
+    };
+    Err(Trouble::Skip(format!("{what} is there")))
 }
 
 /// Gives a link its owner, and nothing that somebody has put in its place.

@@ -84,7 +84,8 @@ impl Hosts {
             let folder = root.join(folder.to_string_lossy().as_ref());
             folders.extend(fs::metadata(&folder).ok().and_then(identity));
             // A link there is to the journal of a guest (`--link-journal=` of systemd-nspawn(1)), and not followed.
-            let within = fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|entry| entry.metadata().ok());
+            let within =
+                fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|entry| entry.metadata().ok());
             folders.extend(within.filter_map(identity));
         }
         let machine = fs::read_to_string(root.join("etc/machine-id")).unwrap_or_default();
@@ -101,7 +102,9 @@ impl Hosts {
             return Ok(false);
         }
         // By any name that a folder can have: a copy, or another file system over the host's.
-        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH);
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH);
         match openat2(folder, self.machine.as_str(), how) {
             Ok(_there) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),

@@ -1,7 +1,7 @@
 //! The last lines that a container logged.
 //!
 //! Two sources: what its unit wrote on the host (nspawn and a static guest's own output), and, where the guest keeps a
-//! journal of its own, its errors. Both are read by `journalctl` children with a time limit; lines are ordered by time.
+//! journal of its own, what is said there: services write to standard error, which journald takes as information. Both are read by `journalctl` children with a time limit; lines are ordered by time.
 //! The guest's journal files are opened here, inside the guest's root and without following links, and handed over as
 //! descriptors: a planted link cannot make the host's journal or any other file part of the answer.
 
@@ -57,7 +57,7 @@ pub(super) async fn tail(
         let own = std::process::id();
         let names: Vec<String> =
             files.iter().map(|file| format!("--file=/proc/{own}/fd/{}", file.as_raw_fd())).collect();
-        let arguments = names.iter().map(String::as_str).chain(["--priority=err", "--lines", &lines, &since]);
+        let arguments = names.iter().map(String::as_str).chain(["--priority=info", "--lines", &lines, &since]);
         journalctl(arguments).await
     };
     let host = journalctl([unit.as_str(), "--lines", &lines, &since]);

@@ -74,7 +74,8 @@ fn the_hosts_journal_in_a_container_is_not_the_containers() {
     stack.declare(&services.iter().map(String::as_str).collect::<Vec<_>>()).expect("a manifest");
     stack.succeed("up").expect("they are up");
     for (name, mount) in &places {
-        let seen = format!("nixmoxctl cp {name}:{} - | grep -aq {SECRET}", mount.split(':').nth(1).unwrap_or_default());
+        let seen =
+            format!("nixmoxctl cp {name}:{} - | grep -aq {SECRET}", mount.split(':').nth(1).unwrap_or_default());
         bed.succeed(&seen).expect("the container has it");
         let lines = lines_of(&bed, name).expect("its lines");
         assert!(lines.iter().all(|line| !text(line, "message").contains(SECRET)), "{mount}: {lines:?}");
@@ -112,11 +113,18 @@ fn who_reads_a_journal_is_nobody_and_may_do_nothing_but_read() {
         .expect("they read");
     let right = "0000000000000004";
     let nobody = "65534 65534 65534 65534";
-    let capabilities = ["CapAmb", "CapBnd", "CapEff", "CapInh", "CapPrm"].map(|set| format!("{set}: {right}")).join("\n");
-    assert_eq!(rights.trim(), format!("{capabilities}\nGid: {nobody}\nGroups: \nNoNewPrivs: 1\nUid: {nobody}"), "of three");
+    let capabilities =
+        ["CapAmb", "CapBnd", "CapEff", "CapInh", "CapPrm"].map(|set| format!("{set}: {right}")).join("\n");
+    assert_eq!(
+        rights.trim(),
+        format!("{capabilities}\nGid: {nobody}\nGroups: \nNoNewPrivs: 1\nUid: {nobody}"),
+        "of three"
+    );
     for name in ["web", "own"] {
-        bed.succeed(&format!("systemd-run -M {name} -q --wait --property=SyslogIdentifier=says echo inside {name}"))
-            .expect("it says something");
+        bed.succeed(&format!(
+            "systemd-run -M {name} -q --wait --property=SyslogIdentifier=says echo inside {name}"
+        ))
+        .expect("it says something");
         bed.succeed(&format!("systemd-run -M {name} -q --wait journalctl --sync")).expect("it is written");
         let lines = lines_of(&bed, name).expect("lines");
         assert!(lines.iter().any(|line| text(line, "message") == format!("inside {name}")), "{name}: {lines:?}");
