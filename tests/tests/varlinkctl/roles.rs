@@ -32,10 +32,9 @@ fn parameters(method: &str) -> Value {
         "Logs" => json!({ "request": { "services": [], "follow": false } }),
         "Events" => json!({ "request": { "follow": false } }),
         "Diff" => json!({ "from": 1, "to": 2 }),
-        "Rollback" => json!({ "stack": "absent", "names": [] }),
         "Paths" | "RemoveData" => json!({ "name": "absent" }),
         "Plan" | "Apply" => request(&json!({})),
-        "Down" => json!({ "stack": "absent", "names": [] }),
+        "Down" | "Rollback" => json!({ "stack": "absent", "names": [] }),
         "Start" | "Restart" => json!({ "names": ["absent"] }),
         "Stop" => json!({ "names": ["absent"], "with_dependents": false }),
         "Exec" => {
