@@ -3,8 +3,9 @@
 //! Owns which sources there are, and what `journalctl` is asked for. The agent's own part ends there: no line ever passes
 //! through it. How a child gets at the journal of a guest is `guest_helper::journal`'s.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -12,6 +13,7 @@ use std::process::Stdio;
 use nixmox_api::{LogKind, LogSource};
 use nixmox_core::model::ContainerName;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
 use crate::guest_helper::journal::{Guest, Reading};
 
@@ -76,17 +78,47 @@ pub struct Readers {
 #[derive(Debug, Default)]
 pub struct Work {
     children: Vec<Child>,
+    /// What they take up; let go of when they have ended.
+    taken: Option<Box<dyn Any + Send>>,
 }
 
 impl Work {
+    /// Holds something for as long as there are readers, also those that are being killed.
+    pub fn hold(&mut self, taken: impl Any + Send) {
+        self.taken = Some(Box::new(taken));
+    }
+
     /// Waits until all have ended, and returns how many failed. Why is said to the client, on the last of the pipes.
     pub async fn ended(mut self) -> u64 {
         let mut failed = 0;
         for child in &mut self.children {
             failed += u64::from(!child.wait().await.is_ok_and(|status| status.success()));
         }
+        self.children.clear();
         failed
     }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let (children, taken) = (std::mem::take(&mut self.children), self.taken.take());
+        // Without a runtime the agent ends; children are killed with their handles then.
+        if let (false, Ok(runtime)) = (children.is_empty(), Handle::try_current()) {
+            runtime.spawn(end(children, taken));
+        }
+    }
+}
+
+/// Kills readers, and lets go of what they take up when none is left.
+async fn end(mut children: Vec<Child>, taken: Option<Box<dyn Any + Send>>) {
+    for child in &mut children {
+        // Errors: it has ended already.
+        let _ = child.start_kill();
+    }
+    for child in &mut children {
+        let _ = child.wait().await;
+    }
+    drop(taken);
 }
 
 /// A reader to be.
@@ -97,17 +129,25 @@ struct Planned {
 }
 
 /// Starts readers. `guests` says where each guest's journal is.
-pub(super) fn start(
+pub(super) async fn start(
     program: &Path,
     query: &LogQuery,
     guests: &BTreeMap<ContainerName, Guest>,
 ) -> io::Result<Readers> {
-    spawn(program, plan(query, guests))
+    let mut readers = Begun::new()?;
+    for planned in plan(query, guests) {
+        readers.spawn(program, planned)?;
+        // Each start takes a while, and there may be hundreds.
+        tokio::task::yield_now().await;
+    }
+    Ok(readers.all())
 }
 
 /// Starts the reader of what an agent told of events.
 pub(super) fn start_events(program: &Path, query: &EventQuery) -> io::Result<Readers> {
-    spawn(program, vec![plan_events(query)])
+    let mut readers = Begun::new()?;
+    readers.spawn(program, plan_events(query))?;
+    Ok(readers.all())
 }
 
 fn plan_events(query: &EventQuery) -> Planned {
@@ -201,10 +241,22 @@ fn moment(usec: u64) -> String {
     format!("@{}.{:06}", usec / 1_000_000, usec % 1_000_000)
 }
 
-fn spawn(program: &Path, planned: Vec<Planned>) -> io::Result<Readers> {
-    let mut readers = Readers { sources: Vec::new(), descriptors: Vec::new(), work: Work::default() };
-    let (heard, complaints) = io::pipe()?;
-    for Planned { source, reading } in planned {
+/// Readers that are being started.
+struct Begun {
+    readers: Readers,
+    /// The pipe on which all complain.
+    heard: PipeReader,
+    complaints: PipeWriter,
+}
+
+impl Begun {
+    fn new() -> io::Result<Self> {
+        let (heard, complaints) = io::pipe()?;
+        let readers = Readers { sources: Vec::new(), descriptors: Vec::new(), work: Work::default() };
+        Ok(Self { readers, heard, complaints })
+    }
+
+    fn spawn(&mut self, program: &Path, Planned { source, reading }: Planned) -> io::Result<()> {
         let (lines, writer) = io::pipe()?;
         let child = Command::new(program)
             .arg("log-reader")
@@ -214,15 +266,21 @@ fn spawn(program: &Path, planned: Vec<Planned>) -> io::Result<Readers> {
             .env("LANG", "C.UTF-8")
             .stdin(Stdio::null())
             .stdout(writer)
-            .stderr(complaints.try_clone()?)
+            .stderr(self.complaints.try_clone()?)
             .kill_on_drop(true)
             .spawn()?;
-        readers.work.children.push(child);
-        readers.descriptors.push(lines.into());
-        readers.sources.push(source);
+        self.readers.work.children.push(child);
+        self.readers.descriptors.push(lines.into());
+        self.readers.sources.push(source);
+        Ok(())
     }
-    readers.descriptors.push(heard.into());
-    Ok(readers)
+
+    /// Returns them; the pipe of complaints is at its end with the last of them.
+    fn all(self) -> Readers {
+        let Self { mut readers, heard, complaints: _ } = self;
+        readers.descriptors.push(heard.into());
+        readers
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +295,20 @@ mod tests {
         };
         let services = names.iter().map(|(name, cursor)| (name.parse().unwrap(), start(*cursor))).collect();
         LogQuery { services, follow: true, ..LogQuery::default() }
+    }
+
+    #[tokio::test]
+    async fn what_readers_take_up_is_let_go_of_when_they_are_gone() {
+        let child = Command::new("sleep").arg("1000").kill_on_drop(true).spawn().unwrap();
+        let pid = child.id().unwrap();
+        let is_there = || Path::new(&format!("/proc/{pid}")).exists();
+        let mut work = Work { children: vec![child], taken: None };
+        let (held, let_go) = tokio::sync::oneshot::channel::<()>();
+        work.hold(held);
+        assert!(is_there());
+        drop(work);
+        let_go.await.unwrap_err();
+        assert!(!is_there(), "killed, and reaped");
     }
 
     fn guest(name: &str) -> (ContainerName, Guest) {

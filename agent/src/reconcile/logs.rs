@@ -16,6 +16,8 @@ use crate::server::Attended;
 const READERS_MAX: usize = 512;
 /// Readers of one user other than root: two looks at a hundred services.
 const READERS_PER_USER: usize = 256;
+/// Of all, those that are kept for root: looking is not to be stopped by others who look.
+const READERS_OF_ROOT: usize = 64;
 /// Services of one call: each source takes a descriptor of the 253 that a message may hand over (unix(7), `SCM_RIGHTS`).
 const SERVICES_MAX: usize = 100;
 /// Longest text that is handed to `journalctl`.
@@ -38,8 +40,9 @@ impl Places {
         let mut by_user = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = by_user.get(&uid).copied().unwrap_or_default().saturating_add(count);
         let all = by_user.values().sum::<usize>().saturating_add(count);
-        if all > READERS_MAX || (uid != 0 && own > READERS_PER_USER) {
-            let whose = if all > READERS_MAX { "all users together" } else { "this user" };
+        let most = if uid == 0 { READERS_MAX } else { READERS_MAX - READERS_OF_ROOT };
+        if all > most || (uid != 0 && own > READERS_PER_USER) {
+            let whose = if all > most { "all users together" } else { "this user" };
             return Err(AgentError::Refused {
                 reason: format!("too many journals are being read by {whose}"),
                 hint: "name fewer services, or end another `nixmoxctl logs`".to_owned(),
@@ -92,13 +95,14 @@ pub(super) fn events<H: Host>(
 }
 
 fn attended(readers: Readers, taken: Taken) -> Attended<LogSources> {
-    let Readers { sources, descriptors, work } = readers;
+    let Readers { sources, descriptors, mut work } = readers;
+    // Until the last of them is reaped, whoever leaves first.
+    work.hold(taken);
     Attended {
         first: LogSources { sources, failed: 0 },
         descriptors,
         end: Box::pin(async move {
             let failed = work.ended().await;
-            drop(taken);
             Ok(LogSources { sources: Vec::new(), failed })
         }),
     }

@@ -19,7 +19,7 @@ impl Live {
     pub(super) async fn start_readers(&self, query: &LogQuery) -> io::Result<Readers> {
         let guests = query.services.keys().map(async |name| (name.clone(), self.guest(name).await));
         let guests: BTreeMap<ContainerName, Guest> = join_all(guests).await.into_iter().collect();
-        logs::start(&self.guests.program, query, &guests)
+        logs::start(&self.guests.program, query, &guests).await
     }
 
     pub(super) fn start_event_reader(&self, query: &EventQuery) -> io::Result<Readers> {
