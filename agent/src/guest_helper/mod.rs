@@ -101,6 +101,8 @@ enum Trouble {
     NotHttp,
     #[error("{0}: {1}")]
     Path(String, #[source] std::io::Error),
+    #[error("`{0}` is not the name of a variable, or its value has control characters")]
+    Variable(String),
     #[error("the guest has no terminals: {0}")]
     NoTerminal(#[source] std::io::Error),
 }

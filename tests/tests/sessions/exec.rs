@@ -76,3 +76,41 @@ fn a_command_runs_in_a_container_as_it_would_here() {
     shell(&bed, "cd /srv/guests && nixmoxctl stop plain");
     refuses(&bed, "nixmoxctl exec plain true", 1, &["`plain` does not run", "nixmoxctl why plain"]);
 }
+
+#[test]
+fn what_a_command_is_given_in_its_environment_no_other_user_sees() {
+    let bed = boot("environment");
+    let secret = "secret-of-the-operator-77d1";
+    for guest in BOOTED {
+        // Every sign that means something to a shell or to systemd.
+        let value = format!("{secret} $HOME `id` \"a\" \\ %i #;' end");
+        bed.write_file("/root/value", &value, 0o600).expect("it is written");
+        // One that waits until somebody else has looked around; its environment is its own user's.
+        let script = format!(
+            "KEY=$(cat /root/value) timeout 30 nixmoxctl exec -e KEY -e TERM=mine {guest} -- \
+                 sh -c 'printf %s \"$KEY\"; touch /run/started; until test -e /run/seen; do sleep 0.02; done' \
+                 < /dev/null > /root/out & command=$!
+             timeout 30 nixmoxctl exec {guest} sh -c 'until test -e /run/started; do sleep 0.02; done' < /dev/null
+             timeout 30 nixmoxctl exec -u nobody {guest} sh -c '
+                 systemctl show \"nixmox-exec-*\"; cat /run/systemd/transient/nixmox-exec-*; ls -l /run/*.env' < /dev/null > /root/seen 2>&1
+             timeout 30 nixmoxctl exec {guest} touch /run/seen < /dev/null
+             wait $command"
+        );
+        is(&bed, &script, 0, "", "");
+        assert_eq!(bed.succeed("cat /root/out").expect("it wrote"), value, "{guest}");
+        let seen = bed.succeed("cat /root/seen").expect("somebody looked");
+        assert!(seen.contains("EnvironmentFiles=/run/nixmox-exec-"), "it looked at the right units: {seen}");
+        assert!(seen.contains("ExecStart"), "and into their files: {seen}");
+        assert!(!seen.contains(secret), "{guest}: {seen}");
+        assert!(seen.contains("cannot access '/run/*.env'"), "the file is gone: {seen}");
+        is(
+            &bed,
+            &format!(
+                "nixmoxctl exec {guest} sh -c 'rm /run/started /run/seen; ls /run/*.env | wc -l' 2> /dev/null"
+            ),
+            0,
+            "0\n",
+            "",
+        );
+    }
+}

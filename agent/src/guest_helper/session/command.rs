@@ -22,6 +22,7 @@ use zbus::message::Type;
 use zbus::names::MemberName;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant};
 
+use super::environment::Environment;
 use super::streams::Guests;
 use crate::host::line;
 
@@ -59,6 +60,8 @@ pub(super) struct Command<'a> {
     root: &'a OwnedFd,
     /// Until the program has them.
     guests: Option<Guests>,
+    /// Until systemd has read it, which is before that.
+    environment: Option<Environment>,
 }
 
 /// What systemd has told of the unit so far.
@@ -82,13 +85,15 @@ impl<'a> Command<'a> {
         guests: Guests,
     ) -> Result<Self, ExecReply> {
         let unit = unit_name();
+        let environment = Environment::write(root, &unit, &request.environment)
+            .map_err(|trouble| failed("refused", trouble.to_string(), ""))?;
         let begin = async {
             // Before the call: signals may be read before the reply is. One stream for all, since their order tells.
             let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(PATH).build()?;
             let signals = MessageStream::for_match_rule(rule.into_owned(), connection, None).await?;
             connection.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "Subscribe", &()).await?;
             let aux: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
-            let body = (&unit, "fail", properties(request, &guests), aux);
+            let body = (&unit, "fail", properties(request, &guests, environment.as_ref()), aux);
             let call = connection.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "StartTransientUnit", &body);
             let job: OwnedObjectPath = call.await?.body().deserialize()?;
             Ok((signals, job))
@@ -96,7 +101,8 @@ impl<'a> Command<'a> {
         let (signals, job) = begin.await.map_err(|error: zbus::Error| refused(&error))?;
         let unit_path = format!("{UNITS}/{}", zbus_systemd::bus_label_escape(&unit));
         let seen = Seen::default();
-        Ok(Self { connection, unit, unit_path, job, signals, seen, request, root, guests: Some(guests) })
+        let guests = Some(guests);
+        Ok(Self { connection, unit, unit_path, job, signals, seen, request, root, guests, environment })
     }
 
     /// Waits for the end. Cancel-safe.
@@ -116,6 +122,7 @@ impl<'a> Command<'a> {
             self.seen.take(&message, &self.unit_path, &self.job);
             if !self.seen.started.is_empty() {
                 self.guests = None;
+                self.environment = None;
             }
         }
     }
@@ -259,7 +266,11 @@ fn unit_name() -> String {
     format!("nixmox-exec-{}-{}.service", std::process::id(), now.as_nanos())
 }
 
-fn properties<'a>(request: &'a ExecRequest, guests: &'a Guests) -> Vec<(&'static str, Variant<'a>)> {
+fn properties<'a>(
+    request: &'a ExecRequest,
+    guests: &'a Guests,
+    environment: Option<&Environment>,
+) -> Vec<(&'static str, Variant<'a>)> {
     let words: Vec<String> = match request.command.as_slice() {
         [] => LOGIN_SHELL.map(str::to_owned).to_vec(),
         words => words.to_vec(),
@@ -267,8 +278,7 @@ fn properties<'a>(request: &'a ExecRequest, guests: &'a Guests) -> Vec<(&'static
     let program = absolute(words.first().map_or("", String::as_str), request);
     // Nothing in the words is a variable of systemd's (systemd.service(5), "Command Lines").
     let execute = vec![(program, words, vec!["no-env-expand".to_owned()])];
-    let mut environment = request.environment.clone();
-    environment.extend(guests.terminal_kind().map(|kind| format!("TERM={kind}")));
+    let terminal: Vec<String> = guests.terminal_kind().map(|kind| format!("TERM={kind}")).into_iter().collect();
     let directory = match (request.working_directory.as_deref(), request.login) {
         (Some(directory), _) => directory,
         // The home directory, or where there is none, the root.
@@ -284,7 +294,7 @@ fn properties<'a>(request: &'a ExecRequest, guests: &'a Guests) -> Vec<(&'static
         // HOME, SHELL, LOGNAME and USER, also of root.
         ("SetLoginEnvironment", Variant::from(true)),
         ("WorkingDirectory", Variant::from(directory)),
-        ("Environment", Variant::from(environment)),
+        ("Environment", Variant::from(terminal)),
         // As in a shell: whoever writes to a reader that is gone ends.
         ("IgnoreSIGPIPE", Variant::from(false)),
         ("SendSIGHUP", Variant::from(guests.terminal_kind().is_some())),
@@ -293,6 +303,10 @@ fn properties<'a>(request: &'a ExecRequest, guests: &'a Guests) -> Vec<(&'static
         // A command that is run often is not to be throttled.
         ("StartLimitIntervalUSec", Variant::from(0_u64)),
     ];
+    if let Some(environment) = environment {
+        // One that is missing is no environment either.
+        properties.push(("EnvironmentFiles", Variant::from(vec![(environment.path(), false)])));
+    }
     if request.login {
         properties.push(("PAMName", Variant::from("login")));
     }

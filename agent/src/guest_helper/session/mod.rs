@@ -13,6 +13,7 @@
 
 mod command;
 mod copy;
+mod environment;
 mod streams;
 mod terminal;
 
@@ -180,6 +181,7 @@ fn hint(trouble: &Trouble) -> String {
         | Trouble::Stranger(_)
         | Trouble::Url(_)
         | Trouble::Path(..)
+        | Trouble::Variable(_)
         | Trouble::NotHttp => "",
     };
     hint.to_owned()
