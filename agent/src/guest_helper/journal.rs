@@ -114,7 +114,7 @@ fn restrict() -> io::Result<()> {
 /// have written the files that it parses.
 ///
 /// Nothing else is left to be had either: the right is the only one in the bounding set, and passed on as an ambient one,
-/// since nobody has none of their own (capabilities(7), "Transformation of capabilities during execve").
+/// since nobody has none of their own (capabilities(7), "Transformation of capabilities during `execve()`").
 fn give_up_privileges() -> io::Result<()> {
     for capability in CapabilitySet::all().difference(CapabilitySet::DAC_READ_SEARCH).iter() {
         match remove_capability_from_bounding_set(capability) {
