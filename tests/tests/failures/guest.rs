@@ -17,7 +17,7 @@ fn a_guest_whose_init_exits_at_once_is_told_with_its_last_words() {
     let system = host.guest("exits", &behaviour).expect("a system");
     let mended = host.guest("well", &Behaviour::new().http(80)).expect("a system");
     let keys = format!("system = \"{system}\"");
-    let words = ["exits-bad", "exit-code 3", "cannot open database", "journalctl", "container@exits-bad"];
+    let words = ["exits-bad", "exit-code 3", "cannot open database", "nixmoxctl logs exits-bad"];
     Fault { name: "exits", bad: &keys, words: &words }.story(&host, |_| format!("system = \"{mended}\""));
 }
 
