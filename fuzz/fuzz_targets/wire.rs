@@ -10,7 +10,11 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use nixmox_agent::server::{Attended, Control, Limits, Role, serve_stream};
-use nixmox_api::{AgentError, Applied, Caller, Done, PathsReply, PlanReply, Request, Service, StacksReply, Status, Update, UpdateKind, UsageReply, ExecReply, ExecRequest, CopyReply, CopyRequest};
+use nixmox_api::{
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
+    GenerationsReply, LogSources, LogsRequest, PathsReply, PlanReply, Request, Service, StacksReply, Status,
+    Update, UpdateKind, UsageReply,
+};
 use nixmox_core::container::{Layout, files};
 use nixmox_core::model::{Addresses, Assigned, ContainerName, Network, StackName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -160,6 +164,26 @@ impl Control for Guard {
         Ok(PathsReply { paths: Vec::new() })
     }
 
+    async fn generations(&self) -> Result<GenerationsReply, AgentError> {
+        self.expect_observer();
+        Ok(GenerationsReply { generations: Vec::new() })
+    }
+
+    async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {
+        self.expect_observer();
+        Ok(DiffReply { services: Vec::new() })
+    }
+
+    async fn logs(&self, _request: LogsRequest, _uid: u32) -> Result<Attended<LogSources>, AgentError> {
+        self.expect_observer();
+        Err(AgentError::Refused { reason: String::new(), hint: String::new() })
+    }
+
+    async fn events(&self, _request: EventsRequest, _uid: u32) -> Result<Attended<LogSources>, AgentError> {
+        self.expect_observer();
+        Err(AgentError::Refused { reason: String::new(), hint: String::new() })
+    }
+
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {
         self.expect_observer();
         Guard::plan(self, request)
@@ -171,6 +195,18 @@ impl Control for Guard {
     }
 
     async fn down(&self, stack: String, names: Vec<String>, _caller: Caller) -> Result<Applied, AgentError> {
+        assert!(stack.parse::<StackName>().is_ok(), "{stack:?} is not a name");
+        self.done(names)?;
+        Err(AgentError::UnknownStack { name: stack, hint: String::new() })
+    }
+
+    async fn rollback(
+        &self,
+        stack: String,
+        _to: Option<u64>,
+        names: Vec<String>,
+        _caller: Caller,
+    ) -> Result<Applied, AgentError> {
         assert!(stack.parse::<StackName>().is_ok(), "{stack:?} is not a name");
         self.done(names)?;
         Err(AgentError::UnknownStack { name: stack, hint: String::new() })
