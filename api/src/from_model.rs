@@ -3,9 +3,8 @@
 //! Loses nothing but the stack of a service, which the message around it names. The way back, with its checks, is
 //! `into_model`.
 
-use nixmox_core::model;
+use nixmox_core::model::{self, Word};
 
-use crate::word::Word;
 use crate::{
     Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, Restart, Service, Tmpfs,
 };
@@ -15,7 +14,7 @@ impl From<&model::Service> for Service {
         Self {
             name: service.name.to_string(),
             origin: (&service.origin).into(),
-            kind: service.kind.word(),
+            kind: service.kind.as_word().to_owned(),
             system: match &service.system {
                 model::System::Store(path) => Some(path.to_string()),
                 model::System::Adopted => None,
@@ -32,7 +31,7 @@ impl From<&model::Service> for Service {
             devices: service.devices.iter().map(Device::from).collect(),
             capabilities: service.capabilities.clone(),
             ephemeral: service.ephemeral,
-            private_users: service.private_users.word(),
+            private_users: service.private_users.as_word().to_owned(),
             nspawn_flags: service.nspawn_flags.clone(),
             restart: (&service.restart).into(),
         }
@@ -46,7 +45,7 @@ impl Dependency {
         let dependency = |(name, condition): (&model::ContainerName, &model::Condition)| Self {
             name: name.to_string(),
             stack: service.dependency_stacks.get(name).map(ToString::to_string),
-            condition: condition.word(),
+            condition: condition.as_word().to_owned(),
         };
         service.depends_on.iter().map(dependency).collect()
     }
@@ -69,7 +68,7 @@ impl From<&model::HealthCheck> for HealthCheck {
             timeout_ms: milliseconds(health.timeout),
             retries: health.retries,
             start_period_ms: milliseconds(health.start_period),
-            on_unhealthy: health.on_unhealthy.word(),
+            on_unhealthy: health.on_unhealthy.as_word().to_owned(),
         };
         match &health.probe {
             model::Probe::Http(url) => wire.http = Some(url.clone()),
@@ -125,7 +124,7 @@ impl From<&model::Port> for Port {
             host_address: port.host_address.map(|address| address.to_string()),
             host_port: port.host_port,
             container_port: port.container_port,
-            protocol: port.protocol.word(),
+            protocol: port.protocol.as_word().to_owned(),
         }
     }
 }
@@ -157,7 +156,7 @@ impl From<&model::Device> for Device {
 impl From<&model::Restart> for Restart {
     fn from(restart: &model::Restart) -> Self {
         Self {
-            policy: restart.policy.word(),
+            policy: restart.policy.as_word().to_owned(),
             delay_ms: milliseconds(restart.delay),
             delay_max_ms: milliseconds(restart.delay_max),
             attempts_max: restart.attempts_max,

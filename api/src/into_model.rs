@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::PathBuf;
 
+use nixmox_core::model::Word;
 use nixmox_core::{container, model};
 
 use crate::rule::{self, quoted, shown};
-use crate::word::Word;
 use crate::{HealthCheck, IoLimit, Limits, Mount, Network, Port, Restart, Service, Tmpfs};
 
 /// The shortest time between two questions of a health check, in milliseconds.

@@ -22,7 +22,6 @@ mod service;
 mod stack;
 mod status;
 mod usage;
-mod word;
 
 pub use copy::{CopyReply, CopyRequest};
 pub use error::AgentError;

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::manifest::v1::Time;
 use crate::model::{
-    Condition, ContainerName, Device, HealthCheck, Kind, Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers,
-    Probe, Protocol, Reason, Restart, RestartPolicy, Service, System, Tmpfs,
+    Condition, ContainerName, Device, HealthCheck, Mount, Network, Port, Probe, Reason, Restart, Service, System,
+    Tmpfs, Word,
 };
 use crate::plan::limit_differences;
 
@@ -56,7 +55,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
     } = old;
     let mut found = Found(Vec::new());
     found.value("system", system_text(system), system_text(&new.system));
-    found.value("kind", kind_text(*kind), kind_text(new.kind));
+    found.word("kind", *kind, new.kind);
     found.list("depends_on", &dependencies(old), &dependencies(new));
     found.health(health.as_ref(), new.health.as_ref());
     for reason in limit_differences(limits, &new.limits) {
@@ -66,7 +65,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
         }
     }
     found.value("network", network_text(network), network_text(&new.network));
-    found.list("network.ports", &texts(ports, port_text), &texts(&new.ports, port_text));
+    found.list("network.ports", &texts(ports, Port::to_string), &texts(&new.ports, Port::to_string));
     found.list("mounts", &texts(mounts, mount_text), &texts(&new.mounts, mount_text));
     found.list("tmpfs", &texts(tmpfs, tmpfs_text), &texts(&new.tmpfs, tmpfs_text));
     found.list("credentials", &credentials_text(credentials), &credentials_text(&new.credentials));
@@ -74,7 +73,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
     found.list("devices", &texts(devices, device_text), &texts(&new.devices, device_text));
     found.list("capabilities", capabilities, &new.capabilities);
     found.value("ephemeral", *ephemeral, new.ephemeral);
-    found.value("private_users", users_text(*private_users), users_text(new.private_users));
+    found.word("private_users", *private_users, new.private_users);
     found.list("nspawn_flags", nspawn_flags, &new.nspawn_flags);
     found.restart(restart, &new.restart);
     found.0
@@ -83,8 +82,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
 /// Returns whether two declarations ask for the same.
 #[must_use]
 pub fn is_same(old: &Service, new: &Service) -> bool {
-    let bare = |service: &Service| Service { origin: Origin::default(), ..service.clone() };
-    bare(old) == bare(new)
+    Service { origin: new.origin.clone(), ..old.clone() } == *new
 }
 
 struct Found(Vec<Difference>);
@@ -95,6 +93,10 @@ impl Found {
         if from != to {
             self.0.push(Difference { key: key.to_owned(), from, to });
         }
+    }
+
+    fn word<T: Word>(&mut self, key: &str, from: T, to: T) {
+        self.value(key, from.as_word(), to.as_word());
     }
 
     fn list(&mut self, key: &str, from: &[String], to: &[String]) {
@@ -135,22 +137,13 @@ impl Found {
         self.value("health.timeout", Time(*timeout), Time(to.timeout));
         self.value("health.retries", retries, to.retries);
         self.value("health.start_period", Time(*start_period), Time(to.start_period));
-        let word = |then: OnUnhealthy| match then {
-            OnUnhealthy::Report => "report",
-            OnUnhealthy::Restart => "restart",
-        };
-        self.value("health.on_unhealthy", word(*on_unhealthy), word(to.on_unhealthy));
+        self.word("health.on_unhealthy", *on_unhealthy, to.on_unhealthy);
     }
 
     fn restart(&mut self, from: &Restart, to: &Restart) {
         let Restart { policy, delay, delay_max, attempts_max } = from;
-        let word = |policy: RestartPolicy| match policy {
-            RestartPolicy::No => "no",
-            RestartPolicy::OnFailure => "on-failure",
-            RestartPolicy::Always => "always",
-        };
         let most = |attempts: Option<u32>| attempts.map(|most| most.to_string()).unwrap_or_default();
-        self.value("restart.policy", word(*policy), word(to.policy));
+        self.word("restart.policy", *policy, to.policy);
         self.value("restart.delay", Time(*delay), Time(to.delay));
         self.value("restart.delay_max", Time(*delay_max), Time(to.delay_max));
         self.value("restart.attempts_max", most(*attempts_max), most(to.attempts_max));
@@ -168,22 +161,10 @@ fn system_text(system: &System) -> String {
     }
 }
 
-fn kind_text(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Service => "service",
-        Kind::Job => "job",
-    }
-}
-
 fn dependencies(service: &Service) -> Vec<String> {
     let text = |(name, condition): (&ContainerName, &Condition)| {
-        let condition = match condition {
-            Condition::Started => "started",
-            Condition::Healthy => "healthy",
-            Condition::Completed => "completed",
-        };
         let stack = service.dependency_stacks.get(name).map(|stack| format!("{stack}/"));
-        format!("{}{name}: {condition}", stack.unwrap_or_default())
+        format!("{}{name}: {}", stack.unwrap_or_default(), condition.as_word())
     };
     service.depends_on.iter().map(text).collect()
 }
@@ -204,18 +185,6 @@ fn network_text(network: &Network) -> String {
         Network::Bridge(bridge) => format!("bridge {bridge}"),
         Network::Host => "host".to_owned(),
     }
-}
-
-fn port_text(port: &Port) -> String {
-    let address = port.host_address.map(|address| match address {
-        IpAddr::V4(address) => format!("{address}:"),
-        IpAddr::V6(address) => format!("[{address}]:"),
-    });
-    let protocol = match port.protocol {
-        Protocol::Tcp => "",
-        Protocol::Udp => "/udp",
-    };
-    format!("{}{}:{}{protocol}", address.unwrap_or_default(), port.host_port, port.container_port)
 }
 
 fn mount_text(mount: &Mount) -> String {
@@ -239,20 +208,13 @@ fn device_text(device: &Device) -> String {
     format!("{}:{}", device.path.display(), device.access)
 }
 
-fn users_text(users: PrivateUsers) -> &'static str {
-    match users {
-        PrivateUsers::No => "no",
-        PrivateUsers::Pick => "pick",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::model::fixture::{name, service, store_path};
-    use crate::model::{Bytes, Limits};
+    use crate::model::{Bytes, Limits, OnUnhealthy, Origin, Protocol};
 
     fn lines(old: &Service, new: &Service) -> Vec<String> {
         let line = |Difference { key, from, to }: Difference| format!("{key}: {from} -> {to}");

@@ -1,7 +1,8 @@
 //! The last lines that a container logged.
 //!
 //! Two sources: what its unit wrote on the host (nspawn and a static guest's own output), and, where the guest keeps a
-//! journal of its own, what is said there: services write to standard error, which journald takes as information. Both are read by `journalctl` children with a time limit; lines are ordered by time.
+//! journal of its own, what is said there: services write to standard error, which journald takes as information.
+//! Both are read by `journalctl` children with a time limit; lines are ordered by time.
 //! The guest's journal files are opened here, inside the guest's root and without following links, and handed over as
 //! descriptors: a planted link cannot make the host's journal or any other file part of the answer.
 

@@ -121,8 +121,7 @@ impl Ledger {
             scope.insert(known.service.name.clone());
         }
         if names.is_empty() {
-            let all = self.generation.services.values().filter(|assigned| assigned.service.stack == *stack);
-            scope.extend(all.map(|assigned| assigned.service.name.clone()));
+            scope.extend(self.generation.of_stack(stack).map(|assigned| assigned.service.name.clone()));
         }
         let dependents = self.dependents(&scope);
         if !dependents.is_empty() {
@@ -255,8 +254,7 @@ impl Ledger {
         let others = self.generation.services.iter().filter(|(_, assigned)| assigned.service.stack != *stack);
         let others = others.map(|(name, assigned)| (name.clone(), assigned.clone())).collect();
         let own: Vec<&Service> = services.values().filter(|service| service.stack == *stack).collect();
-        let before = self.generation.services.values().map(|assigned| &assigned.service);
-        let before: Vec<&Service> = before.filter(|service| service.stack == *stack).collect();
+        let before: Vec<&Service> = self.generation.of_stack(stack).map(|assigned| &assigned.service).collect();
         let host = HostView { services: &others, containers: &taken.containers, machines: &taken.machines };
         let conflicts = manifest::check_host(&own, &host);
         if !conflicts.is_empty() {

@@ -174,6 +174,7 @@ fn service(old: Option<&Assigned>, new: Option<&Assigned>) -> Option<ServiceDiff
     })
 }
 
-fn unreadable(error: &StateError) -> AgentError {
+/// Says that what is on disk could not be read.
+pub(super) fn unreadable(error: &StateError) -> AgentError {
     AgentError::Refused { reason: chain(error), hint: String::new() }
 }

@@ -12,10 +12,10 @@
 //! matter, and a restarted agent is nothing but an agent before its first round. Steps run beside the rounds; a
 //! round begins those of its plan that are ready and whose container has nothing under way.
 //!
-//! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what is
-//! new, `supervise` remembers health, back-off and drift, `ends` how instances ended, `execute` takes steps, `report` tells, in `words`, `history` of
-//! earlier generations and `usage` what is used. This file wires them: what is written to disk is written before
-//! anything is done about it.
+//! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what
+//! is new, `supervise` remembers health, back-off and drift, `ends` how instances ended, `execute` takes steps,
+//! `report` tells, in `words`, `history` of earlier generations and `usage` what is used. This file wires them: what
+//! is written to disk is written before anything is done about it.
 
 mod cause;
 mod change;

@@ -15,7 +15,7 @@ use nixmox_core::container;
 use nixmox_core::health;
 use nixmox_core::model::{
     Assigned, ChangeKind, Condition, Container, ContainerName, Desired, Kind, Observed, Plan, StackName, Subject,
-    System,
+    System, Word,
 };
 use nixmox_core::status::{self, State};
 use tokio::sync::{broadcast, watch};
@@ -26,9 +26,7 @@ use super::cause::{Cause, Causes};
 use super::change::Ledger;
 use super::handle::{Places, Published, now_usec};
 use super::supervise::{Supervisor, Watched, start_period};
-use super::words::{
-    condition_word, difference, drift, line, millis, place, port_text, reason, wire_state, with_hint,
-};
+use super::words::{difference, drift, line, millis, place, port_text, reason, wire_state, with_hint};
 use crate::notify;
 use crate::settings::DriftPolicy;
 use crate::state::{EventNumbers, Generation, StackRecord};
@@ -338,7 +336,7 @@ impl Reporter {
             hint,
             waits_for: waits_for
                 .into_iter()
-                .map(|(name, condition)| format!("{name}: {}", condition_word(condition)))
+                .map(|(name, condition)| format!("{name}: {}", condition.as_word()))
                 .collect(),
             probe: tracker.map(|tracker| tracker.last_output().to_owned()).unwrap_or_default(),
             probe_failures: tracker.map_or(0, health::Tracker::failures),
@@ -530,8 +528,7 @@ fn is_settled(service: &ServiceStatus, scene: &Scene<'_>) -> bool {
 /// Returns what a service needs, each as `name:condition`, separated by blanks.
 fn dependencies(scene: &Scene<'_>, name: &str) -> String {
     let needs = scene.desired.services.get(name).map(|assigned| &assigned.service.depends_on);
-    let needs =
-        needs.into_iter().flatten().map(|(name, condition)| format!("{name}:{}", condition_word(*condition)));
+    let needs = needs.into_iter().flatten().map(|(name, condition)| format!("{name}:{}", condition.as_word()));
     needs.collect::<Vec<_>>().join(" ")
 }
 
@@ -566,12 +563,7 @@ fn stacks(generation: &Generation) -> Vec<StackInfo> {
     let info = |(name, record): (&StackName, &StackRecord)| StackInfo {
         name: name.to_string(),
         file: record.file.clone(),
-        services: generation
-            .services
-            .values()
-            .filter(|assigned| assigned.service.stack == *name)
-            .map(|assigned| assigned.service.name.to_string())
-            .collect(),
+        services: generation.of_stack(name).map(|assigned| assigned.service.name.to_string()).collect(),
         generation: record.changed_in,
         changed_by: record.changed_by.clone(),
         changed_at: record.changed_at,

@@ -13,7 +13,8 @@ use nixmox_api::{
 use nixmox_core::compare;
 use nixmox_core::container;
 use nixmox_core::model::{
-    Action, Assigned, ChangeKind, ContainerName, Desired, InvalidName, Kind, Plan, Port, Retry, StackName, Subject,
+    Action, Assigned, Change, ChangeKind, ContainerName, Desired, InvalidName, Kind, Plan, Port, Retry, StackName,
+    Subject, Word,
 };
 use nixmox_core::plan;
 use nixmox_core::status;
@@ -22,7 +23,7 @@ use tracing::{error, info};
 use super::change::{Asked, Ledger, Next, invalid};
 use super::handle::{self, Answer, Ask};
 use super::rollback::{self, Back};
-use super::{Reconciler, chain, instance, report, words};
+use super::{Reconciler, chain, instance, report};
 use crate::host::{Host, StepError};
 use crate::state::{Generation, Notes, PreparedNotes, StateError};
 
@@ -457,8 +458,8 @@ impl<H: Host> Reconciler<H> {
 
     /// Returns what is declared anew and takes no step on the host: the agent itself is to do otherwise.
     fn declared_anew(&self, next: &Next, name: &ContainerName) -> Vec<Reason> {
-        let of = |ledger: &Ledger| ledger.generation.services.get(name).map(|assigned| assigned.service.clone());
-        let (Some(old), Some(new)) = (of(&self.ledger), of(&next.ledger)) else { return Vec::new() };
+        let services = [&self.ledger, &next.ledger].map(|ledger| ledger.generation.services.get(name));
+        let [Some(old), Some(new)] = services else { return Vec::new() };
         let is_of_the_agent = |difference: &compare::Difference| {
             let table = difference.key.split('.').next().unwrap_or_default();
             matches!(table, "health" | "depends_on" | "restart") || difference.key == "network.ports"
@@ -471,14 +472,24 @@ impl<H: Host> Reconciler<H> {
                 (from, to) => format!("{key} {from} -> {to}"),
             },
         };
-        compare::compare(&old, &new).into_iter().filter(is_of_the_agent).map(reason).collect()
+        compare::compare(&old.service, &new.service).into_iter().filter(is_of_the_agent).map(reason).collect()
     }
 
-    /// Returns what is told of a change: what only the agent does otherwise is a live change, too.
-    fn told_kind(&self, next: &Next, name: &ContainerName, kind: ChangeKind) -> ChangeKind {
-        match kind {
-            ChangeKind::Unchanged if !self.declared_anew(next, name).is_empty() => ChangeKind::Live,
+    /// Says a change of a service for a client.
+    fn planned_service(&self, next: &Next, plan: &Plan, name: &ContainerName, change: &Change) -> Planned {
+        let declared = self.declared_anew(next, name);
+        let kind = match change.kind {
+            // What only the agent does otherwise is a live change, too.
+            ChangeKind::Unchanged if !declared.is_empty() => ChangeKind::Live,
             kind => kind,
+        };
+        let after = status::waits_for(name, plan).into_iter();
+        Planned {
+            name: name.to_string(),
+            change: change_word(kind).to_owned(),
+            reasons: change.reasons.iter().map(Reason::from).chain(declared).collect(),
+            after: after.map(|(name, condition)| format!("{name}: {}", condition.as_word())).collect(),
+            state: self.reporter.state_of(name),
         }
     }
 
@@ -498,16 +509,7 @@ impl<H: Host> Reconciler<H> {
             .changes
             .iter()
             .filter(|(name, _)| concerned(name))
-            .map(|(name, change)| Planned {
-                name: name.to_string(),
-                change: change_word(self.told_kind(next, name, change.kind)).to_owned(),
-                reasons: change.reasons.iter().map(Reason::from).chain(self.declared_anew(next, name)).collect(),
-                after: status::waits_for(name, plan)
-                    .into_iter()
-                    .map(|(name, condition)| format!("{name}: {}", words::condition_word(condition)))
-                    .collect(),
-                state: self.reporter.state_of(name),
-            })
+            .map(|(name, change)| self.planned_service(next, plan, name, change))
             .collect();
         let last = services.len();
         services.sort_by_key(|planned| order.get(planned.name.as_str()).copied().unwrap_or(last));

@@ -6,8 +6,9 @@
 //!            └──one does not become healthy──▶ rolled back: a new generation with the services of the last good one
 //! ```
 //!
-//! Owns which services a trial is about, which generation a rollback brings back, and what of it. The verdict is `nixmox_core::trial`'s; both ends
-//! of the arrows are written to disk as one file each, so an agent that dies on the way is on one of them.
+//! Owns which services a trial is about, which generation a rollback brings back, and what of it. The verdict is
+//! `nixmox_core::trial`'s; both ends of the arrows are written to disk as one file each, so an agent that dies on the
+//! way is on one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +17,8 @@ use nixmox_core::compare;
 use nixmox_core::model::{AddressPool, Assigned, ContainerName, InvalidPool, Service, StackName};
 
 use super::change::{Asked, Ledger, Next, Taken, unknown_service, unknown_stack};
-use super::{chain, history};
-use crate::state::{Generation, Generations, Notes, StackRecord, StateError, Trial};
+use super::history::{self, unreadable};
+use crate::state::{Generation, Generations, Notes, StackRecord, Trial};
 
 /// Where a rollback leads, and why.
 #[derive(Debug)]
@@ -85,8 +86,7 @@ impl Ledger {
         stack: &'a StackName,
         record: &'a StackRecord,
     ) -> impl Iterator<Item = &'a Assigned> {
-        let of_stack = self.generation.services.values().filter(|assigned| assigned.service.stack == *stack);
-        of_stack.filter(|assigned| {
+        self.generation.of_stack(stack).filter(|assigned| {
             let services = record.trial.services.as_ref();
             services.is_none_or(|services| services.contains(assigned.service.name.as_str()))
         })
@@ -97,7 +97,7 @@ impl Ledger {
     pub(super) fn back(&self, back: &Back<'_>, taken: &Taken, asked: &Asked) -> Result<Next, AgentError> {
         let Back { stack, target, names, failed } = back;
         let of_stack = |generation: &Generation| -> BTreeMap<ContainerName, Service> {
-            let own = generation.services.values().filter(|assigned| assigned.service.stack == **stack);
+            let own = generation.of_stack(stack);
             own.map(|assigned| (assigned.service.name.clone(), assigned.service.clone())).collect()
         };
         let (now, then) = (of_stack(&self.generation), of_stack(target));
@@ -146,20 +146,19 @@ fn differs(before: &Assigned, after: &Assigned) -> bool {
 
 /// Returns the generation of this number.
 pub(super) fn named(generations: &Generations, number: u64) -> Result<Generation, AgentError> {
-    let unusable = |error: &StateError| AgentError::Refused { reason: chain(error), hint: String::new() };
     match generations.read(number) {
         Ok(Some(target)) => Ok(target),
         Ok(None) => {
-            let kept = generations.kept().map_err(|error| unusable(&error))?;
+            let kept = generations.kept().map_err(|error| unreadable(&error))?;
             let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
             Err(AgentError::UnknownGeneration { number, hint: format!("there are: {}", kept.join(", ")) })
         }
-        Err(error) => Err(unusable(&error)),
+        Err(error) => Err(unreadable(&error)),
     }
 }
 
-/// Returns the last good generation before in which the stack, or these services of it, were others; where none is known to
-/// be good, the last that is not bad.
+/// Returns the last good generation before in which the stack, or these services of it, were others; where none is
+/// known to be good, the last that is not bad.
 pub(super) fn last_before(
     generations: &Generations,
     notes: &Notes,
@@ -167,8 +166,7 @@ pub(super) fn last_before(
     stack: &StackName,
     names: &BTreeSet<ContainerName>,
 ) -> Result<Generation, AgentError> {
-    let kept = generations.kept();
-    let kept = kept.map_err(|error| AgentError::Refused { reason: chain(&error), hint: String::new() })?;
+    let kept = generations.kept().map_err(|error| unreadable(&error))?;
     let record = history::Record::read(generations, &kept, notes);
     let changed_in = now.stacks.get(stack).map_or(now.number.saturating_add(1), |record| record.changed_in);
     let find = |is_wanted: &dyn Fn(u64) -> bool| {
@@ -189,15 +187,11 @@ pub(super) fn last_before(
 
 /// Returns whether a stack, or these services of it, are other ones in another generation.
 fn is_other(stack: &StackName, names: &BTreeSet<ContainerName>, now: &Generation, then: &Generation) -> bool {
-    let own = |generation: &Generation| -> BTreeMap<ContainerName, Service> {
-        let meant = |assigned: &&Assigned| {
-            let service = &assigned.service;
-            service.stack == *stack && (names.is_empty() || names.contains(&service.name))
-        };
-        let own = generation.services.values().filter(meant);
-        own.map(|assigned| (assigned.service.name.clone(), assigned.service.clone())).collect()
-    };
-    let (now, then) = (own(now), own(then));
-    now.len() != then.len()
-        || !now.iter().zip(&then).all(|((a, old), (b, new))| a == b && compare::is_same(old, new))
+    let meant = |service: &&Service| names.is_empty() || names.contains(&service.name);
+    let (now, then): (Vec<&Service>, Vec<&Service>) = (
+        now.of_stack(stack).map(|assigned| &assigned.service).filter(meant).collect(),
+        then.of_stack(stack).map(|assigned| &assigned.service).filter(meant).collect(),
+    );
+    // Both are in the order of their names, and another name is another service.
+    now.len() != then.len() || !now.iter().zip(&then).all(|(old, new)| compare::is_same(old, new))
 }

@@ -42,22 +42,21 @@ impl<H: Host> Reconciler<H> {
             }
             Some(_) | None => return false,
         };
-        let mut notes = self.ledger.notes.clone();
-        let mut failed = Vec::new();
+        let (mut passed, mut failed) = (false, Vec::new());
         for (stack, generation, verdict) in judged {
             match verdict {
                 Verdict::Pending => {}
                 Verdict::Passed => {
-                    notes.prove(&stack, generation);
+                    // It does not fail later because it could not be written down; the next round tries again.
+                    self.ledger.notes.prove(&stack, generation);
                     info!(event = "good", generation, stack = %stack, "all that changed is well");
+                    passed = true;
                 }
                 Verdict::Failed(services) => failed.push((stack, generation, services)),
             }
         }
-        if notes != self.ledger.notes {
-            // What has passed does not fail later because it could not be written down; the next round tries again.
-            self.ledger.notes.good.clone_from(&notes.good);
-            self.note(notes);
+        if passed {
+            self.note(self.ledger.notes.clone());
             self.publish();
         }
         let is_failed = |stack: &StackName| failed.iter().any(|(failed, ..)| failed == stack);
@@ -80,12 +79,12 @@ impl<H: Host> Reconciler<H> {
             let mut standings: BTreeMap<ContainerName, Standing> =
                 services.map(|name| (name.clone(), self.standing(now, round, &name))).collect();
             let pending = |standing: &Standing| *standing == Standing::Pending;
-            let late: Vec<ContainerName> =
+            let late: BTreeSet<ContainerName> =
                 standings.iter().filter(|(_, standing)| pending(standing)).map(|(name, _)| name.clone()).collect();
             // What needs something that still has its time is not to blame for being unwell without it.
             for (name, standing) in &mut standings {
                 let needed = || self.ledger.needed_by(&BTreeSet::from([name.clone()]));
-                if *standing == Standing::Failed && late.iter().any(|late| needed().contains(late)) {
+                if *standing == Standing::Failed && !late.is_empty() && !needed().is_disjoint(&late) {
                     *standing = Standing::Pending;
                 }
             }

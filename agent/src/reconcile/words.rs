@@ -1,12 +1,11 @@
 //! The words of a status: states, reasons, drift, events, each in one line for people.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use nixmox_api::{Drift, ServiceState, ServiceStatus, Status};
 use nixmox_core::manifest::HostConflict;
-use nixmox_core::model::{ChangeKind, Condition, Container, ContainerName, Port, Protocol, Reason, Subject};
+use nixmox_core::model::{ChangeKind, Condition, Container, ContainerName, Port, Reason, Subject, Word};
 use nixmox_core::status::{self, State};
 
 use super::report::Scene;
@@ -44,9 +43,8 @@ pub(super) fn reason(
         State::Unhealthy | State::Starting => probe(),
         State::Waiting => {
             let gates = status::waits_for(name, scene.plan);
-            let gate = |(name, condition): &(ContainerName, Condition)| {
-                format!("{name} to be {}", condition_word(*condition))
-            };
+            let gate =
+                |(name, condition): &(ContainerName, Condition)| format!("{name} to be {}", condition.as_word());
             let gates: Vec<String> = gates.iter().map(gate).collect();
             if gates.is_empty() && container.exit.as_ref().is_some_and(|exit| exit.stopped) {
                 return (
@@ -196,31 +194,13 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns the manifest's word for a condition.
-pub(super) fn condition_word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Healthy => "healthy",
-        Condition::Completed => "completed",
-    }
-}
-
-/// Returns a published port as the manifest writes it.
+/// Returns a published port as short as the manifest writes it: two ports that are one are told once.
 pub(super) fn port_text(port: &Port) -> String {
-    let address = port.host_address.map(|address| match address {
-        IpAddr::V4(address) => format!("{address}:"),
-        IpAddr::V6(address) => format!("[{address}]:"),
-    });
-    let host = if port.host_port == port.container_port && address.is_none() {
-        String::new()
-    } else {
-        format!("{}:", port.host_port)
-    };
-    let protocol = match port.protocol {
-        Protocol::Tcp => "",
-        Protocol::Udp => "/udp",
-    };
-    format!("{}{host}{}{protocol}", address.unwrap_or_default(), port.container_port)
+    let text = port.to_string();
+    match text.split_once(':') {
+        Some((_, once)) if port.host_address.is_none() && port.host_port == port.container_port => once.to_owned(),
+        Some(_) | None => text,
+    }
 }
 
 #[cfg(test)]

@@ -60,6 +60,11 @@ impl Method {
     pub(super) fn find(name: &str) -> Option<(Self, &'static str, Option<Role>)> {
         METHODS.iter().copied().find(|(_, known, _)| *known == name)
     }
+
+    /// Returns whether it answers with more than one reply, so that a call without `more` is a mistake.
+    pub(super) fn is_streamed(self) -> bool {
+        matches!(self, Self::Watch | Self::Logs | Self::Events | Self::Exec | Self::Copy)
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply,
-    description,
+    GenerationsReply, LogSources, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status,
+    UsageReply, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -126,32 +126,22 @@ impl<C: Control> Session<C> {
         let Ok(call) = serde_json::from_slice::<Call<'_>>(message) else { return Err(Ended::NotACall) };
         let result = match self.admit(&call) {
             Err(failure) => Err(failure),
-            Ok((Method::Watch | Method::Logs | Method::Events | Method::Exec | Method::Copy, _)) if !call.more => {
+            Ok((method, _)) if method.is_streamed() && !call.more => {
                 Err(Failure::Varlink(varlink_service::Error::ExpectedMore))
             }
             // Without replies there is nothing to a watch, nor to what is attended.
-            Ok((Method::Watch | Method::Logs | Method::Events | Method::Exec | Method::Copy, _)) if call.oneway => {
-                return Ok(());
-            }
+            Ok((method, _)) if method.is_streamed() && call.oneway => return Ok(()),
             Ok((Method::Watch, _)) => return self.watch(connection).await,
-            Ok((Method::Copy, name)) => {
-                let begun = self.copy(call.parameters).await;
-                audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
-                return self.attend(connection, begun).await;
-            }
+            Ok((Method::Logs, _)) => return self.attend(connection, self.logs(call.parameters).await).await,
+            Ok((Method::Events, _)) => return self.attend(connection, self.events(call.parameters).await).await,
             Ok((Method::Exec, name)) => {
-                let begun = self.exec(call.parameters).await;
-                audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
+                let begun = self.recorded(name, self.exec(call.parameters).await);
                 return self.attend(connection, begun).await;
             }
-            Ok((Method::Events, _)) => match parse(call.parameters) {
-                Ok(Events { request }) => return self.events(connection, request).await,
-                Err(failure) => Err(failure),
-            },
-            Ok((Method::Logs, _)) => match parse(call.parameters) {
-                Ok(Logs { request }) => return self.logs(connection, request).await,
-                Err(failure) => Err(failure),
-            },
+            Ok((Method::Copy, name)) => {
+                let begun = self.recorded(name, self.copy(call.parameters).await);
+                return self.attend(connection, begun).await;
+            }
             Ok((method, name)) => {
                 let result = self.handle(method, call.parameters).await;
                 if Method::find(name).is_some_and(|(.., role)| role == Some(Role::Operator)) {
@@ -292,17 +282,6 @@ impl<C: Control> Session<C> {
         }
     }
 
-    async fn logs(&self, connection: &mut Connection, request: LogsRequest) -> Result<(), Ended> {
-        self.control.ready().await;
-        let begun = self.control.logs(request, self.peer.uid).await.map_err(Failure::from);
-        self.attend(connection, begun).await
-    }
-
-    async fn events(&self, connection: &mut Connection, request: EventsRequest) -> Result<(), Ended> {
-        let begun = self.control.events(request, self.peer.uid).await.map_err(Failure::from);
-        self.attend(connection, begun).await
-    }
-
     /// Hands over what a client attends, and waits for its end or for the client to leave.
     async fn attend<T: Serialize>(
         &self,
@@ -324,6 +303,23 @@ impl<C: Control> Session<C> {
             Ok(last) => connection.send(&Reply::new(Some(&last))).await,
             Err(error) => connection.send(&Failure::Agent(error)).await,
         }
+    }
+
+    /// Records what begins in a guest, as a change of it.
+    fn recorded<T>(&self, name: &str, begun: Result<T, Failure>) -> Result<T, Failure> {
+        audit::change(&self.peer, name, begun.as_ref().map_or_else(failed, |_| "begun"));
+        begun
+    }
+
+    async fn logs(&self, parameters: Option<&RawValue>) -> Result<Attended<LogSources>, Failure> {
+        let Logs { request } = parse(parameters)?;
+        self.control.ready().await;
+        Ok(self.control.logs(request, self.peer.uid).await?)
+    }
+
+    async fn events(&self, parameters: Option<&RawValue>) -> Result<Attended<LogSources>, Failure> {
+        let Events { request } = parse(parameters)?;
+        Ok(self.control.events(request, self.peer.uid).await?)
     }
 
     async fn exec(&self, parameters: Option<&RawValue>) -> Result<Attended<ExecReply>, Failure> {

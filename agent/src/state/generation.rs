@@ -26,6 +26,11 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// Returns the services of a stack.
+    pub fn of_stack(&self, stack: &StackName) -> impl Iterator<Item = &Assigned> {
+        self.services.values().filter(move |assigned| assigned.service.stack == *stack)
+    }
+
     /// Returns the systems that its services run.
     pub fn systems(&self) -> impl Iterator<Item = &StorePath> {
         self.services.values().filter_map(|assigned| match &assigned.service.system {

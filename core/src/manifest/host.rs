@@ -8,7 +8,9 @@ use std::net::Ipv4Addr;
 
 use super::check;
 use crate::container::CONF_FOLDER;
-use crate::model::{Assigned, Condition, ContainerName, Kind, Network, Port, Protocol, Service, StackName, System};
+use crate::model::{
+    Assigned, Condition, ContainerName, Kind, Network, Port, Protocol, Service, StackName, System, Word,
+};
 
 /// What is on the host beside the stack in question.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +102,9 @@ pub enum HostConflict {
     },
     /// It waits for what a dependency in another stack cannot reach.
     #[error(
-        "`{service}` waits for `{dependency}` to be {}, which {} never is",
-        condition_word(*.condition),
-        kind_word(*.kind)
+        "`{service}` waits for `{dependency}` to be {}, which a {} never is",
+        .condition.as_word(),
+        .kind.as_word()
     )]
     Condition {
         /// The service in question.
@@ -320,21 +322,6 @@ fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
-    }
-}
-
-fn condition_word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Healthy => "healthy",
-        Condition::Completed => "completed",
-    }
-}
-
-fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Service => "a service",
-        Kind::Job => "a job",
     }
 }
 

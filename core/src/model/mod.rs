@@ -14,6 +14,7 @@ mod pool;
 mod quantity;
 mod service;
 mod spec;
+mod word;
 
 pub use capability::CAPABILITIES;
 pub use desired::{Addresses, Assigned, Desired, Hold};
@@ -30,3 +31,4 @@ pub use service::{
     Probe, Protocol, Restart, RestartPolicy, Service, System, Tmpfs,
 };
 pub use spec::{Spec, SpecField};
+pub use word::Word;

@@ -1,6 +1,7 @@
 //! What one service declares, after the manifest was read and before addresses are assigned.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -264,6 +265,22 @@ pub struct Port {
     pub container_port: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
+}
+
+/// As the manifest writes it with both ports: `[ADDRESS:]HOST:CONTAINER[/udp]`.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_address {
+            None => {}
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+        }
+        write!(f, "{}:{}", self.host_port, self.container_port)?;
+        match self.protocol {
+            Protocol::Tcp => Ok(()),
+            Protocol::Udp => f.write_str("/udp"),
+        }
+    }
 }
 
 /// The transport of a published port.

@@ -1,21 +1,19 @@
 //! The model's choices as words, the same in both directions.
 
-use nixmox_core::model::{Condition, Kind, OnUnhealthy, PrivateUsers, Protocol, RestartPolicy};
+use super::{Condition, Kind, OnUnhealthy, PrivateUsers, Protocol, RestartPolicy};
 
-/// A choice that the wire writes as a word, with the manifest's spelling.
-pub(crate) trait Word: Copy + 'static {
+/// A choice of a few, as the word that manifests and the wire have for it.
+pub trait Word: Copy + 'static {
     /// Every choice, in the order in which an error lists them.
     const ALL: &'static [Self];
 
     /// Returns the word.
     fn as_word(self) -> &'static str;
 
-    /// Returns the word as the wire has it.
-    fn word(self) -> String {
-        self.as_word().to_owned()
-    }
-
     /// Returns the choice of this word.
+    ///
+    /// # Errors
+    /// When there is none: the text names those that there are.
     fn from_word(text: &str) -> Result<Self, String> {
         Self::ALL.iter().copied().find(|choice| choice.as_word() == text).ok_or_else(|| {
             let known: Vec<String> = Self::ALL.iter().map(|choice| format!("`{}`", choice.as_word())).collect();
