@@ -37,7 +37,7 @@ pub(crate) struct Course {
 pub(crate) struct Analysis {
     /// Who asked, and for what.
     pub(crate) by: String,
-    /// `up`, `boot`, `start`, `restart`.
+    /// `up` or `boot`.
     pub(crate) cause: String,
     /// When it began, in microseconds since 1970.
     pub(crate) began: u64,
@@ -49,8 +49,8 @@ pub(crate) struct Analysis {
     pub(crate) others: Vec<Course>,
 }
 
-/// What a chain can be made of.
-const CAUSES: [&str; 4] = ["up", "boot", "start", "restart"];
+/// What a chain is made of: what brings up a whole. `restart` and `start` are about some of it.
+const CAUSES: [&str; 2] = ["up", "boot"];
 
 impl Course {
     /// Returns when it fulfilled a condition.
@@ -64,7 +64,7 @@ impl Course {
     }
 }
 
-/// Returns what the newest request or boot led to; `None`: none of these events is of one.
+/// Returns what the newest `up` or boot led to; `None`: none of these events is of one.
 ///
 /// Events are in their order.
 pub(crate) fn analyze(entries: &[Entry]) -> Option<Analysis> {
@@ -95,8 +95,11 @@ pub(crate) fn analyze(entries: &[Entry]) -> Option<Analysis> {
     // What was not started was there already.
     courses.retain(|_, course| course.starting.is_some() || course.started.is_some() || course.failed);
     let mut chain = Vec::new();
-    let unready = |course: &&Course| course.ready.is_none();
-    let end = courses.values().find(unready).or_else(|| courses.values().max_by_key(|course| course.ready));
+    // What failed is why others are not ready, and what is not ready why the whole is not.
+    let end = courses.values().max_by_key(|course| {
+        let is_ready = course.ready.is_some();
+        (!is_ready, !is_ready && course.failed, course.ready)
+    });
     let mut next = end.cloned();
     while let Some(course) = next {
         let begins = course.starting.or(course.started).unwrap_or(u64::MAX);

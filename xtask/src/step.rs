@@ -1,12 +1,22 @@
 //! Steps of a command: each is announced, timed and counted.
 
 use std::{
+    io::{BufRead as _, BufReader, Read},
     process::{Command, Stdio},
-    time::Instant,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use nixmox_testbed::workspace_root;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use nixmox_testbed::{children, workspace_root};
+
+/// Longest time in which tests may print no line. The longest test program takes 4 min, and prints its dots as one line.
+const SILENCE_LIMIT: Duration = Duration::from_mins(15);
 
 /// Counts what passed and what failed.
 #[derive(Default)]
@@ -52,7 +62,6 @@ impl Tally {
 
     /// Runs tests and adds up the results that the test programs print.
     pub(crate) fn tests(&mut self, name: &str, command: &mut Command) -> Result<()> {
-        use std::io::{BufRead as _, BufReader};
         let begin = announce(name);
         let mut child = command
             .stdout(Stdio::piped())
@@ -60,8 +69,17 @@ impl Tally {
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let stdout = child.stdout.take().context("a child without standard output")?;
         let (passed, failed) = (self.passed, self.failed);
-        for line in BufReader::new(stdout).lines() {
-            let line = line.context("cannot read the tests' output")?;
+        let lines = lines(stdout);
+        loop {
+            let line = match lines.recv_timeout(SILENCE_LIMIT) {
+                Ok(line) => line,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    println!("== {name}: ended, for it printed nothing in {} s", SILENCE_LIMIT.as_secs());
+                    kill_all(child.id().cast_signed());
+                    break;
+                }
+            };
             println!("{line}");
             if let Some((good, bad)) = test_result(&line) {
                 self.passed += good;
@@ -109,6 +127,26 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace_root()).args(arguments);
     command
+}
+
+/// Reads lines on a thread, until all that write have ended.
+fn lines(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Kills a process and all below it: from the top, so that none of them goes on to its next child.
+fn kill_all(pid: i32) {
+    let below = children(pid);
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    below.into_iter().for_each(kill_all);
 }
 
 /// Reads `test result: ok. 3 passed; 0 failed; ...`.

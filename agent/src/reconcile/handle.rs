@@ -1,6 +1,6 @@
 //! The reconcile task as others see it: requests go in by a channel, the newest status comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -284,7 +284,11 @@ impl<H: Host> Control for Handle<H> {
         let places = Arc::clone(&self.published.borrow().places);
         let leaving = self.published.borrow().status.clone();
         let leaving = leaving.services.iter().filter_map(|service| service.name.parse().ok());
-        let known = places.keys().cloned().chain(leaving).collect();
+        let mut known: BTreeSet<ContainerName> = places.keys().cloned().chain(leaving).collect();
+        if request.services.iter().any(|of| !known.contains(of.name.as_str())) {
+            // What a service said stays in the journal when it is taken away.
+            known.extend(self.read(|generations, _| history::declared(generations)).await?);
+        }
         super::logs::services(&*self.host, &self.readers, request, uid, &known).await
     }
 

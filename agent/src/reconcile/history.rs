@@ -50,6 +50,16 @@ impl Record {
     }
 }
 
+/// Returns the names of all services that any generation declares that is kept.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub(super) fn declared(generations: &Generations) -> Result<BTreeSet<ContainerName>, AgentError> {
+    let numbers = generations.kept().map_err(|error| unreadable(&error))?;
+    let kept = numbers.into_iter().filter_map(|number| generations.read(number).ok().flatten());
+    Ok(kept.flat_map(|generation| generation.services.into_keys()).collect())
+}
+
 /// Returns the list of generations.
 ///
 /// # Errors

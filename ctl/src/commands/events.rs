@@ -1,14 +1,15 @@
 //! `nixmoxctl events`: what happened, in numbers, and who caused it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use clap::Args;
 use nixmox_api::EventsRequest;
 
 use super::logs::finish;
+use super::selection::known;
 use super::stack_file::StackFile;
-use crate::client::LinesOf;
+use crate::client::{Client, LinesOf};
 use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
 use crate::journal::{End, Entry, Event, Reader, Step};
@@ -67,9 +68,13 @@ impl Events {
             cursor: None,
         };
         block_on(async {
-            let end = self.past(LinesOf::Events { request }, since, context).await?;
+            let mut told = BTreeSet::new();
+            let end = self.past(LinesOf::Events { request }, since, &mut told, context).await?;
             if self.follow && !end.failed && end.lost.is_none() {
                 return self.follow(end.rest, since, context).await;
+            }
+            if !end.failed && end.lost.is_none() {
+                self.complain_of_unknown(&told, context).await?;
             }
             finish(end, context)
         })
@@ -88,14 +93,34 @@ impl Events {
         moment.map(|moment| Since::Moment(Some(moment))).map_err(usage)
     }
 
-    /// Shows the events that there are, or the last of them; returns what goes on after them.
-    async fn past(&self, asked: LinesOf, since: Since, context: &mut Context) -> Result<End, CtlError> {
+    /// Complains of a name of which nothing was told, and that no service has.
+    async fn complain_of_unknown(&self, told: &BTreeSet<String>, context: &Context) -> Result<(), CtlError> {
+        let untold: Vec<&String> = self.names.iter().filter(|name| !told.contains(*name)).collect();
+        if untold.is_empty() {
+            return Ok(());
+        }
+        let status = Client::connect(&context.options.socket).await?.status().await?;
+        let there = status.services.iter().map(|service| service.name.as_str());
+        untold.into_iter().try_for_each(|name| known("service", name, there.clone()))
+    }
+
+    /// Shows the events that there are, or the last of them; returns what goes on after them. `told`: of which services
+    /// there are any.
+    async fn past(
+        &self,
+        asked: LinesOf,
+        since: Since,
+        told: &mut BTreeSet<String>,
+        context: &mut Context,
+    ) -> Result<End, CtlError> {
         let mut kept = VecDeque::new();
         let mut reader = Reader::begin(&context.options.socket, asked).await?;
         loop {
             match reader.next().await {
                 Step::Entries(entries) => {
-                    let meant = entries.into_iter().filter(|entry| self.means(entry, since));
+                    let mut meant = entries;
+                    meant.retain(|entry| self.means(entry, since));
+                    told.extend(meant.iter().filter_map(|entry| Some(entry.event.as_ref()?.service.clone())));
                     match self.lines {
                         None => print(meant, context)?,
                         Some(count) => {

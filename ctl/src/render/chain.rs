@@ -14,6 +14,9 @@ const TIME_COLUMNS: usize = 9;
 /// The narrowest bar that says something.
 const BAR_COLUMNS: usize = 10;
 
+/// What the head takes before the names of what is not ready, with a user's name of usual length.
+const HEAD_COLUMNS: usize = 48;
+
 /// The stages, each with its sign in a bar.
 const WAITS: char = '·';
 const BOOTS: char = '▒';
@@ -35,7 +38,7 @@ pub(crate) fn chain(analysis: &Analysis, zone: &TimeZone, width: usize, style: S
     let who = if analysis.by == "agent" { String::new() } else { format!(" by {}", text::clean(&analysis.by)) };
     let total = match analysis.ended {
         Some(ended) => format!("ready after {}", elapsed(milliseconds(ended.saturating_sub(analysis.began)))),
-        None => "not all ready".to_owned(),
+        None => format!("not ready: {}", text::cut(&unready(analysis), width.saturating_sub(HEAD_COLUMNS))),
     };
     let cause = style.paint(Paint::Bold, &analysis.cause);
     let mut told = format!("{cause}{who} at {}   {total}\n\n", date_and_time(analysis.began, zone));
@@ -58,6 +61,14 @@ pub(crate) fn chain(analysis: &Analysis, zone: &TimeZone, width: usize, style: S
     );
     told.push_str(&style.paint(Paint::Dim, &legend));
     told
+}
+
+/// Returns the names of what was not ready, first that at which the chain ends.
+fn unready(analysis: &Analysis) -> String {
+    let all = analysis.chain.iter().rev().chain(&analysis.others);
+    let names: Vec<String> =
+        all.filter(|course| course.ready.is_none()).map(|course| text::clean(&course.name)).collect();
+    names.join(", ")
 }
 
 fn format_others(style: Style) -> String {
@@ -195,12 +206,18 @@ mod tests {
         {
             let mut later = entry(after, "hello", word, &[]);
             if let Some(event) = &mut later.event {
-                (event.request, event.cause) = (99, "restart".to_owned());
+                (event.request, event.cause) = (99, "up".to_owned());
             }
             entries.push(later);
         }
         let analysis = analyze(&entries).unwrap();
-        assert_eq!((analysis.cause.as_str(), analysis.chain.len(), analysis.others.len()), ("restart", 1, 0));
+        assert_eq!((analysis.cause.as_str(), analysis.chain.len(), analysis.others.len()), ("up", 1, 0));
+        for entry in entries.iter_mut().rev().take(4) {
+            if let Some(event) = &mut entry.event {
+                event.cause = "restart".to_owned();
+            }
+        }
+        assert_eq!(analyze(&entries).unwrap().chain.len(), 4, "a restart is no `up`");
         assert_eq!(analysis.ended.map(|ended| ended - analysis.began), Some(700_000));
         assert_eq!(analyze(&[]), None);
     }

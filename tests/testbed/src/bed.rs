@@ -247,7 +247,8 @@ impl Drop for Testbed {
 }
 
 /// Children of a process, of all its threads; empty when it is gone.
-fn children(pid: i32) -> Vec<i32> {
+#[must_use]
+pub fn children(pid: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     tasks
         .flatten()

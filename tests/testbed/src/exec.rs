@@ -1,7 +1,10 @@
 //! Running commands inside a testbed.
 //!
 //! A command enters all namespaces of the booted host's PID 1 (`nsenter`, 18 ms) with an environment of its own, as root, outside
-//! of any unit. `timeout` inside ends it when it takes too long, so that a hanging command fails a test and not the run.
+//! of any unit. `timeout` ends it when it takes too long, so that a hanging command fails a test and not the run.
+//!
+//! `timeout` itself stays outside of the host's PID namespace (`nsenter --no-fork`): a systemd that goes down stops every process
+//! with `kill(-1, SIGSTOP)`, and an `nsenter` that waits for a child stops itself when the child is stopped, for ever.
 
 use std::{
     ffi::OsStr,
@@ -53,8 +56,15 @@ impl Testbed {
     /// Its environment holds `PATH`, `HOME`, `LANG` and `TERM` alone.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.enter();
+        command.arg("--").arg(program.as_ref());
+        command
+    }
+
+    /// `nsenter` into all namespaces of the host, with the environment of [`Testbed::command`].
+    fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.leader().to_string(), "--all", "--"]).arg(program.as_ref());
+        command.args(["--target", &self.leader().to_string(), "--all"]);
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -72,8 +82,8 @@ impl Testbed {
     /// Like [`Testbed::exec`], with a time limit of its own.
     pub fn exec_within<S: AsRef<OsStr>>(&self, limit: Duration, argv: &[S]) -> Result<Output> {
         ensure!(!argv.is_empty(), "no command given");
-        let mut command = self.command("timeout");
-        command.args(["--kill-after=2", &limit.as_secs_f32().to_string()]).args(argv);
+        let mut command = self.enter();
+        command.args(["--no-fork", "--", "timeout", "--kill-after=2", &limit.as_secs_f32().to_string()]).args(argv);
         let output = command.stdin(Stdio::null()).output().context("cannot start nsenter")?;
         Ok(Output {
             code: exit_code(output.status),

@@ -40,7 +40,7 @@ mod power;
 mod recipe;
 mod store;
 
-pub use bed::{Options, Testbed};
+pub use bed::{Options, Testbed, children};
 pub use behaviour::Behaviour;
 pub use build::{Build, guest_binary, workspace_root};
 pub use cache::Cache;

@@ -46,6 +46,16 @@ fn files_survive_a_reboot_and_a_power_cut_and_the_runtime_folder_does_not() {
 }
 
 #[test]
+fn a_command_is_waited_for_though_the_host_stops_every_process() {
+    let bed = plain("stopped");
+    // What a systemd that goes down does before it ends them.
+    let script = "kill -s STOP -- -1; sleep 0.2; kill -s CONT -- -1; echo on";
+    assert_eq!(bed.succeed(script).expect("the command ends"), "on");
+    let late = bed.exec_within(Duration::from_millis(300), &["sleep", "60"]).expect("sleep runs");
+    assert_eq!(late.code, 124, "a command that takes too long is ended: {late}");
+}
+
+#[test]
 fn reaches_the_host_from_the_local_network() {
     let bed = plain("lan");
     bed.add_lan().expect("the network is made");

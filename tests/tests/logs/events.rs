@@ -86,7 +86,7 @@ fn events_are_told_once_to_everybody_whatever_becomes_of_the_agent() {
     assert_eq!(all.iter().filter(|event| text(event, "event") == "agent").count(), 6, "{all:?}");
 
     let chain = bed.shell_as("anna", "nixmoxctl analyze").expect("it runs");
-    assert!(chain.success() && chain.stdout.contains("start by root"), "{chain}");
+    assert!(chain.success() && chain.stdout.contains("up by root"), "{chain}");
 }
 
 #[test]

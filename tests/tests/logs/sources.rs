@@ -83,8 +83,20 @@ fn an_observer_reads_what_every_kind_of_service_said() {
     assert!(quiet.success() && quiet.stderr.is_empty() && quiet.stdout.lines().count() == 1, "{quiet}");
     bed.wait_until("! pgrep journalctl", LIMIT).expect("no reader stays behind");
 
-    // What an ephemeral container said is data, and goes with it.
+    for verb in ["logs", "events"] {
+        let near = bed.shell_as("anna", &format!("nixmoxctl --all {verb} debain")).expect("it runs");
+        assert!(near.code == 1 && near.stderr.contains("did you mean `debian`?"), "{near}");
+    }
+
+    // What an ephemeral container said is data, and goes with it; it is read for as long as it is there.
     stack.succeed("down gone").expect("down");
+    let after = lines_of(&bed, "gone debian").expect("a service that was taken away still has its journal");
+    for name in ["gone", "debian"] {
+        assert!(has(&after, "guest", &format!("inside {name}")), "{name}: {after:?}");
+    }
+    bed.fail("nixmoxctl -s sources exec gone -- true").expect("nothing runs there");
     stack.succeed("rm gone --data --yes").expect("removed");
+    let after = lines_of(&bed, "gone").expect("what the host's journal has of it");
+    assert!(!after.is_empty() && !has(&after, "guest", ""), "{after:?}");
     bed.fail("test -e /var/lib/nixos-containers/.journal/gone").expect("nothing is left");
 }

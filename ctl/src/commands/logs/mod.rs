@@ -5,13 +5,13 @@ mod follow;
 use std::collections::{BTreeSet, VecDeque};
 
 use clap::{Args, ValueEnum};
-use nixmox_api::{LogsOf, LogsRequest, ServiceStatus, Status};
+use nixmox_api::{AgentError, LogsOf, LogsRequest, ServiceStatus, Status};
 
 use follow::Follower;
 
-use super::selection::Selection;
+use super::selection::{Selection, known};
 use super::stack_file::StackFile;
-use crate::client::{Client, LinesOf};
+use crate::client::{Client, ClientError, LinesOf};
 use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
 use crate::journal::{End, Entry, Reader, Step};
@@ -23,7 +23,7 @@ use crate::render::{self, Lines};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The guests' own journals, what containers print on their console, and what the host's systemd says of them; also of \
-services that are stopped, that crashed, or that never came up.
+services that are stopped, that crashed, that never came up, or that were taken away and are named.
 
 Moments: `10min ago`, `-1h`, `today`, `14:00`, `2026-11-30 14:00`, RFC 3339.
 
@@ -109,8 +109,8 @@ impl Logs {
         let services = shown.services(&status)?;
         let lines = Shown::lines(services.iter().map(|of| of.name.as_str()), context);
         let request = LogsRequest { services, ..request };
-        let end = self.past(request, &lines, shown.form, context).await?;
-        finish(end, context)
+        let end = self.past(request, &lines, shown.form, context).await;
+        finish(end.map_err(|error| nearest(error, &status))?, context)
     }
 
     /// Shows the lines that there are, or the last of them; returns what goes on after them.
@@ -160,7 +160,8 @@ impl Logs {
             request.services.iter_mut().for_each(|of| of.since_usec = Some(context.clock.now_usec()));
         } else {
             // Readers that follow know this boot alone.
-            let end = self.past(request, &lines, form, context).await?;
+            let end = self.past(request, &lines, form, context).await;
+            let end = end.map_err(|error| nearest(error, follower.status()))?;
             if end.failed || end.lost.is_some() {
                 return finish(end, context);
             }
@@ -183,13 +184,20 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     /// Returns the services that are meant, each from its beginning.
+    ///
+    /// A name that is not there is the agent's to know: that of a service that was taken away still has a journal.
     fn services(&self, status: &Status) -> Result<Vec<LogsOf>, CtlError> {
-        let narrowed = self.selection.narrow(status.clone(), self.names)?;
-        if narrowed.services.is_empty() {
+        let is_there = |name: &String| status.services.iter().any(|service| service.name == *name);
+        let (there, mut meant): (Vec<String>, Vec<String>) = self.names.iter().cloned().partition(is_there);
+        if meant.is_empty() || !there.is_empty() {
+            let narrowed = self.selection.narrow(status.clone(), &there)?;
+            meant.extend(narrowed.services.into_iter().map(|service| service.name));
+        }
+        if meant.is_empty() {
             return Err(self.selection.not_up());
         }
         let of = |name: String| LogsOf { name, since_usec: self.since, ..LogsOf::default() };
-        Ok(narrowed.services.into_iter().map(|service| of(service.name)).collect())
+        Ok(meant.into_iter().map(of).collect())
     }
 
     /// Returns whether a service is meant.
@@ -212,6 +220,15 @@ fn print(entries: &[Entry], lines: &Lines, form: Form, output: &mut Output) -> R
         Form::Cat => entries.iter().map(Lines::message).collect(),
     };
     Ok(output.print(&text)?)
+}
+
+/// Returns the complaint about a name that the agent does not know with the nearest of those there are.
+fn nearest(error: CtlError, status: &Status) -> CtlError {
+    let CtlError::Client(ClientError::Agent(AgentError::UnknownService { name, .. })) = &error else {
+        return error;
+    };
+    let there = status.services.iter().map(|service| service.name.as_str());
+    known("service", name, there).err().unwrap_or(error)
 }
 
 /// Says what readers complained of.
