@@ -160,7 +160,7 @@ impl Reporter {
         // First what the rest follows from: a new generation changes what is told of services, too.
         if before.host != next.host || before.stacks != next.stacks {
             let (event, message) = if is_first {
-                ("agent", format!("the agent has started; generation {}", next.host.generation))
+                ("agent", format!("the agent has started; {}", line(&next)))
             } else {
                 of_host(&before, &next)
             };
@@ -211,11 +211,15 @@ impl Reporter {
     fn log(&mut self, record: &Record, event: &Event<'_>) {
         let Record { number, generation, needs } = record;
         let (service, message, word) = (event.service.as_str(), &event.message, event.word);
-        let Cause { by, why: cause, request } = match word {
-            // Figures and countdowns: of use to a watcher, not to the journal.
-            "changed" => return,
-            word => self.causes.of(service, word),
-        };
+        // Figures and countdowns: of use to a watcher, not to the journal.
+        if word == "changed" {
+            return;
+        }
+        let Cause { by, why: cause, request } = self.causes.of(service, word);
+        // What rests is counted in the event of the agent's start: a line for each tells nobody anything.
+        if word == "found" && event.current.as_ref().is_some_and(|service| rests(service.state)) {
+            return;
+        }
         let (number, generation) = (*number, *generation);
         // What `Events` looks for.
         let record = "event";
@@ -519,10 +523,14 @@ pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
 
 /// Returns whether a service is as it was asked for.
 fn is_settled(service: &ServiceStatus, scene: &Scene<'_>) -> bool {
-    let rests = matches!(service.state, ServiceState::Healthy | ServiceState::Completed | ServiceState::Stopped);
     let change = scene.plan.changes.get(service.name.as_str()).map(|change| change.kind);
     let acts = scene.acting_on.contains(service.name.as_str());
-    rests && !acts && matches!(change, None | Some(ChangeKind::Unchanged | ChangeKind::Hold))
+    rests(service.state) && !acts && matches!(change, None | Some(ChangeKind::Unchanged | ChangeKind::Hold))
+}
+
+/// Returns whether nothing follows from a state by itself.
+fn rests(state: ServiceState) -> bool {
+    matches!(state, ServiceState::Healthy | ServiceState::Completed | ServiceState::Stopped)
 }
 
 /// Returns what a service needs, each as `name:condition`, separated by blanks.
