@@ -5,8 +5,8 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result};
 use nixmox_testbed::workspace_root;
 
-use crate::fuzz;
 use crate::step::{Tally, announce, cargo};
+use crate::{fuzz, vm};
 
 /// Packages whose tests boot a testbed.
 const TESTBED_PACKAGES: [&str; 2] = ["nixmox-testbed", "nixmox-tests"];
@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Leave out the tests that boot a real systemd: quick, and needs no root
     #[arg(long)]
     no_testbed: bool,
+    /// Leave out the scenarios on a virtual machine: the longest part
+    #[arg(long)]
+    no_vm: bool,
 }
 
 /// Runs everything, also after a failure, and says at the end what failed.
@@ -45,15 +48,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         // Without root, or without the packages it needs: what comes after is still run, and told.
         tally.attempt("testbed", testbed);
     }
+    if arguments.no_vm || arguments.no_testbed {
+        let why = if arguments.no_vm { "--no-vm" } else { "--no-testbed" };
+        tally.skipped.push(format!("scenarios on a virtual machine ({why})"));
+    } else {
+        tally.attempt("virtual machine", |tally| vm::test(tally, &nixmox_testbed::scenarios()?));
+    }
     fuzz(&mut tally);
-    for skipped in &tally.skipped {
-        println!("left out: {skipped}");
-    }
-    for broken in &tally.broken {
-        println!("failed: {broken}");
-    }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
-    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(tally.finish())
 }
 
 /// Runs the tests that boot testbeds. All is built before, so that no test's time limit pays for a compiler.

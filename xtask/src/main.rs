@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask demo | test | fuzz | bench | testbed`.
+//! The task runner: `cargo xtask demo | test | fuzz | bench | testbed | vm`.
 //!
 //! Each command is a file; this one reads the command line.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
@@ -11,6 +11,7 @@ mod fuzz;
 mod measure;
 mod step;
 mod testbed;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Boot a testbed and open a shell in it
     Testbed(testbed::Arguments),
+    /// Run scenarios on a virtual machine
+    Vm(vm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Testbed(arguments) => testbed::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
     };
     match result {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -101,6 +101,18 @@ impl Tally {
             begin.elapsed().as_secs_f32()
         );
         Ok(())
+    }
+
+    /// Says what was left out and what failed, and returns the exit status of all.
+    pub(crate) fn finish(&self) -> ExitCode {
+        for skipped in &self.skipped {
+            println!("left out: {skipped}");
+        }
+        for broken in &self.broken {
+            println!("failed: {broken}");
+        }
+        println!("{} passed, {} failed", self.passed, self.failed);
+        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn count(&mut self, name: &str, success: bool, begin: Instant) {

@@ -8,31 +8,20 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::{
+    contained,
     machine::{self, say},
     recipe,
 };
 
 /// Entries that no run used for this long are removed when a new one is built.
 const KEEP_UNUSED: Duration = Duration::from_hours(14 * 24);
-
-/// First process of a PID namespace: runs its arguments, and ends, with all of them, when its standard input is closed.
-const LIFE_LINE: &str = r#"
-exec 3<&0
-trap 'exit 143' TERM
-"$@" < /dev/null 3<&- &
-job=$!
-(cat <&3 > /dev/null; kill -TERM 1) > /dev/null 2>&1 &
-exec 3<&-
-wait $job
-"#;
 
 /// The folder in which built file systems are kept between runs.
 #[derive(Clone, Debug)]
@@ -56,6 +45,11 @@ impl Cache {
     /// Builds whatever is missing for a testbed with the homelab's systems. Takes one to three minutes once, then milliseconds.
     pub fn fill(&self) -> Result<()> {
         self.homelab().map(|_| ())
+    }
+
+    /// Returns the folder that all entries are in.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Returns the folder for what belongs to running testbeds.
@@ -98,7 +92,7 @@ impl Cache {
     }
 
     /// Returns the entry `name`, building it with `build` when it is not there.
-    fn entry(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub(crate) fn entry(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let place = self.dir.join(name);
         let stamp = self.dir.join(format!("{name}.used"));
         if !place.exists() {
@@ -173,7 +167,7 @@ fn remove_tree(path: &Path) -> Result<()> {
     removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
-fn mmdebstrap(packages: &[&str], excludes: &[&str], target: &Path) -> Result<()> {
+pub(crate) fn mmdebstrap(packages: &[&str], excludes: &[&str], target: &Path) -> Result<()> {
     let mut argv: Vec<OsString> =
         ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--format=directory"]
             .map(OsString::from)
@@ -181,38 +175,11 @@ fn mmdebstrap(packages: &[&str], excludes: &[&str], target: &Path) -> Result<()>
     argv.extend(excludes.iter().map(|exclude| format!("--dpkgopt=path-exclude={exclude}").into()));
     argv.push(format!("--include={}", packages.join(",")).into());
     argv.extend([recipe::SUITE.into(), target.into()]);
-    run_contained(&argv).context("mmdebstrap could not build a root file system (does apt reach a Debian mirror?)")
+    contained::run(&argv).context("mmdebstrap could not build a root file system (does apt reach a Debian mirror?)")
 }
 
-fn run_script(script: &str, arguments: &[&Path]) -> Result<()> {
+pub(crate) fn run_script(script: &str, arguments: &[&Path]) -> Result<()> {
     let mut argv = ["sh", "-euc", script, "testbed"].map(OsString::from).to_vec();
     argv.extend(arguments.iter().map(OsString::from));
-    run_contained(&argv)
-}
-
-/// Runs a command in mount and PID namespaces that end when this process does: a killed build leaves no mount and no process, only
-/// files, and removing those can never reach through a mount into the machine.
-fn run_contained(argv: &[OsString]) -> Result<()> {
-    let mut child = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["sh", "-c", LIFE_LINE, "testbed"])
-        .args(argv)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start unshare")?;
-    // Closed when this function returns, or when this process dies.
-    let _line = child.stdin.take();
-    let output = child.wait_with_output().context("cannot wait for unshare")?;
-    if !output.status.success() {
-        bail!(
-            "{} ended with {}:\n{}{}",
-            argv.first().map(|name| name.to_string_lossy()).unwrap_or_default(),
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(())
+    contained::run(&argv)
 }

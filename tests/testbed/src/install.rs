@@ -1,6 +1,6 @@
 //! Our programs and units on a testbed, at the places a distribution's package would put them.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
@@ -24,21 +24,39 @@ fn place(name: &str) -> Option<(String, u32)> {
     }
 }
 
-/// Copies our units into a host that is not booted; with programs, those as well, and enables the agent.
-pub(crate) fn install(bed: &Testbed, programs: Option<&Programs>) -> Result<()> {
+/// Copies our units and, if given, programs below a root; nothing is enabled.
+pub(crate) fn lay_out(root: &Path, programs: Option<&Programs>) -> Result<()> {
     let units = workspace_root().join("systemd");
     for entry in fs::read_dir(&units).with_context(|| format!("cannot read {}", units.display()))? {
         let entry = entry?;
         if let Some((target, mode)) = entry.file_name().to_str().and_then(place) {
-            let content =
-                fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
-            bed.write_file(target, content, mode)?;
+            put(&entry.path(), root, &target, mode)?;
         }
     }
+    if let Some(programs) = programs {
+        put(&programs.agent, root, "/usr/bin/nixmox-agent", 0o755)?;
+        put(&programs.ctl, root, "/usr/bin/nixmoxctl", 0o755)?;
+    }
+    Ok(())
+}
+
+/// Copies a file to an absolute path below a root, with these permission bits; creates its folder.
+pub(crate) fn put(from: &Path, root: &Path, target: &str, mode: u32) -> Result<()> {
+    let target = root.join(target.trim_start_matches('/'));
+    let parent = target.parent().context("a file has a folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    fs::copy(from, &target).with_context(|| format!("cannot copy {} to {}", from.display(), target.display()))?;
+    fs::set_permissions(&target, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot set the mode of {}", target.display()))
+}
+
+/// Copies our units into a host that is not booted; with programs, those as well, and enables the agent.
+pub(crate) fn install(bed: &Testbed, programs: Option<&Programs>) -> Result<()> {
+    lay_out(&bed.root(), programs)?;
     make_groups(bed)?;
-    let Some(programs) = programs else { return Ok(()) };
-    bed.copy_in(&programs.agent, "/usr/bin/nixmox-agent")?;
-    bed.copy_in(&programs.ctl, "/usr/bin/nixmoxctl")?;
+    if programs.is_none() {
+        return Ok(());
+    }
     enable(bed, "sockets.target.wants", "nixmox-agent.socket")?;
     enable(bed, "multi-user.target.wants", "nixmox-agent.service")
 }

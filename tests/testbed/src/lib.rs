@@ -7,6 +7,8 @@
 //!                                                          install (our build, units) ──┘    └── store, lan, users
 //! ```
 //!
+//! And virtual machines, for what needs a kernel of its own (`vm`), from the same cache.
+//!
 //! Nothing of the machine changes but installed packages, the cache folder and, while a testbed lives, one cgroup. All mounts
 //! are made in a mount namespace and all processes run in a PID namespace whose first process ends when its owner does, so a
 //! killed test leaves nothing behind but an empty cgroup, which the next run removes.
@@ -29,6 +31,7 @@ mod bed;
 mod behaviour;
 mod build;
 mod cache;
+mod contained;
 mod exec;
 mod files;
 mod homelab;
@@ -39,6 +42,7 @@ mod machine;
 mod power;
 mod recipe;
 mod store;
+mod vm;
 
 pub use bed::{Options, Testbed, children};
 pub use behaviour::Behaviour;
@@ -48,3 +52,4 @@ pub use exec::Output;
 pub use homelab::HOMELAB_DIR;
 pub use lan::{LAN_CLIENT_ADDRESS, LAN_HOST_ADDRESS};
 pub use machine::require;
+pub use vm::{Vm, scenarios};

@@ -29,6 +29,12 @@ pub(crate) const ROOT_PACKAGES: &[&str] = &[
     "busybox-static",
 ];
 
+/// Packages of a virtual machine, beside those of the booted host.
+pub(crate) const VM_PACKAGES: &[&str] = &["linux-image-cloud-amd64", "initramfs-tools"];
+
+/// Packages of the root in which virtual machines are made and run: a machine's own QEMU may be too old for its guest's kernel.
+pub(crate) const TOOLS_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "e2fsprogs", "python3"];
+
 /// Packages of the one root that all booted Debian guests share.
 pub(crate) const GUEST_PACKAGES: &[&str] = &[
     "systemd",
@@ -56,6 +62,19 @@ pub(crate) const HOMELAB_SCRIPT: &str = include_str!("../assets/homelab-layer.sh
 /// PID 1 of a Debian guest until it has a root file system and becomes systemd.
 pub(crate) const GUEST_INIT: &str = include_str!("../assets/guest-init.sh");
 
+/// Makes the disk of a virtual machine.
+pub(crate) const VM_SCRIPT: &str = include_str!("../assets/finish-vm.sh");
+
+/// The test driver's shell in a virtual machine.
+pub(crate) const VM_SHELL: &str = include_str!("../../../vm-tests/image/shell");
+
+/// What happens in a virtual machine before every scenario's snapshot, and who makes it happen.
+pub(crate) const VM_FIRST_BOOT: [&str; 3] = [
+    include_str!("../../../vm-tests/image/first-boot.py"),
+    include_str!("../../../vm-tests/driver/qemu.py"),
+    include_str!("../../../vm-tests/driver/machine.py"),
+];
+
 /// Names the host's root.
 pub(crate) fn root_hash() -> String {
     hash(&[&[SUITE, ROOT_SCRIPT], ROOT_PACKAGES].concat())
@@ -69,6 +88,21 @@ pub(crate) fn guest_hash() -> String {
 /// Names the homelab layer, which is made of both roots.
 pub(crate) fn homelab_hash() -> String {
     hash(&[&root_hash(), &guest_hash(), HOMELAB_SCRIPT, GUEST_INIT])
+}
+
+/// Names the root with the tools for virtual machines.
+pub(crate) fn tools_hash() -> String {
+    hash(&[&[SUITE], TOOLS_PACKAGES].concat())
+}
+
+/// Names the disk of a virtual machine.
+pub(crate) fn vm_hash() -> String {
+    hash(&[&[SUITE, ROOT_SCRIPT, VM_SCRIPT, VM_SHELL], ROOT_PACKAGES, VM_PACKAGES].concat())
+}
+
+/// Names the disk of a virtual machine that has booted. QEMU's own way to keep it depends on the driver.
+pub(crate) fn booted_hash() -> String {
+    hash(&[&[vm_hash().as_str(), tools_hash().as_str()], &VM_FIRST_BOOT[..]].concat())
 }
 
 fn hash(parts: &[&str]) -> String {
