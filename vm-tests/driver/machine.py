@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from qemu import Image, Qemu, raw_copy, wait_for, writable_disk
+from qemu import Image, Qemu, read_disk, remove, wait_for, writable_disk
 
 # As NixOS's driver has it, in seconds.
 TIMEOUT = 900
@@ -54,7 +54,10 @@ class Machine:
         if self._disk is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._disk = writable_disk(self._image, self._folder)
-        snapshot = self._snapshot if first else None
+        self._power_on(self._snapshot if first else None)
+
+    def _power_on(self, snapshot: str | None) -> None:
+        assert self._disk is not None
         self._qemu = Qemu(self._image, self._folder, self._disk, snapshot)
         self._input = b""
         if snapshot is None:
@@ -226,16 +229,28 @@ class Machine:
         assert self._disk is not None
         self._disk.rename(target)
 
-    def read_disk(self, target: Path) -> None:
-        """Writes the disk of the machine, which is off, as a raw image."""
-        assert self._disk is not None and not self.is_up()
-        raw_copy(self._disk, target)
+    def keep(self) -> None:
+        """Keeps the machine as it is now, memory and disk, for `go_back`."""
+        self._must("sync")
+        self._on().monitor("savevm kept")
 
     def go_back(self) -> None:
-        """Cuts the power and forgets all that was written: the next start is the first."""
-        if self.is_up():
-            self.crash()
-        self._disk = None
+        """Cuts the power, and goes on from where it was kept."""
+        self.crash()
+        self._power_on("kept")
+
+    def files_on_disk(self, folder: str) -> Path:
+        """Returns a copy of a folder of the machine, which is off, as its next boot will find it."""
+        assert self._disk is not None and not self.is_up()
+        image, target = self._folder / "disk.raw", self._folder / "found"
+        remove(target)
+        target.mkdir()
+        read_disk(self._disk, image, folder, target)
+        return target / Path(folder).name
+
+    def console_text(self) -> str:
+        """Returns all that the machine has written to its serial console."""
+        return self._on().console.read_text(errors="replace")
 
     # The shell: a line `ID LIMIT COMMAND` is answered by `ID STATUS OUTPUT`, command and output in base64.
 

@@ -7,7 +7,7 @@ use nixmox_testbed::{Build, Options, Testbed};
 
 use crate::{
     figures::{Figure, PAIRS, table},
-    measure,
+    large, measure,
 };
 
 /// How much to measure and where to write it.
@@ -28,12 +28,13 @@ pub(crate) struct Arguments {
 type Measure = (&'static str, fn(&Testbed, usize) -> Result<Vec<Figure>>);
 
 /// Every kind of figure, in the order of the table.
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     ("planner", measure::planner),
     ("up", measure::bring_up),
     ("idle", measure::idle),
     ("status", measure::status),
     ("agent start", measure::agent_start),
+    ("large", large::large),
     ("programs", measure::programs),
 ];
 

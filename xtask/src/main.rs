@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod figures;
 mod fuzz;
+mod large;
 mod measure;
 mod step;
 mod testbed;

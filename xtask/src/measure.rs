@@ -17,7 +17,7 @@ const IDLE: Duration = Duration::from_mins(1);
 /// Repetitions inside one sample of something that takes milliseconds.
 const REPEAT: u32 = 20;
 /// Where the stack lies inside.
-const STACK: &str = "/root/bench";
+pub(crate) const STACK: &str = "/root/bench";
 
 /// `nixmoxctl up` of 20 independent containers, divided by one `systemctl start` of the same units.
 pub(crate) fn bring_up(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
@@ -264,7 +264,7 @@ pub(crate) fn programs(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
 }
 
 /// Writes a stack of static guests and returns the names of its units.
-fn write_stack(bed: &Testbed, containers: usize) -> Result<String> {
+pub(crate) fn write_stack(bed: &Testbed, containers: usize) -> Result<String> {
     let behaviour = Behaviour::new();
     let names: Vec<String> = (0..containers).map(|index| format!("bench-{index:03}")).collect();
     let systems: Vec<(&str, &Behaviour)> = names.iter().map(|name| (name.as_str(), &behaviour)).collect();
@@ -277,7 +277,7 @@ fn write_stack(bed: &Testbed, containers: usize) -> Result<String> {
 }
 
 /// Mean time in seconds of a command that is called over and over inside.
-fn repeated(bed: &Testbed, command: &str) -> Result<f64> {
+pub(crate) fn repeated(bed: &Testbed, command: &str) -> Result<f64> {
     let script = format!(
         "cd {STACK} && begin=$(date +%s%N); for i in $(seq {REPEAT}); do {command} > /dev/null || exit 1; done; echo $(( $(date +%s%N) - begin ))"
     );

@@ -18,17 +18,11 @@ pub(crate) struct Arguments {
 /// Runs the scenarios, also after a failure, and says at the end what failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let all = scenarios()?;
-    let is_asked = |file: &String| {
-        arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|name| *file == format!("{name}.py"))
-    };
-    let asked: Vec<String> = all.iter().filter(|file| is_asked(file)).cloned().collect();
-    ensure!(
-        asked.len() >= arguments.scenarios.len() && !asked.is_empty(),
-        "there is no such scenario; there are: {}",
-        all.join(", ").replace(".py", "")
-    );
+    let unknown: Vec<&String> = arguments.scenarios.iter().filter(|name| !all.contains(name)).collect();
+    ensure!(unknown.is_empty(), "there is no such scenario: {unknown:?}; there are: {}", all.join(", "));
+    let asked = if arguments.scenarios.is_empty() { &all } else { &arguments.scenarios };
     let mut tally = Tally::default();
-    test(&mut tally, &asked)?;
+    test(&mut tally, asked)?;
     Ok(tally.finish())
 }
 
@@ -38,8 +32,7 @@ pub(crate) fn test(tally: &mut Tally, scenarios: &[String]) -> Result<()> {
     let vm = Vm::prepare()?;
     println!("== virtual machine: ready, {:.1} s", begin.elapsed().as_secs_f32());
     for scenario in scenarios {
-        let name = format!("scenario {}", scenario.trim_end_matches(".py"));
-        tally.verify(&name, || vm.run(scenario));
+        tally.verify(&format!("scenario {scenario}"), || vm.run(scenario));
     }
     Ok(())
 }

@@ -66,9 +66,9 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Runs a scenario, which is a file name in `vm-tests/scenarios`; what it says is seen.
+    /// Runs the scenario `vm-tests/scenarios/NAME.py`; what it says is seen.
     pub fn run(&self, scenario: &str) -> Result<()> {
-        let script = format!("scenarios/{scenario}");
+        let script = format!("scenarios/{scenario}.py");
         self.drive("run", Path::new("/mnt/run/installed.qcow2"), &["--snapshot", "installed"], &script)
     }
 
@@ -94,8 +94,9 @@ impl Vm {
 pub fn scenarios() -> Result<Vec<String>> {
     let folder = workspace_root().join("vm-tests/scenarios");
     let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| name.ends_with(".py")).collect();
+    let scripts = entries.flatten().map(|entry| entry.path());
+    let scripts = scripts.filter(|path| path.extension().is_some_and(|extension| extension == "py"));
+    let mut names: Vec<String> = scripts.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
     names.sort();
     Ok(names)
 }

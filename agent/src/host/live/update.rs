@@ -4,8 +4,11 @@ use nixmox_core::container::Files;
 use nixmox_core::model::Assigned;
 
 use super::Live;
-use crate::host::systemd::{Context, Settings, device_rules, limit_changes};
+use crate::host::systemd::{Context, Settings, all_cpus, device_rules, limit_changes};
 use crate::host::{StepError, files, nspawn};
+
+/// The CPUs that may ever be there, as a list (Documentation/admin-guide/cputopology.rst).
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 impl Live {
     /// Sets what differs, then makes the drop-in say the same.
@@ -18,18 +21,20 @@ impl Live {
         let unit = self.systemd.properties(name).await?;
         let default_tasks_max = self.systemd.default_tasks_max().await.ok();
         let (read, owner) = (unit.clone(), name.clone());
-        let (others, ours) = self
+        let (others, ours, possible) = self
             .blocking(move |paths| {
                 let mut ours = Settings::default();
                 if let nixmox_core::model::DropIn::Ours(text) = nspawn::read_drop_in(paths, &owner) {
                     ours.add(&text);
                 }
-                Ok((Settings::read(&Settings::files_of_others(&read, paths)), ours))
+                let possible = std::fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default();
+                Ok((Settings::read(&Settings::files_of_others(&read, paths)), ours, possible))
             })
             .await?;
         let context = Context { others: &others, ours: &ours, default_tasks_max };
         let limits = &assigned.service.limits;
-        let mut properties = limit_changes(&unit.limits(&context), limits, default_tasks_max);
+        let in_effect = unit.limits(&context);
+        let mut properties = limit_changes(&in_effect, limits, default_tasks_max);
         let mut devices = assigned.service.devices.clone();
         devices.sort();
         if unit.devices(&others) != devices {
@@ -39,6 +44,10 @@ impl Live {
             return Err(StepError::Overridden { unit: name.unit(), path });
         }
         if unit.is_active() && !properties.is_empty() {
+            let first = all_cpus(&in_effect, limits, &possible);
+            if !first.is_empty() {
+                self.systemd.set_properties(name, &first).await?;
+            }
             self.systemd.set_properties(name, &properties).await?;
         }
         let (owner, texts) = (name.clone(), texts.clone());

@@ -177,6 +177,25 @@ pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_m
     changes
 }
 
+/// Returns what has to be set before the rest where processes were kept to some CPUs and are no more; else nothing.
+///
+/// The kernel does not let a cpuset with processes in it become empty, and systemd tries nothing else: what was allowed
+/// last would stay (`cpuset.cpus`, Documentation/admin-guide/cgroup-v2.rst). `possible` is the kernel's list of all.
+pub(in crate::host) fn all_cpus(from: &Limits, to: &Limits, possible: &str) -> Properties {
+    let freed = !from.allowed_cpus.is_empty() && to.allowed_cpus.is_empty();
+    let mask = || cpu_mask(&cpu_list(possible));
+    freed.then(|| ("AllowedCPUs".to_owned(), Variant::from(mask()))).into_iter().collect()
+}
+
+/// Reads a list such as `0-3,8`; what cannot be read is left out.
+fn cpu_list(text: &str) -> Vec<u16> {
+    let ranges = text.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u16>().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
 /// Returns the properties that make these the device rules, beside those of the host's own files.
 ///
 /// `DeviceAllow` appends: the list is cleared and set whole in one call, so that no moment is without the rules of
@@ -207,6 +226,16 @@ mod tests {
             assert_eq!(cpus(&cpu_mask(&set)), set);
         }
         assert_eq!(cpus(&[0b101, 0, 1]), [0, 2, 16]);
+    }
+
+    #[test]
+    fn who_was_kept_to_some_cpus_is_given_all_before_the_limit_goes() {
+        assert_eq!(cpu_list("0-1\n"), [0, 1]);
+        assert_eq!(cpu_list("0-2,5,8-9"), [0, 1, 2, 5, 8, 9]);
+        assert!(cpu_list("\n").is_empty());
+        let (free, kept) = (Limits::default(), Limits { allowed_cpus: vec![1], ..Limits::default() });
+        assert_eq!(all_cpus(&kept, &free, "0-9"), [("AllowedCPUs".to_owned(), Variant::from(vec![0xff_u8, 3]))]);
+        assert!(all_cpus(&free, &kept, "0-9").is_empty() && all_cpus(&kept, &kept, "0-9").is_empty());
     }
 
     #[test]
