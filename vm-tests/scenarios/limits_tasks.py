@@ -1,7 +1,9 @@
 # Tasks: a fork bomb stops at its limit, can do nothing to others, and goes on when the limit is taken off.
 
 SLICE = "/sys/fs/cgroup/machine.slice/machine-nixmox.slice/machine-nixmox-bomb.slice"
-# More than it may have, and fewer than the machine can bear.
+# How often it tries to fork, ten times a second where it may not: more than it may have, fewer than the machine can bear.
+ATTEMPTS = 900
+# What it has without a limit, at the least.
 CHILDREN = 300
 
 
@@ -28,7 +30,7 @@ def tasks():
 
 machine.start()
 machine.wait_for_unit("nixmox-agent.service")
-bomb = machine.succeed(f"static-guest bomb forks={CHILDREN}").strip()
+bomb = machine.succeed(f"static-guest bomb forks={ATTEMPTS}").strip()
 other = machine.succeed("static-guest other http=80").strip()
 
 with subtest("it stops at its limit"):

@@ -114,15 +114,16 @@ impl StatusOf {
 
 fn text(status: &Status, selection: &Selection, context: &Context) -> String {
     let screen = context.output.screen();
-    if status.stacks.is_empty() {
-        return match selection {
-            Selection::OfFile(stack) | Selection::Named(stack) => {
-                format!("{stack}   is not up; try: nixmoxctl up\n")
-            }
-            Selection::All => "no stacks yet; try: nixmoxctl up\n".to_owned(),
-        };
+    // With what hinders the agent, such as state that a later version wrote: then nothing it knows is up.
+    let text = render::status(status, &context.moment(), screen.width(), screen.style);
+    match selection {
+        _ if !status.stacks.is_empty() => text,
+        Selection::OfFile(stack) | Selection::Named(stack) => {
+            format!("{text}{stack}   is not up; try: nixmoxctl up\n")
+        }
+        Selection::All if text.is_empty() => "no stacks yet; try: nixmoxctl up\n".to_owned(),
+        Selection::All => text,
     }
-    render::status(status, &context.moment(), screen.width(), screen.style)
 }
 
 #[cfg(test)]

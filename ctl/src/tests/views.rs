@@ -19,6 +19,18 @@ fn status_shows_each_service_and_what_is_wrong() {
 }
 
 #[test]
+fn what_hinders_the_agent_is_said_where_no_stack_is_known() {
+    let mut status = Status { stacks: Vec::new(), services: Vec::new(), ..sample::status() };
+    status.host.warnings = vec!["7.json has the format 9".to_owned()];
+    for arguments in ["status --all", "status"] {
+        let said = status_of(&status, 80, arguments);
+        assert!(said.contains("7.json has the format 9") && !said.contains("no stacks yet"), "{said}");
+    }
+    status.host.warnings.clear();
+    assert!(status_of(&status, 80, "status --all").contains("no stacks yet"));
+}
+
+#[test]
 fn status_fits_a_narrow_terminal() {
     assert_snapshot!(status_of(&sample::status(), 50, "status"));
 }

@@ -30,7 +30,7 @@ pub(crate) const ROOT_PACKAGES: &[&str] = &[
 ];
 
 /// Packages of a virtual machine, beside those of the booted host.
-pub(crate) const VM_PACKAGES: &[&str] = &["linux-image-cloud-amd64", "initramfs-tools"];
+pub(crate) const VM_PACKAGES: &[&str] = &["linux-image-cloud-amd64", "initramfs-tools", "e2fsprogs"];
 
 /// Packages of the root in which virtual machines are made and run: a machine's own QEMU may be too old for its guest's kernel.
 pub(crate) const TOOLS_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-utils", "e2fsprogs", "python3"];
