@@ -27,7 +27,7 @@ def rate(direction, seconds):
     }[direction]
     read = f"{{ cut -d ' ' -f 1 /proc/uptime; tr ' ' '\\n' < {CGROUP}/io.stat | grep {direction}bytes= || echo =0; }}"
     text = machine.succeed(
-        f"(echo $BASHPID > {CGROUP}/payload/cgroup.procs; exec timeout {seconds + 2} {copy} 2> /dev/null) > /dev/null & "
+        f"(echo $BASHPID > {CGROUP}/payload/cgroup.procs; exec timeout {seconds + 2} bash -c 'while {copy}; do :; done' 2> /dev/null) > /dev/null & "
         f"sleep 1; {read}; sleep {seconds}; {read}; wait || true"
     )
     began, before, ended, after = [float(line.rpartition("=")[2]) for line in text.split()]
