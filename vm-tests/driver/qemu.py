@@ -52,7 +52,7 @@ class Qemu:
             "-drive", f"file={image.programs},format=raw,if=virtio,readonly=on",
             "-device", "virtio-serial", "-chardev", f"socket,id=shell,path={shell_path},server=on,wait=off",
             "-device", "virtconsole,chardev=shell",
-            "-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console",
+            "-chardev", f"file,id=console,path={self.console},append=off", "-serial", "chardev:console",
             "-monitor", f"unix:{self._monitor_path},server=on,wait=off",
         ]
         if snapshot is not None:

@@ -23,12 +23,7 @@ machine.succeed("cd /srv/agent && nixmoxctl up")
 before = invocations()
 
 with subtest("an upgrade touches no container"):
-    # As a package's installation does: another file under the name, other units, a reload, a restart.
-    machine.succeed(
-        "cp /usr/bin/nixmox-agent /usr/bin/.new && mv /usr/bin/.new /usr/bin/nixmox-agent",
-        "sed -i 's/^TimeoutStopSec=.*/TimeoutStopSec=20s/' /usr/lib/systemd/system/nixmox-agent.service",
-        "systemctl daemon-reload && systemctl restart nixmox-agent.service",
-    )
+    machine.succeed("upgrade-agent")
     machine.wait_until_succeeds("nixmoxctl plan --exit-code -f /srv/agent/nixmox.toml", timeout=60)
     t.assertEqual(invocations(), before)
 
@@ -36,7 +31,7 @@ with subtest("an `up` that an upgrade falls into is finished by the new agent"):
     declare([("one", web), ("two", web), ("three", slow)])
     machine.succeed("systemd-run --quiet --unit=asks --working-directory=/srv/agent nixmoxctl up")
     machine.wait_until_succeeds("systemctl show -P ActiveState container@three.service | grep activating", timeout=60)
-    machine.succeed("systemctl restart nixmox-agent.service")
+    machine.succeed("upgrade-agent")
     machine.wait_until_succeeds("nixmoxctl plan --exit-code -f /srv/agent/nixmox.toml", timeout=120)
     machine.wait_until_succeeds("test $(systemctl show -P ActiveState asks.service) = inactive", timeout=60)
     t.assertEqual(machine.get_unit_property("asks.service", "Result"), "success")

@@ -1,9 +1,10 @@
 //! `nixmoxctl down`: stop services and no longer desire them.
 
 use clap::Args;
-use nixmox_api::{Applied, Status};
+use nixmox_api::{AgentError, Applied, Status};
 
 use super::selection::{Selection, known};
+use crate::client::ClientError;
 use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
 use crate::follow::{Opening, Wait};
@@ -50,9 +51,11 @@ impl Down {
                 if names.is_empty() && !self.names.is_empty() {
                     continue;
                 }
-                if opening.status().stacks.iter().any(|there| there.name == stack) {
-                    let applied = opening.client.down(&stack, &names).await?;
-                    replies.push((stack, applied));
+                // Asked for also where it is not seen: an agent that touches nothing knows no stack, and says so.
+                match opening.client.down(&stack, &names).await {
+                    Ok(applied) => replies.push((stack, applied)),
+                    Err(ClientError::Agent(AgentError::UnknownStack { .. })) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
             let Some((_, first)) = replies.first() else {

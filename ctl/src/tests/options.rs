@@ -1,12 +1,17 @@
 //! Options that every command has, where they count and where they are refused.
 
-use nixmox_api::{Done, ServiceStatus, StackStatus};
+use nixmox_api::{AgentError, Done, ServiceStatus, StackStatus};
 
 use crate::testing::{Agent, Place, Ran, Script, sample};
 use sample::snapshot;
 
 /// The stack `cloud` of this folder, which is up or not, and beside it `media` with the service `jellyfin`.
 fn agent(cloud_is_up: bool) -> Agent {
+    agent_with(cloud_is_up, Script::default())
+}
+
+/// The same, with more answers.
+fn agent_with(cloud_is_up: bool, script: Script) -> Agent {
     let mut status = sample::three();
     let media = StackStatus { name: "media".to_owned(), ..status.stacks[0].clone() };
     if !cloud_is_up {
@@ -16,7 +21,7 @@ fn agent(cloud_is_up: bool) -> Agent {
     status.services.push(ServiceStatus { stack: "media".to_owned(), ..sample::service("jellyfin") });
     let plan = sample::plan_of_three();
     let done = Done { number: 0, services: vec!["jellyfin".to_owned()] };
-    let mut script = Script::default()
+    let mut script = script
         .reply("Plan", &plan)
         .reply("Status", &status)
         .reply("Apply", &sample::applied(plan))
@@ -86,8 +91,17 @@ fn a_verb_in_the_folder_of_a_stack_that_is_not_up_says_so_and_asks_for_nothing()
         assert_eq!(ran.err, "error: cloud is not up\n  try   nixmoxctl up\n", "{verb}");
         assert!(agent.calls(method).is_empty(), "{verb}");
     }
-    let ran = run(&agent(false), "down wiki");
+}
+
+#[test]
+fn down_asks_also_where_no_stack_is_seen_for_an_agent_that_touches_nothing_knows_none() {
+    let unknown = AgentError::UnknownStack { name: "cloud".to_owned(), hint: String::new() };
+    let refusing = |error: &AgentError| agent_with(false, Script::default().refuse("Down", error));
+    let ran = run(&refusing(&unknown), "down wiki");
     assert_eq!((ran.code, ran.err.as_str()), (1, "error: cloud is not up\n  try   nixmoxctl up\n"));
     // What is to be gone is gone.
-    assert_eq!(run(&agent(false), "down").code, 0);
+    assert_eq!(run(&refusing(&unknown), "down").code, 0);
+    let newer = AgentError::Refused { reason: "7.json has format 9".to_owned(), hint: String::new() };
+    let ran = run(&refusing(&newer), "down");
+    assert!(ran.code == 1 && ran.err.contains("7.json has format 9"), "{ran:?}");
 }

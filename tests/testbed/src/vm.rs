@@ -77,8 +77,11 @@ impl Vm {
         let root = self.run.path().join("programs");
         install::lay_out(&root, Build::Release.programs()?.as_ref())?;
         install::put(guest_binary()?.as_path(), &root, "/usr/lib/vm-tests/static-guest/bin/guest", 0o755)?;
-        let maker = workspace_root().join("vm-tests/image/static-guest");
-        install::put(&maker, &root, "/usr/bin/static-guest", 0o755)?;
+        // What scenarios call, and what each system does in its own way.
+        for command in ["static-guest", "upgrade-agent"] {
+            let program = workspace_root().join("vm-tests/image").join(command);
+            install::put(&program, &root, &format!("/usr/bin/{command}"), 0o755)?;
+        }
         blank(&self.run.path().join("programs.img"))?;
         let make = ["mke2fs", "-q", "-t", "ext4", "-d", "/mnt/run/programs", "/mnt/run/programs.img"];
         in_tools(&self.tools, &self.cache, self.run.path(), &make, contained::run)
