@@ -255,13 +255,18 @@ pub struct Figures {
     pub network_transmit_bytes: Option<u64>,
 }
 
-/// A share of the last ten seconds, in percent (kernel, accounting/psi).
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How tasks waited for something (kernel, accounting/psi). Averages are shares of the last ten seconds, in percent;
+/// totals are times in microseconds since the container's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pressure {
     /// At least one task waited.
     pub some_avg10: f64,
     /// All of them waited; `None`: the kernel does not say.
     pub full_avg10: Option<f64>,
+    /// At least one task waited; `None`: the kernel does not say.
+    pub some_total_usec: Option<u64>,
+    /// All of them waited; `None`: the kernel does not say.
+    pub full_total_usec: Option<u64>,
 }
 
 /// Why a step failed. The message says what was tried on what; `hint` says the way out.

@@ -18,11 +18,18 @@ pub(super) fn io_bytes(text: &str) -> (u64, u64) {
 
 /// Reads a file of pressure; `None` where it has no line for `some`.
 pub(super) fn pressure(text: &str) -> Option<Pressure> {
-    let average = |kind: &str| {
+    let value = |kind: &str, key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
-        line.split(' ').find_map(|word| word.strip_prefix("avg10=")?.parse::<f64>().ok())
+        line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     };
-    Some(Pressure { some_avg10: average("some")?, full_avg10: average("full") })
+    let average = |kind: &str| value(kind, "avg10")?.parse::<f64>().ok();
+    let total = |kind: &str| value(kind, "total")?.parse::<u64>().ok();
+    Some(Pressure {
+        some_avg10: average("some")?,
+        full_avg10: average("full"),
+        some_total_usec: total("some"),
+        full_total_usec: total("full"),
+    })
 }
 
 #[cfg(test)]
@@ -39,7 +46,15 @@ mod tests {
     fn pressure_without_its_second_line_is_read_and_nonsense_is_none() {
         // As cpu.pressure had it before Linux 5.13.
         let one = pressure("some avg10=2.04 avg60=0.75 avg300=0.40 total=157656722\n");
-        assert_eq!(one, Some(Pressure { some_avg10: 2.04, full_avg10: None }));
+        assert_eq!(
+            one,
+            Some(Pressure {
+                some_avg10: 2.04,
+                full_avg10: None,
+                some_total_usec: Some(157_656_722),
+                full_total_usec: None,
+            })
+        );
         assert_eq!(pressure(""), None);
         assert_eq!(pressure("some avg10=x\nfull avg10=1.0"), None);
     }

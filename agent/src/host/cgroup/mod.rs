@@ -131,7 +131,12 @@ mod tests {
         let expected = Figures {
             memory_swap_current: Some(0),
             memory_max: Some(8192),
-            memory_pressure: Some(Pressure { some_avg10: 1.5, full_avg10: Some(0.25) }),
+            memory_pressure: Some(Pressure {
+                some_avg10: 1.5,
+                full_avg10: Some(0.25),
+                some_total_usec: Some(9),
+                full_total_usec: Some(1),
+            }),
             oom_kills: Some(2),
             io_read_bytes: Some(11),
             io_write_bytes: Some(22),

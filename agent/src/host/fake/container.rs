@@ -105,17 +105,23 @@ impl Simulated {
     pub(super) fn figures(&self) -> Figures {
         let bytes = |per_second: u64| Some(self.ran_usec().saturating_mul(per_second) / 1_000_000);
         let limits = &self.seen.limits;
-        let calm = Some(Pressure { some_avg10: 0.0, full_avg10: Some(0.0) });
+        let calm = Pressure {
+            full_avg10: Some(0.0),
+            some_total_usec: Some(0),
+            full_total_usec: Some(0),
+            ..Pressure::default()
+        };
+        let waits = Pressure { some_avg10: 1.5, some_total_usec: Some(self.ran_usec() / 67), ..calm };
         Figures {
-            cpu_pressure: Some(Pressure { some_avg10: 1.5, full_avg10: Some(0.0) }),
+            cpu_pressure: Some(waits),
             memory_swap_current: Some(0),
             memory_max: limits.memory_max.map(|limit| limit.0),
             memory_high: limits.memory_high.map(|limit| limit.0),
-            memory_pressure: calm,
+            memory_pressure: Some(calm),
             oom_kills: Some(0),
             io_read_bytes: bytes(4 << 10),
             io_write_bytes: bytes(8 << 10),
-            io_pressure: calm,
+            io_pressure: Some(calm),
             tasks_max: limits.tasks_max,
             network_receive_bytes: bytes(1 << 10),
             network_transmit_bytes: bytes(2 << 10),
