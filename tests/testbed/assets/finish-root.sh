@@ -17,6 +17,11 @@ for unit in console-getty.service getty.target systemd-timesyncd.service systemd
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 
+# Prometheus is a program that one test runs; as a service it would start with every host.
+for unit in prometheus.service prometheus-node-exporter.service; do
+    ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+
 # Nix for root and, through its daemon, for users; without the network.
 cat > "$root/etc/nix/nix.conf" <<'EOF'
 experimental-features = nix-command flakes

@@ -27,6 +27,7 @@ pub(crate) const ROOT_PACKAGES: &[&str] = &[
     "ca-certificates",
     "jq",
     "busybox-static",
+    "prometheus",
 ];
 
 /// Packages of a virtual machine, beside those of the booted host.
