@@ -7,19 +7,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::Gid;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::host::Host;
+use crate::metrics::{self, Listen};
 use crate::reconcile::{Reconciler, Standing};
 use crate::server::{self, Limits, Roles};
-use crate::settings::Settings;
+use crate::settings::{MetricsSettings, Settings};
 use crate::state::{Generations, NotesFile, StateError};
 
 /// How long clients are kept waiting for the first look at the host. A host that cannot be looked at for longer is
 /// served too: the agent then says so.
 const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+const METRICS_OFF: &str = "metrics are not given to anybody";
 
 /// What the agent needs from the one who starts it.
 #[derive(Debug)]
@@ -51,7 +55,11 @@ pub async fn run<H: Host, R: Roles + 'static>(
 ) -> Result<(), StateError> {
     let generations = Generations::new(&parts.state);
     let notes = NotesFile::new(&parts.state);
-    let standing = standing(&generations, &notes)?;
+    let mut standing = standing(&generations, &notes)?;
+    let metrics = match parts.settings.metrics.clone() {
+        Some(MetricsSettings { listen }) => metrics_listener(listen, &mut standing.warnings).await,
+        None => None,
+    };
     info!(generation = standing.generation.number, event = "start", version = env!("CARGO_PKG_VERSION"), "serving");
     let (reconciler, handle) = Reconciler::new(host, standing, generations, notes, parts.settings);
 
@@ -59,13 +67,22 @@ pub async fn run<H: Host, R: Roles + 'static>(
     tasks
         .run_until(async {
             let work = tokio::task::spawn_local(reconciler.run(stop.clone()));
-            let stopping = stop.clone();
+            let (stopping, source) = (stop.clone(), handle.clone());
             let server = tokio::task::spawn_local(async move {
                 // Before the first look the status is empty: `down` would take it for the end of its work.
                 handle.looked(FIRST_LOOK_LIMIT).await;
                 crate::notify::ready();
                 server::serve(parts.listener, handle, parts.roles, parts.limits, stopping).await
             });
+            if let Some(listener) = metrics {
+                let serving = metrics::serve(listener, source, metrics::Limits::default(), stop.clone());
+                // Its end is no reason for that of the agent.
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = serving.await {
+                        error!(event = "metrics", "{METRICS_OFF}: {error}");
+                    }
+                });
+            }
             // Both arms are cancel-safe: a task that is not awaited any more goes on until the set is dropped.
             // Whichever ends first ends the agent; systemd starts it anew.
             let lost = tokio::select! {
@@ -84,6 +101,22 @@ pub async fn run<H: Host, R: Roles + 'static>(
         })
         .await;
     Ok(())
+}
+
+/// Listens for those who ask for metrics. Where that fails the agent does without, and says so: containers matter more.
+async fn metrics_listener(listen: Listen, warnings: &mut Vec<String>) -> Option<metrics::Listener> {
+    let observers = match listen {
+        Listen::Socket(_) => server::group_id(server::GROUP_OBSERVER).await.map(Gid::from_raw),
+        Listen::Loopback(_) => None,
+    };
+    match metrics::bind(&listen, observers) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            error!(event = "metrics", "{METRICS_OFF}: {error}");
+            warnings.push(format!("{METRICS_OFF}: {error}; `systemctl restart nixmox-agent` tries again"));
+            None
+        }
+    }
 }
 
 /// Reads what the agent begins with.

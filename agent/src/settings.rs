@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::metrics::Listen;
+
 /// The settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,6 +17,16 @@ pub struct Settings {
     pub parallel_starts: usize,
     /// Generations kept on disk, at least 1; the current one is never removed.
     pub keep_generations: usize,
+    /// Where figures are given to Prometheus; `None`: nowhere.
+    pub metrics: Option<MetricsSettings>,
+}
+
+/// The table `metrics`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Where to listen.
+    pub listen: Listen,
 }
 
 /// What is done about changes made behind the agent's back.
@@ -41,7 +53,9 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// The file is not what it should be.
-    #[error("`{path}` is not valid; the agent's settings are `drift`, `parallel_starts` and `keep_generations`")]
+    #[error(
+        "`{path}` is not valid; the agent's settings are `drift`, `parallel_starts`, `keep_generations` and `metrics.listen`"
+    )]
     Form {
         /// The file.
         path: PathBuf,
@@ -61,7 +75,7 @@ pub enum SettingsError {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { drift: DriftPolicy::default(), parallel_starts: 32, keep_generations: 100 }
+        Self { drift: DriftPolicy::default(), parallel_starts: 32, keep_generations: 100, metrics: None }
     }
 }
 
@@ -97,6 +111,25 @@ mod tests {
         // Every key is there, and says what it would be without it.
         assert_eq!(shown.lines().count(), 3, "{shown}");
         assert_eq!(toml::from_str::<Settings>(shown).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn metrics_are_given_where_the_page_about_them_says_and_only_on_this_machine() {
+        let page = include_str!("../../docs/metrics.md");
+        let shown = page.split("\n```toml\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+        let read = toml::from_str::<Settings>(shown).unwrap();
+        assert_eq!(read.metrics.unwrap().listen, Listen::try_from("127.0.0.1:19558".to_owned()).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, "parallel_starts = 4\n\n[metrics]\nlisten = \"0.0.0.0:19558\"\n").unwrap();
+        let told = format!("{:#}", anyhow::Error::from(Settings::load(&path).unwrap_err()));
+        // The file, the line, the way out.
+        for part in ["agent.toml` is not valid", "line 4", "is not loopback", "say `127.0.0.1:19558` or a path"] {
+            assert!(told.contains(part), "`{part}` is not said: {told}");
+        }
+        for bad in ["[metrics]", "metrics = 3", "[metrics]\nlisten = 9558", "[metrics]\nport = 1"] {
+            assert!(toml::from_str::<Settings>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::change::unknown_service;
 use super::{history, session};
 use crate::host::Host;
+use crate::metrics::{Page, Recorder, Source};
 use crate::server::{Attended, Control};
 use crate::state::{Generations, NotesFile};
 use crate::unhurried::Unhurried;
@@ -102,6 +103,7 @@ pub struct Handle<H> {
     unhurried: Unhurried,
     generations: Generations,
     notes: NotesFile,
+    recorder: Recorder,
 }
 
 /// CPU time as it was at the last look, for percentages.
@@ -119,6 +121,7 @@ impl<H> Clone for Handle<H> {
             unhurried: self.unhurried.clone(),
             generations: self.generations.clone(),
             notes: self.notes.clone(),
+            recorder: self.recorder.clone(),
         }
     }
 }
@@ -130,6 +133,7 @@ impl<H: Host> Handle<H> {
         published: watch::Receiver<Published>,
         events: broadcast::Sender<Arc<Update>>,
         (generations, notes): (Generations, NotesFile),
+        recorder: Recorder,
     ) -> Self {
         Self {
             host,
@@ -141,6 +145,7 @@ impl<H: Host> Handle<H> {
             unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             generations,
             notes,
+            recorder,
         }
     }
 
@@ -210,6 +215,14 @@ impl<H: Host> Handle<H> {
 #[allow(clippy::cast_precision_loss, reason = "a percentage for people; 2^53 microseconds are 285 years")]
 fn percent((wall, cpu): (u64, u64)) -> f64 {
     cpu as f64 * 100.0 / wall as f64
+}
+
+impl<H: Host> Source for Handle<H> {
+    async fn page(&self) -> Page {
+        let status = Arc::clone(&self.published.borrow().status);
+        let usage = self.host.figures(&super::usage::running(&status)).await;
+        Page { status, usage, records: self.recorder.read() }
+    }
 }
 
 impl<H: Host> Control for Handle<H> {

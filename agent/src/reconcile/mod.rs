@@ -50,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::host::{Host, OtherRoots, ProbeResult, StepError};
+use crate::metrics::Recorder;
 use crate::notify;
 use crate::settings::Settings;
 use crate::state::{EventNumbers, Generation, Generations, Notes, NotesFile, StateError};
@@ -119,6 +120,7 @@ pub struct Reconciler<H> {
     /// The containers whose data is being removed.
     removing: BTreeSet<ContainerName>,
     reporter: Reporter,
+    recorder: Recorder,
     began: Instant,
     /// The last round's values; `None` while systemd cannot be asked.
     round: Option<Round>,
@@ -162,6 +164,7 @@ impl<H: Host> Reconciler<H> {
         let (published, newest) = watch::channel(Published::default());
         let (events, _) = broadcast::channel(EVENTS);
         let on_disk = (generations.clone(), notes_file.clone());
+        let recorder = Recorder::default();
         let reconciler = Self {
             layout: host.layout(),
             reporter: Reporter::new(published, events.clone(), EventNumbers::open(generations.state())),
@@ -182,12 +185,13 @@ impl<H: Host> Reconciler<H> {
             stuck: BTreeMap::new(),
             removals: JoinSet::new(),
             removing: BTreeSet::new(),
+            recorder: recorder.clone(),
             began: Instant::now(),
             round: None,
             settings,
             host: Arc::clone(&host),
         };
-        (reconciler, Handle::new(host, asks, newest, events, on_disk))
+        (reconciler, Handle::new(host, asks, newest, events, on_disk, recorder))
     }
 
     /// Runs until `stop` is cancelled. Steps under way are left to systemd, which finishes them.
@@ -267,6 +271,11 @@ impl<H: Host> Reconciler<H> {
             let allowed = |subject: &Subject, action| supervisor.may_begin(now, subject, action, policy);
             for step in self.executor.begin(&self.host, round, allowed) {
                 self.supervisor.begun(now, &step.subject, step.action, &step.reasons);
+                if let (Subject::Service(name), Action::Start) = (&step.subject, step.action)
+                    && round.observed.containers.get(name).is_some_and(|container| container.exit.is_some())
+                {
+                    self.recorder.restarted(name);
+                }
                 if let (Subject::Service(name), Action::Start | Action::Stop | Action::Update | Action::Remove) =
                     (&step.subject, step.action)
                 {
@@ -294,7 +303,9 @@ impl<H: Host> Reconciler<H> {
     async fn look(&mut self, besides: BTreeSet<ContainerName>) -> Result<(), StepError> {
         let mut names = besides;
         names.extend(self.ledger.generation.services.keys().cloned());
+        let begun = Instant::now();
         let mut observed = self.host.observe(&names).await?;
+        self.recorder.observed(begun.elapsed());
         self.take_notes(&mut observed);
         let desired = self.desired(&self.ledger.generation);
         let acting_on = self.executor.acting_on();
@@ -306,7 +317,9 @@ impl<H: Host> Reconciler<H> {
         let files = container::all_files(&desired, &self.layout);
         // Before the first generation nothing is known of what is desired, least of all that it is nothing.
         let unknown = self.hands_off.is_some() || desired.generation == 0;
+        let begun = Instant::now();
         let plan = if unknown { Plan::default() } else { plan::plan(&desired, &observed, &files) };
+        self.recorder.planned(begun.elapsed());
         self.supervisor.take_in_plan(now, &plan);
         self.round = Some(Round { desired, observed, files, plan });
         Ok(())
@@ -370,6 +383,10 @@ impl<H: Host> Reconciler<H> {
 
     fn ended(&mut self, outcome: Outcome) {
         let Outcome { step, took, result } = outcome;
+        // One that was called off is no failure, and its time is the caller's.
+        if !step.called_off {
+            self.recorder.ended(execute::verb(step.action), took, result.is_err());
+        }
         match result {
             Ok(()) => self.succeeded(&step, took),
             Err(error) => self.failed(&step, &error),
@@ -383,6 +400,9 @@ impl<H: Host> Reconciler<H> {
         let verb = execute::verb(step.action);
         info!(service = %name, event = "step-done", step = verb, "{name}: {verb} took {} ms", took.as_millis());
         let generation = self.ledger.generation.number;
+        if step.action == Action::Remove {
+            self.recorder.forget(name);
+        }
         match step.action {
             // No status shows these: limits are told as declared, and what is not healthy yet is still starting.
             Action::Update => self.reporter.tell(generation, name.as_str(), "live", because(step)),

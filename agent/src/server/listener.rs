@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt};
+use nix::unistd::{Gid, chown};
 
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,15 @@ fn take(descriptor: RawFd) -> Result<OwnedFd, ListenerError> {
 ///
 /// When another agent listens there, or the path cannot be bound.
 pub fn bind(path: &Path) -> Result<UnixListener, ListenerError> {
+    bind_for(path, 0o666, None)
+}
+
+/// Listens on a path, for its owner, and for a group and others as far as `mode` says.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub(crate) fn bind_for(path: &Path, mode: u32, group: Option<Gid>) -> Result<UnixListener, ListenerError> {
     let failed = |source| ListenerError::Bind { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
@@ -94,7 +104,9 @@ pub fn bind(path: &Path) -> Result<UnixListener, ListenerError> {
         Err(error) => return Err(failed(error)),
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed)?;
+    // Before others may connect.
+    chown(path, None, group).map_err(|errno| failed(errno.into()))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
     Ok(listener)
 }
 

@@ -29,8 +29,10 @@ mod slots;
 pub use accept::serve;
 pub use control::{Attended, Control};
 pub use limits::Limits;
+pub(crate) use listener::bind_for;
 pub use listener::{ListenerError, bind, from_systemd};
 pub use peer::Peer;
+pub(crate) use roles::group_id;
 pub use roles::{GROUP_OBSERVER, GROUP_OPERATOR, GroupRoles, Role, Roles};
 #[cfg(feature = "testing")]
 pub use session::serve_stream;

@@ -116,7 +116,8 @@ impl Roles for GroupRoles {
     }
 }
 
-async fn group_id(name: &'static str) -> Option<u32> {
+/// Looks a group up; `None`: there is none, or nobody says in time.
+pub(crate) async fn group_id(name: &'static str) -> Option<u32> {
     match timeout(LOOK_UP_LIMIT, spawn_blocking(|| Group::from_name(name))).await {
         Ok(Ok(Ok(Some(group)))) => Some(group.gid.as_raw()),
         Ok(Ok(Ok(None))) => {

@@ -94,6 +94,28 @@ pub(crate) const FLOORS: &[Floor] = &[
         why: "the host acts; it does not know who asks",
     },
     Floor {
+        module: "nixmox_agent::metrics",
+        never: &[
+            "nixmox_agent::host",
+            "nixmox_agent::reconcile",
+            "nixmox_agent::server",
+            "nixmox_agent::state",
+            "nixmox_agent::app",
+            "zbus",
+            "zlink",
+        ],
+        // Figures as they are read, and how the other socket is made.
+        except: &[
+            "nixmox_agent::host::Figures",
+            "nixmox_agent::host::Pressure",
+            "nixmox_agent::host::Usage",
+            "nixmox_agent::server::bind_for",
+            "nixmox_agent::server::ListenerError",
+        ],
+        except_in: &[],
+        why: "metrics are values in, a page out; it asks nobody but its source",
+    },
+    Floor {
         module: "nixmox_agent::state",
         never: &["nixmox_agent::host", "nixmox_agent::reconcile", "nixmox_agent::server", "nixmox_agent::app"],
         except: &[],

@@ -12,6 +12,7 @@ mod holds;
 mod host;
 mod jobs;
 mod machine;
+mod metrics;
 mod plans;
 mod ports;
 mod restarts;
