@@ -57,6 +57,18 @@ pub struct GenerationsReply {
 pub struct DiffReply {
     /// The services that differ, by name; empty when none does.
     pub services: Vec<ServiceDiff>,
+    /// The stacks whose limits as a whole differ, by name; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stacks: Option<Vec<StackDiff>>,
+}
+
+/// How a stack itself differs between two generations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub struct StackDiff {
+    /// Its name.
+    pub name: String,
+    /// What differs, in the order of the manifest's reference; not empty.
+    pub differences: Vec<Difference>,
 }
 
 /// How a service differs between two generations.

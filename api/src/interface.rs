@@ -12,8 +12,8 @@ use crate::{
     EventsRequest, ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict,
     GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf,
     LogsRequest, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request,
-    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackInfo, StackStatus,
-    StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
+    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackDiff, StackInfo,
+    StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -184,6 +184,7 @@ const TYPES: &[&CustomType<'static>] = &[
     GenerationVerdict::CUSTOM_TYPE,
     ServiceDiff::CUSTOM_TYPE,
     Difference::CUSTOM_TYPE,
+    StackDiff::CUSTOM_TYPE,
     Request::CUSTOM_TYPE,
     Service::CUSTOM_TYPE,
     Origin::CUSTOM_TYPE,

@@ -35,6 +35,21 @@ impl Service {
     }
 }
 
+impl Limits {
+    /// Checks the limits of a stack from outside, or of one on disk, and returns them as the model has them.
+    ///
+    /// # Errors
+    ///
+    /// Every fault, as `stack: key: what is wrong`, at most 50 of them.
+    pub fn into_model(self) -> Result<model::Limits, Vec<String>> {
+        let mut faults = Faults { service: "stack".to_owned(), list: Vec::new() };
+        match limits(self, &mut faults) {
+            Some(limits) if faults.list.is_empty() => Ok(limits),
+            Some(_) | None => Err(faults.list),
+        }
+    }
+}
+
 /// What was found wrong with one service.
 struct Faults {
     service: String,

@@ -28,7 +28,7 @@ pub use error::AgentError;
 pub use exec::{ExecFailure, ExecReply, ExecRequest, ExecTerminal};
 pub use from_plan::change_word;
 pub use history::{
-    DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, RolledBack, ServiceDiff,
+    DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, RolledBack, ServiceDiff, StackDiff,
 };
 pub use idl_text::description;
 pub use interface::DESCRIPTION;

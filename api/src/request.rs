@@ -27,6 +27,9 @@ pub struct Request {
     /// last good generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_rollback: Option<bool>,
+    /// What the stack as a whole may use. Absent: it has no limits of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<crate::Limits>,
 }
 
 /// A plan as text and data.
@@ -42,6 +45,9 @@ pub struct PlanReply {
     pub orphans: Vec<String>,
     /// What a person should know though nothing is changed for it.
     pub warnings: Vec<Warning>,
+    /// What becomes different of the limits of the stack as a whole, at once; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Vec<Reason>>,
 }
 
 /// What happens to one service.

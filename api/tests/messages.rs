@@ -9,7 +9,8 @@ use nixmox_api::{
     ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck,
     HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port,
     Pressure, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus,
-    ServiceUsage, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
+    ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply,
+    Warning,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -222,6 +223,7 @@ fn plan() -> PlanReply {
         }],
         orphans: words(&["wiki"]),
         warnings: vec![Warning { service: "web".into(), text: "autoStart starts it before its gates".into() }],
+        limits: Some(vec![Reason { kind: "limit".into(), text: "memory_max unset -> 4G".into() }]),
     }
 }
 
@@ -276,6 +278,7 @@ fn a_request_is_as_its_golden_file_has_it() {
         prune: false,
         base: Some("0123456789abcdef".into()),
         no_rollback: Some(true),
+        limits: Some(nixmox_api::Limits { memory_max: Some(4 << 30), ..nixmox_api::Limits::default() }),
     };
     check("request", &request);
     assert!(request.into_model().is_ok(), "the example is a valid request");
@@ -316,7 +319,9 @@ fn the_answers_are_as_their_golden_files_have_them() {
         system_to: Some(system()),
         differences: vec![Difference { key: "limits.memory_max".into(), from: "1G".into(), to: "2G".into() }],
     };
-    check("diff", &DiffReply { services: vec![service] });
+    let changed = Difference { key: "limits.memory_max".into(), from: String::new(), to: "4G".into() };
+    let stack = StackDiff { name: "cloud".into(), differences: vec![changed] };
+    check("diff", &DiffReply { services: vec![service], stacks: Some(vec![stack]) });
 }
 
 #[test]

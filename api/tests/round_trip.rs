@@ -407,6 +407,7 @@ fn a_request_names_the_faults_of_all_its_services() {
         prune: false,
         base: None,
         no_rollback: None,
+        limits: None,
     };
     let with_name = |name: &str| Service { name: name.into(), ..valid() };
     let read = request(vec![with_name("a"), with_name("b")], &["b"]).into_model().expect("it is valid");
@@ -420,6 +421,10 @@ fn a_request_names_the_faults_of_all_its_services() {
     assert!(Request { stack: "C/".into(), ..request(vec![], &[]) }.into_model().is_err());
     assert!(Request { file: "nixmox.toml".into(), ..request(vec![], &[]) }.into_model().is_err());
     assert!(Request { address_pool: "10.233.1.1/16".into(), ..request(vec![], &[]) }.into_model().is_err());
+    let limits = nixmox_api::Limits { tasks_max: Some(0), cpu_weight: Some(0), ..nixmox_api::Limits::default() };
+    let faults = Request { limits: Some(limits), ..request(vec![], &[]) }.into_model().expect_err("no such limits");
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+    assert!(faults.iter().all(|fault| fault.starts_with("stack: limits.")), "{faults:#?}");
     let hostile = request((0..500).map(|_| with_name("\n")).collect(), &[]).into_model().expect_err("many faults");
     assert_eq!(hostile.len(), 100);
     assert!(hostile.iter().all(|fault| !fault.contains(char::is_control)), "what is shown is escaped");

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use crate::manifest::v1::Time;
 use crate::model::{
-    Condition, ContainerName, Device, HealthCheck, Mount, Network, Port, Probe, Reason, Restart, Service, System,
-    Tmpfs, Word,
+    Condition, ContainerName, Device, HealthCheck, Limits, Mount, Network, Port, Probe, Reason, Restart, Service,
+    System, Tmpfs, Word,
 };
 use crate::plan::limit_differences;
 
@@ -23,6 +23,14 @@ pub struct Difference {
     pub from: String,
     /// What it is; empty likewise.
     pub to: String,
+}
+
+/// Returns every difference between limits, in the order of the manifest's reference.
+#[must_use]
+pub fn limits(old: &Limits, new: &Limits) -> Vec<Difference> {
+    let mut found = Found(Vec::new());
+    found.limits(old, new);
+    found.0
 }
 
 /// Returns every difference between two declarations, in the order of the manifest's reference; of lists, each value
@@ -58,12 +66,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
     found.word("kind", *kind, new.kind);
     found.list("depends_on", &dependencies(old), &dependencies(new));
     found.health(health.as_ref(), new.health.as_ref());
-    for reason in limit_differences(limits, &new.limits) {
-        if let Reason::Limit { key, from, to } = reason {
-            let set = |text: String| if text == "unset" { String::new() } else { text };
-            found.value(&format!("limits.{key}"), set(from), set(to));
-        }
-    }
+    found.limits(limits, &new.limits);
     found.value("network", network_text(network), network_text(&new.network));
     found.list("network.ports", &texts(ports, Port::to_string), &texts(&new.ports, Port::to_string));
     found.list("mounts", &texts(mounts, mount_text), &texts(&new.mounts, mount_text));
@@ -88,6 +91,15 @@ pub fn is_same(old: &Service, new: &Service) -> bool {
 struct Found(Vec<Difference>);
 
 impl Found {
+    fn limits(&mut self, old: &Limits, new: &Limits) {
+        for reason in limit_differences(old, new) {
+            if let Reason::Limit { key, from, to } = reason {
+                let set = |text: String| if text == "unset" { String::new() } else { text };
+                self.value(&format!("limits.{key}"), set(from), set(to));
+            }
+        }
+    }
+
     fn value(&mut self, key: &str, from: impl Display, to: impl Display) {
         let (from, to) = (from.to_string(), to.to_string());
         if from != to {

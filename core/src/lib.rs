@@ -16,5 +16,6 @@ pub mod plan;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod restart;
+pub mod slice;
 pub mod status;
 pub mod trial;

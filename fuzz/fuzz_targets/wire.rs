@@ -107,6 +107,7 @@ impl Guard {
             services: Vec::new(),
             orphans: Vec::new(),
             warnings: Vec::new(),
+            limits: None,
         })
     }
 
@@ -171,7 +172,7 @@ impl Control for Guard {
 
     async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {
         self.expect_observer();
-        Ok(DiffReply { services: Vec::new() })
+        Ok(DiffReply { services: Vec::new(), stacks: None })
     }
 
     async fn logs(&self, _request: LogsRequest, _uid: u32) -> Result<Attended<LogSources>, AgentError> {

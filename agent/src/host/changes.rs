@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::stream::{SelectAll, StreamExt};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nixmox_core::model::ContainerName;
+use nixmox_core::slice;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,7 +82,7 @@ impl Watcher {
         tasks.spawn(self.keep_connection());
     }
 
-    /// Watches folders, and below `units` those of containers; `forget` runs before a change is noted.
+    /// Watches folders, and below `units` those of containers and slices; `forget` runs before a change is noted.
     fn watch_files(
         &self,
         tasks: &TaskTracker,
@@ -193,7 +194,7 @@ impl Watcher {
             Some(_) | None => return,
         };
         if let Some(name) = &unit {
-            self.units.unit_changed(name);
+            self.units.unit_changed(&name.unit());
             self.changes.note();
         }
         // Last: whoever waits for this end must not find what was known before.
@@ -269,7 +270,7 @@ impl WatchedFiles {
         for entry in std::fs::read_dir(&self.units).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let unit = name.to_str().and_then(|name| name.strip_suffix(".d"));
-            if unit.and_then(ContainerName::from_unit).is_some() {
+            if unit.is_some_and(|unit| ContainerName::from_unit(unit).is_some() || slice::is_known(unit)) {
                 self.watch(&entry.path());
             }
         }

@@ -7,6 +7,7 @@
 mod bus;
 mod cgroup;
 mod changes;
+mod facts;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub(crate) mod files;
@@ -37,9 +38,10 @@ use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::manifest::v1::Time;
 use nixmox_core::model::{
-    Assigned, ContainerName, InvocationId, Observed, Port, Probe, Protocol, Service, StorePath,
+    Assigned, ContainerName, Facts, InvocationId, Observed, Port, Probe, Protocol, Service, StorePath,
 };
 use nixmox_core::network::FirewallTable;
+use nixmox_core::slice::Slices;
 use tokio::sync::watch;
 
 pub use session::{Session, SessionError};
@@ -115,6 +117,17 @@ pub trait Host: Send + Sync + 'static {
 
     /// Replaces the hosts file that guests share, by rename.
     fn publish_names(&self, text: &str) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Makes slices carry these limits, and those of ours that are not among them none: live, without a restart of what runs
+    /// in them.
+    ///
+    /// # Errors
+    /// The first failure, after all were tried; `Overridden` where a file in `/etc` would win.
+    fn set_slices(&self, slices: &Slices) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Reads what limits depend on of the machine. `paths` are looked at for the disks below them; one that does not
+    /// answer at once counts as having one.
+    fn facts(&self, paths: &[PathBuf]) -> impl Future<Output = Facts> + Send;
 
     /// Makes the store paths of kept generations roots of Nix's garbage collector.
     fn root(

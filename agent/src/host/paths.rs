@@ -91,6 +91,21 @@ impl Paths {
         self.control_dir().join(format!("{}.d", name.unit()))
     }
 
+    /// Our drop-in of a slice.
+    pub(crate) fn slice_drop_in(&self, unit: &str) -> PathBuf {
+        self.runtime_units().join(format!("{unit}.d/10-nixmox.conf"))
+    }
+
+    /// What `SetUnitProperties` with `runtime` wrote for a slice.
+    pub(crate) fn slice_control(&self, unit: &str) -> PathBuf {
+        self.control_dir().join(format!("{unit}.d"))
+    }
+
+    /// A path of the kernel's: `/proc` or `/sys`.
+    pub(crate) fn kernel(&self, path: &str) -> PathBuf {
+        self.host_path(Path::new(path))
+    }
+
     /// Where `systemctl set-property` writes live properties for good.
     pub(crate) fn lasting_control_dir(&self) -> PathBuf {
         self.at("etc/systemd/system.control")

@@ -53,6 +53,7 @@ impl Ledger {
             name: stack,
             file,
             address_pool: pool,
+            limits,
             services: mut requested,
             only,
             prune,
@@ -89,6 +90,7 @@ impl Ledger {
         let record = StackRecord {
             file: file.to_string_lossy().into_owned(),
             address_pool: pool.to_string(),
+            limits,
             changed_in: 0,
             changed_at: asked.at,
             changed_by: asked.by.clone(),
@@ -301,8 +303,9 @@ impl Ledger {
     pub(super) fn stamp(&self, next: &mut Ledger, stack: &StackName, asked: &Asked) {
         let same_stacks = |a: &Generation, b: &Generation| {
             let shape = |generation: &Generation| -> Vec<_> {
-                let record =
-                    |(name, s): (&StackName, &StackRecord)| (name.clone(), s.file.clone(), s.address_pool.clone());
+                let record = |(name, s): (&StackName, &StackRecord)| {
+                    (name.clone(), s.file.clone(), s.address_pool.clone(), s.limits.clone())
+                };
                 generation.stacks.iter().map(record).collect()
             };
             shape(a) == shape(b)

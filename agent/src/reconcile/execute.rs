@@ -13,6 +13,7 @@ use nixmox_core::model::{
 };
 use nixmox_core::network::{self, FirewallTable};
 use nixmox_core::plan;
+use nixmox_core::slice::{self, Slices};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -53,6 +54,7 @@ pub(super) struct Outcome {
 enum Order {
     PublishPorts(FirewallTable),
     PublishNames(String),
+    SetSlices(Slices),
     Stop(ContainerName),
     Remove(ContainerName),
     Start(Box<(Assigned, Files)>),
@@ -93,6 +95,7 @@ impl Executor {
                 Order::Start(carried) => (Some(carried.1.spec.clone()), carried.0.service.kind == Kind::Job),
                 Order::PublishPorts(_)
                 | Order::PublishNames(_)
+                | Order::SetSlices(_)
                 | Order::Stop(_)
                 | Order::Remove(_)
                 | Order::Update(_) => (None, false),
@@ -127,7 +130,7 @@ impl Executor {
     fn is_in_the_way(&self, step: &Step, observed: &Observed) -> bool {
         let Some(actions) = self.under_way.get(&step.subject) else { return false };
         match &step.subject {
-            // The host's two tables have nothing to do with each other.
+            // The host's tables have nothing to do with each other.
             Subject::Host => actions.contains(&step.action),
             // One container, one action; but a start that takes its time is called off by a stop, as systemd does
             // it with its jobs.
@@ -215,6 +218,7 @@ pub(super) fn verb(action: Action) -> &'static str {
     match action {
         Action::PublishPorts => "publish-ports",
         Action::PublishNames => "publish-names",
+        Action::SetSlices => "set-slices",
         Action::Stop => "stop",
         Action::Remove => "remove",
         Action::Start => "start",
@@ -231,11 +235,17 @@ fn order(subject: &Subject, action: Action, round: &Round) -> Option<Order> {
     match (subject, action) {
         (Subject::Host, Action::PublishPorts) => Some(Order::PublishPorts(FirewallTable::of(desired))),
         (Subject::Host, Action::PublishNames) => Some(Order::PublishNames(network::hosts_file(desired))),
+        (Subject::Host, Action::SetSlices) => {
+            Some(Order::SetSlices(slice::slices(desired, round.observed.protection_of_host)))
+        }
         (Subject::Service(name), Action::Stop) => Some(Order::Stop(name.clone())),
         (Subject::Service(name), Action::Remove) => Some(Order::Remove(name.clone())),
         (Subject::Service(name), Action::Start) => carried(name).map(Order::Start),
         (Subject::Service(name), Action::Update) => carried(name).map(Order::Update),
-        (Subject::Service(_), Action::PublishPorts | Action::PublishNames | Action::Await(_))
+        (
+            Subject::Service(_),
+            Action::PublishPorts | Action::PublishNames | Action::SetSlices | Action::Await(_),
+        )
         | (Subject::Host, Action::Stop | Action::Remove | Action::Start | Action::Update | Action::Await(_)) => {
             None
         }
@@ -246,6 +256,7 @@ async fn carry_out<H: Host>(host: &H, order: Order) -> Result<(), StepError> {
     match order {
         Order::PublishPorts(table) => host.publish_ports(&table).await,
         Order::PublishNames(text) => host.publish_names(&text).await,
+        Order::SetSlices(slices) => host.set_slices(&slices).await,
         Order::Stop(name) => host.stop(&name).await,
         Order::Remove(name) => host.remove(&name).await,
         Order::Start(carried) => host.start(&carried.0, &carried.1).await,

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nixmox_api::{
     AgentError, Caller, DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, RolledBack,
-    ServiceDiff,
+    ServiceDiff, StackDiff,
 };
 use nixmox_core::compare;
-use nixmox_core::model::{Assigned, ContainerName, StackName, System};
+use nixmox_core::model::{Assigned, ContainerName, Limits, StackName, System};
 
 use super::chain;
 use crate::state::{Generation, Generations, Notes, NotesFile, StackRecord, StateError};
@@ -145,7 +145,21 @@ pub(super) fn diff(generations: &Generations, from: u64, to: u64) -> Result<Diff
     let (old, new) = (read(from)?, read(to)?);
     let names: BTreeSet<&ContainerName> = old.services.keys().chain(new.services.keys()).collect();
     let services = names.into_iter().filter_map(|name| service(old.services.get(name), new.services.get(name)));
-    Ok(DiffReply { services: services.collect() })
+    let services = services.collect();
+    let stacks: BTreeSet<&StackName> = old.stacks.keys().chain(new.stacks.keys()).collect();
+    let stacks = stacks.into_iter().filter_map(|name| stack(name, old.stacks.get(name), new.stacks.get(name)));
+    let stacks: Vec<StackDiff> = stacks.collect();
+    Ok(DiffReply { services, stacks: (!stacks.is_empty()).then_some(stacks) })
+}
+
+/// Returns what differs of a stack itself.
+fn stack(name: &StackName, old: Option<&StackRecord>, new: Option<&StackRecord>) -> Option<StackDiff> {
+    let none = Limits::default();
+    let limits = |record: Option<&StackRecord>| record.map_or_else(|| none.clone(), |record| record.limits.clone());
+    let differences = compare::limits(&limits(old), &limits(new)).into_iter();
+    let differences = differences.map(|compare::Difference { key, from, to }| Difference { key, from, to });
+    let differences: Vec<Difference> = differences.collect();
+    (!differences.is_empty()).then(|| StackDiff { name: name.to_string(), differences })
 }
 
 fn service(old: Option<&Assigned>, new: Option<&Assigned>) -> Option<ServiceDiff> {

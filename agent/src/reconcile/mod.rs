@@ -376,6 +376,7 @@ impl<H: Host> Reconciler<H> {
         Desired {
             generation: generation.number,
             services: generation.services.clone(),
+            budgets: generation.budgets(),
             holds: self.ledger.notes.holds.clone(),
             restarts: self.ledger.notes.restarts.clone(),
         }
@@ -407,7 +408,12 @@ impl<H: Host> Reconciler<H> {
             // No status shows these: limits are told as declared, and what is not healthy yet is still starting.
             Action::Update => self.reporter.tell(generation, name.as_str(), "live", because(step)),
             Action::Start => self.reporter.tell(generation, name.as_str(), "started", "started".to_owned()),
-            Action::PublishPorts | Action::PublishNames | Action::Stop | Action::Remove | Action::Await(_) => {}
+            Action::PublishPorts
+            | Action::PublishNames
+            | Action::SetSlices
+            | Action::Stop
+            | Action::Remove
+            | Action::Await(_) => {}
         }
     }
 
@@ -442,6 +448,7 @@ impl<H: Host> Reconciler<H> {
             | Action::Remove
             | Action::PublishPorts
             | Action::PublishNames
+            | Action::SetSlices
             | Action::Await(_) => None,
         };
         self.supervisor.failed(self.now(), (&step.subject, step.action), start_of, failure);

@@ -4,6 +4,7 @@
 //! then happens is the next round's.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -13,8 +14,8 @@ use nixmox_api::{
 use nixmox_core::compare;
 use nixmox_core::container;
 use nixmox_core::model::{
-    Action, Assigned, Change, ChangeKind, ContainerName, Desired, InvalidName, Kind, Plan, Port, Retry, StackName,
-    Subject, Word,
+    Action, Assigned, Change, ChangeKind, ContainerName, Desired, InvalidName, Kind, Limits, Plan, Port, Retry,
+    StackName, Subject, Word,
 };
 use nixmox_core::plan;
 use nixmox_core::status;
@@ -71,8 +72,9 @@ impl<H: Host> Reconciler<H> {
             let is_well = |name: &ContainerName| self.reporter.state_of(name) == Some(ServiceState::Healthy);
             next.ledger.widen_trial(&stack, is_well);
         }
-        let outlook = self.outlook(&next)?;
+        let mut outlook = self.outlook(&next)?;
         self.check_new_ports(&next, &outlook.plan).await?;
+        self.look_at_machine(&next, &mut outlook).await;
         let reply = self.reply(&next, &outlook);
         match base {
             Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
@@ -434,8 +436,12 @@ impl<H: Host> Reconciler<H> {
         let generation = &next.ledger.generation;
         let desired = Desired { holds: next.ledger.notes.holds.clone(), ..self.desired(generation) };
         let files = container::all_files(&desired, &self.layout);
-        let uncarriable: Vec<String> =
+        let mut uncarriable: Vec<String> =
             files.iter().filter_map(|(name, files)| Some(format!("{name}: {}", files.as_ref().err()?))).collect();
+        let budgets = desired.budgets.iter().filter_map(|(stack, limits)| {
+            Some(format!("stack {stack}: {}", container::slice_drop_in(limits).err()?))
+        });
+        uncarriable.extend(budgets);
         if !uncarriable.is_empty() {
             return Err(invalid(uncarriable));
         }
@@ -454,6 +460,32 @@ impl<H: Host> Reconciler<H> {
         }));
         let base = plan::fingerprint(&self.desired(&self.ledger.generation), &round.observed).to_string();
         Ok(Outlook { desired, plan, base })
+    }
+
+    /// Adds to a plan what its limits would not do on this machine.
+    async fn look_at_machine(&self, next: &Next, outlook: &mut Outlook) {
+        let services = outlook.desired.services.values().map(|assigned| &assigned.service.limits);
+        let rates = services.chain(outlook.desired.budgets.iter().map(|(_, limits)| limits));
+        let rates =
+            rates.flat_map(|limits| limits.io_read_bandwidth_max.iter().chain(&limits.io_write_bandwidth_max));
+        let paths: Vec<PathBuf> = rates.map(|rate| rate.path.clone()).collect();
+        let facts = self.host.facts(&paths).await;
+        outlook.plan.warnings.extend(plan::machine_warnings(&outlook.desired, &next.scope, &facts));
+    }
+
+    /// Returns what becomes different of the limits of the stacks that a request is about.
+    fn own_limits(&self, next: &Next) -> Option<Vec<Reason>> {
+        let budgets = [&self.ledger, &next.ledger].map(|ledger| ledger.generation.budgets());
+        let [old, new] = &budgets;
+        let none = Limits::default();
+        let stacks: BTreeSet<&StackName> = old.iter().chain(new).map(|(stack, _)| stack).collect();
+        let reasons = stacks.into_iter().flat_map(|stack| {
+            let [old, new] =
+                [old, new].map(|of| of.iter().find(|(name, _)| name == stack).map_or(&none, |(_, of)| of));
+            plan::limit_differences(old, new)
+        });
+        let reasons: Vec<Reason> = reasons.map(|reason| Reason::from(&reason)).collect();
+        (!reasons.is_empty()).then_some(reasons)
     }
 
     /// Returns what is declared anew and takes no step on the host: the agent itself is to do otherwise.
@@ -526,6 +558,7 @@ impl<H: Host> Reconciler<H> {
             services,
             orphans: next.orphans.iter().map(ToString::to_string).collect(),
             warnings: warnings.collect(),
+            limits: self.own_limits(next),
         }
     }
 }

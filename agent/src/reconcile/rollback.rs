@@ -54,9 +54,13 @@ impl Ledger {
     pub(super) fn put_on_trial(&self, next: &mut Ledger, stack: &StackName) {
         let earlier = self.generation.stacks.get(stack).filter(|_| self.is_on_trial(stack));
         let earlier = earlier.and_then(|record| record.trial.services.as_ref());
+        let limits = |ledger: &Self| ledger.generation.stacks.get(stack).map(|record| record.limits.clone());
+        // What all of them may use together may be too little for each.
+        let all = limits(self).unwrap_or_default() != limits(next).unwrap_or_default();
         let is_on_trial = |(name, assigned): &(&ContainerName, &Assigned)| {
             assigned.service.stack == *stack
-                && (earlier.is_some_and(|earlier| earlier.contains(name.as_str()))
+                && (all
+                    || earlier.is_some_and(|earlier| earlier.contains(name.as_str()))
                     || self.generation.services.get(*name).is_none_or(|before| differs(before, assigned)))
         };
         let services = next.generation.services.iter().filter(is_on_trial).map(|(name, _)| name.to_string());
@@ -188,6 +192,10 @@ pub(super) fn last_before(
 /// Returns whether a stack, or these services of it, are other ones in another generation.
 fn is_other(stack: &StackName, names: &BTreeSet<ContainerName>, now: &Generation, then: &Generation) -> bool {
     let meant = |service: &&Service| names.is_empty() || names.contains(&service.name);
+    let budget = |generation: &Generation| generation.stacks.get(stack).map(|record| record.limits.clone());
+    if names.is_empty() && budget(now) != budget(then) {
+        return true;
+    }
     let (now, then): (Vec<&Service>, Vec<&Service>) = (
         now.of_stack(stack).map(|assigned| &assigned.service).filter(meant).collect(),
         then.of_stack(stack).map(|assigned| &assigned.service).filter(meant).collect(),

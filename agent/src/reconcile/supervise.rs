@@ -229,7 +229,7 @@ impl Supervisor {
             // The plan knows which start waits, and what is said above of the host's tables.
             (
                 Subject::Service(_),
-                Action::Start | Action::PublishPorts | Action::PublishNames | Action::Await(_),
+                Action::Start | Action::PublishPorts | Action::PublishNames | Action::SetSlices | Action::Await(_),
             )
             | (Subject::Host, _) => false,
         };

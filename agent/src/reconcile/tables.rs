@@ -1,4 +1,4 @@
-//! What the reconcile task remembers of the host's two tables: published ports and names.
+//! What the reconcile task remembers of the host's tables: published ports, names, and what slices carry.
 //!
 //! Owns which of them may be replaced now: one that just could not be replaced waits, so that no container waits
 //! for it, and one that somebody else changed is put right at once, or left alone, as the settings say. There is no
@@ -9,6 +9,7 @@ use std::time::Duration;
 use nixmox_core::model::{Action, Desired, Observed, SystemState};
 use nixmox_core::network::{FirewallTable, hosts_file};
 use nixmox_core::restart;
+use nixmox_core::slice::{self, Slices};
 
 use super::supervise::{Failure, back_off};
 use crate::settings::DriftPolicy;
@@ -18,6 +19,7 @@ use crate::settings::DriftPolicy;
 pub(super) struct Tables {
     ports: Kept<FirewallTable>,
     names: Kept<String>,
+    slices: Kept<Slices>,
 }
 
 /// What is remembered of one of them.
@@ -60,6 +62,11 @@ impl Tables {
         if self.names.take_in(now, observed.hosts.as_ref(), &names, policy) {
             observed.hosts = Some(names);
         }
+        let slices = slice::slices(desired, observed.protection_of_host);
+        let found = slice::are_right(&observed.slices, &slices).then_some(&slices);
+        if self.slices.take_in(now, found, &slices, policy) {
+            observed.slices = slice::done(&slices);
+        }
     }
 
     /// Takes note that one could not be replaced.
@@ -80,28 +87,37 @@ impl Tables {
 
     /// Forgets what was right: somebody asked for all to be as declared.
     pub(super) fn asked(&mut self) {
-        (self.ports.right, self.names.right) = (None, None);
+        (self.ports.right, self.names.right, self.slices.right) = (None, None, None);
     }
 
     /// Returns when to look again for their sake; `None`: never.
     pub(super) fn next_due(&self, now: Duration) -> Option<Duration> {
-        self.ports.retry.due(now).into_iter().chain(self.names.retry.due(now)).min()
+        let retries = [&self.ports.retry, &self.names.retry, &self.slices.retry];
+        retries.into_iter().filter_map(|retry| retry.due(now)).min()
     }
 
     /// Returns what could not be replaced.
     pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
-        self.ports.failure.iter().chain(&self.names.failure)
+        self.ports.failure.iter().chain(&self.names.failure).chain(&self.slices.failure)
     }
 
     /// Returns what somebody else changed, in one line each, ports first.
     pub(super) fn drifts(&self) -> impl Iterator<Item = &'static str> {
-        let drifts = [(self.ports.drifts, PORTS_CHANGED), (self.names.drifts, NAMES_CHANGED)];
+        let drifts = [
+            (self.ports.drifts, PORTS_CHANGED),
+            (self.names.drifts, NAMES_CHANGED),
+            (self.slices.drifts, SLICES_CHANGED),
+        ];
         drifts.into_iter().filter(|(drifts, _)| *drifts).map(|(_, line)| line)
     }
 
     /// Returns of that what was not returned before.
     pub(super) fn news(&mut self) -> impl Iterator<Item = &'static str> + use<> {
-        let untold = [(&mut self.ports.untold, PORTS_CHANGED), (&mut self.names.untold, NAMES_CHANGED)];
+        let untold = [
+            (&mut self.ports.untold, PORTS_CHANGED),
+            (&mut self.names.untold, NAMES_CHANGED),
+            (&mut self.slices.untold, SLICES_CHANGED),
+        ];
         untold.map(|(untold, line)| std::mem::take(untold).then_some(line)).into_iter().flatten()
     }
 
@@ -109,6 +125,7 @@ impl Tables {
         match action {
             Action::PublishPorts => Some((&mut self.ports.failure, &mut self.ports.retry)),
             Action::PublishNames => Some((&mut self.names.failure, &mut self.names.retry)),
+            Action::SetSlices => Some((&mut self.slices.failure, &mut self.slices.retry)),
             Action::Stop | Action::Remove | Action::Start | Action::Update | Action::Await(_) => None,
         }
     }
@@ -116,6 +133,7 @@ impl Tables {
 
 const PORTS_CHANGED: &str = "the nftables table `inet nixmox` was changed by somebody else";
 const NAMES_CHANGED: &str = "the hosts file of the containers was changed by somebody else";
+const SLICES_CHANGED: &str = "limits of the stacks' slices were changed by somebody else";
 
 impl<T: PartialEq + Clone> Kept<T> {
     /// Returns whether it is to be left as it is.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use nixmox_api::{Caller, RolledBack};
-use nixmox_core::model::{Addresses, Assigned, ContainerName, StackName, StorePath, System};
-use serde::{Deserialize, Serialize};
+use nixmox_core::model::{Addresses, Assigned, ContainerName, Limits, StackName, StorePath, System};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The newest format this agent writes and knows.
 pub(super) const FORMAT: u64 = 1;
@@ -31,6 +32,13 @@ impl Generation {
         self.services.values().filter(move |assigned| assigned.service.stack == *stack)
     }
 
+    /// Returns what stacks may use as a whole, where that is limited.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<(StackName, Limits)> {
+        let limited = self.stacks.iter().filter(|(_, record)| record.limits != Limits::default());
+        limited.map(|(name, record)| (name.clone(), record.limits.clone())).collect()
+    }
+
     /// Returns the systems that its services run.
     pub fn systems(&self) -> impl Iterator<Item = &StorePath> {
         self.services.values().filter_map(|assigned| match &assigned.service.system {
@@ -47,6 +55,9 @@ pub struct StackRecord {
     pub file: String,
     /// The pool of addresses, such as `10.233.0.0/16`.
     pub address_pool: String,
+    /// What it may use as a whole; absent: no limits, as before it was written down.
+    #[serde(default, serialize_with = "write_limits", deserialize_with = "read_limits")]
+    pub limits: Limits,
     /// The generation in which it was last changed.
     pub changed_in: u64,
     /// When that was, in seconds since 1970.
@@ -62,6 +73,16 @@ pub struct StackRecord {
     /// The deployment that failed, where the agent itself went back.
     #[serde(default)]
     pub rolled_back: Option<RolledBack>,
+}
+
+/// Writes limits as the wire has them, as those of a service.
+fn write_limits<S: Serializer>(limits: &Limits, serializer: S) -> Result<S::Ok, S::Error> {
+    nixmox_api::Limits::from(limits).serialize(serializer)
+}
+
+fn read_limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Limits, D::Error> {
+    let limits = nixmox_api::Limits::deserialize(deserializer)?;
+    limits.into_model().map_err(|problems| D::Error::custom(problems.join("; ")))
 }
 
 /// What a change of a stack has to prove, written down with it: a restarted agent goes on where another was.

@@ -1,4 +1,5 @@
-//! Our drop-in of a container's unit: order, timeouts, limits and device rules for the next start, exit records.
+//! Our drop-in of a container's unit: order, timeouts, limits and device rules for the next start, exit records; and that
+//! of a slice, which has limits alone.
 //!
 //! The order lives in the units, not only in the agent, so that the host's own shutdown keeps it without us
 //! (systemd.unit(5): a stop happens in the reverse order of `After=`). There is deliberately no
@@ -79,6 +80,17 @@ pub fn drop_in(assigned: &Assigned, layout: &Layout) -> Result<String, Uncarriab
         }
         lines.set("DeviceAllow", &format!("{} {}", unit_path("a device", &device.path)?, device.access));
     }
+    Ok(lines.0)
+}
+
+/// Returns the text of the drop-in of a slice.
+///
+/// # Errors
+///
+/// When a value cannot be carried.
+pub fn slice_drop_in(limits: &Limits) -> Result<String, Uncarriable> {
+    let mut lines = Lines(format!("{OWNER}\n[Slice]\n"));
+    lines.limits(limits)?;
     Ok(lines.0)
 }
 

@@ -28,7 +28,7 @@ pub use conf::{
     CONF_OWNER, conf_addresses, conf_file, is_on_host_network, is_ours, keeps_journal, spec_of_conf,
     starts_at_boot, writable_sources,
 };
-pub use drop_in::{dependencies, drop_in, slice};
+pub use drop_in::{dependencies, drop_in, slice, slice_drop_in};
 pub use environment::{environment_file, spec_of_environ};
 pub use exit::{ExitVariables, Note, parse_exit_record, record_exit, write_note};
 pub use spec::spec;

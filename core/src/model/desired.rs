@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::{ContainerName, InvocationId, Service};
+use super::{ContainerName, InvocationId, Limits, Service, StackName};
 
 /// Everything asked for on this host, over all stacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Desired {
     pub generation: u64,
     /// The declared services.
     pub services: BTreeMap<ContainerName, Assigned>,
+    /// What stacks as a whole may use. One that is not here has no limits of its own.
+    pub budgets: Vec<(StackName, Limits)>,
     /// Services held back by `stop`. Keys that name no declared service count for nothing.
     pub holds: BTreeMap<ContainerName, Hold>,
     /// Instances that `restart` asked to replace: done as soon as the invocation is another.

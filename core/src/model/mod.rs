@@ -5,6 +5,7 @@
 
 mod capability;
 mod desired;
+mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod name;
@@ -18,10 +19,11 @@ mod word;
 
 pub use capability::CAPABILITIES;
 pub use desired::{Addresses, Assigned, Desired, Hold};
+pub use facts::Facts;
 pub use name::{ContainerName, InvalidName, InvalidStorePath, StackName, StorePath};
 pub use observed::{
-    ActiveState, BootStart, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Retry,
-    SystemState,
+    ActiveState, BootStart, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Protection,
+    Retry, Slice, SystemState,
 };
 pub use plan::{Action, Change, ChangeKind, Plan, Reason, Step, StepId, Subject};
 pub use pool::{AddressPool, InvalidPool};

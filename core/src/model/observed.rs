@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{ContainerName, Device, Limits, Spec};
+use super::{Bytes, ContainerName, Device, Limits, Spec};
 use crate::network::FirewallTable;
 
 /// Everything a plan depends on, read at one moment.
@@ -20,6 +20,33 @@ pub struct Observed {
     pub obstacles: Vec<String>,
     /// The text of the hosts file that guests share; `None`: it is missing.
     pub hosts: Option<String>,
+    /// The slices that may carry limits of ours, each once; one that has none and no drop-in may be absent.
+    pub slices: Vec<Slice>,
+    /// What files of the host's own make `machine.slice` protect.
+    pub protection_of_host: Protection,
+}
+
+/// A slice in which containers run, as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The name of its unit.
+    pub name: String,
+    /// Limits as systemd has them now, or would have them as soon as something runs in it, without those of the host's own
+    /// files; of `machine.slice` and `machine-nixmox.slice` only what they protect.
+    pub limits: Limits,
+    /// Our drop-in of it.
+    pub drop_in: DropIn,
+    /// Whether files of it changed since systemd read them (`NeedDaemonReload`).
+    pub reload_pending: bool,
+}
+
+/// Memory that is not reclaimed, in bytes; `None`: nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Never (`MemoryMin=`).
+    pub min: Option<Bytes>,
+    /// Only when nothing unprotected is left (`MemoryLow=`).
+    pub low: Option<Bytes>,
 }
 
 /// What systemd as a whole is doing (`SystemState` of org.freedesktop.systemd1(5)).
@@ -159,7 +186,7 @@ pub enum BootStart {
     Host,
 }
 
-/// `/run/systemd/system/container@NAME.service.d/10-nixmox.conf`.
+/// `/run/systemd/system/UNIT.d/10-nixmox.conf`, of a container's unit or a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DropIn {
     /// There is none.

@@ -127,6 +127,8 @@ pub enum Action {
     PublishPorts,
     /// Rewrites the hosts file that guests share.
     PublishNames,
+    /// Gives the slices their limits.
+    SetSlices,
     /// Stops the unit and waits for the end of the job.
     Stop,
     /// Removes what NixMox wrote for a stopped container: conf file, drop-in, live properties, roots.

@@ -13,7 +13,7 @@
 //! The edges of a plan point down these levels only, which is why it cannot have a cycle:
 //!
 //! 1. `Stop`, each after the stops of what depends on it (in the order that the running instances were given),
-//! 2. `PublishPorts`, `PublishNames`,
+//! 2. `PublishPorts`, `PublishNames`, `SetSlices`,
 //! 3. `Start` and `Await`, in the order of the declared dependencies: a start after its gates, a gate after the
 //!    start of what it watches. `Remove` follows its own stop, and nothing follows it or an `Update`.
 //!
@@ -24,6 +24,7 @@ mod boot;
 mod conflict;
 mod difference;
 mod fingerprint;
+mod machine;
 mod order;
 mod schedule;
 mod verdict;
@@ -38,6 +39,7 @@ use crate::model::{
 pub use boot::boot_warnings;
 pub use difference::limits as limit_differences;
 pub use fingerprint::{Fingerprint, InvalidFingerprint, fingerprint};
+pub use machine::machine_warnings;
 use verdict::{Verdict, Work, judge};
 
 /// The texts of every desired container, as `container::all_files` returns them.
@@ -69,6 +71,7 @@ pub fn ready(plan: &Plan) -> impl Iterator<Item = StepId> + '_ {
     let acts = |action: Action| match action {
         Action::PublishPorts
         | Action::PublishNames
+        | Action::SetSlices
         | Action::Stop
         | Action::Remove
         | Action::Start

@@ -10,10 +10,11 @@ use super::AllFiles;
 use crate::container::dependencies;
 use crate::model::{
     Action, ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Desired, DropIn,
-    ExitRecord, Health, InvocationId, Kind, Limits, Observed, OnUnhealthy, Plan, Retry, Step, StepId, Subject,
-    System,
+    ExitRecord, Health, InvocationId, Kind, Limits, Observed, OnUnhealthy, Plan, Protection, Retry, Step, StepId,
+    Subject, System,
 };
 use crate::network::{FirewallTable, hosts_file};
+use crate::slice::{self, Slices};
 
 /// Something a planner must never do.
 #[derive(Debug)]
@@ -85,6 +86,7 @@ pub(super) enum Fault {
     ForeignJob,
     FirewallFlushed,
     HostsLost,
+    SliceChanged,
     AgentForgets,
     Reboot,
 }
@@ -94,6 +96,7 @@ pub(super) struct ModelHost {
     pub(super) guests: BTreeMap<ContainerName, Guest>,
     firewall: Option<FirewallTable>,
     hosts: Option<String>,
+    slices: Slices,
     invocations: u128,
 }
 
@@ -101,7 +104,7 @@ impl ModelHost {
     pub(super) fn observed(&self) -> Observed {
         let containers = self.guests.iter().map(|(name, guest)| (name.clone(), guest.container.clone())).collect();
         let (firewall, hosts) = (self.firewall.clone(), self.hosts.clone());
-        Observed { containers, firewall, hosts, ..Observed::default() }
+        Observed { containers, firewall, hosts, slices: slice::done(&self.slices), ..Observed::default() }
     }
 
     /// Carries one step out, after judging whether it may be taken now.
@@ -118,6 +121,7 @@ impl ModelHost {
                 match step.action {
                     Action::PublishPorts => self.firewall = Some(FirewallTable::of(desired)),
                     Action::PublishNames => self.hosts = Some(hosts_file(desired)),
+                    Action::SetSlices => self.slices = slices(desired),
                     other => violation(Rule::Effect, format!("{other:?} of the host"))?,
                 }
                 return Ok(());
@@ -131,7 +135,7 @@ impl ModelHost {
             Action::Start => self.start(name, desired, files),
             Action::Update => self.update(name, desired, files),
             Action::Remove => self.remove(name, desired),
-            Action::PublishPorts | Action::PublishNames | Action::Await(_) => {
+            Action::PublishPorts | Action::PublishNames | Action::SetSlices | Action::Await(_) => {
                 violation(Rule::Effect, format!("{:?} of {name}", step.action))
             }
         }
@@ -238,6 +242,9 @@ impl ModelHost {
             if !self.holds(dependency, *condition, desired, files) {
                 violation(Rule::Gates, format!("{name} is started, but {dependency} is not {condition:?}"))?;
             }
+        }
+        if self.slices != slices(desired) {
+            violation(Rule::Gates, format!("{name} is started, but its slices are not as declared"))?;
         }
         self.check_exclusive(name, assigned, desired)?;
 
@@ -408,6 +415,10 @@ impl ModelHost {
         match fault {
             Fault::FirewallFlushed => return self.firewall = None,
             Fault::HostsLost => return self.hosts = None,
+            Fault::SliceChanged => {
+                let names: Vec<String> = self.slices.iter().map(|(name, _)| name.clone()).collect();
+                return names.iter().for_each(|name| self.slices.entry(name).memory_min = Some(Bytes(7)));
+            }
             Fault::AgentForgets => return self.guests.values_mut().for_each(|guest| guest.retry_rounds = 0),
             Fault::Reboot => return self.reboot(),
             _about_a_container => {}
@@ -453,6 +464,7 @@ impl ModelHost {
 
     fn reboot(&mut self) {
         (self.firewall, self.hosts) = (None, None);
+        self.slices = Slices::default();
         for guest in self.guests.values_mut() {
             let container = &mut guest.container;
             let mut fresh =
@@ -469,6 +481,9 @@ impl ModelHost {
     pub(super) fn check_end(&self, desired: &Desired, files: &AllFiles) -> Result<(), Violation> {
         if self.firewall.clone().unwrap_or_default() != FirewallTable::of(desired) {
             violation(Rule::EndState, "the firewall table differs")?;
+        }
+        if self.slices != slices(desired) {
+            violation(Rule::EndState, "the slices differ")?;
         }
         let managed = desired.services.values().any(|assigned| assigned.service.system != System::Adopted);
         if managed && self.hosts.as_deref() != Some(hosts_file(desired).as_str()) {
@@ -560,4 +575,8 @@ pub(super) fn check_shape(plan: &Plan) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+fn slices(desired: &Desired) -> Slices {
+    slice::slices(desired, Protection::default())
 }

@@ -15,7 +15,7 @@ use crate::container::{self, Layout};
 use crate::model::fixture::{assigned, name, store_path};
 use crate::model::{
     Action, ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Desired, Device,
-    HealthCheck, Hold, InvocationId, Kind, Mount, Network, Observed, OnUnhealthy, Plan, Probe, Retry, Step,
+    HealthCheck, Hold, InvocationId, Kind, Limits, Mount, Network, Observed, OnUnhealthy, Plan, Probe, Retry, Step,
     Subject, System,
 };
 use crate::network::{Request, allocate};
@@ -44,6 +44,7 @@ struct Draw {
     restarts_unhealthy: bool,
     device: bool,
     held: bool,
+    protected: bool,
 }
 
 /// One generation: services in an order in which each may depend on those before it.
@@ -51,6 +52,8 @@ struct Draw {
 struct Generation {
     order: Vec<usize>,
     services: Vec<Option<Draw>>,
+    /// What the stack as a whole may use, in GiB.
+    budget: Option<u64>,
 }
 
 /// What happens between two rounds.
@@ -89,15 +92,17 @@ prop_compose! {
         restarts_unhealthy in any::<bool>(),
         device in prop::bool::weighted(0.2),
         held in prop::bool::weighted(0.1),
+        protected in prop::bool::weighted(0.2),
     ) -> Draw {
-        Draw { system, memory, job, adopted, private, mount, depends, restarts_unhealthy, device, held }
+        Draw { system, memory, job, adopted, private, mount, depends, restarts_unhealthy, device, held, protected }
     }
 }
 
 fn generation() -> impl Strategy<Value = Generation> {
     let order = Just((0..NAMES).collect::<Vec<_>>()).prop_shuffle();
     let services = prop::collection::vec(prop::option::weighted(0.75, draw()), NAMES);
-    (order, services).prop_map(|(order, services)| Generation { order, services })
+    let budget = prop::option::weighted(0.3, 8_u64..10);
+    (order, services, budget).prop_map(|(order, services, budget)| Generation { order, services, budget })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -114,6 +119,7 @@ fn event() -> impl Strategy<Value = Event> {
         Fault::ForeignJob,
         Fault::FirewallFlushed,
         Fault::HostsLost,
+        Fault::SliceChanged,
         Fault::AgentForgets,
         Fault::Reboot,
     ]);
@@ -176,7 +182,9 @@ impl Generation {
         for (name, addresses) in allocate(&requests, &before, &BTreeSet::new()).unwrap() {
             services.get_mut(&name).unwrap().addresses = Some(addresses);
         }
-        Desired { generation: number, services, holds, restarts: BTreeMap::new() }
+        let limits = |budget| Limits { memory_max: Some(Bytes(budget << 30)), ..Limits::default() };
+        let budgets = self.budget.map(|budget| ("cloud".parse().unwrap(), limits(budget))).into_iter().collect();
+        Desired { generation: number, services, budgets, holds, restarts: BTreeMap::new() }
     }
 }
 
@@ -188,6 +196,7 @@ impl Draw {
         // What a system does is in the system: the same one cannot be a job today and a service tomorrow.
         service.system = System::Store(store_path(self.system, if self.job { "job" } else { "x" }));
         service.limits.memory_max = self.memory.map(|gigabytes| Bytes(gigabytes << 30));
+        service.limits.memory_min = self.protected.then_some(Bytes(1 << 20));
         // What nixos-container started runs on: the model has no jobs among these.
         if self.adopted && foreign {
             service.system = System::Adopted;

@@ -10,6 +10,7 @@ use crate::model::{
     Action, ChangeKind, Condition, DropIn, Network, Reason, Step, StepId, Subject, System, SystemState,
 };
 use crate::network::{FirewallTable, hosts_file};
+use crate::slice;
 
 /// The conflicts that `conflict::find` returns.
 type Conflicts = BTreeMap<usize, BTreeSet<usize>>;
@@ -43,6 +44,7 @@ pub(super) fn steps(
 struct Published {
     ports: Option<StepId>,
     names: Option<StepId>,
+    slices: Option<StepId>,
 }
 
 struct Schedule<'a> {
@@ -117,7 +119,7 @@ impl<'a> Schedule<'a> {
     }
 
     fn add_tables(&mut self) -> Published {
-        let mut published = Published { ports: None, names: None };
+        let mut published = Published { ports: None, names: None, slices: None };
         let (desired, observed) = (self.host.desired, self.host.observed);
         if observed.system == SystemState::Stopping {
             return published;
@@ -140,6 +142,9 @@ impl<'a> Schedule<'a> {
         };
         if !same {
             published.names = Some(self.push(Subject::Host, Action::PublishNames, BTreeSet::new()));
+        }
+        if !slice::are_right(&observed.slices, &slice::slices(desired, observed.protection_of_host)) {
+            published.slices = Some(self.push(Subject::Host, Action::SetSlices, BTreeSet::new()));
         }
         published
     }
@@ -195,7 +200,8 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// Returns the tables that a container needs at its start: its own services may ask for names at once.
+    /// Returns the tables that a container needs at its start: its own services may ask for names at once, and it is to run
+    /// in slices that hold it and protect it from the first moment.
     fn tables_of(entry: &Entry<'_>, published: Published) -> impl Iterator<Item = StepId> {
         let service = entry.assigned.map(|assigned| &assigned.service);
         let private = service.is_some_and(|service| match service.network {
@@ -203,7 +209,8 @@ impl<'a> Schedule<'a> {
             Network::Bridge(_) | Network::Host => false,
         });
         let managed = service.is_some_and(|service| service.system != System::Adopted);
-        published.ports.filter(|_| private && managed).into_iter().chain(published.names.filter(|_| managed))
+        let ports = published.ports.filter(|_| private && managed);
+        ports.into_iter().chain(published.names.filter(|_| managed)).chain(published.slices)
     }
 
     /// Adds the gates of one start that do not hold, or will not for long.
@@ -284,6 +291,7 @@ fn is_idle_gate(step: &Step) -> bool {
         Action::Await(_) => step.after.is_empty(),
         Action::PublishPorts
         | Action::PublishNames
+        | Action::SetSlices
         | Action::Stop
         | Action::Remove
         | Action::Start

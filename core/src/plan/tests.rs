@@ -7,9 +7,11 @@ use crate::container::{self, Layout};
 use crate::model::fixture::{assigned, name, store_path};
 use crate::model::{
     ActiveState, Assigned, BootStart, Bytes, Change, ConfFile, DropIn, ExitRecord, Health, HealthCheck, Hold,
-    InvocationId, Kind, Mount, OnUnhealthy, Probe, Reason, Retry, SpecField, Step, Subject, System, SystemState,
+    InvocationId, Kind, Limits, Mount, OnUnhealthy, Probe, Protection, Reason, Retry, SpecField, Step, Subject,
+    System, SystemState,
 };
 use crate::network::{FirewallTable, hosts_file};
+use crate::slice;
 
 /// A host on which everything declared runs as declared.
 struct World {
@@ -447,6 +449,22 @@ fn tables_are_repaired_without_touching_a_container() {
     let mut world = World::chain(&["db"]);
     (world.observed.firewall, world.observed.hosts) = (None, None);
     assert_eq!(world.steps(), ["PublishPorts", "PublishNames"]);
+    world.observed.system = SystemState::Stopping;
+    assert!(world.steps().is_empty());
+}
+
+#[test]
+fn slices_are_set_before_a_start_and_changed_without_one() {
+    let mut world = World::chain(&["db"]);
+    let budget = Limits { tasks_max: Some(9), ..Limits::default() };
+    world.desired.budgets = vec![("cloud".parse().unwrap(), budget.clone())];
+    assert_eq!(world.steps(), ["SetSlices"]);
+    world.observed.containers.clear();
+    assert_eq!(world.steps(), ["SetSlices", "Start db < SetSlices"]);
+    world.observed.slices = slice::done(&slice::slices(&world.desired, Protection::default()));
+    assert_eq!(world.steps(), ["Start db"]);
+    world.desired.budgets.clear();
+    assert_eq!(world.steps(), ["SetSlices", "Start db < SetSlices"], "what nobody declares any more is taken away");
     world.observed.system = SystemState::Stopping;
     assert!(world.steps().is_empty());
 }

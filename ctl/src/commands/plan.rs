@@ -52,7 +52,8 @@ impl Plan {
             let notes = render::plan_notes(plan, screen.width(), screen.style);
             context.output.print(&(text + &notes))?;
         }
-        let would_change = plan.services.iter().any(|planned| planned.change != "unchanged");
+        let changes = plan.services.iter().any(|planned| planned.change != "unchanged");
+        let would_change = changes || plan.limits.is_some();
         Ok(if would_change && self.exit_code { Exit::WouldChange } else { Exit::Done })
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use nixmox_api::{PlanReply, Request, Service};
 use nixmox_core::manifest::Declared;
-use nixmox_core::model::ContainerName;
+use nixmox_core::model::{ContainerName, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::selection::known;
@@ -67,6 +67,8 @@ impl Scope {
             prune: self.prune,
             base: None,
             no_rollback: None,
+            // An agent of before knows no such key, and need not for a stack without.
+            limits: (loaded.stack.limits != Limits::default()).then(|| (&loaded.stack.limits).into()),
         })
     }
 }

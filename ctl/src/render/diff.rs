@@ -8,12 +8,14 @@
 //!     mounts             + /srv/photos:/photos
 //! + wiki                 nixos-system-wiki (800M)
 //! - blog
+//! ~ [stack] cloud
+//!     limits.memory_max  + 4G
 //! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nixmox_api::{DiffReply, Difference, ServiceDiff};
+use nixmox_api::{DiffReply, Difference, ServiceDiff, StackDiff};
 
 use super::quantity::size as bytes;
 use super::style::{Paint, Style};
@@ -33,11 +35,12 @@ pub(crate) fn diff(
     width: Option<usize>,
     style: Style,
 ) -> String {
-    if reply.services.is_empty() {
+    let stacks: Vec<ServiceDiff> = reply.stacks.iter().flatten().map(of_stack).collect();
+    if reply.services.is_empty() && stacks.is_empty() {
         return format!("nothing differs between the generations {from} and {to}\n");
     }
     let mut out = format!("{}\n", style.paint(Paint::Dim, &format!("{from} -> {to}")));
-    for service in &reply.services {
+    for service in reply.services.iter().chain(&stacks) {
         let (symbol, paint) = match service.change.as_str() {
             "added" => ("+", Paint::Good),
             "removed" => ("-", Paint::Bad),
@@ -55,6 +58,18 @@ pub(crate) fn diff(
         }
     }
     out
+}
+
+/// Returns what differs of a stack itself in the form of a service.
+fn of_stack(stack: &StackDiff) -> ServiceDiff {
+    ServiceDiff {
+        name: format!("[stack] {}", stack.name),
+        stack: stack.name.clone(),
+        change: "changed".to_owned(),
+        system_from: None,
+        system_to: None,
+        differences: stack.differences.clone(),
+    }
 }
 
 fn key_width(service: &ServiceDiff) -> usize {

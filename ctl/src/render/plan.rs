@@ -1,6 +1,6 @@
 //! A plan as text: one line per service with what happens and why.
 
-use nixmox_api::{PlanReply, Planned};
+use nixmox_api::{PlanReply, Planned, Reason};
 
 use super::state;
 use super::style::{Paint, Style};
@@ -16,22 +16,30 @@ const NAME_MAX: usize = 30;
 pub(crate) fn plan(stack: &str, plan: &PlanReply, width: Option<usize>, style: Style) -> String {
     let mut out = format!("{}   generation {}", style.paint(Paint::Bold, stack), plan.generation);
     let changed = plan.services.iter().filter(|planned| planned.change != "unchanged").count();
-    if changed == 0 {
+    let own = plan.limits.as_ref().map(|reasons| own_limits(stack, reasons));
+    if changed == 0 && own.is_none() {
         let line = format!("   nothing to do: {} as declared", text::counted(plan.services.len(), "service"));
         out.push_str(&line);
     }
     out.push('\n');
-    let names = plan.services.iter().map(|planned| text::width(&planned.name));
+    let lines = || own.iter().chain(&plan.services);
+    let names = lines().map(|planned| text::width(&planned.name));
     let name_width = names.max().unwrap_or(0).min(NAME_MAX);
-    if changed > 0 {
+    if changed > 0 || own.is_some() {
         out.push('\n');
-        for planned in &plan.services {
+        for planned in lines() {
             out.push_str(&service(planned, name_width, width, style));
         }
-        let line = format!("\n{}\n", summary(&plan.services));
+        let line = format!("\n{}\n", summary(lines()));
         out.push_str(&line);
     }
     out
+}
+
+/// Returns what becomes different of the stack itself, in the form of a service: as the table of its file is called.
+fn own_limits(stack: &str, reasons: &[Reason]) -> Planned {
+    let (name, change) = (format!("[stack] {stack}"), "live".to_owned());
+    Planned { name, change, reasons: reasons.to_vec(), after: Vec::new(), state: None }
 }
 
 /// Returns what a person should know beside the plan, as lines: warnings, and services that were left over.
@@ -74,7 +82,8 @@ fn service(planned: &Planned, name_width: usize, width: Option<usize>, style: St
 }
 
 /// Returns `1 to create, 1 to restart, 3 unchanged`.
-fn summary(services: &[Planned]) -> String {
+fn summary<'a>(lines: impl Iterator<Item = &'a Planned>) -> String {
+    let lines: Vec<&Planned> = lines.collect();
     let words = [
         ("create", "to create"),
         ("live", "to change live"),
@@ -85,7 +94,7 @@ fn summary(services: &[Planned]) -> String {
         ("unchanged", "unchanged"),
     ];
     let counted = |(word, text): &(&str, &str)| {
-        let number = services.iter().filter(|planned| planned.change == *word).count();
+        let number = lines.iter().filter(|planned| planned.change == *word).count();
         (number > 0).then(|| format!("{number} {text}"))
     };
     words.iter().filter_map(counted).collect::<Vec<_>>().join(", ")

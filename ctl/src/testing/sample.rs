@@ -147,7 +147,14 @@ pub(crate) fn planned(name: &str, change: &str, reason: &str) -> Planned {
 
 /// A plan for generation 42.
 pub(crate) fn plan(services: Vec<Planned>) -> PlanReply {
-    PlanReply { base: "b41".to_owned(), generation: 42, services, orphans: Vec::new(), warnings: Vec::new() }
+    PlanReply {
+        base: "b41".to_owned(),
+        generation: 42,
+        services,
+        orphans: Vec::new(),
+        warnings: Vec::new(),
+        limits: None,
+    }
 }
 
 /// The plan of most tests: one service of each kind.

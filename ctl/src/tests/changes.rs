@@ -363,6 +363,9 @@ fn plan_says_what_and_why_and_exits_with_3_when_asked() {
         text: "a file of the same name in /etc overrides its limits".to_owned(),
     }];
     plan.orphans = vec!["paperless".to_owned()];
+    let reason = |text: &str| nixmox_api::Reason { kind: "limit".to_owned(), text: text.to_owned() };
+    let limits = Some(vec![reason("memory_max unset -> 4G"), reason("cpu_quota 50% -> 300%")]);
+    plan.limits.clone_from(&limits);
     let agent = stack_of(Script::default().reply("Plan", &plan));
     let place = Place::with(&agent).on_terminal(80);
     assert_snapshot!(told(&agent, &place.run("plan --exit-code")));
@@ -370,6 +373,9 @@ fn plan_says_what_and_why_and_exits_with_3_when_asked() {
     let agent = stack_of(Script::default().reply("Plan", &settled()));
     let ran = Place::with(&agent).run("plan --exit-code");
     assert_snapshot!(told(&agent, &ran));
+    // Where nothing of a service changes, a budget does.
+    let agent = stack_of(Script::default().reply("Plan", &PlanReply { limits, ..settled() }));
+    assert_eq!(Place::with(&agent).run("plan --exit-code").code, 3);
 }
 
 #[test]

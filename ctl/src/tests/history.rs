@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use nixmox_api::{
     Caller, DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, HostStatus, RolledBack,
-    ServiceDiff, ServiceState, ServiceStatus, StackStatus, Status, Update,
+    ServiceDiff, ServiceState, ServiceStatus, StackDiff, StackStatus, Status, Update,
 };
 
 use crate::testing::{Agent, Place, Script, sample};
@@ -85,6 +85,13 @@ fn a_diff_tells_services_limits_and_systems_apart() {
             service("nextcloud", "changed", changed),
             service("wiki", "added", Vec::new()),
         ],
+        stacks: Some(vec![StackDiff {
+            name: "cloud".to_owned(),
+            differences: vec![
+                difference("limits.memory_max", "", "4G"),
+                difference("limits.cpu_quota", "50%", "300%"),
+            ],
+        }]),
     };
     let script = Script::default().reply("Diff", &reply).reply("Status", &sample::status());
     let agent = Agent::start(script);
@@ -92,7 +99,7 @@ fn a_diff_tells_services_limits_and_systems_apart() {
     assert_eq!(agent.calls("Diff")[0], serde_json::json!({ "from": 40, "to": 42 }));
     Place::with(&agent).run("diff 40");
     assert_eq!(agent.calls("Diff")[1], serde_json::json!({ "from": 40, "to": 41 }), "with the current one");
-    let same = Agent::start(Script::default().reply("Diff", &DiffReply { services: Vec::new() }));
+    let same = Agent::start(Script::default().reply("Diff", &DiffReply { services: Vec::new(), stacks: None }));
     let text = Place::with(&same).run("diff 7 8").out;
     assert_eq!(text, "nothing differs between the generations 7 and 8\n");
 }

@@ -17,10 +17,11 @@ use nixmox_agent::state::{Generations, NotesFile};
 use nixmox_api::{AgentError, Applied, Caller, Done, Request, ServiceState, ServiceStatus, Status};
 use nixmox_core::container;
 use nixmox_core::model::{
-    ActiveState, ConfFile, Container, ContainerName, Desired, DropIn, InvocationId, Kind, Service,
+    ActiveState, ConfFile, Container, ContainerName, Desired, DropIn, InvocationId, Kind, Protection, Service,
 };
 use nixmox_core::network::{FirewallTable, hosts_file};
 use nixmox_core::plan::AllFiles;
+use nixmox_core::slice;
 use tempfile::TempDir;
 use tokio::task::{AbortHandle, JoinHandle, LocalSet};
 use tokio::time::Instant;
@@ -232,7 +233,11 @@ impl Machine {
             Operation::Stop(name) => Some(format!("stop {name}")),
             Operation::Update(name) => Some(format!("update {name}")),
             Operation::Remove(name) => Some(format!("remove {name}")),
-            Operation::PublishPorts | Operation::PublishNames | Operation::Root | Operation::RemoveData(_) => None,
+            Operation::PublishPorts
+            | Operation::PublishNames
+            | Operation::SetSlices
+            | Operation::Root
+            | Operation::RemoveData(_) => None,
         };
         self.host.trace().iter().filter_map(word).collect()
     }
@@ -268,8 +273,9 @@ impl Machine {
     fn declared(&self) -> (Desired, AllFiles) {
         let generation = Generations::new(self.state()).load().unwrap().generation;
         let holds = NotesFile::new(self.state()).load().unwrap().holds;
+        let budgets = generation.budgets();
         let (generation, services) = (generation.number, generation.services);
-        let desired = Desired { generation, services, holds, ..Desired::default() };
+        let desired = Desired { generation, services, budgets, holds, ..Desired::default() };
         let files = container::all_files(&desired, &self.host.layout());
         (desired, files)
     }
@@ -301,6 +307,7 @@ impl Machine {
         let (desired, files) = self.declared();
         assert_eq!(self.host.firewall().unwrap_or_default(), FirewallTable::of(&desired), "{context}");
         assert_eq!(self.host.hosts().as_deref(), Some(hosts_file(&desired).as_str()), "{context}");
+        assert_eq!(self.host.slices(), slice::slices(&desired, Protection::default()), "{context}");
         for (name, assigned) in &desired.services {
             let seen = self.host.container(name).unwrap_or_default();
             let files = files[name].as_ref().unwrap();
@@ -378,5 +385,6 @@ pub(crate) fn request_of(stack: &str, services: &[Service]) -> Request {
         prune: false,
         base: None,
         no_rollback: None,
+        limits: None,
     }
 }

@@ -17,5 +17,6 @@ mod plans;
 mod ports;
 mod restarts;
 mod scale;
+mod slices;
 mod trials;
 mod up;

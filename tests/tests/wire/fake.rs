@@ -113,6 +113,7 @@ impl Fake {
             services: Vec::new(),
             orphans: Vec::new(),
             warnings: Vec::new(),
+            limits: None,
         }
     }
 
@@ -178,7 +179,7 @@ impl Control for Fake {
     }
 
     async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {
-        Ok(DiffReply { services: Vec::new() })
+        Ok(DiffReply { services: Vec::new(), stacks: None })
     }
 
     async fn logs(&self, request: LogsRequest, _uid: u32) -> Result<Attended<LogSources>, AgentError> {

@@ -62,6 +62,8 @@ pub enum Operation {
     PublishPorts,
     /// `publish_names`.
     PublishNames,
+    /// `set_slices`.
+    SetSlices,
     /// `root`.
     Root,
     /// `remove_data` of a container.

@@ -19,16 +19,18 @@ mod ports;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
-    ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, InvocationId, Kind, Observed, Port,
-    Probe, Service, StorePath, System, SystemState,
+    ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, Facts, InvocationId, Kind, Observed,
+    Port, Probe, Protection, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
+use nixmox_core::slice::{self, Slices};
 use tokio::sync::{oneshot, watch};
 
 pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
@@ -56,6 +58,8 @@ struct State {
     last_systems: BTreeMap<ContainerName, System>,
     firewall: Option<FirewallTable>,
     hosts: Option<String>,
+    slices: Slices,
+    facts: Facts,
     roots: BTreeSet<StorePath>,
     foreign_containers: BTreeMap<ContainerName, Vec<Ipv4Addr>>,
     /// Ports of the host that are listened on: by a container while it runs, or by somebody else.
@@ -180,6 +184,12 @@ impl Fake {
     #[must_use]
     pub fn hosts(&self) -> Option<String> {
         self.state().hosts.clone()
+    }
+
+    /// Returns what the slices carry.
+    #[must_use]
+    pub fn slices(&self) -> Slices {
+        self.state().slices.clone()
     }
 
     /// Returns the starts that began too early, in their order.
@@ -436,6 +446,8 @@ impl Host for Fake {
             firewall: state.firewall.clone(),
             obstacles: Vec::new(),
             hosts: state.hosts.clone(),
+            slices: slice::done(&state.slices),
+            protection_of_host: Protection::default(),
         })
     }
 
@@ -513,6 +525,19 @@ impl Host for Fake {
             Ok(())
         };
         self.run(Operation::PublishNames, publish).await
+    }
+
+    async fn set_slices(&self, slices: &Slices) -> Result<(), StepError> {
+        let set = async {
+            self.state().slices.clone_from(slices);
+            self.note_change();
+            Ok(())
+        };
+        self.run(Operation::SetSlices, set).await
+    }
+
+    async fn facts(&self, _paths: &[PathBuf]) -> Facts {
+        self.state().facts.clone()
     }
 
     async fn root(&self, kept: &BTreeSet<StorePath>, others: OtherRoots) -> Result<(), StepError> {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use nixmox_core::model::{ConfFile, Container, ContainerName, DropIn, SystemState};
+use nixmox_core::model::{ConfFile, Container, ContainerName, DropIn, Facts, SystemState};
 use nixmox_core::network::FirewallTable;
+use nixmox_core::slice::Slices;
 
 use super::Fake;
 
@@ -63,6 +64,17 @@ impl Fake {
         self.note_change();
     }
 
+    /// Changes what the slices carry.
+    pub fn change_slices_outside(&self, change: impl FnOnce(&mut Slices)) {
+        change(&mut self.state().slices);
+        self.note_change();
+    }
+
+    /// Sets what the machine is.
+    pub fn set_facts(&self, facts: Facts) {
+        self.state().facts = facts;
+    }
+
     /// Puts containers there that NixMox does not manage, with these addresses.
     pub fn add_foreign(&self, containers: BTreeMap<ContainerName, Vec<Ipv4Addr>>) {
         self.state().foreign_containers = containers;
@@ -79,6 +91,7 @@ impl Fake {
         let mut state = self.state();
         state.system = SystemState::Up;
         (state.firewall, state.hosts) = (None, None);
+        state.slices = Slices::default();
         for container in state.containers.values_mut() {
             let conf = std::mem::replace(&mut container.seen.conf, ConfFile::Absent);
             *container = super::Simulated::default();

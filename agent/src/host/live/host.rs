@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
-use nixmox_core::model::{Assigned, ConfFile, ContainerName, Observed, Port, Probe, Service, StorePath};
+use nixmox_core::model::{Assigned, ConfFile, ContainerName, Facts, Observed, Port, Probe, Service, StorePath};
 use nixmox_core::network::FirewallTable;
+use nixmox_core::slice::Slices;
 use tokio::sync::watch;
 
 use super::Live;
@@ -79,6 +81,14 @@ impl Host for Live {
         self.blocking(move |paths| files::replace(&paths.hosts(), &text, HOSTS_MODE, Durability::Runtime))
             .await
             .map(drop)
+    }
+
+    async fn set_slices(&self, slices: &Slices) -> Result<(), StepError> {
+        Self::patiently(|| self.set_all_slices(slices)).await
+    }
+
+    async fn facts(&self, paths: &[PathBuf]) -> Facts {
+        self.read_facts(paths).await
     }
 
     async fn root(&self, kept: &BTreeSet<StorePath>, others: OtherRoots) -> Result<(), StepError> {

@@ -10,6 +10,7 @@ mod loopback;
 mod observe;
 mod probe;
 mod session;
+mod slices;
 mod start;
 mod update;
 
@@ -129,18 +130,28 @@ impl Live {
         work: impl FnOnce(&Paths) -> Result<T, StepError> + Send + 'static,
     ) -> Result<T, StepError> {
         let paths = self.paths.clone();
-        let done = unhurried.run(path, move || work(&paths)).await;
+        let work: Work<T> = Box::new(move || work(&paths));
+        let done = unhurried.run(path, work).await;
         done.unwrap_or_else(|| Err(StepError::NoAnswer { path: path.to_owned() }))
     }
 
     /// Runs blocking work of an adapter (files, `/proc`, netlink) on the blocking pool.
-    async fn blocking<T: Send + 'static>(
+    ///
+    /// Boxed: a task for each kind of work takes 0.1 MiB of the program.
+    fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Paths) -> Result<T, StepError> + Send + 'static,
-    ) -> Result<T, StepError> {
+    ) -> impl Future<Output = Result<T, StepError>> + Send {
         let paths = self.paths.clone();
-        let done = tokio::task::spawn_blocking(move || work(&paths)).await;
-        // Fails only when the runtime shuts down.
-        done.unwrap_or_else(|error| Err(super::bus::failed("spawn_blocking", "blocking work", error)))
+        done(Box::new(move || work(&paths)))
     }
+}
+
+/// Blocking work, whatever it is.
+type Work<T> = Box<dyn FnOnce() -> Result<T, StepError> + Send>;
+
+async fn done<T: Send + 'static>(work: Work<T>) -> Result<T, StepError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    // Fails only when the runtime shuts down.
+    done.unwrap_or_else(|error| Err(super::bus::failed("spawn_blocking", "blocking work", error)))
 }

@@ -44,12 +44,13 @@ struct OfUnit {
 impl Live {
     pub(super) async fn observe_all(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
         let firewall = async { Ok(self.firewall.read().await) };
-        let (mut firewall, system, units, machines, default_tasks_max) = futures_util::try_join!(
+        let (mut firewall, system, units, machines, default_tasks_max, slices) = futures_util::try_join!(
             firewall,
             self.systemd.system_state(),
             self.systemd.units(),
             self.machined.names(),
             self.systemd.default_tasks_max(),
+            self.slices(),
         )?;
         let declared = declared.clone();
         let before = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -120,7 +121,8 @@ impl Live {
         }
         containers.retain(|_, container| *container != Container::default());
         let firewall::Seen { table: firewall, obstacles } = firewall;
-        Ok(Observed { system, containers, firewall, obstacles, hosts })
+        let (slices, protection_of_host) = slices;
+        Ok(Observed { system, containers, firewall, obstacles, hosts, slices, protection_of_host })
     }
 
     /// Reads what containers use that ran at the last look. No call to systemd: status asks often.

@@ -186,6 +186,12 @@ impl Live {
         let owner = name.clone();
         self.blocking(move |paths| nspawn::remove_all(paths, &owner)).await?;
         // Lets systemd forget the unit; a drop-in that is gone counts from the next load on.
-        self.systemd.reset_failed(name).await
+        self.systemd.reset_failed(name).await?;
+        // One that another unit names (`After=`) stays loaded, and a container of somebody else of this name would begin with
+        // limits that are ours.
+        if self.systemd.loaded_properties(name).await?.is_some_and(|unit| unit.needs_reload()) {
+            self.systemd.reload().await?;
+        }
+        Ok(())
     }
 }

@@ -46,9 +46,9 @@ impl Live {
         if unit.is_active() && !properties.is_empty() {
             let first = all_cpus(&in_effect, limits, &possible);
             if !first.is_empty() {
-                self.systemd.set_properties(name, &first).await?;
+                self.systemd.set_properties(&name.unit(), &first).await?;
             }
-            self.systemd.set_properties(name, &properties).await?;
+            self.systemd.set_properties(&name.unit(), &properties).await?;
         }
         let (owner, texts) = (name.clone(), texts.clone());
         let written = self

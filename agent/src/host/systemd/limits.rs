@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use nixmox_core::model::{Bytes, CpuQuota, Device, IoLimit, Limits, Weight};
+use nixmox_core::model::{Bytes, CpuQuota, Device, IoLimit, Limits, Protection, Weight};
 use zbus::Variant;
 
 use super::{Settings, UnitProperties};
@@ -62,6 +62,12 @@ impl UnitProperties {
             io_read_bandwidth_max: io_limits("IOReadBandwidthMax", self.io_read.as_deref(), context),
             io_write_bandwidth_max: io_limits("IOWriteBandwidthMax", self.io_write.as_deref(), context),
         }
+    }
+
+    /// Returns what only files of others make it protect.
+    pub(in crate::host) fn protection(&self, others: &Settings) -> Protection {
+        let set = |key, value: Option<u64>| others.assigns(key).then(|| Bytes(value.unwrap_or_default()));
+        Protection { min: set("MemoryMin", self.memory_min), low: set("MemoryLow", self.memory_low) }
     }
 
     /// Returns the device rules in effect, sorted, without those that the host's own files set.
@@ -254,6 +260,15 @@ mod tests {
         };
         assert_eq!(limits(&settings("[Service]\nMemoryMax=7\n")), None);
         assert_eq!(limits(&none), Some(Bytes(7)), "set behind our back");
+    }
+
+    #[test]
+    fn what_a_slice_protects_is_the_hosts_where_its_files_say_so() {
+        let unit = UnitProperties { memory_min: Some(7), memory_low: Some(8), ..UnitProperties::default() };
+        let protection = |text: &str| unit.protection(&settings(text));
+        assert_eq!(protection("[Slice]\nCPUWeight=3\n"), Protection::default());
+        let low = Protection { min: None, low: Some(Bytes(8)) };
+        assert_eq!(protection("[Slice]\nMemoryLow=8\n"), low);
     }
 
     #[test]

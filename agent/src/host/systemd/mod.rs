@@ -99,12 +99,12 @@ impl Systemd {
             .await
             .map_err(|e| failed("ListUnitsByPatterns", "container@*.service", e))?;
         let listed: Vec<_> = listed.into_iter().filter_map(unit::from_row).collect();
-        self.cache.retain(&listed.iter().map(|row| row.name.clone()).collect());
+        self.cache.retain(&listed.iter().map(|row| row.name.unit()).collect());
         let read = listed.into_iter().map(|row| {
             let connection = &connection;
             async move {
                 // A change of state whose signal is still on its way shows in the list.
-                let known = self.cache.get(&row.name).filter(|known| row.agrees_with(known));
+                let known = self.cache.get(&row.name.unit()).filter(|known| row.agrees_with(known));
                 let properties = match known {
                     Some(known) => known,
                     None => match self.read_properties(connection, &row).await? {
@@ -129,7 +129,7 @@ impl Systemd {
         let began = self.cache.moment();
         match unit::properties(connection, &row.path).await {
             Ok(properties) => {
-                self.cache.keep(&row.name, began, &properties);
+                self.cache.keep(&row.name.unit(), began, &properties);
                 Ok(Some(properties))
             }
             Err(error) if is_error(&error, "org.freedesktop.DBus.Error.UnknownObject") => Ok(None),
@@ -140,6 +140,23 @@ impl Systemd {
     /// Returns the properties of a container's unit; loads it when it is not loaded.
     pub(super) async fn properties(&self, name: &ContainerName) -> Result<UnitProperties, StepError> {
         self.load(&name.unit()).await
+    }
+
+    /// Returns the properties of a slice as they were last read, where they cannot have changed since; loads it when it is not
+    /// loaded, so that they are those of its files.
+    pub(super) async fn slice(&self, unit: &str) -> Result<UnitProperties, StepError> {
+        if let Some(known) = self.cache.get(unit) {
+            return Ok(known);
+        }
+        let began = self.cache.moment();
+        let properties = self.load(unit).await?;
+        self.cache.keep(unit, began, &properties);
+        Ok(properties)
+    }
+
+    /// Asks for a slice anew at the next look.
+    pub(super) fn forget(&self, unit: &str) {
+        self.cache.unit_changed(unit);
     }
 
     async fn load(&self, unit: &str) -> Result<UnitProperties, StepError> {
@@ -157,7 +174,8 @@ impl Systemd {
         self.properties_if_loaded(&name.unit()).await
     }
 
-    async fn properties_if_loaded(&self, unit: &str) -> Result<Option<UnitProperties>, StepError> {
+    /// Returns the properties of a unit by its name; `None` when it is not loaded.
+    pub(super) async fn properties_if_loaded(&self, unit: &str) -> Result<Option<UnitProperties>, StepError> {
         let connection = self.bus.connection().await?;
         let path = match manager(&connection).await?.get_unit(unit.to_owned()).await {
             Ok(path) => path,
@@ -318,17 +336,13 @@ impl Systemd {
     }
 
     /// Sets properties of an active unit until the next reload or stop, all in one call.
-    pub(super) async fn set_properties(
-        &self,
-        name: &ContainerName,
-        properties: &Properties,
-    ) -> Result<(), StepError> {
+    pub(super) async fn set_properties(&self, unit: &str, properties: &Properties) -> Result<(), StepError> {
         let connection = self.bus.connection().await?;
-        let body = (name.unit(), true, properties);
+        let body = (unit, true, properties);
         let set = connection.call_method(Some(DESTINATION), PATH, Some(MANAGER), "SetUnitProperties", &body).await;
         // systemd sends no signal for it.
-        self.cache.unit_changed(name);
-        set.map(drop).map_err(|e| failed("SetUnitProperties", name.unit(), e))
+        self.cache.unit_changed(unit);
+        set.map(drop).map_err(|e| failed("SetUnitProperties", unit, e))
     }
 
     /// Makes systemd read its unit files again. Calls made while one waits are served by one reload.

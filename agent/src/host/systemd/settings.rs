@@ -2,7 +2,7 @@
 //!
 //! systemd reports effective values only. Whether a value comes from the template, from somebody's drop-in or
 //! from ours decides what is drift and what must be kept, so those files are read here: only section
-//! `[Service]`, only resource control (systemd.syntax(7), systemd.resource-control(5)).
+//! `[Service]`, or `[Slice]` of a slice, only resource control (systemd.syntax(7), systemd.resource-control(5)).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ impl Settings {
         let mut in_service = false;
         for line in joined.lines().map(str::trim) {
             if line.starts_with('[') {
-                in_service = line == "[Service]";
+                in_service = matches!(line, "[Service]" | "[Slice]");
                 continue;
             }
             if line.starts_with(['#', ';']) || !in_service {

@@ -1,6 +1,6 @@
 //! What requests make of a ledger: plain values in, plain values out.
 
-use nixmox_core::model::{Condition, Kind, System};
+use nixmox_core::model::{Bytes, Condition, Kind, Limits, System};
 
 use super::*;
 
@@ -19,6 +19,7 @@ fn request(stack: &str, services: Vec<Service>) -> RequestedStack {
         name: stack.parse().unwrap(),
         file: "/srv/cloud/nixmox.toml".into(),
         address_pool: AddressPool::default(),
+        limits: Limits::default(),
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         only: BTreeSet::new(),
         prune: false,
@@ -52,6 +53,29 @@ fn the_same_request_makes_no_new_generation() {
     let again =
         up(&ledger, request("cloud", ledger.generation.services.values().map(|a| a.service.clone()).collect()));
     assert_eq!(again.ledger, ledger);
+}
+
+#[test]
+fn another_budget_is_another_generation_in_which_all_services_prove_themselves() {
+    let before = cloud();
+    let services = vec![service("cloud", "db", &[]), service("cloud", "web", &["db"])];
+    let limits = Limits { memory_max: Some(Bytes(4 << 30)), ..Limits::default() };
+    let next = up(&before, RequestedStack { limits: limits.clone(), ..request("cloud", services.clone()) }).ledger;
+    assert_eq!(next.generation.number, before.generation.number + 1);
+    let (stack, record) = next.generation.stacks.first_key_value().unwrap();
+    assert_eq!(next.generation.budgets(), [(stack.clone(), limits.clone())]);
+    assert_eq!(record.trial.services, Some(BTreeSet::from(["db".to_owned(), "web".to_owned()])));
+    // On disk it is read back, and one of before has none.
+    let text = serde_json::to_string(record).unwrap();
+    assert_eq!(serde_json::from_str::<StackRecord>(&text).unwrap(), *record);
+    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+    old.as_object_mut().unwrap().remove("limits").unwrap();
+    assert_eq!(serde_json::from_value::<StackRecord>(old).unwrap().limits, Limits::default());
+
+    let same = up(&next, RequestedStack { limits, ..request("cloud", services.clone()) }).ledger;
+    assert_eq!(same.generation, next.generation);
+    let without = up(&next, request("cloud", services)).ledger;
+    assert_eq!(without.generation.budgets(), []);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::document::{ServiceDocument, StackDocument};
 use super::form::{Located, Misfit};
 use super::source::{SourceFile, Span};
 use super::v1;
-use crate::model::{AddressPool, ContainerName, Service, StackName, StorePath, System};
+use crate::model::{AddressPool, ContainerName, Limits, Service, StackName, StorePath, System};
 
 /// A stack without errors.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Stack {
     pub file: String,
     /// Where private networks are numbered from.
     pub address_pool: AddressPool,
+    /// What it may use as a whole.
+    pub limits: Limits,
     /// Its services, those of the stack file first, in the order of the files; names are unique.
     pub services: Vec<Declared>,
     /// What hardly means what was written, in the order of the files.
@@ -168,6 +170,10 @@ pub fn resolve(stack: &StackDocument, included: &[ServiceDocument]) -> Result<St
     let written = stack.content.stack.get();
     let name = written.and_then(|written| written.name.get()).cloned();
     let address_pool = written.and_then(|written| written.address_pool.get()).copied().unwrap_or_default();
+    let limits = written.and_then(|written| written.limits.get());
+    let mut scope = Scope { source: &stack.source, findings: Vec::new() };
+    let limits = limits.map(|limits| limits::resolve(&mut scope, limits)).unwrap_or_default();
+    findings.append(&mut scope.findings);
     let complete = stack.complete && included.iter().all(|file| file.complete);
 
     let mut candidates = candidates(stack, &included, name.as_ref(), &mut findings);
@@ -191,6 +197,7 @@ pub fn resolve(stack: &StackDocument, included: &[ServiceDocument]) -> Result<St
         name,
         file: stack.source.name().to_owned(),
         address_pool,
+        limits,
         services: candidates.into_iter().map(|candidate| candidate.declared).collect(),
         warnings: findings,
     })

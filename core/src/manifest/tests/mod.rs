@@ -75,3 +75,14 @@ fn render(finding: &Diagnostic, sources: &BTreeMap<String, SourceFile>) -> Strin
     let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
     lines.join("\n") + "\n"
 }
+
+#[test]
+fn a_stack_has_the_limits_of_a_service_and_their_checks() {
+    let of_stack = |limits: &str| format!("format = 1\nstack = {{ name = 'cloud', limits = {{ {limits} }} }}\n");
+    let service = "[services.a]\nsystem = '.#a'\n";
+    let limits = stack(&(of_stack("memory_max = '4G', memory_min = '1G', tasks_max = 9") + service)).limits;
+    assert_eq!((limits.memory_max, limits.tasks_max), (Some(crate::model::Bytes(4 << 30)), Some(9)));
+    let text = of_stack("memory_max = '1G', memory_min = '2G'");
+    let complaints = Files { stack: &text, included: &[] }.complaints();
+    assert!(complaints.contains("`memory_min` is more than `memory_max`, 1G"), "{complaints}");
+}

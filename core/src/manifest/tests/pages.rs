@@ -19,6 +19,7 @@ fn tables() -> Vec<(&'static str, &'static [Key])> {
         (service, Service::KEYS),
         (inside("health"), Health::KEYS),
         (inside("limits"), Limits::KEYS),
+        ("/properties/stack/properties/limits", Limits::KEYS),
         (inside("network"), Network::KEYS),
         (inside("mounts/items/anyOf/1"), Mount::KEYS),
         (inside("tmpfs/items/anyOf/1"), Tmpfs::KEYS),
@@ -191,7 +192,7 @@ fn a_default_that_is_written_out_changes_nothing() {
                 .collect()
         };
         assert_eq!(services(&with), services(&without), "{path} {}", key.name);
-        assert_eq!(with.address_pool, without.address_pool);
+        assert_eq!((with.address_pool, &with.limits), (without.address_pool, &without.limits));
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::json_schema;
 
-use super::{FORMAT, Service};
+use super::{FORMAT, Limits, Service};
 use crate::manifest::form::{Form, List, Map, Misfit, Reader, Text, Value, schema, table, table_form, unsigned};
 use crate::model::{AddressPool, InvalidName, StackName};
 
@@ -50,6 +50,12 @@ table! {
         /// range.
         #[key(Default("\"10.233.0.0/16\""), Restart, "address_pool = \"10.233.0.0/16\"")]
         pub address_pool: AddressPool,
+
+        /// What the stack as a whole may use: its budget. The limits are those of a service's `limits`, put on the slice in
+        /// which all containers of the stack run, adopted ones left out. `memory_min` and `memory_low` are at least what
+        /// its services are protected with.
+        #[key(Means("no limits"), Live, "limits = { memory_max = \"4G\", cpu_quota = \"300%\" }")]
+        pub limits: Limits,
     }
 }
 
