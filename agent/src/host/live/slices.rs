@@ -106,7 +106,7 @@ impl Live {
                 return Err(StepError::Overridden { unit: name.to_owned(), path });
             }
             if unit.is_active() && !properties.is_empty() {
-                self.systemd.set_properties(name, &properties).await?;
+                self.set_live(name, &in_effect, limits, &properties).await?;
             }
         }
         let (owner, limits) = (name.to_owned(), limits.clone());

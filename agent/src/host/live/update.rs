@@ -1,10 +1,10 @@
 //! Changes of a container that runs: files and live properties.
 
 use nixmox_core::container::Files;
-use nixmox_core::model::Assigned;
+use nixmox_core::model::{Assigned, Limits};
 
 use super::Live;
-use crate::host::systemd::{Context, Settings, all_cpus, device_rules, limit_changes};
+use crate::host::systemd::{Context, Properties, Settings, all_cpus, device_rules, limit_changes};
 use crate::host::{StepError, files, nspawn};
 
 /// The CPUs that may ever be there, as a list (Documentation/admin-guide/cputopology.rst).
@@ -21,14 +21,13 @@ impl Live {
         let unit = self.systemd.properties(name).await?;
         let default_tasks_max = self.systemd.default_tasks_max().await.ok();
         let (read, owner) = (unit.clone(), name.clone());
-        let (others, ours, possible) = self
+        let (others, ours) = self
             .blocking(move |paths| {
                 let mut ours = Settings::default();
                 if let nixmox_core::model::DropIn::Ours(text) = nspawn::read_drop_in(paths, &owner) {
                     ours.add(&text);
                 }
-                let possible = std::fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default();
-                Ok((Settings::read(&Settings::files_of_others(&read, paths)), ours, possible))
+                Ok((Settings::read(&Settings::files_of_others(&read, paths)), ours))
             })
             .await?;
         let context = Context { others: &others, ours: &ours, default_tasks_max };
@@ -44,11 +43,7 @@ impl Live {
             return Err(StepError::Overridden { unit: name.unit(), path });
         }
         if unit.is_active() && !properties.is_empty() {
-            let first = all_cpus(&in_effect, limits, &possible);
-            if !first.is_empty() {
-                self.systemd.set_properties(&name.unit(), &first).await?;
-            }
-            self.systemd.set_properties(&name.unit(), &properties).await?;
+            self.set_live(&name.unit(), &in_effect, limits, &properties).await?;
         }
         let (owner, texts) = (name.clone(), texts.clone());
         let written = self
@@ -64,5 +59,22 @@ impl Live {
             self.systemd.reload().await?;
         }
         Ok(())
+    }
+    /// Sets properties of an active unit that lead from the limits in effect to these.
+    pub(super) async fn set_live(
+        &self,
+        unit: &str,
+        in_effect: &Limits,
+        limits: &Limits,
+        properties: &Properties,
+    ) -> Result<(), StepError> {
+        if !in_effect.allowed_cpus.is_empty() && limits.allowed_cpus.is_empty() {
+            // The kernel does not let a cpuset with processes in it become empty, and systemd tries nothing else: what was
+            // allowed last would stay (`cpuset.cpus`, Documentation/admin-guide/cgroup-v2.rst).
+            let possible =
+                self.blocking(|_| Ok(std::fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default())).await?;
+            self.systemd.set_properties(unit, &all_cpus(&possible)).await?;
+        }
+        self.systemd.set_properties(unit, properties).await
     }
 }

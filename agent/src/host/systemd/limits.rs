@@ -183,14 +183,9 @@ pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_m
     changes
 }
 
-/// Returns what has to be set before the rest where processes were kept to some CPUs and are no more; else nothing.
-///
-/// The kernel does not let a cpuset with processes in it become empty, and systemd tries nothing else: what was allowed
-/// last would stay (`cpuset.cpus`, Documentation/admin-guide/cgroup-v2.rst). `possible` is the kernel's list of all.
-pub(in crate::host) fn all_cpus(from: &Limits, to: &Limits, possible: &str) -> Properties {
-    let freed = !from.allowed_cpus.is_empty() && to.allowed_cpus.is_empty();
-    let mask = || cpu_mask(&cpu_list(possible));
-    freed.then(|| ("AllowedCPUs".to_owned(), Variant::from(mask()))).into_iter().collect()
+/// Returns what allows all CPUs; `possible` is the kernel's list of them.
+pub(in crate::host) fn all_cpus(possible: &str) -> Properties {
+    vec![("AllowedCPUs".to_owned(), Variant::from(cpu_mask(&cpu_list(possible))))]
 }
 
 /// Reads a list such as `0-3,8`; what cannot be read is left out.
@@ -235,13 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn who_was_kept_to_some_cpus_is_given_all_before_the_limit_goes() {
+    fn all_cpus_are_those_of_the_kernels_list() {
         assert_eq!(cpu_list("0-1\n"), [0, 1]);
         assert_eq!(cpu_list("0-2,5,8-9"), [0, 1, 2, 5, 8, 9]);
         assert!(cpu_list("\n").is_empty());
-        let (free, kept) = (Limits::default(), Limits { allowed_cpus: vec![1], ..Limits::default() });
-        assert_eq!(all_cpus(&kept, &free, "0-9"), [("AllowedCPUs".to_owned(), Variant::from(vec![0xff_u8, 3]))]);
-        assert!(all_cpus(&free, &kept, "0-9").is_empty() && all_cpus(&kept, &kept, "0-9").is_empty());
+        assert_eq!(all_cpus("0-9"), [("AllowedCPUs".to_owned(), Variant::from(vec![0xff_u8, 3]))]);
     }
 
     #[test]
