@@ -9,6 +9,7 @@ use nixmox_core::container::{ExitVariables, Note, parse_exit_record, record_exit
 use nixmox_core::model::ContainerName;
 
 use crate::host::StepError;
+use crate::host::cgroup::oom_kills_of_own_unit;
 use crate::host::files::{self, Durability};
 use crate::host::paths::Paths;
 
@@ -55,7 +56,11 @@ fn write_to(
         // The main process has ended already, so nobody stops it.
         Moment::Stop if !variables.code.is_empty() => return Ok(()),
         Moment::Stop => (note, write_note(Note::Stopping, variables)),
-        Moment::StopPost => (paths.exit_record(name), record_exit(files::read(&note).as_deref(), variables)),
+        Moment::StopPost => {
+            // The cgroup, and with it the kernel's count, is there as long as this command is.
+            let oom_kills = oom_kills_of_own_unit(&name.unit()).unwrap_or_default();
+            (paths.exit_record(name), record_exit(files::read(&note).as_deref(), variables, oom_kills))
+        }
     };
     files::replace(&path, &text, MODE, Durability::Runtime)?;
     // The host's own shutdown stops containers as a person does. `/run` outlives a soft reboot

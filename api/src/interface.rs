@@ -11,9 +11,9 @@ use crate::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
     EventsRequest, ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict,
     GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf,
-    LogsRequest, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, Reason, Request,
-    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackDiff, StackInfo,
-    StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
+    LogsRequest, Mount, Network, OomKills, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure,
+    Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage,
+    StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -175,6 +175,7 @@ const TYPES: &[&CustomType<'static>] = &[
     ServiceStatus::CUSTOM_TYPE,
     Drift::CUSTOM_TYPE,
     LastEnd::CUSTOM_TYPE,
+    OomKills::CUSTOM_TYPE,
     ServiceUsage::CUSTOM_TYPE,
     Pressure::CUSTOM_TYPE,
     UpdateKind::CUSTOM_TYPE,

@@ -43,7 +43,8 @@ pub use service::{
 };
 pub use stack::RequestedStack;
 pub use status::{
-    Caller, Drift, HostStatus, LastEnd, ServiceState, ServiceStatus, StackStatus, Status, Update, UpdateKind,
+    Caller, Drift, HostStatus, LastEnd, OomKills, ServiceState, ServiceStatus, StackStatus, Status, Update,
+    UpdateKind,
 };
 pub use usage::{Pressure, ServiceUsage, UsageReply};
 

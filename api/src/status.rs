@@ -176,6 +176,30 @@ pub struct ServiceStatus {
     /// How its last instance came to its end; absent when there was none, or nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_end: Option<LastEnd>,
+    /// Its processes that the kernel killed for want of memory; absent when there was none, or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<OomKills>,
+}
+
+/// Processes of a service that the kernel killed for want of memory, whoever's limit that was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub struct OomKills {
+    /// How many in the run that is or was last, as the kernel counts them; 0: those told of are of a run before.
+    pub count: u64,
+    /// When the last one was killed, in seconds since 1970; absent: before this agent's time, and the kernel's log has it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+    /// What that one called itself; absent: the kernel's log cannot be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// Its process id on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The memory that it held, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident: Option<u64>,
+    /// All of it in one line for people, with the limit.
+    pub why: String,
 }
 
 /// How an instance came to its end.
@@ -226,7 +250,7 @@ pub struct Update {
     /// The service it is about; empty for the host.
     pub service: String,
     /// The event in one word: `live`, `starting`, `started`, `healthy`, `unhealthy`, `stopping`, `stopped`, `failed`,
-    /// `completed`, `removed`, `drift`, `changed` (any other field), `generation`; `found` and `agent` for what an agent
+    /// `completed`, `removed`, `drift`, `oom`, `changed` (any other field), `generation`; `found` and `agent` for what an agent
     /// that has just started finds; empty for a snapshot.
     pub event: String,
     /// The event in one line.

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
     ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck,
-    HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Origin, PathInfo, PathsReply, PlanReply, Planned, Port,
-    Pressure, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus,
-    ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply,
-    Warning,
+    HostStatus, IoLimit, LastEnd, Limits, Mount, Network, OomKills, Origin, PathInfo, PathsReply, PlanReply,
+    Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState,
+    ServiceStatus, ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind,
+    UsageReply, Warning,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -175,6 +175,14 @@ fn service_status() -> ServiceStatus {
             at: Some(1_763_600_090),
             kind: "crashed".into(),
             why: "ended with exit-code 3".into(),
+        }),
+        oom_kills: Some(OomKills {
+            count: 2,
+            at: Some(1_763_600_089),
+            process: Some("php-fpm".into()),
+            pid: Some(812),
+            resident: Some(300 << 20),
+            why: "out of memory: killed php-fpm (pid 812), 300 MiB resident; limit 1 GiB; and 1 before it".into(),
         }),
     }
 }

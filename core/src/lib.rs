@@ -12,6 +12,7 @@ pub mod health;
 pub mod manifest;
 pub mod model;
 pub mod network;
+pub mod oom;
 pub mod plan;
 #[cfg(feature = "planted")]
 pub mod planted;

@@ -98,6 +98,7 @@ mod tests {
             result: "success".to_owned(),
             status: "0".to_owned(),
             stopped,
+            oom_kills: 0,
         };
         let container = Container { exit: Some(exit), ..Container::default() };
         let observed = Observed { containers: BTreeMap::from([(name("web"), container)]), ..Observed::default() };

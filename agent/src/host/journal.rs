@@ -78,6 +78,13 @@ struct Line {
 }
 
 async fn journalctl<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Vec<Line> {
+    let lines = read(arguments).await;
+    let clean = |(usec, text): (u64, &str)| Line { usec, text: line::clean(text) };
+    lines.lines().filter_map(timed).map(clean).collect()
+}
+
+/// Returns what journalctl says, as much of it as is read, in the form that [`timed`] knows; empty when it cannot be had.
+pub(super) async fn read<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
     let read = async {
         let mut child = Command::new("journalctl")
             .args(["--quiet", "--no-pager", "--output=short-unix", "--no-hostname", "--all"])
@@ -94,29 +101,30 @@ async fn journalctl<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Vec<Lin
         Ok::<_, std::io::Error>(text)
     };
     match tokio::time::timeout(JOURNALCTL_LIMIT, read).await {
-        Ok(Ok(text)) => String::from_utf8_lossy(&text).lines().filter_map(parse).collect(),
+        Ok(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
         Ok(Err(error)) => {
             tracing::debug!(%error, "cannot run journalctl");
-            Vec::new()
+            String::new()
         }
         Err(_elapsed) => {
             tracing::debug!("journalctl did not end in time");
-            Vec::new()
+            String::new()
         }
     }
 }
 
 /// Returns the argument for a time in microseconds since 1970, as seconds with six decimals (systemd.time(7)).
-fn since_argument(usec: u64) -> String {
+pub(super) fn since_argument(usec: u64) -> String {
     format!("--since=@{}.{:06}", usec / 1_000_000, usec % 1_000_000)
 }
 
-/// Reads a line of `--output=short-unix`: seconds with six decimals, then the program and the message.
-fn parse(text: &str) -> Option<Line> {
+/// Reads a line of `--output=short-unix`: microseconds since 1970, then the program and the message. `None`: it goes on a message
+/// of several lines, which is set in.
+pub(super) fn timed(text: &str) -> Option<(u64, &str)> {
     let (time, text) = text.split_once(' ')?;
     let (seconds, fraction) = time.split_once('.')?;
     let usec = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction.parse().ok()?)?;
-    Some(Line { usec, text: line::clean(text) })
+    Some((usec, text))
 }
 
 /// Opens the journal files that a guest keeps, the one that is written now first, then the newest; `None` when it keeps none.
@@ -172,9 +180,9 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_from_its_time() {
-        let line = parse("1763633000.000123 web[7]: \u{1b}[1mhello").unwrap();
-        assert_eq!(line, Line { usec: 1_763_633_000_000_123, text: "web[7]: [1mhello".to_owned() });
-        assert_eq!(parse("-- No entries --"), None);
+        let line = timed("1763633000.000123 web[7]: \u{1b}[1mhello");
+        assert_eq!(line, Some((1_763_633_000_000_123, "web[7]: \u{1b}[1mhello")));
+        assert_eq!(timed("-- No entries --"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! which step is taken, and when, is `nixmox_core::plan`'s.
 
 mod bus;
-mod cgroup;
+pub(crate) mod cgroup;
 mod changes;
 mod facts;
 #[cfg(any(test, feature = "testing"))]
@@ -21,6 +21,7 @@ mod machined;
 mod netlink;
 mod nix;
 mod nspawn;
+mod oom;
 pub(crate) mod paths;
 mod readable;
 mod session;
@@ -41,6 +42,7 @@ use nixmox_core::model::{
     Assigned, ContainerName, Facts, InvocationId, Observed, Port, Probe, Protocol, Service, StorePath,
 };
 use nixmox_core::network::FirewallTable;
+use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
 use tokio::sync::watch;
 
@@ -161,6 +163,11 @@ pub trait Host: Send + Sync + 'static {
     /// Returns the last lines that this container logged since its last start, oldest first, at most `count`: its unit's
     /// output on the host and, where its journal is linked, its own errors. Empty when nothing can be read.
     fn log_tail(&self, name: &ContainerName, count: usize) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Returns what the kernel's log says of processes of this container that were killed for want of memory after
+    /// `since_usec`, in microseconds since 1970, oldest first: at least the last few, names cleaned. Waits a moment for the
+    /// log. Empty when there is none, or it cannot be had.
+    fn oom_kills(&self, name: &ContainerName, since_usec: u64) -> impl Future<Output = Vec<OomKill>> + Send;
 
     /// Starts readers of the journals of containers, whose lines go to whoever takes the descriptors.
     ///

@@ -15,7 +15,7 @@ pub(super) struct Cause {
     /// A user's name, or `agent`.
     pub(super) by: String,
     /// What a user asked for: `up`, `down`, `rollback`, `start`, `stop`, `restart`; of the agent: `rollback`, `boot`,
-    /// `agent-start`, `crash`, `health`, `drift`, `back-off`; empty: nothing of that.
+    /// `agent-start`, `crash`, `health`, `memory`, `drift`, `back-off`; empty: nothing of that.
     pub(super) why: &'static str,
     /// The number of the last event before the request, or before the start of the agent: what has the same came of one
     /// request. 0: of none.
@@ -94,6 +94,7 @@ fn event_cause(event: &str) -> &'static str {
     match event {
         "failed" | "waiting" => "crash",
         "unhealthy" => "health",
+        "oom" => "memory",
         "drift" => "drift",
         _ => "",
     }

@@ -52,6 +52,13 @@ impl Ends {
         self.last = Some(now("not_started", message.to_owned()));
     }
 
+    /// Takes note that the last instance, which failed, did so for want of memory.
+    pub(super) fn out_of_memory(&mut self, why: String) {
+        if let Some(end) = self.last.as_mut().filter(|end| matches!(end.kind.as_str(), "crashed" | "not_started")) {
+            end.why = why;
+        }
+    }
+
     /// Takes what a young agent finds of the instance before the one that runs.
     pub(super) fn found(&mut self, container: &Container) {
         let before = container.exit.as_ref().filter(|exit| container.invocation != Some(exit.invocation));

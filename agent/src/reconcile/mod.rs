@@ -13,7 +13,7 @@
 //! round begins those of its plan that are ready and whose container has nothing under way.
 //!
 //! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what
-//! is new, `supervise` remembers health, back-off and drift, `ends` how instances ended, `execute` takes steps,
+//! is new, `supervise` remembers health, back-off and drift, `ends` how instances ended, `oom` what the kernel killed, `execute` takes steps,
 //! `report` tells, in `words`, `history` of earlier generations and `usage` what is used. This file wires them: what
 //! is written to disk is written before anything is done about it.
 
@@ -24,6 +24,7 @@ mod execute;
 mod handle;
 mod history;
 mod logs;
+mod oom;
 mod report;
 mod requests;
 mod rollback;
@@ -42,6 +43,7 @@ use nixmox_core::container::{self, Layout};
 use nixmox_core::model::{
     Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, StackName, Subject,
 };
+use nixmox_core::oom::OomKill;
 use nixmox_core::plan::{self, AllFiles};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -57,6 +59,7 @@ use crate::state::{EventNumbers, Generation, Generations, Notes, NotesFile, Stat
 use change::Ledger;
 use execute::{Begun, Executor, Outcome};
 use handle::{Ask, Published};
+use oom::Look;
 use report::{Reporter, Scene};
 use supervise::{Correction, Failure, Question, Supervisor};
 
@@ -112,6 +115,8 @@ pub struct Reconciler<H> {
     executor: Executor,
     probes: JoinSet<(Question, ProbeResult)>,
     logs: JoinSet<(ContainerName, Vec<String>)>,
+    /// Looks at the kernel's log.
+    kills: JoinSet<(ContainerName, Look, Vec<OomKill>)>,
     /// Whose log is being read.
     reading: BTreeSet<ContainerName>,
     /// Rollbacks that could not be made, by stack.
@@ -143,6 +148,8 @@ enum Wake {
     Ended(Outcome),
     Answered(Question, ProbeResult),
     Logged(ContainerName, Vec<String>),
+    /// What the kernel's log says of processes that it killed.
+    Killed(ContainerName, Look, Vec<OomKill>),
     /// The data of a container is gone, or what there was to do about it was done.
     Removed(ContainerName),
     /// A signal, or a time that has come: the next round sees for itself.
@@ -181,6 +188,7 @@ impl<H: Host> Reconciler<H> {
             executor: Executor::new(settings.parallel_starts),
             probes: JoinSet::new(),
             logs: JoinSet::new(),
+            kills: JoinSet::new(),
             reading: BTreeSet::new(),
             stuck: BTreeMap::new(),
             removals: JoinSet::new(),
@@ -214,6 +222,7 @@ impl<H: Host> Reconciler<H> {
                 Some(ask) = self.asks.recv() => Wake::Asked(Box::new(ask)),
                 Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
                 Some(Ok((name, lines))) = self.logs.join_next() => Wake::Logged(name, lines),
+                Some(Ok((name, look, kills))) = self.kills.join_next() => Wake::Killed(name, look, kills),
                 Some(Ok(name)) = self.removals.join_next() => Wake::Removed(name),
                 _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
@@ -230,6 +239,7 @@ impl<H: Host> Reconciler<H> {
                     self.reading.remove(&name);
                     self.supervisor.logged(&name, lines);
                 }
+                Wake::Killed(name, look, kills) => self.killed(&name, look, kills),
                 Wake::Removed(name) => drop(self.removing.remove(&name)),
             }
             while let Some(outcome) = self.executor.ended_already() {
@@ -292,6 +302,13 @@ impl<H: Host> Reconciler<H> {
             self.probes.spawn(async move {
                 let result = host.probe(&question.name, question.probe.as_ref(), question.timeout).await;
                 (question, result)
+            });
+        }
+        for (name, look) in self.supervisor.kills_due(now) {
+            let host = Arc::clone(&self.host);
+            self.kills.spawn(async move {
+                let kills = host.oom_kills(&name, look.since_usec).await;
+                (name, look, kills)
             });
         }
         self.publish();
@@ -464,6 +481,13 @@ impl<H: Host> Reconciler<H> {
         self.reporter.probed(&question.name);
         if self.supervisor.answered(now, question, result, service) && !healthy {
             self.fetch_log(question.name.clone());
+        }
+    }
+
+    fn killed(&mut self, name: &ContainerName, look: Look, kills: Vec<OomKill>) {
+        let service = self.ledger.generation.services.get(name).map(|assigned| &assigned.service);
+        if let Some(text) = self.supervisor.killed(self.now(), (name, look), kills, service) {
+            self.reporter.tell(self.ledger.generation.number, name.as_str(), "oom", text);
         }
     }
 

@@ -225,7 +225,7 @@ impl Reporter {
         let record = "event";
         let text = if service.is_empty() { message.clone() } else { format!("{service}: {message}") };
         match word {
-            "failed" | "unhealthy" | "drift" => {
+            "failed" | "unhealthy" | "drift" | "oom" => {
                 warn!(record, number, service, event = word, generation, by, cause, request, needs, "{text}");
             }
             _ => info!(record, number, service, event = word, generation, by, cause, request, needs, "{text}"),
@@ -373,6 +373,7 @@ impl Reporter {
             depends_on: Dependency::of(service),
             probe_at: None,
             last_end: watched.and_then(|watched| watched.ends.last().cloned()),
+            oom_kills: watched.and_then(|watched| watched.oom.status(service.limits.memory_max)),
         }
     }
 
@@ -518,6 +519,7 @@ pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
         depends_on: Vec::new(),
         probe_at: None,
         last_end: None,
+        oom_kills: None,
     }
 }
 

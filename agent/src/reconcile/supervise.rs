@@ -13,9 +13,11 @@ use nixmox_core::model::{
     Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
     InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Retry, Service, Spec, Subject,
 };
+use nixmox_core::oom::OomKill;
 use nixmox_core::restart::{self, End, GOOD_RUN, GRACE};
 
 use super::ends::{Cause, Ends};
+use super::oom::{Look, Oom};
 use super::tables::Tables;
 use crate::host::ProbeResult;
 use crate::settings::DriftPolicy;
@@ -55,6 +57,8 @@ pub(super) struct Watched {
     pub(super) log: Vec<String>,
     /// How its last instance ended.
     pub(super) ends: Ends,
+    /// Processes of it that were killed for want of memory.
+    pub(super) oom: Oom,
     /// Who last asked for anything about it; empty: nobody asked this agent.
     asked_by: String,
 }
@@ -174,8 +178,12 @@ impl Supervisor {
                 }
                 watched.spec = Some(spec);
             }
+            watched.oom.see(container);
             if watched.see(now, &assigned.service, container, acting_on.contains(name)) {
                 dead.push(name.clone());
+            }
+            if let Some(cause) = watched.oom.cause_of_end(container, assigned.service.limits.memory_max) {
+                watched.ends.out_of_memory(cause);
             }
             container.health = watched.health.as_ref().map_or(Health::Unknown, health::Tracker::health);
             container.retry = match policy {
@@ -425,6 +433,24 @@ impl Supervisor {
         }
     }
 
+    /// Returns the looks at the kernel's log that are due, each once until it is answered.
+    pub(super) fn kills_due(&mut self, now: Duration) -> Vec<(ContainerName, Look)> {
+        let due = |(name, watched): (&ContainerName, &mut Watched)| Some((name.clone(), watched.oom.due(now)?));
+        self.containers.iter_mut().filter_map(due).collect()
+    }
+
+    /// Takes in what the kernel's log says. Returns the event that is to be told.
+    pub(super) fn killed(
+        &mut self,
+        now: Duration,
+        (name, look): (&ContainerName, Look),
+        kills: Vec<OomKill>,
+        service: Option<&Service>,
+    ) -> Option<String> {
+        let watched = self.containers.get_mut(name)?;
+        watched.oom.read(now, look, kills, service?.limits.memory_max)
+    }
+
     /// Returns when to look again though nothing else happens; `None`: never.
     pub(super) fn next_due(&self, now: Duration, policy: DriftPolicy) -> Option<Duration> {
         let of = |(name, watched): (&ContainerName, &Watched)| {
@@ -433,7 +459,8 @@ impl Supervisor {
                 Correction::In(left) => Some(now.saturating_add(left)),
                 Correction::Now | Correction::Never => None,
             };
-            [probe, watched.retry.due(now), watched.steps.due(now), drift].into_iter().flatten().min()
+            let kills = watched.oom.next_due();
+            [probe, watched.retry.due(now), watched.steps.due(now), drift, kills].into_iter().flatten().min()
         };
         self.containers.iter().filter_map(of).chain(self.tables.next_due(now)).min()
     }

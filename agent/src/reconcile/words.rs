@@ -32,6 +32,15 @@ pub(super) fn reason(
     state: State,
 ) -> (String, String) {
     let watched = scene.supervisor.of(name);
+    let limit = scene.desired.services.get(name).and_then(|assigned| assigned.service.limits.memory_max);
+    // Before the failure of a start, which does not know why the guest died.
+    if state == State::Failed
+        && let Some(cause) = watched.and_then(|watched| watched.oom.cause_of_end(container, limit))
+    {
+        let blocked = blocked(scene, name, |reason| !matches!(reason, Reason::NotRunning { .. }));
+        let reason = if blocked.is_empty() { cause } else { format!("{cause}; {blocked}") };
+        return (reason, format!("nixmoxctl why {name}"));
+    }
     if let Some(failure) = watched.and_then(|watched| watched.failure.as_ref()) {
         return (failure.message.clone(), failure.hint.clone());
     }
@@ -52,13 +61,17 @@ pub(super) fn reason(
                     format!("keep it stopped: nixmoxctl stop {name}"),
                 );
             }
-            if gates.is_empty() { blocked(scene, name) } else { format!("waits for {}", gates.join(", ")) }
+            if gates.is_empty() {
+                blocked(scene, name, |_| true)
+            } else {
+                format!("waits for {}", gates.join(", "))
+            }
         }
         State::Failed => {
             if let Some(obstacle) = in_the_way(scene, name) {
                 return obstacle;
             }
-            let blocked = blocked(scene, name);
+            let blocked = blocked(scene, name, |_| true);
             let ended = container.exit.as_ref().map(|exit| format!("ended with {}", exit.how()));
             // The plan's reason says how it ended, too.
             if blocked.is_empty() { ended.unwrap_or_default() } else { blocked }
@@ -102,11 +115,12 @@ fn in_the_way(scene: &Scene<'_>, name: &ContainerName) -> Option<(String, String
     Some((conflict.to_string(), conflict.help()))
 }
 
-fn blocked(scene: &Scene<'_>, name: &ContainerName) -> String {
+fn blocked(scene: &Scene<'_>, name: &ContainerName, is_told: impl Fn(&Reason) -> bool) -> String {
     let Some(change) = scene.plan.changes.get(name).filter(|change| change.kind == ChangeKind::Blocked) else {
         return String::new();
     };
-    change.reasons.iter().map(reason_text).collect::<Vec<_>>().join("; ")
+    let told = change.reasons.iter().filter(|reason| is_told(reason));
+    told.map(reason_text).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns a reason as a line for people.

@@ -173,6 +173,7 @@ impl From<OnDisk> for Notes {
                 result: "success".to_owned(),
                 status: "0".to_owned(),
                 stopped: false,
+                oom_kills: 0,
             })
         };
         let completed = |(name, job): (String, CompletedOnDisk)| Some((name.parse().ok()?, record(job)?));
@@ -236,6 +237,7 @@ mod tests {
             result: "success".to_owned(),
             status: "0".to_owned(),
             stopped: false,
+            oom_kills: 0,
         };
         let notes = Notes {
             holds: BTreeMap::from([("web".parse().unwrap(), Hold { by: "anna".to_owned(), at: 5 })]),

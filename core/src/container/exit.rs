@@ -64,9 +64,9 @@ pub fn write_note(note: Note, variables: &ExitVariables) -> String {
 }
 
 /// Returns the record that `ExecStopPost=` leaves. `note` is the text that was noted last; `None` when nothing was,
-/// and ignored when it is about another invocation.
+/// and ignored when it is about another invocation. `oom_kills`: see [`ExitRecord::oom_kills`].
 #[must_use]
-pub fn record_exit(note: Option<&str>, variables: &ExitVariables) -> String {
+pub fn record_exit(note: Option<&str>, variables: &ExitVariables, oom_kills: u64) -> String {
     let note = note
         .filter(|text| value(text, "invocation") == Some(&variables.invocation))
         .and_then(|text| value(text, "note"));
@@ -81,6 +81,8 @@ pub fn record_exit(note: Option<&str>, variables: &ExitVariables) -> String {
         ("result", &variables.result),
         ("code", &variables.code),
         ("status", &variables.status),
+        ("oom_kills", &oom_kills.to_string()),
+        // Last: a record without it is torn.
         ("stopped", if stopped { "yes" } else { "no" }),
     ])
 }
@@ -117,5 +119,7 @@ pub fn parse_exit_record(text: &str) -> Option<ExitRecord> {
         result: value("result")?.to_owned(),
         status: value("status")?.to_owned(),
         stopped,
+        // An older agent's unit does not tell.
+        oom_kills: value("oom_kills").and_then(|count| count.parse().ok()).unwrap_or_default(),
     })
 }

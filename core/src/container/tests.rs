@@ -278,7 +278,7 @@ fn variables(result: &str, code: &str, status: &str) -> ExitVariables {
 fn record(note: Option<Note>, result: &str, code: &str, status: &str) -> ExitRecord {
     let variables = variables(result, code, status);
     let note = note.map(|note| write_note(note, &variables));
-    parse_exit_record(&record_exit(note.as_deref(), &variables)).unwrap()
+    parse_exit_record(&record_exit(note.as_deref(), &variables, 0)).unwrap()
 }
 
 #[test]
@@ -286,6 +286,20 @@ fn a_guest_that_powers_itself_off_has_succeeded() {
     let record = record(Some(Note::Started), "success", "exited", "0");
     assert_eq!(record.spec.as_ref().map(ToString::to_string).as_deref(), Some("system:00000001"));
     assert!(record.succeeded());
+}
+
+#[test]
+fn a_guest_that_died_of_want_of_memory_says_so() {
+    let told = |oom_kills| {
+        let variables = variables("exit-code", "exited", "1");
+        parse_exit_record(&record_exit(None, &variables, oom_kills)).unwrap()
+    };
+    assert_eq!((told(2).how().as_str(), told(2).oom_kills), ("an out of memory kill", 2));
+    assert_eq!(told(0).how(), "exit-code 1");
+    let stopped = ExitRecord { oom_kills: 1, ..record(Some(Note::Stopping), "success", "exited", "0") };
+    assert_eq!(stopped.how(), "stopped", "it would have gone on");
+    let old = record_exit(None, &variables("exit-code", "exited", "1"), 1).replace("oom_kills=1\n", "");
+    assert_eq!(parse_exit_record(&old).map(|record| record.oom_kills), Some(0), "of an older agent");
 }
 
 #[test]
@@ -313,7 +327,7 @@ fn a_guest_that_reboots_has_not_succeeded() {
 #[test]
 fn a_note_of_another_invocation_is_not_believed() {
     let old = ExitVariables { invocation: "f".repeat(32), ..ExitVariables::default() };
-    let record = record_exit(Some(&write_note(Note::Started, &old)), &variables("success", "exited", "0"));
+    let record = record_exit(Some(&write_note(Note::Started, &old)), &variables("success", "exited", "0"), 0);
     assert!(parse_exit_record(&record).unwrap().stopped);
 }
 
@@ -324,7 +338,7 @@ fn a_note_is_no_record() {
 
 #[test]
 fn a_torn_exit_record_is_none() {
-    let whole = record_exit(None, &variables("success", "exited", "0"));
+    let whole = record_exit(None, &variables("success", "exited", "0"), 0);
     for length in 0..whole.len() - "yes\n".len() {
         assert_eq!(parse_exit_record(&whole[..length]), None, "{length}");
     }

@@ -89,6 +89,9 @@ pub struct Container {
     pub limits: Limits,
     /// Device rules as systemd has them now, without those of the template, sorted.
     pub devices: Vec<Device>,
+    /// Processes of the running instance that the kernel killed for want of memory so far (`oom_kill` of `memory.events`);
+    /// `None`: it does not run, or the kernel does not count.
+    pub oom_kills: Option<u64>,
     /// How its last instance ended, with what it was started; `None`: nothing is recorded.
     pub exit: Option<ExitRecord>,
     /// Whether the agent asked for the stop by which its last instance ended; `false`: somebody else did, or nobody.
@@ -115,6 +118,7 @@ impl Default for Container {
             reload_pending: false,
             limits: Limits::default(),
             devices: Vec::new(),
+            oom_kills: None,
             exit: None,
             stopped_by_agent: false,
             health: Health::Unknown,
@@ -208,6 +212,9 @@ pub struct ExitRecord {
     pub status: String,
     /// Whether it was stopped while it ran: the guest then ends with 0 too, and that says nothing about its work.
     pub stopped: bool,
+    /// Processes of it that the kernel killed for want of memory, in all its life; of what the reconcile task has seen, only
+    /// those that nobody had taken note of when it ended. 0: none, or nobody knows.
+    pub oom_kills: u64,
 }
 
 impl ExitRecord {
@@ -227,10 +234,19 @@ impl ExitRecord {
         !self.stopped && self.status == "133"
     }
 
+    /// Returns whether it failed while the kernel killed processes of it for want of memory. systemd does not say so of a
+    /// container, whose cgroup is delegated (`OOMPolicy=`, systemd.service(5)), and nspawn ends with 1 whatever its guest died of.
+    #[must_use]
+    pub fn out_of_memory(&self) -> bool {
+        self.oom_kills > 0 && !self.stopped && !self.rebooted() && !self.succeeded()
+    }
+
     /// Returns how it ended, to follow "ended with": `stopped`, `a reboot`, or systemd's words such as `exit-code 1`.
     #[must_use]
     pub fn how(&self) -> String {
-        if self.stopped {
+        if self.out_of_memory() {
+            "an out of memory kill".to_owned()
+        } else if self.stopped {
             "stopped".to_owned()
         } else if self.rebooted() {
             "a reboot".to_owned()

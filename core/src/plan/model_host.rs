@@ -192,6 +192,7 @@ impl ModelHost {
             result: "success".into(),
             status: "0".into(),
             stopped: true,
+            oom_kills: 0,
         };
         self.end(name, ActiveState::Inactive, Some(exit));
         Ok(())
@@ -263,6 +264,7 @@ impl ModelHost {
                 result: "exit-code".into(),
                 status: "1".into(),
                 stopped: false,
+                oom_kills: 0,
             };
             self.end(name, ActiveState::Failed, Some(exit));
             self.guests.get_mut(name).unwrap().retry_rounds = 3;
@@ -405,6 +407,7 @@ impl ModelHost {
                 result: "success".into(),
                 status: "0".into(),
                 stopped: false,
+                oom_kills: 0,
             };
             self.end(&name, ActiveState::Inactive, Some(exit));
         }
@@ -434,6 +437,7 @@ impl ModelHost {
                     result: "signal".into(),
                     status: "KILL".into(),
                     stopped: false,
+                    oom_kills: 0,
                 };
                 guest.retry_rounds = 2;
                 self.end(name, ActiveState::Failed, Some(exit));

@@ -100,7 +100,7 @@ impl World {
 
 fn ended(result: &str, status: &str, spec: Option<crate::model::Spec>) -> ExitRecord {
     let (result, status) = (result.to_owned(), status.to_owned());
-    ExitRecord { invocation: InvocationId(9), spec, result, status, stopped: false }
+    ExitRecord { invocation: InvocationId(9), spec, result, status, stopped: false, oom_kills: 0 }
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) fn event_line(entry: &Entry, event: &Event, zone: &TimeZone, style: S
     let name = text::left(&text::clean(subject), NAME_COLUMNS);
     let paint = match event.word.as_str() {
         "healthy" | "completed" => Paint::Good,
-        "failed" | "unhealthy" => Paint::Bad,
+        "failed" | "unhealthy" | "oom" => Paint::Bad,
         "drift" => Paint::Busy,
         _ => Paint::Plain,
     };

@@ -202,8 +202,18 @@ fn note(service: &ServiceStatus, moment: &Moment) -> Vec<String> {
         Some(seconds) => format!("drift: {}; correcting in {seconds}s", drift.what),
         None => format!("drift: {}", drift.what),
     }));
+    lines.extend(killed(service, moment).filter(|_| !lines.iter().any(|line| line.contains("out of memory"))));
     lines.retain(|line| !line.is_empty());
     lines
+}
+
+/// Returns which process was killed last for want of memory, and when; `None`: none in this run, nor of late.
+fn killed(service: &ServiceStatus, moment: &Moment) -> Option<String> {
+    let kills = service.oom_kills.as_ref()?;
+    let ago = kills.at.map(|at| moment.now().saturating_sub(at));
+    let is_of_today = ago.is_some_and(|ago| ago < 86_400);
+    let ago = ago.map(|ago| format!(", {} ago", age(ago))).unwrap_or_default();
+    (kills.count > 0 || is_of_today).then(|| format!("{}{ago}", kills.why))
 }
 
 fn starting(service: &ServiceStatus, moment: &Moment) -> String {

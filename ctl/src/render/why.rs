@@ -1,6 +1,6 @@
 //! Everything that is known about why a service is in the state it is in.
 
-use nixmox_api::{LastEnd, ServiceState, ServiceStatus};
+use nixmox_api::{LastEnd, OomKills, ServiceState, ServiceStatus};
 
 use super::failure::{declared_at, probe};
 use super::quantity::{age, day, elapsed, limit, time_of_day};
@@ -48,7 +48,7 @@ fn alone(
         Some(seconds) => format!("{}; corrected in {seconds}s", drift.what),
         None => format!("{}; not corrected by itself", drift.what),
     });
-    let advice = advice(service);
+    let advice = advice(service, excerpt);
     let more = format!("nixmoxctl logs {} -n 50", service.name);
     let more = if advice.iter().any(|line| line.contains(&more)) { String::new() } else { more };
     let held = service.held_by.as_ref().map(|by| format!("by {by}, {}", since(service, moment)));
@@ -57,6 +57,7 @@ fn alone(
         .row("held", held.unwrap_or_default())
         .row("probe", probed(service, asked, moment))
         .row("next", next(service, moment))
+        .row("oom", killed(service, moment))
         .rows("drift", drift);
     let rows = last(service, rows, moment)
         .rows("log", &service.log)
@@ -124,6 +125,21 @@ fn probed(service: &ServiceStatus, asked: String, moment: &Moment) -> String {
             format!("{asked}, at {time}, {ago} ago")
         }
     }
+}
+
+/// Returns what was killed last for want of memory, when, and how often that was; without what the reason says already.
+fn killed(service: &ServiceStatus, moment: &Moment) -> String {
+    let Some(OomKills { count, at, why, .. }) = &service.oom_kills else { return String::new() };
+    let why = if service.reason.contains(why.as_str()) { "" } else { why.as_str() };
+    let at = at
+        .map(|at| format!("{} ago, {}", age(moment.now().saturating_sub(at)), day(at, moment.now(), &moment.zone)));
+    let count = match count {
+        0 => "in a run before".to_owned(),
+        1 => String::new(),
+        count => format!("{count} processes in this run"),
+    };
+    let parts = [why.to_owned(), at.unwrap_or_default(), count].into_iter().filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 /// Returns what happens next by itself.

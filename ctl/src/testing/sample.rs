@@ -61,6 +61,7 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         depends_on: Vec::new(),
         probe_at: None,
         last_end: None,
+        oom_kills: None,
     }
 }
 

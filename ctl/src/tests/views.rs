@@ -1,7 +1,9 @@
 //! What commands that only look print.
 
 use insta::assert_snapshot;
-use nixmox_api::{Caller, PathInfo, PathsReply, ServiceState, ServiceStatus, StackInfo, StacksReply, Status};
+use nixmox_api::{
+    Caller, OomKills, PathInfo, PathsReply, ServiceState, ServiceStatus, StackInfo, StacksReply, Status,
+};
 
 use crate::testing::{Agent, Place, Script, sample};
 
@@ -28,6 +30,19 @@ fn what_hinders_the_agent_is_said_where_no_stack_is_known() {
     }
     status.host.warnings.clear();
     assert!(status_of(&status, 80, "status --all").contains("no stacks yet"));
+}
+
+#[test]
+fn status_says_what_was_killed_for_want_of_memory_until_that_is_old() {
+    let killed = |count, ago: u64| {
+        let why = "out of memory: killed php-fpm (pid 812), 61.2 MiB resident; limit 64 MiB".to_owned();
+        let kills = OomKills { count, at: Some(sample::NOW - ago), process: None, pid: None, resident: None, why };
+        let services = vec![ServiceStatus { oom_kills: Some(kills), ..sample::service("caddy") }];
+        status_of(&nixmox_api::Status { services, ..sample::status() }, 120, "status")
+    };
+    let note = "● caddy  out of memory: killed php-fpm (pid 812), 61.2 MiB resident; limit 64 MiB, 3m ago";
+    assert!(killed(1, 190).contains(note), "{}", killed(1, 190));
+    assert!(killed(0, 190).contains(note) && !killed(0, 90_000).contains("out of memory"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `why`: each kind of trouble, with its root, the line of the manifest that matters, and what to try.
 
 use insta::assert_snapshot;
-use nixmox_api::{Drift, LastEnd, ServiceState, ServiceStatus, Status};
+use nixmox_api::{Drift, LastEnd, OomKills, ServiceState, ServiceStatus, Status};
 
 use crate::testing::sample::{self, NOW, needing, service};
 use crate::testing::{Agent, Place, Script};
@@ -197,6 +197,47 @@ fn a_service_that_was_given_up() {
         ..postgres(ServiceState::Failed)
     };
     assert_snapshot!(why("postgres", vec![failed]));
+}
+
+fn killed(count: u64) -> OomKills {
+    OomKills {
+        count,
+        at: Some(NOW - 190),
+        process: Some("php-fpm".to_owned()),
+        pid: Some(812),
+        resident: Some(3 << 30),
+        why: "out of memory: killed php-fpm (pid 812), 3 GiB resident; limit 4 GiB".to_owned(),
+    }
+}
+
+fn nextcloud(state: ServiceState) -> ServiceStatus {
+    let declared_at = "nixmox.toml:14".to_owned();
+    ServiceStatus { state, declared_at, memory_max: Some(4 << 30), ..service("nextcloud") }
+}
+
+#[test]
+fn a_service_that_died_of_want_of_memory() {
+    let failed = ServiceStatus {
+        invocation: None,
+        reason: format!("{}; waits before the next attempt", killed(1).why),
+        hint: "nixmoxctl why nextcloud".to_owned(),
+        restarts: 2,
+        restart_at: Some(NOW + 4),
+        oom_kills: Some(killed(1)),
+        last_end: Some(ended(190, "crashed", &killed(1).why)),
+        ..nextcloud(ServiceState::Failed)
+    };
+    assert_snapshot!(why("nextcloud", vec![failed]));
+}
+
+#[test]
+fn a_service_that_lives_though_processes_of_it_were_killed() {
+    let lives = ServiceStatus { oom_kills: Some(killed(3)), ..nextcloud(ServiceState::Healthy) };
+    assert_snapshot!(why("nextcloud", vec![lives]));
+    let before = ServiceStatus { oom_kills: Some(killed(0)), ..nextcloud(ServiceState::Healthy) };
+    let text = why("nextcloud", vec![before]);
+    assert!(said(&text).contains("limit 4 GiB; 3m ago, 13:59; in a run before"), "{text}");
+    assert!(!text.contains("memory_max"), "{text}");
 }
 
 #[test]

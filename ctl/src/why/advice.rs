@@ -2,13 +2,15 @@
 
 use nixmox_api::{ServiceState, ServiceStatus};
 
+use super::Excerpt;
 use crate::render::limit;
 
 /// The agent's word that a service is not started again by itself.
 const GAVE_UP: &str = "restart policy forbids";
 
 /// Returns what to try, the best first; nothing for a service that is well.
-pub(crate) fn advice(service: &ServiceStatus) -> Vec<String> {
+/// `excerpt` is the line of the manifest that matters.
+pub(crate) fn advice(service: &ServiceStatus, excerpt: Option<&Excerpt>) -> Vec<String> {
     let name = &service.name;
     let log = format!("nixmoxctl logs {name} -n 50");
     let mut lines = Vec::new();
@@ -16,6 +18,7 @@ pub(crate) fn advice(service: &ServiceStatus) -> Vec<String> {
     let own =
         (!service.hint.is_empty() && !service.hint.starts_with("nixmoxctl why")).then(|| service.hint.clone());
     lines.extend(own);
+    lines.extend(of_memory(service, excerpt));
     match service.state {
         ServiceState::Stopped => lines.push(format!("nixmoxctl start {name}")),
         ServiceState::Unhealthy => {
@@ -53,6 +56,17 @@ pub(crate) fn advice(service: &ServiceStatus) -> Vec<String> {
         is_new
     });
     lines
+}
+
+/// Returns what to do where the kernel killed processes for want of memory.
+fn of_memory(service: &ServiceStatus, excerpt: Option<&Excerpt>) -> Vec<String> {
+    let Some(kills) = service.oom_kills.as_ref().filter(|kills| kills.count > 0) else { return Vec::new() };
+    let line = excerpt.filter(|excerpt| excerpt.text.as_ref().is_some_and(|text| text.contains("memory_max")));
+    let place = line.map_or(&service.declared_at, |excerpt| &excerpt.place);
+    // Of the limits that may have been short, this one is declared here.
+    let raise =
+        kills.why.contains("; limit ").then(|| format!("raise `limits.memory_max` at {place}, if it needs more"));
+    raise.into_iter().chain(["nixmoxctl top    shows what uses memory".to_owned()]).collect()
 }
 
 /// Returns what the answer of the last probe says.

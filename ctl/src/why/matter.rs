@@ -44,6 +44,10 @@ pub(crate) fn matter(service: &ServiceStatus) -> Matter {
     if let Some((_, about)) = REASONS.iter().find(|(words, _)| service.reason.contains(words)) {
         return key(about);
     }
+    let kills = service.oom_kills.as_ref().filter(|kills| kills.count > 0 && kills.why.contains("; limit "));
+    if kills.is_some() && (service.state == ServiceState::Healthy || service.reason.starts_with("out of memory")) {
+        return key("memory_max");
+    }
     // `memory_max is 6G, declared 4G`
     let limit = service.drift.iter().find_map(|drift| drift.what.split_once(" is ").map(|(limit, _)| limit));
     limit.map_or(Matter::Heading, key)

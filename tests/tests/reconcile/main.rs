@@ -13,6 +13,7 @@ mod host;
 mod jobs;
 mod machine;
 mod metrics;
+mod oom;
 mod plans;
 mod ports;
 mod restarts;

@@ -6,6 +6,7 @@
 //! cgroup v1 has most of them missing).
 
 mod form;
+mod oom;
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,13 @@ use cgroups_rs::pid::PidController;
 
 use super::{Figures, Pressure};
 
+pub(crate) use oom::of_own_unit as oom_kills_of_own_unit;
+pub(super) use oom::{OomCounts, watch as watch_oom};
+
 /// Where cgroup v2 is mounted: file-hierarchy(7).
 const MOUNT: &str = "/sys/fs/cgroup";
+/// Where the kernel counts what came of limits on memory; the file can be watched (admin-guide/cgroup-v2, "Memory Interface Files").
+const EVENTS: &str = "memory.events";
 
 /// The cgroup of a unit, with all below it.
 #[derive(Clone, Debug)]
@@ -54,13 +60,18 @@ impl Cgroup {
             memory_max: self.number("memory.max"),
             memory_high: self.number("memory.high"),
             memory_pressure: self.pressure("memory.pressure"),
-            oom_kills: self.text("memory.events").and_then(|text| form::field(&text, "oom_kill")),
+            oom_kills: self.oom_kills(),
             io_read_bytes: io.map(|(read, _)| read),
             io_write_bytes: io.map(|(_, written)| written),
             io_pressure: self.pressure("io.pressure"),
             tasks_max: self.tasks_max(),
             ..Figures::default()
         }
+    }
+
+    /// Reads how many processes were killed for want of memory, in it and all below it.
+    fn oom_kills(&self) -> Option<u64> {
+        self.text(EVENTS).and_then(|text| form::field(&text, "oom_kill"))
     }
 
     fn tasks_max(&self) -> Option<u64> {

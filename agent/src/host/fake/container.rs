@@ -77,7 +77,8 @@ impl Simulated {
         let spec = self.seen.started_with.take();
         if let Some(invocation) = self.seen.invocation {
             let result = if failed { "exit-code" } else { "success" }.to_owned();
-            self.seen.exit = Some(ExitRecord { invocation, spec, result, status: status.to_string(), stopped });
+            let (status, oom_kills) = (status.to_string(), self.seen.oom_kills.take().unwrap_or_default());
+            self.seen.exit = Some(ExitRecord { invocation, spec, result, status, stopped, oom_kills });
         }
         self.seen.invocation = self.seen.invocation.filter(|_| failed);
     }

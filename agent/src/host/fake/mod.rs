@@ -30,6 +30,7 @@ use nixmox_core::model::{
     Port, Probe, Protection, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
+use nixmox_core::oom::OomKill;
 use nixmox_core::slice::{self, Slices};
 use tokio::sync::{oneshot, watch};
 
@@ -69,6 +70,8 @@ struct State {
     interruption: Option<Interruption>,
     broken_gates: Vec<BrokenGate>,
     lacking: BTreeSet<ContainerName>,
+    /// What the kernel's log says of kills for want of memory.
+    oom_kills: BTreeMap<ContainerName, Vec<OomKill>>,
     /// Jobs that ended with 0, ever.
     succeeded: BTreeSet<ContainerName>,
     /// The most containers that were activating at the same time.
@@ -582,6 +585,13 @@ impl Host for Fake {
     async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {
         let lines = [format!("{name}: starting"), format!("{name}: simulated")];
         lines.into_iter().rev().take(count).rev().collect()
+    }
+
+    async fn oom_kills(&self, name: &ContainerName, since_usec: u64) -> Vec<OomKill> {
+        tokio::task::yield_now().await;
+        let state = self.state();
+        let kills = state.oom_kills.get(name).into_iter().flatten();
+        kills.filter(|kill| kill.at_usec > since_usec).cloned().collect()
     }
 
     async fn read_logs(&self, _query: &LogQuery) -> std::io::Result<Readers> {

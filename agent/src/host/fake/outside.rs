@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use nixmox_core::model::{ConfFile, Container, ContainerName, DropIn, Facts, SystemState};
 use nixmox_core::network::FirewallTable;
+use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
 
 use super::Fake;
@@ -20,6 +21,23 @@ impl Fake {
                 (exit.result, exit.status) = ("signal".to_owned(), "KILL".to_owned());
             }
         }
+        self.note_change();
+    }
+
+    /// Lets the kernel kill a process of a container for want of memory; `None`: its log has no line of that. Its guest ends with its
+    /// PID 1, by which nspawn ends with 1.
+    pub fn kill_for_memory(&self, name: &ContainerName, kill: Option<OomKill>, is_leader: bool) {
+        let mut state = self.state();
+        state.oom_kills.entry(name.clone()).or_default().extend(kill);
+        if let Some(container) = state.containers.get_mut(name)
+            && container.active().has_processes()
+        {
+            container.seen.oom_kills = Some(container.seen.oom_kills.unwrap_or_default() + 1);
+            if is_leader {
+                container.end(1, false);
+            }
+        }
+        drop(state);
         self.note_change();
     }
 

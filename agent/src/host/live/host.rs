@@ -9,6 +9,7 @@ use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{Assigned, ConfFile, ContainerName, Facts, Observed, Port, Probe, Service, StorePath};
 use nixmox_core::network::FirewallTable;
+use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
 use tokio::sync::watch;
 
@@ -18,7 +19,7 @@ use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
 use crate::host::{
     EventQuery, Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage,
-    journal, nix, nspawn,
+    journal, nix, nspawn, oom,
 };
 
 /// The hosts file is for every user of every guest.
@@ -112,6 +113,10 @@ impl Host for Live {
         // A unit that was forgotten is one that ended well, or was never there: then any line may help.
         let unit = self.systemd.loaded_properties(name).await.ok().flatten();
         journal::tail(&self.paths, name, unit.and_then(|unit| unit.start_began_usec()), count).await
+    }
+
+    async fn oom_kills(&self, name: &ContainerName, since_usec: u64) -> Vec<OomKill> {
+        oom::kills(name, since_usec).await
     }
 
     async fn read_logs(&self, query: &LogQuery) -> std::io::Result<Readers> {

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use super::StepError;
 use super::bus::{Bus, is_away};
+use super::cgroup::{OomCounts, watch_oom};
 use super::changes::{Changes, Watcher};
 use super::firewall::Firewall;
 use super::guest::Guests;
@@ -60,6 +61,7 @@ pub struct Live {
     guests: Guests,
     sessions: Sessions,
     changes: Changes,
+    oom: Arc<OomCounts>,
     /// Looks at what lies on disks of somebody else.
     unhurried: Unhurried,
     /// Looks at the store and the roots, which every start needs, whatever the mounts of others do.
@@ -79,6 +81,12 @@ impl Live {
         let (connection, bus) = Bus::new();
         let (changes, jobs, units) = (Changes::new(), Jobs::new(), Arc::<UnitCache>::default());
         let sessions = Sessions::new(PathBuf::from(SELF), tasks.clone(), stop.clone());
+        let (oom, kills) = OomCounts::new();
+        let oom = Arc::new(oom);
+        if let Some(kills) = kills {
+            let noted = changes.clone();
+            tasks.spawn(watch_oom(Arc::clone(&oom), kills, move || noted.note(), stop.clone()));
+        }
         Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), units: Arc::clone(&units), connection, stop }
             .spawn(&paths, tasks);
         let layout = layout::find(&paths);
@@ -92,6 +100,7 @@ impl Live {
             guests: Guests::new(PathBuf::from(SELF)),
             sessions,
             changes,
+            oom,
             unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             unhurried_own: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             running: Mutex::default(),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use nixmox_core::container::parse_exit_record;
 use nixmox_core::model::{
@@ -54,7 +54,8 @@ impl Live {
         )?;
         let declared = declared.clone();
         let before = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (running, units, on_disk, of_units, hosts, firewall) = self
+        let oom = Arc::clone(&self.oom);
+        let (running, kills, units, on_disk, of_units, hosts, firewall) = self
             .blocking(move |paths| {
                 let names: BTreeSet<_> = declared.into_iter().chain(nspawn::names_with_files(paths)).collect();
                 let on_disk: BTreeMap<_, _> = names
@@ -66,11 +67,15 @@ impl Live {
                     })
                     .collect();
                 let of_units = read_units(paths, &units);
-                let mut running = units.iter().filter_map(|unit| Running::of(unit, &before)).collect();
+                let mut running: BTreeMap<_, _> =
+                    units.iter().filter_map(|unit| Running::of(unit, &before)).collect();
+                let groups = running.values().map(|running| (running.control_group.clone(), running.invocation));
+                let kills = oom.follow(groups.collect());
+                let kills: BTreeMap<_, _> = running.keys().cloned().zip(kills).collect();
                 loopback::follow(firewall.table.as_ref(), |name| Some(&on_disk.get(name)?.conf), &mut running);
                 firewall.obstacles.extend(firewall.table.iter().flat_map(firewall::on_ipv6));
                 firewall.obstacles.extend(firewall::of_kernel());
-                Ok((running, units, on_disk, of_units, files::read(&paths.hosts()), firewall))
+                Ok((running, kills, units, on_disk, of_units, files::read(&paths.hosts()), firewall))
             })
             .await?;
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
@@ -90,6 +95,7 @@ impl Live {
             let context = Context { others, ours: &ours, default_tasks_max: Some(default_tasks_max) };
             container.active = listed.active;
             container.invocation = unit.invocation();
+            container.oom_kills = kills.get(&listed.name).copied().flatten();
             container.active_since = unit.active_since_usec().map(|usec| usec / 1_000_000);
             container.foreign_job = self.systemd.is_foreign_job(listed);
             container.started_with = match of_unit.start {
