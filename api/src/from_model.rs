@@ -6,7 +6,8 @@
 use nixmox_core::model::{self, Word};
 
 use crate::{
-    Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, Restart, Service, Tmpfs,
+    Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, PressureMax, Restart, Service,
+    Tmpfs,
 };
 
 impl From<&model::Service> for Service {
@@ -64,6 +65,11 @@ impl From<&model::HealthCheck> for HealthCheck {
             tcp: None,
             unit: None,
             exec: None,
+            pressure: (!health.pressure.is_empty()).then(|| {
+                let model::PressureMax { cpu, memory, io } = health.pressure;
+                let [cpu, memory, io] = [cpu, memory, io].map(|share| share.map(model::Percent::get));
+                PressureMax { cpu, memory, io }
+            }),
             interval_ms: milliseconds(health.interval),
             timeout_ms: milliseconds(health.timeout),
             retries: health.retries,
@@ -75,6 +81,7 @@ impl From<&model::HealthCheck> for HealthCheck {
             model::Probe::Tcp(port) => wire.tcp = Some(*port),
             model::Probe::Unit(unit) => wire.unit = Some(unit.clone()),
             model::Probe::Exec(command) => wire.exec = Some(command.clone()),
+            model::Probe::Ready => {}
         }
         wire
     }

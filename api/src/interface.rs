@@ -12,8 +12,9 @@ use crate::{
     EventsRequest, ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict,
     GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf,
     LogsRequest, Mount, Network, OomKills, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure,
-    Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage,
-    StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
+    PressureMax, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus,
+    ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply,
+    Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -191,6 +192,7 @@ const TYPES: &[&CustomType<'static>] = &[
     Origin::CUSTOM_TYPE,
     Dependency::CUSTOM_TYPE,
     HealthCheck::CUSTOM_TYPE,
+    PressureMax::CUSTOM_TYPE,
     Limits::CUSTOM_TYPE,
     IoLimit::CUSTOM_TYPE,
     Network::CUSTOM_TYPE,

@@ -11,7 +11,7 @@ use nixmox_core::model::Word;
 use nixmox_core::{container, model};
 
 use crate::rule::{self, quoted, shown};
-use crate::{HealthCheck, IoLimit, Limits, Mount, Network, Port, Restart, Service, Tmpfs};
+use crate::{HealthCheck, IoLimit, Limits, Mount, Network, Port, PressureMax, Restart, Service, Tmpfs};
 
 /// The shortest time between two questions of a health check, in milliseconds.
 const INTERVAL_MIN_MS: u64 = 100;
@@ -261,11 +261,16 @@ fn health_check(wire: HealthCheck, faults: &mut Faults) -> Option<model::HealthC
         (None, Some(port), None, None) => faults.keep("health.tcp", rule::port(port)).map(model::Probe::Tcp),
         (None, None, Some(unit), None) => faults.keep("health.unit", rule::unit(unit)).map(model::Probe::Unit),
         (None, None, None, Some(words)) => faults.keep("health.exec", rule::command(words)).map(model::Probe::Exec),
+        (None, None, None, None) if wire.pressure.is_some_and(|most| most != PressureMax::default()) => {
+            Some(model::Probe::Ready)
+        }
         (_, _, _, _) => {
-            faults.add("health", "exactly one of `http`, `tcp`, `unit` and `exec` is needed");
+            faults.add("health", "one of `http`, `tcp`, `unit` and `exec` is needed, or `pressure`");
             None
         }
     };
+    let pressure =
+        wire.pressure.map_or_else(|| Some(model::PressureMax::default()), |most| pressure_max(most, faults));
     let interval = faults.keep("health.interval", rule::duration(wire.interval_ms, INTERVAL_MIN_MS));
     let timeout = faults.keep("health.timeout", rule::duration(wire.timeout_ms, 1));
     let retries = faults.keep("health.retries", rule::count(wire.retries));
@@ -273,12 +278,24 @@ fn health_check(wire: HealthCheck, faults: &mut Faults) -> Option<model::HealthC
     let on_unhealthy = faults.keep("health.on_unhealthy", model::OnUnhealthy::from_word(&wire.on_unhealthy));
     Some(model::HealthCheck {
         probe: probe?,
+        pressure: pressure?,
         interval: interval?,
         timeout: timeout?,
         retries: retries?,
         start_period: start_period?,
         on_unhealthy: on_unhealthy?,
     })
+}
+
+fn pressure_max(wire: PressureMax, faults: &mut Faults) -> Option<model::PressureMax> {
+    let mut share = |key: &str, share: Option<u8>| match share {
+        None => Some(None),
+        Some(share) => faults.keep(key, model::Percent::try_from(u64::from(share))).map(Some),
+    };
+    let cpu = share("health.pressure.cpu", wire.cpu);
+    let memory = share("health.pressure.memory", wire.memory);
+    let io = share("health.pressure.io", wire.io);
+    Some(model::PressureMax { cpu: cpu?, memory: memory?, io: io? })
 }
 
 fn limits(wire: Limits, faults: &mut Faults) -> Option<model::Limits> {

@@ -39,7 +39,8 @@ pub use request::{
     Warning,
 };
 pub use service::{
-    Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, Restart, Service, Tmpfs,
+    Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, PressureMax, Restart, Service,
+    Tmpfs,
 };
 pub use stack::RequestedStack;
 pub use status::{

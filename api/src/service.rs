@@ -90,6 +90,9 @@ pub struct HealthCheck {
     pub unit: Option<String>,
     /// A command run in the guest.
     pub exec: Option<Vec<String>>,
+    /// Pressures above which an answer counts as failed, in percent; absent: none. With it, nothing else needs to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureMax>,
     /// Milliseconds from one answer to the next question.
     pub interval_ms: u64,
     /// Milliseconds after which a question counts as failed.
@@ -100,6 +103,18 @@ pub struct HealthCheck {
     pub start_period_ms: u64,
     /// `report` or `restart`.
     pub on_unhealthy: String,
+}
+
+/// Shares of the last ten seconds, 1 to 99 percent, in which at least one task of a service may wait; absent: any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+#[serde(deny_unknown_fields)]
+pub struct PressureMax {
+    /// For a CPU.
+    pub cpu: Option<u8>,
+    /// For memory.
+    pub memory: Option<u8>,
+    /// For IO.
+    pub io: Option<u8>,
 }
 
 /// Resource limits; absent means none. Sizes in bytes.

@@ -8,7 +8,7 @@ use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
     ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck,
     HostStatus, IoLimit, LastEnd, Limits, Mount, Network, OomKills, Origin, PathInfo, PathsReply, PlanReply,
-    Planned, Port, Pressure, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState,
+    Planned, Port, Pressure, PressureMax, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState,
     ServiceStatus, ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind,
     UsageReply, Warning,
 };
@@ -54,6 +54,7 @@ fn full_service() -> Service {
             tcp: None,
             unit: None,
             exec: None,
+            pressure: Some(PressureMax { cpu: None, memory: Some(20), io: Some(50) }),
             interval_ms: 5000,
             timeout_ms: 2000,
             retries: 3,
@@ -182,7 +183,7 @@ fn service_status() -> ServiceStatus {
             process: Some("php-fpm".into()),
             pid: Some(812),
             resident: Some(300 << 20),
-            why: "out of memory: killed php-fpm (pid 812), 300 MiB resident; limit 1 GiB; and 1 before it".into(),
+            why: "out of memory: killed php-fpm (pid 812), 300 MiB resident; limit 1 GiB; and 1 more".into(),
         }),
     }
 }

@@ -31,14 +31,20 @@ fn probe() -> impl Strategy<Value = model::Probe> {
         (1_u16..).prop_map(model::Probe::Tcp),
         "[a-z@-]{1,9}\\.(service|target)".prop_map(model::Probe::Unit),
         vec("[ -~\\n]{1,9}", 1..4).prop_map(model::Probe::Exec),
+        Just(model::Probe::Ready),
     ]
 }
 
 fn health() -> impl Strategy<Value = model::HealthCheck> {
     let on_unhealthy = prop_oneof![Just(model::OnUnhealthy::Report), Just(model::OnUnhealthy::Restart)];
-    (probe(), milliseconds(), milliseconds(), 1_u32.., milliseconds(), on_unhealthy).prop_map(
-        |(probe, interval, timeout, retries, start_period, on_unhealthy)| model::HealthCheck {
+    let share = || option::of((1_u64..=99).prop_map(|share| model::Percent::try_from(share).expect("a share")));
+    let pressure = (share(), share(), share()).prop_map(|(cpu, memory, io)| model::PressureMax { cpu, memory, io });
+    let asked = (probe(), pressure)
+        .prop_filter("asks something", |(probe, most)| *probe != model::Probe::Ready || !most.is_empty());
+    (asked, milliseconds(), milliseconds(), 1_u32.., milliseconds(), on_unhealthy).prop_map(
+        |((probe, pressure), interval, timeout, retries, start_period, on_unhealthy)| model::HealthCheck {
             probe,
+            pressure,
             interval,
             timeout,
             retries,
@@ -332,6 +338,7 @@ fn a_health_check_asks_exactly_one_thing() {
             tcp: Some(80),
             unit: None,
             exec: None,
+            pressure: None,
             interval_ms: 10_000,
             timeout_ms: 5000,
             retries: 3,
@@ -342,6 +349,13 @@ fn a_health_check_asks_exactly_one_thing() {
         refused(|service| service.health = Some(health))
     };
     health(|health| health.tcp = None);
+    health(|health| {
+        health.pressure = Some(nixmox_api::PressureMax { io: Some(0), ..nixmox_api::PressureMax::default() });
+    });
+    health(|health| {
+        health.pressure = Some(nixmox_api::PressureMax { cpu: Some(100), ..nixmox_api::PressureMax::default() });
+    });
+    health(|health| (health.tcp, health.pressure) = (None, Some(nixmox_api::PressureMax::default())));
     health(|health| health.unit = Some("a.service".into()));
     health(|health| health.tcp = Some(0));
     health(|health| health.interval_ms = 99);

@@ -144,7 +144,8 @@ impl Found {
         let probe = |check: Option<&HealthCheck>| check.map(|check| probe_text(&check.probe)).unwrap_or_default();
         self.value("health", probe(from), probe(to));
         let (Some(from), Some(to)) = (from, to) else { return };
-        let HealthCheck { probe: _, interval, timeout, retries, start_period, on_unhealthy } = from;
+        let HealthCheck { probe: _, pressure, interval, timeout, retries, start_period, on_unhealthy } = from;
+        self.value("health.pressure", pressure, to.pressure);
         self.value("health.interval", Time(*interval), Time(to.interval));
         self.value("health.timeout", Time(*timeout), Time(to.timeout));
         self.value("health.retries", retries, to.retries);
@@ -187,6 +188,7 @@ fn probe_text(probe: &Probe) -> String {
         Probe::Tcp(port) => format!("tcp {port}"),
         Probe::Unit(unit) => unit.clone(),
         Probe::Exec(command) => command.join(" "),
+        Probe::Ready => "ready".to_owned(),
     }
 }
 
@@ -226,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::model::fixture::{name, service, store_path};
-    use crate::model::{Bytes, Limits, OnUnhealthy, Origin, Protocol};
+    use crate::model::{Bytes, Limits, OnUnhealthy, Origin, PressureMax, Protocol};
 
     fn lines(old: &Service, new: &Service) -> Vec<String> {
         let line = |Difference { key, from, to }: Difference| format!("{key}: {from} -> {to}");
@@ -247,6 +249,7 @@ mod tests {
     fn every_difference_is_told_in_the_words_of_the_manifest() {
         let check = |probe| HealthCheck {
             probe,
+            pressure: PressureMax::default(),
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             retries: 3,
@@ -269,9 +272,10 @@ mod tests {
             depends_on: [(name("db"), Condition::Started)].into(),
             ..service("web")
         };
+        let pressure = PressureMax { memory: "20%".parse().ok(), ..PressureMax::default() };
         let new = Service {
             system: System::Store(store_path('b', "web")),
-            health: Some(HealthCheck { start_period: Duration::from_mins(1), ..check(Probe::Tcp(81)) }),
+            health: Some(HealthCheck { start_period: Duration::from_mins(1), pressure, ..check(Probe::Tcp(81)) }),
             limits: Limits { memory_max: Some(Bytes(1 << 30)), ..Limits::default() },
             ports: vec![port(80), port(82)],
             mounts: vec![mount("/srv/new")],
@@ -288,6 +292,7 @@ mod tests {
                 "depends_on: db: started -> ",
                 "depends_on:  -> db: healthy",
                 "health: tcp 80 -> tcp 81",
+                "health.pressure:  -> memory 20%",
                 "health.start_period: 5min -> 1min",
                 "limits.memory_max:  -> 1G",
                 "network.ports: 81:80 -> ",

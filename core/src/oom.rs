@@ -137,7 +137,7 @@ pub fn text(last: Option<&OomKill>, new: u64, limit: Option<Bytes>) -> String {
         Scope::Slice(slice) => format!("; by the limit of {slice}"),
         Scope::Host => "; the whole host had none left".to_owned(),
     };
-    let others = if new > 1 { format!("; and {} before it", new - 1) } else { String::new() };
+    let others = if new > 1 { format!("; and {} more", new - 1) } else { String::new() };
     format!("out of memory: killed {process} (pid {pid}){resident}{scope}{others}")
 }
 
@@ -197,7 +197,7 @@ mod tests {
         let told = |new, limit: Option<u64>| text(Some(&kill), new, limit.map(Bytes));
         let whole = "out of memory: killed stress (pid 812), 61.1 MiB resident; limit 64 MiB";
         assert_eq!(told(1, Some(64 << 20)), whole);
-        assert_eq!(told(3, Some(64 << 20)), format!("{whole}; and 2 before it"));
+        assert_eq!(told(3, Some(64 << 20)), format!("{whole}; and 2 more"));
         assert_eq!(text(None, 3, None), "out of memory: the kernel killed 3 processes");
         assert_eq!((size(0), size(5 << 29)), ("0 MiB".to_owned(), "2.5 GiB".to_owned()));
         assert_eq!(

@@ -160,6 +160,9 @@ pub trait Host: Send + Sync + 'static {
         names: &BTreeSet<ContainerName>,
     ) -> impl Future<Output = BTreeMap<ContainerName, (Usage, Figures)>> + Send;
 
+    /// Returns whether the kernel counts the pressure that containers are under.
+    fn counts_pressure(&self) -> bool;
+
     /// Returns the last lines that this container logged since its last start, oldest first, at most `count`: its unit's
     /// output on the host and, where its journal is linked, its own errors. Empty when nothing can be read.
     fn log_tail(&self, name: &ContainerName, count: usize) -> impl Future<Output = Vec<String>> + Send;

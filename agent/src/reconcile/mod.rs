@@ -301,6 +301,11 @@ impl<H: Host> Reconciler<H> {
             let host = Arc::clone(&self.host);
             self.probes.spawn(async move {
                 let result = host.probe(&question.name, question.probe.as_ref(), question.timeout).await;
+                if !result.healthy {
+                    return (question, result);
+                }
+                let pressed = usage::pressed(&*host, &question.name, question.pressure).await;
+                let result = pressed.map_or(result, |output| ProbeResult { healthy: false, output });
                 (question, result)
             });
         }

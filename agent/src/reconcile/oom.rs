@@ -19,6 +19,8 @@ use super::handle::now_usec;
 const PAUSE: Duration = Duration::from_secs(5);
 /// How much earlier than it was noticed a kill may lie.
 const LATE_USEC: u64 = 60_000_000;
+/// Kills this close to each other are of one event, of which the process that held most is told.
+const TOGETHER_USEC: u64 = 5_000_000;
 
 /// The kills of one container.
 #[derive(Debug, Default)]
@@ -35,8 +37,10 @@ pub(super) struct Oom {
     at_end: u64,
     /// When one was last noticed, in microseconds since 1970; `None`: before this agent's time.
     noticed: Option<u64>,
-    /// The last kill of which the log told.
+    /// The last kill of which the log told; of several together, of the process that held most.
     last: Option<OomKill>,
+    /// Up to when the log was read, in microseconds since 1970.
+    read_until: u64,
     /// Whether that is the last of all that were counted.
     is_newest: bool,
     reading: bool,
@@ -92,8 +96,8 @@ impl Oom {
     pub(super) fn due(&mut self, now: Duration) -> Option<Look> {
         self.next_due().filter(|due| *due <= now)?;
         self.reading = true;
-        let last = self.last.as_ref().map_or(0, |last| last.at_usec);
-        let since_usec = self.noticed.map_or(0, |noticed| noticed.saturating_sub(LATE_USEC)).max(last);
+        let earliest = self.noticed.map_or(0, |noticed| noticed.saturating_sub(LATE_USEC));
+        let since_usec = earliest.max(self.read_until);
         Some(Look { since_usec, untold: self.untold })
     }
 
@@ -114,7 +118,10 @@ impl Oom {
         (self.reading, self.found) = (false, false);
         self.next = now.saturating_add(PAUSE);
         self.untold = self.untold.saturating_sub(look.untold);
-        let last = kills.into_iter().last();
+        self.read_until = kills.last().map_or(self.read_until, |kill| kill.at_usec);
+        let together =
+            kills.into_iter().filter(|kill| kill.at_usec.saturating_add(TOGETHER_USEC) >= self.read_until);
+        let last = together.max_by_key(|kill| kill.resident);
         let text = (look.untold > 0).then(|| oom::text(last.as_ref(), look.untold, limit));
         if last.is_some() {
             (self.last, self.is_newest) = (last, self.untold == 0);

@@ -453,8 +453,11 @@ impl<H: Host> Reconciler<H> {
             }
         }
         let mut plan = plan::plan(&desired, &observed, &files);
-        let at_boot = plan::boot_warnings(&desired, &observed);
-        plan.warnings.extend(at_boot.into_iter().filter(|(subject, _)| match subject {
+        let mut besides = plan::boot_warnings(&desired, &observed);
+        if !self.host.counts_pressure() {
+            besides.extend(super::usage::not_counted(&desired));
+        }
+        plan.warnings.extend(besides.into_iter().filter(|(subject, _)| match subject {
             Subject::Service(name) => next.scope.contains(name),
             Subject::Host => true,
         }));

@@ -11,7 +11,8 @@ use nixmox_core::container;
 use nixmox_core::health::{self, Timing};
 use nixmox_core::model::{
     Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
-    InvocationId, Kind, Observed, OnUnhealthy, Plan, Probe, Reason, Restart, Retry, Service, Spec, Subject,
+    InvocationId, Kind, Observed, OnUnhealthy, Plan, PressureMax, Probe, Reason, Restart, Retry, Service, Spec,
+    Subject,
 };
 use nixmox_core::oom::OomKill;
 use nixmox_core::restart::{self, End, GOOD_RUN, GRACE};
@@ -125,6 +126,8 @@ pub(super) struct Question {
     /// When it was asked.
     at: Duration,
     pub(super) probe: Option<Probe>,
+    /// Asked as well where it is not empty.
+    pub(super) pressure: PressureMax,
     pub(super) timeout: Duration,
 }
 
@@ -312,6 +315,7 @@ impl Supervisor {
                 invocation: watched.last.and_then(|last| last.invocation),
                 at: now,
                 probe: check.map(|check| check.probe.clone()),
+                pressure: check.map(|check| check.pressure).unwrap_or_default(),
                 timeout: check.map_or(READY_TIMEOUT, |check| check.timeout),
             });
         }

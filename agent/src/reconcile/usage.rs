@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::time::{ClockId, clock_gettime};
 use nixmox_api::{Pressure, ServiceStatus, ServiceUsage, Status, UsageReply};
-use nixmox_core::model::ContainerName;
+use nixmox_core::model::{Assigned, ContainerName, Desired, PressureMax, Subject};
 
 use super::handle::{Published, now_usec};
 use crate::host::Host;
@@ -32,6 +32,29 @@ pub(super) async fn reply<H: Host>(host: &H, published: &Published) -> UsageRepl
         with_figures(declared, service, &mut read)
     });
     UsageReply { at_usec: now_usec(), clock_usec: clock_usec(), services: services.collect() }
+}
+
+/// Returns which pressure a container is under that is above its maximum, in one line; `None`: none.
+pub(super) async fn pressed<H: Host>(host: &H, name: &ContainerName, most: PressureMax) -> Option<String> {
+    if most.is_empty() {
+        return None;
+    }
+    let (_, figures) = host.figures(&BTreeSet::from([name.clone()])).await.remove(name)?;
+    let some = |pressure: Option<crate::host::Pressure>| pressure.map(|pressure| pressure.some_avg10);
+    most.exceeded(some(figures.cpu_pressure), some(figures.memory_pressure), some(figures.io_pressure))
+}
+
+/// Returns a warning for each service whose health is asked for by a pressure that the kernel does not count.
+pub(super) fn not_counted(desired: &Desired) -> impl Iterator<Item = (Subject, String)> + '_ {
+    let asks = |(name, assigned): (&ContainerName, &Assigned)| {
+        let most = assigned.service.health.as_ref().map(|check| check.pressure).filter(|most| !most.is_empty())?;
+        let text = format!(
+            "this host's kernel does not count pressure, so that `health.pressure` ({most}) is left out; `psi=1` on its command line \
+             may help"
+        );
+        Some((Subject::Service(name.clone()), text))
+    };
+    desired.services.iter().filter_map(asks)
 }
 
 /// Returns the time on the clock that nobody sets, in microseconds; the same clock for every agent of one boot.

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::fixture::{assigned, name};
 use crate::model::{
-    Assigned, Bytes, Condition, Device, ExitRecord, HealthCheck, Kind, Mount, Network, OnUnhealthy, PrivateUsers,
-    Probe, SpecField, System, Tmpfs,
+    Assigned, Bytes, Condition, Device, ExitRecord, HealthCheck, Kind, Mount, Network, OnUnhealthy, PressureMax,
+    PrivateUsers, Probe, SpecField, System, Tmpfs,
 };
 
 fn layout() -> Layout {
@@ -24,6 +24,7 @@ fn full() -> Assigned {
     service.depends_on = [(name("db"), Condition::Healthy), (name("cache"), Condition::Started)].into();
     service.health = Some(HealthCheck {
         probe: Probe::Tcp(80),
+        pressure: PressureMax::default(),
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(5),
         retries: 3,

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::form::{Absence, Key, Table, prose};
-use super::v1::{Gpu, Health, Limits, Mount, Network, Offload, Restart, Service, Stack, StackFile, Tmpfs};
+use super::v1::{
+    Gpu, Health, Limits, Mount, Network, Offload, Pressure, Restart, Service, Stack, StackFile, Tmpfs,
+};
 
 const HEAD: &str = "\
 # The manifest
@@ -57,6 +59,7 @@ pub fn reference() -> String {
     section::<Stack>(&mut page, "`stack`", "stack.");
     section::<Service>(&mut page, "A service", "");
     section::<Health>(&mut page, "`health`", "health.");
+    section::<Pressure>(&mut page, "`health.pressure`", "health.pressure.");
     section::<Limits>(&mut page, "`limits`", "limits.");
     section::<Network>(&mut page, "`network`", "network.");
     section::<Mount>(&mut page, "`mounts`, each item", "mounts.");

@@ -12,6 +12,7 @@ mod name;
 mod observed;
 mod plan;
 mod pool;
+mod pressure;
 mod quantity;
 mod service;
 mod spec;
@@ -27,6 +28,7 @@ pub use observed::{
 };
 pub use plan::{Action, Change, ChangeKind, Plan, Reason, Step, StepId, Subject};
 pub use pool::{AddressPool, InvalidPool};
+pub use pressure::{Percent, PressureMax};
 pub use quantity::{Bytes, CpuQuota, InvalidQuantity, Weight};
 pub use service::{
     Condition, Device, HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Bytes, ContainerName, CpuQuota, StackName, StorePath, Weight};
+use super::{Bytes, ContainerName, CpuQuota, PressureMax, StackName, StorePath, Weight};
 
 /// A declared service, realised as one nixos-container of the same name.
 ///
@@ -165,6 +165,8 @@ pub enum Condition {
 pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
+    /// Pressures above which an answer counts as failed, whatever it is.
+    pub pressure: PressureMax,
     /// Time from one answer to the next question; at least 100 ms. Default 10 s.
     pub interval: Duration,
     /// Time after which a question counts as failed. Default 5 s.
@@ -188,6 +190,8 @@ pub enum Probe {
     Unit(String),
     /// This command, run by the guest's systemd, exits with 0. Not empty.
     Exec(Vec<String>),
+    /// The guest's systemd says `running`, as of a service without a health check; a guest without one counts as well.
+    Ready,
 }
 
 /// What is done with an unhealthy service.

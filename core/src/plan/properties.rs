@@ -15,8 +15,8 @@ use crate::container::{self, Layout};
 use crate::model::fixture::{assigned, name, store_path};
 use crate::model::{
     Action, ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Desired, Device,
-    HealthCheck, Hold, InvocationId, Kind, Limits, Mount, Network, Observed, OnUnhealthy, Plan, Probe, Retry, Step,
-    Subject, System,
+    HealthCheck, Hold, InvocationId, Kind, Limits, Mount, Network, Observed, OnUnhealthy, Plan, PressureMax, Probe,
+    Retry, Step, Subject, System,
 };
 use crate::network::{Request, allocate};
 
@@ -222,6 +222,7 @@ impl Draw {
         }
         service.health = Some(HealthCheck {
             probe: Probe::Tcp(80),
+            pressure: PressureMax::default(),
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             retries: 1,

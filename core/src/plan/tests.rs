@@ -7,8 +7,8 @@ use crate::container::{self, Layout};
 use crate::model::fixture::{assigned, name, store_path};
 use crate::model::{
     ActiveState, Assigned, BootStart, Bytes, Change, ConfFile, DropIn, ExitRecord, Health, HealthCheck, Hold,
-    InvocationId, Kind, Limits, Mount, OnUnhealthy, Probe, Protection, Reason, Retry, SpecField, Step, Subject,
-    System, SystemState,
+    InvocationId, Kind, Limits, Mount, OnUnhealthy, PressureMax, Probe, Protection, Reason, Retry, SpecField, Step,
+    Subject, System, SystemState,
 };
 use crate::network::{FirewallTable, hosts_file};
 use crate::slice;
@@ -299,6 +299,7 @@ fn the_unhealthy_are_restarted_where_that_is_declared() {
     world.edit("db", |db| {
         db.service.health = Some(HealthCheck {
             probe: Probe::Tcp(1),
+            pressure: PressureMax::default(),
             interval: second,
             timeout: second,
             retries: 1,

@@ -28,7 +28,10 @@ pub(crate) struct Why {
 
 impl Why {
     pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
-        let status = block_on(async { Ok(Client::connect(&context.options.socket).await?.status().await?) })?;
+        let (status, usage) = block_on(async {
+            let mut client = Client::connect(&context.options.socket).await?;
+            Ok((client.status().await?, client.usage().await?))
+        })?;
         for name in &self.names {
             let there = status.services.iter().map(|service| service.name.as_str());
             known("service", name, there).map_err(|unknown| declared(name, context).unwrap_or(unknown))?;
@@ -43,6 +46,7 @@ impl Why {
             }
             let mut story = Story::new(&status, service);
             story.excerpt = excerpt(&status, service);
+            story.usage = usage.services.iter().find(|usage| usage.name == service.name);
             story.root_excerpt = story.root().and_then(|root| excerpt(&status, root));
             let text = render::why(&story, &context.moment(), screen.width(), screen.style);
             let gap = if is_first { "" } else { "\n" };

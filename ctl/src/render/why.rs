@@ -1,9 +1,9 @@
 //! Everything that is known about why a service is in the state it is in.
 
-use nixmox_api::{LastEnd, OomKills, ServiceState, ServiceStatus};
+use nixmox_api::{LastEnd, OomKills, ServiceState, ServiceStatus, ServiceUsage};
 
 use super::failure::{declared_at, probe};
-use super::quantity::{age, day, elapsed, limit, time_of_day};
+use super::quantity::{age, day, elapsed, limit, percent, time_of_day};
 use super::report::Report;
 use super::state;
 use super::style::{Paint, Style};
@@ -17,7 +17,7 @@ const EXCERPT_MAX: usize = 200;
 /// Returns the text about a service; of one that waits, with the root of its waiting below it.
 pub(crate) fn why(story: &Story<'_>, moment: &Moment, width: Option<usize>, style: Style) -> String {
     let Some(first) = story.chain.first() else {
-        return alone(story.service, story.excerpt.as_ref(), moment, width, style);
+        return alone(story.service, story.usage, story.excerpt.as_ref(), moment, width, style);
     };
     let rows = Report::new("").row("gate", gate(first, moment)).rows("also", &first.others);
     let rows = rows.row("from", from(story.service, story.excerpt.as_ref()));
@@ -27,7 +27,7 @@ pub(crate) fn why(story: &Story<'_>, moment: &Moment, width: Option<usize>, styl
     let mut text = head(story.service, moment, style) + &rows.rows_text(width, style);
     if let Some(root) = story.root() {
         text.push('\n');
-        text.push_str(&alone(root, story.root_excerpt.as_ref(), moment, width, style));
+        text.push_str(&alone(root, None, story.root_excerpt.as_ref(), moment, width, style));
     }
     text
 }
@@ -35,6 +35,7 @@ pub(crate) fn why(story: &Story<'_>, moment: &Moment, width: Option<usize>, styl
 /// Returns what is known of a service by itself.
 fn alone(
     service: &ServiceStatus,
+    usage: Option<&ServiceUsage>,
     excerpt: Option<&Excerpt>,
     moment: &Moment,
     width: Option<usize>,
@@ -57,6 +58,7 @@ fn alone(
         .row("held", held.unwrap_or_default())
         .row("probe", probed(service, asked, moment))
         .row("next", next(service, moment))
+        .row("pressure", pressure(usage))
         .row("oom", killed(service, moment))
         .rows("drift", drift);
     let rows = last(service, rows, moment)
@@ -125,6 +127,15 @@ fn probed(service: &ServiceStatus, asked: String, moment: &Moment) -> String {
             format!("{asked}, at {time}, {ago} ago")
         }
     }
+}
+
+/// Returns how much of the last ten seconds some of it waited, and for what.
+fn pressure(usage: Option<&ServiceUsage>) -> String {
+    let Some(usage) = usage else { return String::new() };
+    let kinds = [("cpu", usage.cpu_pressure), ("memory", usage.memory_pressure), ("io", usage.io_pressure)];
+    let told = kinds.into_iter().filter_map(|(kind, told)| Some(format!("{kind} {}%", percent(told?.some_avg10))));
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { String::new() } else { format!("{} (some, avg10)", told.join(", ")) }
 }
 
 /// Returns what was killed last for want of memory, when, and how often that was; without what the reason says already.

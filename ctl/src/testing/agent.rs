@@ -149,6 +149,8 @@ fn serve(state: &State, stream: &UnixStream) {
         } else {
             let after = state.script.plan_after.as_ref().filter(|_| finished && method == "Plan");
             let reply = after.or_else(|| state.script.replies.get(method.as_str()));
+            let idle = json!({ "parameters": nixmox_api::UsageReply::default() });
+            let reply = reply.or((method == "Usage").then_some(&idle));
             send(stream, reply.unwrap_or_else(|| panic!("the script does not answer {method}")))
         };
         if sent.is_err() {

@@ -1,7 +1,9 @@
 //! `why`: each kind of trouble, with its root, the line of the manifest that matters, and what to try.
 
 use insta::assert_snapshot;
-use nixmox_api::{Drift, LastEnd, OomKills, ServiceState, ServiceStatus, Status};
+use nixmox_api::{
+    Drift, LastEnd, OomKills, Pressure, ServiceState, ServiceStatus, ServiceUsage, Status, UsageReply,
+};
 
 use crate::testing::sample::{self, NOW, needing, service};
 use crate::testing::{Agent, Place, Script};
@@ -213,6 +215,30 @@ fn killed(count: u64) -> OomKills {
 fn nextcloud(state: ServiceState) -> ServiceStatus {
     let declared_at = "nixmox.toml:14".to_owned();
     ServiceStatus { state, declared_at, memory_max: Some(4 << 30), ..service("nextcloud") }
+}
+
+#[test]
+fn a_service_under_pressure() {
+    let reason = "memory pressure 34% (some, avg10) above 20%".to_owned();
+    let pressed = ServiceStatus {
+        reason: reason.clone(),
+        probe: reason,
+        probe_failures: 3,
+        probe_at: Some(NOW - 2),
+        hint: "nixmoxctl why postgres".to_owned(),
+        ..postgres(ServiceState::Unhealthy)
+    };
+    let pressure = |some_avg10| Some(Pressure { some_avg10, full_avg10: None });
+    let usage = ServiceUsage {
+        name: "postgres".to_owned(),
+        cpu_pressure: pressure(1.6),
+        memory_pressure: pressure(33.2),
+        ..ServiceUsage::default()
+    };
+    let status = Status { services: vec![pressed], ..sample::status() };
+    let usage = UsageReply { services: vec![usage], ..UsageReply::default() };
+    let agent = Agent::start(Script::default().reply("Status", &status).reply("Usage", &usage));
+    assert_snapshot!(Place::with(&agent).on_terminal(80).run("why postgres").told(agent.folder()));
 }
 
 #[test]

@@ -71,6 +71,11 @@ fn of_memory(service: &ServiceStatus, excerpt: Option<&Excerpt>) -> Vec<String> 
 
 /// Returns what the answer of the last probe says.
 fn of_probe(service: &ServiceStatus) -> Option<String> {
+    if service.probe.contains(" pressure ") && service.probe.contains("(some, avg10)") {
+        return Some(
+            "nixmoxctl top    shows who uses what; its `limits` may be too low, or `health.pressure`".to_owned(),
+        );
+    }
     let (asked, told) = service.probe.rsplit_once(" -> ")?;
     let name = &service.name;
     let told = told.to_ascii_lowercase();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nixmox_agent::host::fake::{Behaviour, End};
 use nixmox_core::model::{
-    Bytes, Condition, HealthCheck, Kind, Limits, Network, OnUnhealthy, Origin, Port, PrivateUsers, Probe, Protocol,
-    Restart, RestartPolicy, Service, System,
+    Bytes, Condition, HealthCheck, Kind, Limits, Network, OnUnhealthy, Origin, Port, PressureMax, PrivateUsers,
+    Probe, Protocol, Restart, RestartPolicy, Service, System,
 };
 
 use crate::machine::name;
@@ -75,6 +75,7 @@ impl Declare for Service {
     fn checked(mut self, on_unhealthy: OnUnhealthy) -> Self {
         self.health = Some(HealthCheck {
             probe: Probe::Tcp(80),
+            pressure: PressureMax::default(),
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             retries: 3,

@@ -16,6 +16,7 @@ mod metrics;
 mod oom;
 mod plans;
 mod ports;
+mod pressure;
 mod restarts;
 mod scale;
 mod slices;

@@ -23,6 +23,11 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// Where the kernel counts what came of limits on memory; the file can be watched (admin-guide/cgroup-v2, "Memory Interface Files").
 const EVENTS: &str = "memory.events";
 
+/// Returns whether the kernel counts pressure: it may be built or started without (`psi=`, kernel-parameters), and does not in cgroup v1.
+pub(super) fn counts_pressure() -> bool {
+    Path::new(MOUNT).join("memory.pressure").exists()
+}
+
 /// The cgroup of a unit, with all below it.
 #[derive(Clone, Debug)]
 pub(super) struct Cgroup {

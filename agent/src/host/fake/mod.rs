@@ -38,7 +38,8 @@ pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operatio
 use container::Simulated;
 
 use super::{
-    EventQuery, Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage,
+    EventQuery, Figures, Host, LogQuery, OtherRoots, Pressure, ProbeResult, Readers, Session, SessionError,
+    StepError, Usage,
 };
 
 /// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
@@ -70,6 +71,8 @@ struct State {
     interruption: Option<Interruption>,
     broken_gates: Vec<BrokenGate>,
     lacking: BTreeSet<ContainerName>,
+    /// Pressures for memory that differ from a container's own; `None`: the kernel counts none.
+    pressures: Option<BTreeMap<ContainerName, f64>>,
     /// What the kernel's log says of kills for want of memory.
     oom_kills: BTreeMap<ContainerName, Vec<OomKill>>,
     /// Jobs that ended with 0, ever.
@@ -101,7 +104,8 @@ impl fmt::Debug for State {
 
 impl Default for Fake {
     fn default() -> Self {
-        Self { state: Arc::default(), changes: watch::Sender::new(0) }
+        let state = State { pressures: Some(BTreeMap::new()), ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), changes: watch::Sender::new(0) }
     }
 }
 
@@ -222,6 +226,16 @@ impl Fake {
     #[must_use]
     pub fn roots(&self) -> BTreeSet<StorePath> {
         self.state().roots.clone()
+    }
+
+    /// Puts a container under this pressure for memory, in percent, until it is under another.
+    pub fn press(&self, name: &ContainerName, share: f64) {
+        self.state().pressures.get_or_insert_default().insert(name.clone(), share);
+    }
+
+    /// Lets the kernel count no pressure.
+    pub fn count_no_pressure(&self) {
+        self.state().pressures = None;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -578,8 +592,20 @@ impl Host for Fake {
     async fn figures(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, (Usage, Figures)> {
         let usage = self.usage(names).await;
         let state = self.state();
-        let figures = |name: &ContainerName| state.containers.get(name).map(Simulated::figures).unwrap_or_default();
+        let figures = |name: &ContainerName| {
+            let figures = state.containers.get(name).map(Simulated::figures).unwrap_or_default();
+            let pressed = |some_avg10: &f64| Pressure { some_avg10: *some_avg10, full_avg10: None };
+            let memory_pressure = match &state.pressures {
+                Some(pressures) => pressures.get(name).map(pressed).or(figures.memory_pressure),
+                None => None,
+            };
+            Figures { memory_pressure, ..figures }
+        };
         usage.into_iter().map(|(name, usage)| (name.clone(), (usage, figures(&name)))).collect()
+    }
+
+    fn counts_pressure(&self) -> bool {
+        self.state().pressures.is_some()
     }
 
     async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::Live;
 use crate::guest_helper::session::Work;
+use crate::host::cgroup::counts_pressure;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
 use crate::host::{
@@ -107,6 +108,10 @@ impl Host for Live {
 
     async fn figures(&self, names: &BTreeSet<ContainerName>) -> BTreeMap<ContainerName, (Usage, Figures)> {
         self.figures_of(names).await
+    }
+
+    fn counts_pressure(&self) -> bool {
+        counts_pressure()
     }
 
     async fn log_tail(&self, name: &ContainerName, count: usize) -> Vec<String> {

@@ -16,7 +16,7 @@ impl Live {
         timeout: Duration,
     ) -> ProbeResult {
         let question = match probe {
-            None => Question::Ready,
+            None | Some(Probe::Ready) => Question::Ready,
             Some(Probe::Http(url)) => Question::Http(url.clone()),
             Some(Probe::Tcp(port)) => Question::Tcp(*port),
             Some(Probe::Unit(unit)) => Question::Unit(unit.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Scope;
 use crate::manifest::form::Entry;
 use crate::manifest::v1::{self, Time};
-use crate::model::{HealthCheck, Kind, Probe, Restart, RestartPolicy};
+use crate::model::{HealthCheck, Kind, Percent, PressureMax, Probe, Restart, RestartPolicy};
 
 const MIN: Duration = Duration::from_mins(1);
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -27,6 +27,7 @@ pub(super) fn resolve(scope: &mut Scope<'_>, service: &v1::Service, kind: Kind) 
         let error = scope.error(span, "a job has no health");
         scope.report(error.help("it is done when it exits with 0; leave `health` out"));
     }
+    let pressure = pressure(scope, written);
     let probe = probe(scope, written, span);
     let millis = Duration::from_millis;
     let interval = time(scope, "interval", &written.interval, INTERVAL, millis(100)..=60 * MIN);
@@ -40,6 +41,7 @@ pub(super) fn resolve(scope: &mut Scope<'_>, service: &v1::Service, kind: Kind) 
     }
     Some(HealthCheck {
         probe: probe?,
+        pressure,
         interval,
         timeout,
         retries: written.retries.get().copied().unwrap_or(RETRIES),
@@ -48,20 +50,33 @@ pub(super) fn resolve(scope: &mut Scope<'_>, service: &v1::Service, kind: Kind) 
     })
 }
 
+/// Returns the pressures that are too much.
+fn pressure(scope: &mut Scope<'_>, written: &v1::Health) -> PressureMax {
+    let Some(located) = written.pressure.located() else { return PressureMax::default() };
+    let v1::Pressure { cpu, memory, io, keys } = &located.value;
+    if keys.is_empty() {
+        let error = scope.error(&located.span, "no pressure is too much here");
+        scope.report(error.help("for example `pressure = { memory = \"20%\" }`"));
+    }
+    let share = |entry: &Entry<Percent>| entry.get().copied();
+    PressureMax { cpu: share(cpu), memory: share(memory), io: share(io) }
+}
+
 fn probe(scope: &mut Scope<'_>, written: &v1::Health, span: &crate::manifest::Span) -> Option<Probe> {
     let asked =
         |key: &&crate::manifest::form::Located<&'static str>| matches!(key.value, "http" | "tcp" | "unit" | "exec");
     let keys: Vec<_> = written.keys.iter().filter(asked).collect();
     match keys.as_slice() {
+        [] if written.keys.iter().any(|key| key.value == "pressure") => return Some(Probe::Ready),
         [] => {
             let error = scope.error(span, "the health check asks nothing");
-            scope.report(error.help("add one of `http`, `tcp`, `unit` and `exec`"));
+            scope.report(error.help("add one of `http`, `tcp`, `unit`, `exec` and `pressure`"));
         }
         [_] => {}
         [first, rest @ ..] => {
             for second in rest {
                 let error = scope.error(&second.span, format!("`{}` beside `{}`", second.value, first.value));
-                scope.report(error.help("a health check asks exactly one of `http`, `tcp`, `unit` and `exec`"));
+                scope.report(error.help("a health check asks at most one of `http`, `tcp`, `unit` and `exec`"));
             }
         }
     }

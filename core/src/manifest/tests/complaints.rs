@@ -79,6 +79,21 @@ system = '.#a'
 health = { http = 'http://local host/' }
 ");
 
+says!(a_pressure_is_a_share_of_time: "
+[services.none]
+system = '.#a'
+health = { pressure = {} }
+[services.all]
+system = '.#a'
+health = { tcp = 80, pressure = { memory = '100%', cpu = '0.5%', io = 20, disk = '20%' } }
+[services.memory]
+system = '.#a'
+health.pressure = '20%'
+[services.alone]
+system = '.#a'
+health.pressure.memory = '20%'
+");
+
 says!(names_must_be_host_names: "
 [services.My_App]
 system = '.#a'

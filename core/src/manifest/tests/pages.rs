@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::examples::{CLOUD, OLLAMA};
 use super::{Files, stack};
 use crate::manifest::v1::{
-    Gpu, Health, Limits, Mount, Network, Offload, Restart, Service, Stack, StackFile, Tmpfs,
+    Gpu, Health, Limits, Mount, Network, Offload, Pressure, Restart, Service, Stack, StackFile, Tmpfs,
 };
 use crate::manifest::{Absence, Key, Table, reference, service_schema, stack_schema};
 
@@ -18,6 +18,7 @@ fn tables() -> Vec<(&'static str, &'static [Key])> {
         ("/properties/stack", Stack::KEYS),
         (service, Service::KEYS),
         (inside("health"), Health::KEYS),
+        (inside("health/properties/pressure"), Pressure::KEYS),
         (inside("limits"), Limits::KEYS),
         ("/properties/stack/properties/limits", Limits::KEYS),
         (inside("network"), Network::KEYS),
@@ -211,7 +212,11 @@ fn the_reference_page_has_every_key_and_what_it_costs() {
     let page = reference();
     for (path, keys) in tables() {
         let table = path.rsplit("/properties/").next().unwrap_or_default().split('/').next().unwrap_or_default();
-        let prefix = if matches!(table, "" | "services") { String::new() } else { format!("{table}.") };
+        let prefix = match table {
+            "" | "services" => String::new(),
+            "pressure" => "health.pressure.".to_owned(),
+            table => format!("{table}."),
+        };
         for key in keys {
             assert!(page.contains(&format!("\n### `{prefix}{}`\n", key.name)), "{path} {}", key.name);
         }

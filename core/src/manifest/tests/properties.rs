@@ -16,8 +16,8 @@ use crate::container::{Layout, files};
 use crate::manifest::{SystemRef, parse_service, parse_stack, resolve};
 use crate::model::{
     Addresses, Assigned, Bytes, Condition, ContainerName, CpuQuota, Device, HealthCheck, IoLimit, Kind, Limits,
-    Mount, Network, OnUnhealthy, Origin, Port, PrivateUsers, Probe, Protocol, Restart, RestartPolicy, Service,
-    Tmpfs, Weight,
+    Mount, Network, OnUnhealthy, Origin, Percent, Port, PressureMax, PrivateUsers, Probe, Protocol, Restart,
+    RestartPolicy, Service, Tmpfs, Weight,
 };
 
 /// What must hold of any text: no panic, places inside the text, and an error wherever there is no value.
@@ -85,12 +85,18 @@ fn health() -> impl Strategy<Value = HealthCheck> {
         (1..=u16::MAX).prop_map(Probe::Tcp),
         "[a-z@-]{1,9}\\.(service|socket|target)".prop_map(Probe::Unit),
         vec("[^ \u{0}]{1,9}", 1..4).prop_map(Probe::Exec),
+        Just(Probe::Ready),
     ];
+    let share = || option::of((1_u64..=99).prop_map(|share| Percent::try_from(share).unwrap()));
+    let pressure = (share(), share(), share()).prop_map(|(cpu, memory, io)| PressureMax { cpu, memory, io });
     let on_unhealthy = prop_oneof![Just(OnUnhealthy::Report), Just(OnUnhealthy::Restart)];
     let times = (millis(100..=3_600_000), millis(10..=600_000), millis(0..=86_400_000));
-    (probe, times, 1_u32..=1000, on_unhealthy).prop_map(
-        |(probe, (interval, timeout, start_period), retries, on_unhealthy)| HealthCheck {
+    let asked = (probe, pressure)
+        .prop_filter("asks something", |(probe, pressure)| *probe != Probe::Ready || !pressure.is_empty());
+    (asked, times, 1_u32..=1000, on_unhealthy).prop_map(
+        |((probe, pressure), (interval, timeout, start_period), retries, on_unhealthy)| HealthCheck {
             probe,
+            pressure,
             interval,
             timeout,
             retries,

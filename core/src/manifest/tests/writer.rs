@@ -117,7 +117,11 @@ impl Writer {
             Probe::Tcp(port) => self.key("health.tcp", port),
             Probe::Unit(unit) => self.key("health.unit", text(unit)),
             Probe::Exec(words) => self.key("health.exec", list(words, |word| text(word))),
+            Probe::Ready => {}
         }
+        self.maybe("health.pressure.cpu", health.pressure.cpu, |share| text(share));
+        self.maybe("health.pressure.memory", health.pressure.memory, |share| text(share));
+        self.maybe("health.pressure.io", health.pressure.io, |share| text(share));
         self.key("health.interval", time(health.interval));
         self.key("health.timeout", time(health.timeout));
         self.key("health.start_period", time(health.start_period));

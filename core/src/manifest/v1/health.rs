@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use schemars::json_schema;
 
-use super::Time;
+use super::{Pressure, Time};
 use crate::manifest::diagnostic::did_you_mean;
 use crate::manifest::form::{Form, List, Misfit, Reader, Text, Value, schema, table, table_form, unsigned};
 use crate::model::OnUnhealthy;
 
 table! {
-    /// How health is found out, and what follows from it. Exactly one of `http`, `tcp`, `unit` and `exec` is given.
-    /// Without the table, a guest that boots systemd is healthy when its systemd says `running`, another one when
+    /// How health is found out, and what follows from it. One of `http`, `tcp`, `unit` and `exec` is given, or `pressure`, or both.
+    /// Without any of the four, a guest that boots systemd is healthy when its systemd says `running`, another one when
     /// its unit is active.
     #[foreign(
         "test" => "write `exec`, `http`, `tcp` or `unit`",
@@ -40,6 +40,11 @@ table! {
         /// path or a name that the guest's systemd finds; no shell is involved.
         #[key(Means("another check"), Live, "health = { exec = [\"pg_isready\", \"-q\"] }")]
         pub exec: List<String>,
+
+        /// Pressures that it must not be under, whatever else is asked. Where the kernel does not count pressure, a plan warns and
+        /// nothing is asked.
+        #[key(Means("any pressure is well"), Live, "health = { pressure = { memory = \"20%\", cpu = \"80%\" } }")]
+        pub pressure: Pressure,
 
         /// The time from one answer to the next question, 100 ms to 1 h.
         #[key(Default("\"10s\""), Live, "health = { tcp = 80, interval = \"5s\" }")]
