@@ -30,7 +30,9 @@ impl Why {
     pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
         let (status, usage) = block_on(async {
             let mut client = Client::connect(&context.options.socket).await?;
-            Ok((client.status().await?, client.usage().await?))
+            let status = client.status().await?;
+            // A detail: without it, all else is told.
+            Ok((status, client.usage().await.unwrap_or_default()))
         })?;
         for name in &self.names {
             let there = status.services.iter().map(|service| service.name.as_str());
