@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
+use super::cgroup::OomCounts;
 use super::paths::Paths;
 use super::readable::Readable;
 use super::systemd::{self, JobEnd, JobSignal, Jobs, UnitCache};
@@ -33,6 +34,9 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
 /// After a change of a file or of the ruleset, what follows within this time is one change with it.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
 const MACHINED: &str = "org.freedesktop.machine1";
+
+/// Kills for want of memory are looked for after this time: as often as that, a container at its limit wakes the agent.
+const KILL_SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// A counter that grows with every change outside.
 #[derive(Clone, Debug)]
@@ -58,6 +62,7 @@ pub(super) struct Watcher {
     pub(super) changes: Changes,
     pub(super) jobs: Arc<Jobs>,
     pub(super) units: Arc<UnitCache>,
+    pub(super) kills: Arc<OomCounts>,
     pub(super) connection: watch::Sender<Option<Connection>>,
     pub(super) stop: CancellationToken,
 }
@@ -75,9 +80,13 @@ impl Watcher {
         self.watch_files(tasks, parent.into_iter().collect(), lasting, UnitCache::all_changed);
         match netlink::ruleset_changes() {
             Ok(socket) => {
-                tasks.spawn(watch_fd(socket, || {}, self.changes.clone(), self.stop.clone()));
+                self.watch_fd(tasks, socket, SETTLE_TIME, Box::new(|| true));
             }
             Err(error) => tracing::warn!(%error, "cannot watch nftables; the periodic look will see changes"),
+        }
+        if let Some(fd) = self.kills.wakes() {
+            let kills = Arc::clone(&self.kills);
+            self.watch_fd(tasks, fd, KILL_SETTLE_TIME, Box::new(move || kills.look()));
         }
         tasks.spawn(self.keep_connection());
     }
@@ -96,11 +105,16 @@ impl Watcher {
                 let look = move || {
                     forget(&known);
                     files.add_watches();
+                    true
                 };
-                tasks.spawn(watch_fd(fd, look, self.changes.clone(), self.stop.clone()));
+                self.watch_fd(tasks, fd, SETTLE_TIME, Box::new(look));
             }
             Err(error) => tracing::warn!(%error, "cannot watch files; the periodic look will see changes"),
         }
+    }
+
+    fn watch_fd(&self, tasks: &TaskTracker, fd: OwnedFd, settle: Duration, look: Look) {
+        tasks.spawn(watch_fd(fd, settle, look, self.changes.clone(), self.stop.clone()));
     }
 
     async fn keep_connection(self) {
@@ -289,8 +303,11 @@ impl WatchedFiles {
     }
 }
 
-/// Notes a change whenever a descriptor becomes readable, after `look` has run.
-async fn watch_fd(fd: OwnedFd, look: impl Fn() + Send, changes: Changes, stop: CancellationToken) {
+/// Looks at what a descriptor tells of; returns whether that is a change. One type for all, so that there is one task for all.
+type Look = Box<dyn Fn() -> bool + Send>;
+
+/// Looks whenever a descriptor becomes readable, `settle` later, and notes what is a change.
+async fn watch_fd(fd: OwnedFd, settle: Duration, look: Look, changes: Changes, stop: CancellationToken) {
     let readable = match Readable::new(fd) {
         Ok(readable) => readable,
         Err(error) => {
@@ -307,9 +324,10 @@ async fn watch_fd(fd: OwnedFd, look: impl Fn() + Send, changes: Changes, stop: C
         if ready.is_err() {
             return;
         }
-        tokio::time::sleep(SETTLE_TIME).await;
+        tokio::time::sleep(settle).await;
         readable.drain();
-        look();
-        changes.note();
+        if look() {
+            changes.note();
+        }
     }
 }

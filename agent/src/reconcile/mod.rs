@@ -114,9 +114,7 @@ pub struct Reconciler<H> {
     supervisor: Supervisor,
     executor: Executor,
     probes: JoinSet<(Question, ProbeResult)>,
-    logs: JoinSet<(ContainerName, Vec<String>)>,
-    /// Looks at the kernel's log.
-    kills: JoinSet<(ContainerName, Look, Vec<OomKill>)>,
+    logs: JoinSet<(ContainerName, Logged)>,
     /// Whose log is being read.
     reading: BTreeSet<ContainerName>,
     /// Rollbacks that could not be made, by stack.
@@ -140,6 +138,15 @@ struct Round {
     plan: Plan,
 }
 
+/// What was read in a log.
+#[derive(Debug)]
+enum Logged {
+    /// The last lines of a container.
+    Tail(Vec<String>),
+    /// What the kernel says of its processes that it killed.
+    Kills(Look, Vec<OomKill>),
+}
+
 /// Why the task woke up.
 #[derive(Debug)]
 enum Wake {
@@ -147,9 +154,7 @@ enum Wake {
     Asked(Box<Ask>),
     Ended(Outcome),
     Answered(Question, ProbeResult),
-    Logged(ContainerName, Vec<String>),
-    /// What the kernel's log says of processes that it killed.
-    Killed(ContainerName, Look, Vec<OomKill>),
+    Logged(ContainerName, Logged),
     /// The data of a container is gone, or what there was to do about it was done.
     Removed(ContainerName),
     /// A signal, or a time that has come: the next round sees for itself.
@@ -188,7 +193,6 @@ impl<H: Host> Reconciler<H> {
             executor: Executor::new(settings.parallel_starts),
             probes: JoinSet::new(),
             logs: JoinSet::new(),
-            kills: JoinSet::new(),
             reading: BTreeSet::new(),
             stuck: BTreeMap::new(),
             removals: JoinSet::new(),
@@ -221,8 +225,7 @@ impl<H: Host> Reconciler<H> {
                 outcome = self.executor.ended() => Wake::Ended(outcome),
                 Some(ask) = self.asks.recv() => Wake::Asked(Box::new(ask)),
                 Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
-                Some(Ok((name, lines))) = self.logs.join_next() => Wake::Logged(name, lines),
-                Some(Ok((name, look, kills))) = self.kills.join_next() => Wake::Killed(name, look, kills),
+                Some(Ok((name, logged))) = self.logs.join_next() => Wake::Logged(name, logged),
                 Some(Ok(name)) = self.removals.join_next() => Wake::Removed(name),
                 _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
@@ -235,11 +238,11 @@ impl<H: Host> Reconciler<H> {
                 Wake::Ended(outcome) => self.ended(outcome),
                 Wake::Asked(ask) => self.asked(*ask).await,
                 Wake::Answered(question, result) => self.answered(&question, result),
-                Wake::Logged(name, lines) => {
+                Wake::Logged(name, Logged::Tail(lines)) => {
                     self.reading.remove(&name);
                     self.supervisor.logged(&name, lines);
                 }
-                Wake::Killed(name, look, kills) => self.killed(&name, look, kills),
+                Wake::Logged(name, Logged::Kills(look, kills)) => self.killed(&name, look, kills),
                 Wake::Removed(name) => drop(self.removing.remove(&name)),
             }
             while let Some(outcome) = self.executor.ended_already() {
@@ -310,11 +313,7 @@ impl<H: Host> Reconciler<H> {
             });
         }
         for (name, look) in self.supervisor.kills_due(now) {
-            let host = Arc::clone(&self.host);
-            self.kills.spawn(async move {
-                let kills = host.oom_kills(&name, look.since_usec).await;
-                (name, look, kills)
-            });
+            self.read_log(name, Some(look));
         }
         self.publish();
     }
@@ -497,11 +496,19 @@ impl<H: Host> Reconciler<H> {
     }
 
     fn fetch_log(&mut self, name: ContainerName) {
-        let host = Arc::clone(&self.host);
         self.reading.insert(name.clone());
+        self.read_log(name, None);
+    }
+
+    /// Reads, beside the rounds, what the kernel says of a container that it killed, or the last lines of the container.
+    fn read_log(&mut self, name: ContainerName, look: Option<Look>) {
+        let host = Arc::clone(&self.host);
         self.logs.spawn(async move {
-            let lines = host.log_tail(&name, LOG_LINES).await;
-            (name, lines)
+            let logged = match look {
+                Some(look) => Logged::Kills(look, host.oom_kills(&name, look.since_usec).await),
+                None => Logged::Tail(host.log_tail(&name, LOG_LINES).await),
+            };
+            (name, logged)
         });
     }
 

@@ -15,8 +15,8 @@ use cgroups_rs::pid::PidController;
 
 use super::{Figures, Pressure};
 
+pub(super) use oom::OomCounts;
 pub(crate) use oom::of_own_unit as oom_kills_of_own_unit;
-pub(super) use oom::{OomCounts, watch as watch_oom};
 
 /// Where cgroup v2 is mounted: file-hierarchy(7).
 const MOUNT: &str = "/sys/fs/cgroup";

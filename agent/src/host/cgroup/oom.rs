@@ -6,18 +6,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nixmox_core::model::InvocationId;
-use tokio_util::sync::CancellationToken;
 
 use super::{Cgroup, EVENTS, MOUNT};
-use crate::host::readable::Readable;
-
-/// What changes within this time is one change: as often as that, a container at its limit wakes the agent.
-const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// The counts of all containers that run.
 #[derive(Debug)]
@@ -36,18 +30,20 @@ struct Count {
 }
 
 impl OomCounts {
-    /// Returns the counts, and the descriptor that wakes where files can be watched.
-    pub(in crate::host) fn new() -> (Self, Option<OwnedFd>) {
+    pub(in crate::host) fn new() -> Self {
         Self::below(Path::new(MOUNT))
     }
 
-    fn below(mount: &Path) -> (Self, Option<OwnedFd>) {
+    fn below(mount: &Path) -> Self {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
         let inotify =
             inotify.inspect_err(|error| tracing::warn!(%error, "cannot watch cgroups; each look reads them"));
-        let inotify = inotify.ok();
-        let fd = inotify.as_ref().and_then(|inotify| inotify.as_fd().try_clone_to_owned().ok());
-        (Self { mount: mount.to_owned(), inotify, known: Mutex::default() }, fd)
+        Self { mount: mount.to_owned(), inotify: inotify.ok(), known: Mutex::default() }
+    }
+
+    /// Returns the descriptor that becomes readable when a count may have changed; `None`: nothing can be watched.
+    pub(in crate::host) fn wakes(&self) -> Option<OwnedFd> {
+        self.inotify.as_ref().and_then(|inotify| inotify.as_fd().try_clone_to_owned().ok())
     }
 
     /// Watches these cgroups, each of one run, in place of those before; returns the count of each.
@@ -78,7 +74,7 @@ impl OomCounts {
     }
 
     /// Reads all anew. Returns whether there is another kill.
-    fn look(&self) -> bool {
+    pub(in crate::host) fn look(&self) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = false;
         for ((group, _), count) in known.iter_mut() {
@@ -92,37 +88,6 @@ impl OomCounts {
 
     fn cgroup(&self, group: &str) -> Cgroup {
         Cgroup { path: self.mount.join(group.trim_start_matches('/')) }
-    }
-}
-
-/// Calls `note` after each kill, until `stop` is cancelled.
-pub(in crate::host) async fn watch(
-    counts: Arc<OomCounts>,
-    fd: OwnedFd,
-    note: impl Fn() + Send,
-    stop: CancellationToken,
-) {
-    let readable = match Readable::new(fd) {
-        Ok(readable) => readable,
-        Err(error) => {
-            tracing::warn!(%error, "cannot watch cgroups; kills are seen late");
-            return;
-        }
-    };
-    loop {
-        // Both arms are cancel-safe: what is there to read stays until it is drained.
-        let ready = tokio::select! {
-            () = stop.cancelled() => return,
-            ready = readable.ready() => ready,
-        };
-        if ready.is_err() {
-            return;
-        }
-        tokio::time::sleep(SETTLE_TIME).await;
-        readable.drain();
-        if counts.look() {
-            note();
-        }
     }
 }
 
@@ -148,9 +113,8 @@ fn unit_of<'a>(text: &'a str, unit: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
+    use crate::host::readable::Readable;
 
     fn write(dir: &Path, group: &str, kills: u64) {
         std::fs::create_dir_all(dir.join(group)).unwrap();
@@ -163,36 +127,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kill_wakes_and_a_limit_that_is_merely_reached_does_not() {
+    async fn a_kill_is_a_change_and_a_limit_that_is_merely_reached_is_none() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "a", 0);
         write(dir.path(), "b", 2);
-        let (counts, fd) = OomCounts::below(dir.path());
-        let counts = Arc::new(counts);
+        let counts = OomCounts::below(dir.path());
         assert_eq!(counts.follow(vec![group("a", 1), group("b", 1), group("c", 1)]), [Some(0), Some(2), None]);
-        let (woken, stop) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
-        let note = Arc::clone(&woken);
-        let add = move || {
-            note.fetch_add(1, Ordering::Relaxed);
-        };
-        let task = tokio::spawn(watch(Arc::clone(&counts), fd.unwrap(), add, stop.clone()));
-        write(dir.path(), "a", 0);
-        tokio::time::sleep(SETTLE_TIME * 3).await;
-        assert_eq!(woken.load(Ordering::Relaxed), 0);
-        write(dir.path(), "a", 1);
-        while woken.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let wakes = Readable::new(counts.wakes().unwrap()).unwrap();
+        for (kills, is_change) in [(0, false), (1, true)] {
+            write(dir.path(), "a", kills);
+            wakes.ready().await.unwrap();
+            wakes.drain();
+            assert_eq!(counts.look(), is_change);
+            assert!(!counts.look(), "told once");
         }
         assert_eq!(counts.follow(vec![group("a", 1), group("b", 1)]), [Some(1), Some(2)]);
-        stop.cancel();
-        task.await.unwrap();
     }
 
     #[test]
     fn another_run_is_counted_anew_although_its_cgroup_is_called_the_same() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "a", 5);
-        let (counts, _fd) = OomCounts::below(dir.path());
+        let counts = OomCounts::below(dir.path());
         assert_eq!(counts.follow(vec![group("a", 1)]), [Some(5)]);
         std::fs::remove_dir_all(dir.path().join("a")).unwrap();
         write(dir.path(), "a", 0);

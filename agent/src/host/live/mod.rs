@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use super::StepError;
 use super::bus::{Bus, is_away};
-use super::cgroup::{OomCounts, watch_oom};
+use super::cgroup::OomCounts;
 use super::changes::{Changes, Watcher};
 use super::firewall::Firewall;
 use super::guest::Guests;
@@ -81,14 +81,17 @@ impl Live {
         let (connection, bus) = Bus::new();
         let (changes, jobs, units) = (Changes::new(), Jobs::new(), Arc::<UnitCache>::default());
         let sessions = Sessions::new(PathBuf::from(SELF), tasks.clone(), stop.clone());
-        let (oom, kills) = OomCounts::new();
-        let oom = Arc::new(oom);
-        if let Some(kills) = kills {
-            let noted = changes.clone();
-            tasks.spawn(watch_oom(Arc::clone(&oom), kills, move || noted.note(), stop.clone()));
+        let oom = Arc::new(OomCounts::new());
+        let kills = Arc::clone(&oom);
+        Watcher {
+            changes: changes.clone(),
+            jobs: Arc::clone(&jobs),
+            units: Arc::clone(&units),
+            kills,
+            connection,
+            stop,
         }
-        Watcher { changes: changes.clone(), jobs: Arc::clone(&jobs), units: Arc::clone(&units), connection, stop }
-            .spawn(&paths, tasks);
+        .spawn(&paths, tasks);
         let layout = layout::find(&paths);
         let paths = paths.with_conf_in_run(layout.conf_in_run);
         Self {

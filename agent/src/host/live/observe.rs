@@ -55,7 +55,7 @@ impl Live {
         let declared = declared.clone();
         let before = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let oom = Arc::clone(&self.oom);
-        let (running, kills, units, on_disk, of_units, hosts, firewall) = self
+        let (running, units, on_disk, of_units, hosts, firewall) = self
             .blocking(move |paths| {
                 let names: BTreeSet<_> = declared.into_iter().chain(nspawn::names_with_files(paths)).collect();
                 let on_disk: BTreeMap<_, _> = names
@@ -71,14 +71,15 @@ impl Live {
                     units.iter().filter_map(|unit| Running::of(unit, &before)).collect();
                 let groups = running.values().map(|running| (running.control_group.clone(), running.invocation));
                 let kills = oom.follow(groups.collect());
-                let kills: BTreeMap<_, _> = running.keys().cloned().zip(kills).collect();
+                for (running, kills) in running.values_mut().zip(kills) {
+                    running.oom_kills = kills;
+                }
                 loopback::follow(firewall.table.as_ref(), |name| Some(&on_disk.get(name)?.conf), &mut running);
                 firewall.obstacles.extend(firewall.table.iter().flat_map(firewall::on_ipv6));
                 firewall.obstacles.extend(firewall::of_kernel());
-                Ok((running, kills, units, on_disk, of_units, files::read(&paths.hosts()), firewall))
+                Ok((running, units, on_disk, of_units, files::read(&paths.hosts()), firewall))
             })
             .await?;
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
         let mut containers: BTreeMap<ContainerName, Container> = on_disk
             .into_iter()
             .map(|(name, OnDisk { conf, boot_start, drop_in, exit, stopped_by_agent })| {
@@ -95,7 +96,7 @@ impl Live {
             let context = Context { others, ours: &ours, default_tasks_max: Some(default_tasks_max) };
             container.active = listed.active;
             container.invocation = unit.invocation();
-            container.oom_kills = kills.get(&listed.name).copied().flatten();
+            container.oom_kills = running.get(&listed.name).and_then(|running| running.oom_kills);
             container.active_since = unit.active_since_usec().map(|usec| usec / 1_000_000);
             container.foreign_job = self.systemd.is_foreign_job(listed);
             container.started_with = match of_unit.start {
@@ -115,6 +116,7 @@ impl Live {
                 container.devices = unit.devices(others);
             }
         }
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
         // A machine of a container that runs is its own: machined refuses a second one of the same name.
         let doubtful = machines
             .into_keys()
@@ -166,6 +168,8 @@ pub(super) struct Running {
     control_group: String,
     invocation: Option<InvocationId>,
     active_since_usec: Option<u64>,
+    /// `oom_kill` of `memory.events` at the last look; `None`: the kernel does not count.
+    oom_kills: Option<u64>,
     /// Whether its guest is up.
     pub(super) is_active: bool,
     pub(super) loopback: Loopback,
@@ -179,7 +183,7 @@ impl Running {
         let known = before.get(&name).filter(|known| known.invocation == invocation);
         let loopback = known.map(|known| known.loopback).unwrap_or_default();
         let is_active = listed.active == ActiveState::Active;
-        Some((name, Self { control_group, invocation, active_since_usec, is_active, loopback }))
+        Some((name, Self { control_group, invocation, active_since_usec, oom_kills: None, is_active, loopback }))
     }
 
     /// Returns its cgroup; `None` when it is gone, and the container with it.
