@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How much earlier than it was noticed a kill may lie.
 const LATE_USEC: u64 = 60_000_000;
 /// Kills this close to each other are of one event, of which the process that held most is told.
-const TOGETHER_USEC: u64 = 5_000_000;
+const TOGETHER_USEC: u64 = 1_000_000;
 
 /// The kills of one container.
 #[derive(Debug, Default)]
