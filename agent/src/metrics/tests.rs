@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nixmox_api::{Drift, HostStatus, LastEnd, ServiceState, ServiceStatus, Status};
+use nixmox_api::{Drift, HostStatus, LastEnd, OomKills, ServiceState, ServiceStatus, Status};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +56,14 @@ fn service(name: &str, state: ServiceState) -> ServiceStatus {
         depends_on: Vec::new(),
         probe_at: None,
         last_end: Some(LastEnd { at: None, kind: secret(), why: secret() }),
+        oom_kills: Some(OomKills {
+            count: 3,
+            at: None,
+            process: Some(secret()),
+            pid: None,
+            resident: None,
+            why: secret(),
+        }),
     }
 }
 

@@ -594,7 +594,7 @@ impl Host for Fake {
         let state = self.state();
         let figures = |name: &ContainerName| {
             let figures = state.containers.get(name).map(Simulated::figures).unwrap_or_default();
-            let pressed = |some_avg10: &f64| Pressure { some_avg10: *some_avg10, full_avg10: None };
+            let pressed = |some_avg10: &f64| Pressure { some_avg10: *some_avg10, ..Pressure::default() };
             let memory_pressure = match &state.pressures {
                 Some(pressures) => pressures.get(name).map(pressed).or(figures.memory_pressure),
                 None => None,
