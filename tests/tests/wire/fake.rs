@@ -154,13 +154,15 @@ impl Control for Fake {
     }
 
     fn watch(&self) -> (Update, broadcast::Receiver<Arc<Update>>) {
-        let events = self.events.subscribe();
-        if self.event_while_watch_begins.load(Ordering::SeqCst) {
+        let begins = self.event_while_watch_begins.load(Ordering::SeqCst);
+        let with_event = begins.then(|| {
+            let events = self.events.subscribe();
             self.send_event(1);
-        }
+            events
+        });
         // The lock keeps others from coming in between.
         let number = self.number.lock().unwrap();
-        (Self::snapshot(*number), if events.is_empty() { self.events.subscribe() } else { events })
+        (Self::snapshot(*number), with_event.unwrap_or_else(|| self.events.subscribe()))
     }
 
     fn stacks(&self) -> StacksReply {
