@@ -1,16 +1,20 @@
-//! A large stack: 300 services declared of which 100 run. What everyday commands cost on it.
+//! A large stack: 300 services declared of which 100 run, the others being jobs that are done. What everyday commands
+//! cost on it.
+//!
+//! Not all of them run: every nspawn holds a connection to the bus, and dbus-daemon(1) gives a user 256.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nixmox_testbed::Testbed;
+use nixmox_testbed::{Behaviour, Testbed};
 
 use crate::figures::{Budget, Figure, pairs, quotients};
 use crate::measure::{STACK, repeated, write_stack};
 
 /// How many are declared.
 const DECLARED: usize = 300;
-/// How many of them run; the others are stopped and held.
+/// How many of them run; the others are jobs.
 const RUNNING: usize = 100;
 /// How many a rolling change replaces at a time.
 const CHANGED: usize = 20;
@@ -19,71 +23,72 @@ const LIMIT: Duration = Duration::from_mins(5);
 
 /// `status`, an `up` with nothing to do, a live change and a rolling one.
 pub(crate) fn large(bed: &Testbed, count: usize) -> Result<Vec<Figure>> {
-    let units = write_stack(bed, DECLARED)?;
+    let units = write_stack(bed, RUNNING)?;
     let units: Vec<&str> = units.split(' ').collect();
-    let held: Vec<String> = (RUNNING..DECLARED).map(|index| format!("bench-{index:03}")).collect();
+    let job = bed.static_guest("job", &Behaviour::new().exit_at_once(0))?;
+    let jobs = (RUNNING..DECLARED).fold(String::new(), |mut text, index| {
+        let _ = writeln!(text, "[services.job-{index:03}]\nkind = \"job\"\nsystem = \"{job}\"");
+        text
+    });
+    let services = bed.read_file(format!("{STACK}/nixmox.toml"))?;
+    let declare = |extra: &dyn Fn(usize) -> String| {
+        let mut manifest = String::new();
+        for (index, table) in services.split_inclusive("system = ").enumerate() {
+            // What is before a service's `system` belongs to its table.
+            manifest.push_str(table.trim_end_matches("system = "));
+            if table.ends_with("system = ") {
+                let _ = write!(manifest, "{}system = ", extra(index));
+            }
+        }
+        bed.write_file(format!("{STACK}/nixmox.toml"), manifest + &jobs, 0o644)
+    };
+    declare(&|_| String::new())?;
     timed(bed, "nixmoxctl up")?;
-    timed(bed, &format!("nixmoxctl stop {}", held.join(" ")))?;
     let running = bed.succeed("systemctl list-units --plain --no-legend --state=active 'container@*' | wc -l")?;
     ensure!(running == RUNNING.to_string(), "{running} containers run, not {RUNNING}");
-    bed.succeed(&format!("cp {STACK}/nixmox.toml {STACK}/plain"))?;
 
     let status = (0..count)
         .map(|_| Ok(1000.0 * (repeated(bed, "nixmoxctl status")? - repeated(bed, "/bin/true")?)))
         .collect::<Result<_>>()?;
     let nothing = milliseconds((0..count).map(|_| timed(bed, "nixmoxctl up")))?;
-    let invocations = || bed.succeed(&format!("systemctl show -P InvocationID {}", units[..RUNNING].join(" ")));
+    let invocations = || bed.succeed(&format!("systemctl show -P InvocationID {}", units.join(" ")));
     let before = invocations()?;
     let live = milliseconds((0..count).map(|round| {
-        // Every service gets another limit.
-        let limit = 1000 + round;
-        bed.succeed(&format!(
-            "sed 's/^system.*/&\\nlimits = {{ tasks_max = {limit} }}/' {STACK}/plain > {STACK}/nixmox.toml"
-        ))?;
+        declare(&|_| format!("limits = {{ tasks_max = {} }}\n", 1000 + round))?;
         timed(bed, "nixmoxctl up")
     }))?;
     ensure!(before == invocations()?, "a live change restarted containers");
 
-    let some = units[..CHANGED].join(" ");
+    let some = units.get(..CHANGED).context("there are as many")?.join(" ");
     let mut round = 0;
     let rolling = pairs(
         count,
         || {
             round += 1;
-            let last = CHANGED - 1;
-            bed.succeed(&format!(
-                "awk -v round={round} '/^\\[services/ {{ n++ }} {{ print }} /^system/ && n <= {last} + 1 {{ print \"environment = {{ ROUND = \\\"\" round \"\\\" }}\" }}' \
-                 {STACK}/plain > {STACK}/nixmox.toml"
-            ))?;
+            let changed = format!("environment = {{ ROUND = \"{round}\" }}\n");
+            declare(&|index| if index < CHANGED { changed.clone() } else { String::new() })?;
             timed(bed, "nixmoxctl up")
         },
         || timed(bed, &format!("systemctl restart {some}")),
     )?;
+    let figure = |what: String, samples: Vec<f64>, note: &str| Figure {
+        name: format!("{DECLARED} services declared, {RUNNING} running: {what}"),
+        budget: None,
+        samples,
+        note: note.to_owned(),
+    };
     Ok(vec![
         Figure {
-            name: format!("nixmoxctl status, {DECLARED} services declared, {RUNNING} running"),
             budget: Some(Budget { limit: 15.0, unit: "ms" }),
-            samples: status,
-            note: "as with 100 services".to_owned(),
+            ..figure("nixmoxctl status".to_owned(), status, "the budget is that of 100 services")
         },
-        Figure {
-            name: "the same: an up with nothing to do".to_owned(),
-            budget: None,
-            samples: nothing,
-            note: "ms; reads the manifest, checks 300 store paths, plans".to_owned(),
-        },
-        Figure {
-            name: format!("the same: another limit for all {DECLARED}, live"),
-            budget: None,
-            samples: live,
-            note: "ms, until the command ends; no container was restarted".to_owned(),
-        },
-        Figure {
-            name: format!("the same: {CHANGED} services replaced / systemctl restart of the same {CHANGED}"),
-            budget: None,
-            samples: quotients(rolling),
-            note: "until the command ends, which also asks each guest whether it is up".to_owned(),
-        },
+        figure("up with nothing to do, ms".to_owned(), nothing, "300 store paths are looked at"),
+        figure(format!("another limit for {RUNNING}, live, ms"), live, "no container was restarted"),
+        figure(
+            format!("up that replaces {CHANGED} / systemctl restart of the same {CHANGED}"),
+            quotients(rolling),
+            "until the command ends, which also asks each guest whether it is up",
+        ),
     ])
 }
 
@@ -97,6 +102,10 @@ fn timed(bed: &Testbed, command: &str) -> Result<Duration> {
         "cd {STACK} && begin=$(date +%s%6N) && {command} > /dev/null && echo $(( $(date +%s%6N) - begin ))"
     );
     let output = bed.exec_within(LIMIT, &["bash", "-c", &script])?;
-    ensure!(output.success(), "`{command}` failed: {output}");
+    ensure!(
+        output.success(),
+        "`{command}` failed: {output}\n{}",
+        bed.journal(&["-u", "nixmox-agent", "-n", "40"])?
+    );
     output.stdout.trim().parse().map(Duration::from_micros).context("no time")
 }

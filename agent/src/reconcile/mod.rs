@@ -51,6 +51,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::host::line::chain;
 use crate::host::{Host, OtherRoots, ProbeResult, StepError};
 use crate::metrics::Recorder;
 use crate::notify;
@@ -606,16 +607,4 @@ async fn tick(interval: &mut Option<time::Interval>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// Returns an error with all its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

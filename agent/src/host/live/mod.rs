@@ -22,6 +22,7 @@ use std::time::Duration;
 use nixmox_core::container::Layout;
 use nixmox_core::model::ContainerName;
 use observe::Running;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +50,9 @@ const LOOKS_MAX: usize = 16;
 const AWAY_LIMIT: Duration = Duration::from_secs(10);
 /// The wait between attempts meanwhile.
 const AWAY_PAUSE: Duration = Duration::from_millis(100);
+/// Such turns. dbus-daemon(1) refuses further calls of a connection that waits for 128 answers (`max_replies_per_connection`),
+/// and each takes up to two, beside those of a look at all.
+const ASKS_MAX: usize = 16;
 
 /// The host that the agent runs on.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub struct Live {
     sessions: Sessions,
     changes: Changes,
     oom: Arc<OomCounts>,
+    /// Turns to ask the bus about single containers.
+    asks: Semaphore,
     /// Looks at what lies on disks of somebody else.
     unhurried: Unhurried,
     /// Looks at the store and the roots, which every start needs, whatever the mounts of others do.
@@ -104,6 +110,7 @@ impl Live {
             sessions,
             changes,
             oom,
+            asks: Semaphore::new(ASKS_MAX),
             unhurried: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             unhurried_own: Unhurried::new(LOOKS_MAX, LOOK_LIMIT),
             running: Mutex::default(),

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use nixmox_core::model::{ContainerName, Probe};
+use tokio::time::{Instant, sleep};
 
 use super::Live;
 use crate::guest_helper::{Question, Request};
 use crate::host::{ProbeResult, StepError, line};
+
+/// The wait before the host is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 impl Live {
     pub(super) async fn probe_container(
@@ -24,18 +28,34 @@ impl Live {
         };
         let unhealthy =
             |why: &str| ProbeResult { healthy: false, output: line::clean(&format!("{question} -> {why}")) };
-        match self.leader(name).await {
+        match self.leader_within(name, timeout).await {
             Ok(Some(leader)) => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 self.guests.ask(&Request { leader, unit: name.unit(), timeout_ms, question }).await
             }
             Ok(None) => unhealthy("the container does not run"),
-            Err(error) => unhealthy(&error.to_string()),
+            Err(error) => unhealthy(&line::chain(&error)),
+        }
+    }
+
+    /// Asks again while it is the host that does not answer: that says nothing about the guest.
+    async fn leader_within(&self, name: &ContainerName, limit: Duration) -> Result<Option<u32>, StepError> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.leader(name).await {
+                Err(error) if Instant::now() < end => {
+                    tracing::debug!(%error, container = %name, "asked again");
+                    sleep(ASK_PAUSE).await;
+                }
+                result => return result,
+            }
         }
     }
 
     /// Returns the guest's PID 1 when the container's unit is active and a machine is registered for it.
     pub(super) async fn leader(&self, name: &ContainerName) -> Result<Option<u32>, StepError> {
+        // Closed at no time.
+        let _turn = self.asks.acquire().await;
         let active = self.systemd.is_active(name).await?;
         if !active {
             return Ok(None);
