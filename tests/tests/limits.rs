@@ -225,3 +225,25 @@ fn the_hosts_slice_is_the_hosts_where_its_files_say_so_and_what_has_no_effect_is
     host.wait_until("test $(systemctl show -P MemoryMax machine-nixmox-mine.slice) = 838860800", LIMIT)
         .expect("set");
 }
+
+#[test]
+fn a_hundred_services_are_changed_live_at_once_and_all_are_asked_how_they_are() {
+    let host = SHARED.host("limits").expect("the host boots");
+    let system = host.guest("plain", &Behaviour::new()).expect("a system");
+    let stack = Stack::new(&host, "many");
+    let declare = |limits: &str| {
+        let tables: Vec<String> = (0..100)
+            .map(|index| format!("[services.many-{index}]\nsystem = \"{system}\"\nlimits = {{ {limits} }}"))
+            .collect();
+        stack.declare(&tables.iter().map(String::as_str).collect::<Vec<_>>()).expect("a manifest");
+    };
+    let invocations =
+        || host.succeed("systemctl show -P InvocationID 'container@many-*' | sort").expect("they are known");
+    declare("tasks_max = 1000");
+    stack.succeed("up").expect("all are up");
+    let before = invocations();
+    declare("tasks_max = 2000");
+    stack.succeed("up").expect("the bus answers for all of them, and none is taken for unhealthy");
+    assert_eq!(invocations(), before);
+    stack.succeed("down").expect("all are stopped");
+}

@@ -335,10 +335,13 @@ impl Supervisor {
         // An answer of an earlier instance says nothing about this one.
         let same = watched.last.is_some_and(|last| last.invocation == question.invocation);
         let Some(tracker) = watched.health.as_mut().filter(|_| same) else { return false };
+        let changed = tracker.record(now, result.healthy, result.output);
         if question.at >= watched.doubt.since {
             watched.doubt.answer = Some(result.healthy);
+        } else {
+            // It was on its way when the doubt came, and settles nothing.
+            tracker.ask_now(now);
         }
-        let changed = tracker.record(now, result.healthy, result.output);
         match (changed, tracker.health()) {
             (true, Health::Healthy) => {
                 // That a guest is up is no proof: what dies young would be started for ever, each second.

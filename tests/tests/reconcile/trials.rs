@@ -63,6 +63,27 @@ async fn rollback(machine: &Machine, to: Option<u64>, names: &[&str]) -> Result<
 }
 
 #[test]
+fn a_question_that_was_on_its_way_when_a_generation_came_does_not_make_it_wait_for_the_next_of_its_turn() {
+    on_a_machine(async |machine| {
+        let mut services = vec![service("other")];
+        let System::Store(system) = &services[0].system else { panic!("it has a system") };
+        let slow = Behaviour { probe_time: 3 * SECOND, ..Behaviour::default() };
+        machine.host.behave_with(&services[0].name, system, slow);
+        machine.up(&services).await;
+        machine.until("generation 1 is good", |status| is_well(status) && status.stacks[0].good).await;
+        for limit in [100, 200] {
+            services[0].limits.tasks_max = Some(limit);
+            machine.up(&services).await;
+            machine.pass(SECOND).await;
+        }
+        let begin = tokio::time::Instant::now();
+        machine.until("generation 3 is good", |status| status.host.generation == 3 && status.stacks[0].good).await;
+        // Asked every 30 s else.
+        assert!(begin.elapsed() < 10 * SECOND, "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
 fn what_never_becomes_healthy_goes_back_by_itself_and_is_marked() {
     on_a_machine(async |machine| {
         with_a_good_generation(machine).await;
