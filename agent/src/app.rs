@@ -75,9 +75,12 @@ pub async fn run<H: Host, R: Roles + 'static>(
                 server::serve(parts.listener, handle, parts.roles, parts.limits, stopping).await
             });
             if let Some(listener) = metrics {
+                let known = source.clone();
                 let serving = metrics::serve(listener, source, metrics::Limits::default(), stop.clone());
                 // Its end is no reason for that of the agent.
                 tokio::task::spawn_local(async move {
+                    // An empty page would be taken for services that are gone.
+                    known.looked(FIRST_LOOK_LIMIT).await;
                     if let Err(error) = serving.await {
                         error!(event = "metrics", "{METRICS_OFF}: {error}");
                     }

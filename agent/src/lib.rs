@@ -5,6 +5,7 @@
 //! kept on disk. `server` answers the wire, `metrics` a scrape. `app` wires them; only `main` names the real host.
 
 pub mod app;
+mod chain;
 pub mod disk;
 pub mod exit_record;
 pub mod guest_helper;

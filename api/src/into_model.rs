@@ -308,8 +308,9 @@ fn limits(wire: Limits, faults: &mut Faults) -> Option<model::Limits> {
         }
         Some(size) => Some(Some(model::Bytes(size))),
     };
-    let memory_min = bytes("memory_min", wire.memory_min);
-    let memory_low = bytes("memory_low", wire.memory_low);
+    // To protect nothing is what the kernel does by itself.
+    let memory_min = bytes("memory_min", wire.memory_min.filter(|size| *size > 0));
+    let memory_low = bytes("memory_low", wire.memory_low.filter(|size| *size > 0));
     let memory_high = bytes("memory_high", wire.memory_high);
     let memory_max = bytes("memory_max", wire.memory_max);
     let memory_swap_max = bytes("memory_swap_max", wire.memory_swap_max);

@@ -1,4 +1,4 @@
-//! Texts as one line that can be shown: those that guests choose, and errors with their causes.
+//! Text that guests choose, as one line that can be shown.
 
 /// Longest line that is shown or sent on, in characters.
 const CHARACTERS_MAX: usize = 300;
@@ -17,18 +17,6 @@ pub(crate) fn clean(text: &str) -> String {
         None => line,
         Some(_longer) => line.chars().take(CHARACTERS_MAX - 1).chain(['…']).collect(),
     }
-}
-
-/// Returns an error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -24,12 +24,13 @@ pub(super) async fn kills(name: &ContainerName, since_usec: u64) -> Vec<OomKill>
         // From the newest on, since no more than a part of it is read.
         let text = journal::read(["--boot", "_TRANSPORT=kernel", "--reverse", LINES, since.as_str()]).await;
         found = of(&text, name);
+        // The one of before is among them: `--since=` includes its moment.
+        found.retain(|kill| kill.at_usec > since_usec);
         // The figures may be on their way still.
         if found.last().is_some_and(|kill| kill.resident.is_some()) {
             break;
         }
     }
-    found.retain(|kill| kill.at_usec > since_usec);
     found
 }
 

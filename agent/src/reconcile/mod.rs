@@ -45,13 +45,13 @@ use nixmox_core::model::{
 };
 use nixmox_core::oom::OomKill;
 use nixmox_core::plan::{self, AllFiles};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::host::line::chain;
+use crate::chain::chain;
 use crate::host::{Host, OtherRoots, ProbeResult, StepError};
 use crate::metrics::Recorder;
 use crate::notify;
@@ -74,6 +74,8 @@ const EVENTS: usize = 4096;
 const BLIND_RETRY: Duration = Duration::from_secs(2);
 /// Longest time between two looks: a signal that was lost, or cannot be had, is a delay and not a lie for ever.
 const PERIODIC_LOOK: Duration = Duration::from_mins(10);
+/// Logs that are read at a time: each is a `journalctl`, and all containers may have died at once.
+const LOG_READERS_MAX: usize = 8;
 /// Signals that arrive this soon after each other are answered by one round.
 const SETTLE: Duration = Duration::from_millis(2);
 /// Lines of log that go with a service that is not well.
@@ -116,6 +118,8 @@ pub struct Reconciler<H> {
     executor: Executor,
     probes: JoinSet<(Question, ProbeResult)>,
     logs: JoinSet<(ContainerName, Logged)>,
+    /// Turns to read a log.
+    log_turns: Arc<Semaphore>,
     /// Whose log is being read.
     reading: BTreeSet<ContainerName>,
     /// Rollbacks that could not be made, by stack.
@@ -194,6 +198,7 @@ impl<H: Host> Reconciler<H> {
             executor: Executor::new(settings.parallel_starts),
             probes: JoinSet::new(),
             logs: JoinSet::new(),
+            log_turns: Arc::new(Semaphore::new(LOG_READERS_MAX)),
             reading: BTreeSet::new(),
             stuck: BTreeMap::new(),
             removals: JoinSet::new(),
@@ -503,8 +508,10 @@ impl<H: Host> Reconciler<H> {
 
     /// Reads, beside the rounds, what the kernel says of a container that it killed, or the last lines of the container.
     fn read_log(&mut self, name: ContainerName, look: Option<Look>) {
-        let host = Arc::clone(&self.host);
+        let (host, turns) = (Arc::clone(&self.host), Arc::clone(&self.log_turns));
         self.logs.spawn(async move {
+            // Never closed.
+            let _turn = turns.acquire().await;
             let logged = match look {
                 Some(look) => Logged::Kills(look, host.oom_kills(&name, look.since_usec).await),
                 None => Logged::Tail(host.log_tail(&name, LOG_LINES).await),

@@ -4,7 +4,7 @@
 //! a new count is noted at once, the log is read beside the rounds, and the event is told with what came of that.
 //!
 //! ```text
-//!  count grew ──▶ due ──▶ read (one at a time, at most every 10 s) ──▶ event, status
+//!  count grew ──▶ due ──▶ read (one at a time, at most every 5 s) ──▶ event, status
 //! ```
 
 use std::time::Duration;

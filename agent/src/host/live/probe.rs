@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use nixmox_core::model::{ContainerName, Probe};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Live;
+use crate::chain::chain;
 use crate::guest_helper::{Question, Request};
 use crate::host::{ProbeResult, StepError, line};
 
@@ -28,22 +29,25 @@ impl Live {
         };
         let unhealthy =
             |why: &str| ProbeResult { healthy: false, output: line::clean(&format!("{question} -> {why}")) };
-        match self.leader_within(name, timeout).await {
-            Ok(Some(leader)) => {
-                let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let end = Instant::now() + timeout;
+        match timeout_at(end, self.leader_until(name, end)).await {
+            Ok(Ok(Some(leader))) => {
+                // What the host took of the time is not the guest's fault.
+                let left = end.saturating_duration_since(Instant::now()).max(timeout / 2);
+                let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
                 self.guests.ask(&Request { leader, unit: name.unit(), timeout_ms, question }).await
             }
-            Ok(None) => unhealthy("the container does not run"),
-            Err(error) => unhealthy(&line::chain(&error)),
+            Ok(Ok(None)) => unhealthy("the container does not run"),
+            Ok(Err(error)) => unhealthy(&chain(&error)),
+            Err(_late) => unhealthy("the host's systemd does not answer"),
         }
     }
 
     /// Asks again while it is the host that does not answer: that says nothing about the guest.
-    async fn leader_within(&self, name: &ContainerName, limit: Duration) -> Result<Option<u32>, StepError> {
-        let end = Instant::now() + limit;
+    async fn leader_until(&self, name: &ContainerName, end: Instant) -> Result<Option<u32>, StepError> {
         loop {
             match self.leader(name).await {
-                Err(error) if Instant::now() < end => {
+                Err(error) if Instant::now() + ASK_PAUSE < end => {
                     tracing::debug!(%error, container = %name, "asked again");
                     sleep(ASK_PAUSE).await;
                 }

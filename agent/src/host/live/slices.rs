@@ -93,7 +93,28 @@ impl Live {
         if reload {
             self.systemd.reload().await?;
         }
+        for (name, limits) in wanted.iter() {
+            failure = failure.or(self.is_carried(name, limits).await.err());
+        }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Complains where a file of the host's has the last word: nothing that is written again would change that.
+    async fn is_carried(&self, name: &str, limits: &Limits) -> Result<(), StepError> {
+        self.systemd.forget(name);
+        let Some(unit) = self.systemd.properties_if_loaded(name).await? else { return Ok(()) };
+        let (owner, read) = (name.to_owned(), unit.clone());
+        let in_effect =
+            self.blocking(move |paths| Ok(OnDisk::read(paths, &owner, &read).limits(&owner, &read))).await?;
+        if in_effect == *limits {
+            return Ok(());
+        }
+        let ours = self.paths.slice_drop_in(name);
+        match unit.last_drop_in().filter(|path| *path != ours) {
+            Some(path) => Err(StepError::Overridden { unit: name.to_owned(), path }),
+            // It was changed meanwhile: the next look tells.
+            None => Ok(()),
+        }
     }
 
     async fn set_slice(&self, name: &str, limits: &Limits) -> Result<(), StepError> {

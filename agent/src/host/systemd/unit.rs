@@ -230,6 +230,11 @@ impl UnitProperties {
         paths.find(|path| path.starts_with("/etc/systemd/system.control/")).map(PathBuf::from)
     }
 
+    /// Returns the drop-in that is read last, and wins.
+    pub(in crate::host) fn last_drop_in(&self) -> Option<PathBuf> {
+        self.drop_in_paths.iter().flatten().next_back().map(PathBuf::from)
+    }
+
     /// Returns the time that its limits allow a job; `None`: without limit.
     ///
     /// A start runs three kinds of commands, each within `TimeoutStartSec=`, and where it fails a

@@ -45,8 +45,9 @@ pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Limits) -> Limits {
         scope.report(error.help("leave it out for systemd's default"));
     }
     Limits {
-        memory_min: written.memory_min.get().copied(),
-        memory_low: written.memory_low.get().copied(),
+        // To protect nothing is what the kernel does by itself, and systemd tells no difference.
+        memory_min: written.memory_min.get().copied().filter(|bytes| bytes.0 > 0),
+        memory_low: written.memory_low.get().copied().filter(|bytes| bytes.0 > 0),
         memory_high: written.memory_high.get().copied(),
         memory_max: written.memory_max.get().copied(),
         memory_swap_max: written.memory_swap_max.get().copied(),
