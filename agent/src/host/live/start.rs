@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nixmox_core::container::{self, Files};
 use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, Service, System};
+use tokio::time::{Instant, sleep};
 
 use super::Live;
 use crate::host::files::Durability;
@@ -16,6 +17,10 @@ use crate::host::{StepError, files, nix, nspawn};
 
 /// How long what a start would lack is looked for before a change is accepted.
 const NEEDS_LIMIT: Duration = Duration::from_secs(2);
+/// How long what a killed container left mounted may take to go.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
+/// The wait until it is looked at again.
+const UNMOUNT_PAUSE: Duration = Duration::from_millis(20);
 /// A mark names an invocation, no secret.
 const MARK_MODE: u32 = 0o644;
 
@@ -167,15 +172,17 @@ impl Live {
     async fn clear_leftovers(&self, name: &ContainerName) -> Result<(), StepError> {
         self.machined.clear(name).await?;
         let owner = name.clone();
-        let export = self.blocking(move |paths| {
-            nspawn::delete_link(&owner)?;
-            Ok(nspawn::mounted_export(paths, &owner))
-        });
-        if let Some(unit) = export.await? {
+        self.blocking(move |_| nspawn::delete_link(&owner)).await?;
+        let end = Instant::now() + UNMOUNT_LIMIT;
+        loop {
+            let owner = name.clone();
+            let export = self.blocking(move |paths| Ok(nspawn::mounted_export(paths, &owner))).await?;
+            let Some(unit) = export.filter(|_| Instant::now() < end) else { return Ok(()) };
             tracing::warn!(container = %name, %unit, "unmounting what a killed container left");
             self.systemd.stop_mount(&unit).await?;
+            // systemd knows no unit of a mount before it has read of it, and then has nothing to stop.
+            sleep(UNMOUNT_PAUSE).await;
         }
-        Ok(())
     }
 
     pub(super) async fn remove_container(&self, name: &ContainerName) -> Result<(), StepError> {
