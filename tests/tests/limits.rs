@@ -247,3 +247,29 @@ fn a_hundred_services_are_changed_live_at_once_and_all_are_asked_how_they_are() 
     assert_eq!(invocations(), before);
     stack.succeed("down").expect("all are stopped");
 }
+
+#[test]
+fn a_slice_of_which_the_host_has_the_last_word_is_told_and_holds_nothing_up() {
+    let host = SHARED.host("limits").expect("the host boots");
+    let stack = Stack::new(&host, "edited");
+    let slice = "machine-nixmox-edited.slice";
+    // What `systemctl edit` leaves.
+    host.write_file(format!("/etc/systemd/system/{slice}.d/override.conf"), "[Slice]\nMemoryMax=2G\n", 0o644)
+        .expect("written");
+    host.succeed("systemctl daemon-reload").expect("read");
+    // To protect nothing is no protection either.
+    declare(&host, "edited", "memory_max = \"4G\"", "memory_low = 0");
+    stack.succeed("up").expect("it comes up all the same");
+    stack.healthy("edited").expect("healthy");
+    assert_shows(&host, slice, &["MemoryMax=2147483648"]);
+    let told = host.wait_until(&format!("nixmoxctl --all status | grep -A3 'override.conf.*{slice}'"), LIMIT);
+    told.expect("status names the file");
+    // Nothing is done over and over.
+    let reloads = || host.succeed("journalctl --boot -u init.scope --grep 'Reloading' --quiet | wc -l");
+    let before = reloads().expect("counted");
+    host.succeed("sleep 5").expect("time passes");
+    assert_eq!(reloads().expect("counted"), before, "systemd reads its files again and again");
+    host.succeed(&format!("systemctl revert {slice}")).expect("the way out that is named");
+    host.wait_until(&format!("systemctl show -p MemoryMax {slice} | grep 4294967296"), LIMIT).expect("as declared");
+    stack.succeed("down").expect("it is stopped");
+}
