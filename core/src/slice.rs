@@ -12,6 +12,8 @@
 //! the sums go up to the root. Downwards, into a guest, it depends on the mount option `memory_recursiveprot`, which
 //! systemd sets. Owns which slice carries what; does not write it.
 
+use std::path::Path;
+
 use crate::container::{slice, slice_drop_in};
 use crate::model::{Bytes, Desired, DropIn, Limits, Protection, Slice, System};
 
@@ -134,7 +136,7 @@ pub fn are_right(found: &[Slice], wanted: &Slices) -> bool {
     let is_right = |(name, limits): &(String, Limits)| {
         found.iter().any(|slice| {
             slice.name == *name
-                && slice.limits == *limits
+                && (slice.limits == *limits || slice.overridden_by.is_some())
                 && !slice.reload_pending
                 && slice.drop_in == DropIn::Ours(text(limits))
         })
@@ -152,8 +154,15 @@ pub fn done(wanted: &Slices) -> Vec<Slice> {
         limits: limits.clone(),
         drop_in: DropIn::Ours(text(limits)),
         reload_pending: false,
+        overridden_by: None,
     };
     wanted.iter().map(done).collect()
+}
+
+/// Returns the slices that are not as declared since a file of the host's says otherwise, each with that file.
+pub fn overridden(found: &[Slice]) -> impl Iterator<Item = (&str, &Path)> {
+    let differs = |slice: &&Slice| matches!(&slice.drop_in, DropIn::Ours(ours) if *ours != text(&slice.limits));
+    found.iter().filter(differs).filter_map(|slice| Some((slice.name.as_str(), slice.overridden_by.as_deref()?)))
 }
 
 /// Returns the drop-in of a slice.

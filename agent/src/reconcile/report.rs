@@ -17,6 +17,7 @@ use nixmox_core::model::{
     Assigned, ChangeKind, Condition, Container, ContainerName, Desired, Kind, Observed, Plan, StackName, Subject,
     System, Word,
 };
+use nixmox_core::slice;
 use nixmox_core::status::{self, State};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -289,6 +290,10 @@ impl Reporter {
         if scene.policy == DriftPolicy::Report {
             warnings.extend(tables.drifts().map(|line| with_hint(line, "the next `nixmoxctl up` puts it right")));
         }
+        warnings.extend(slice::overridden(&scene.observed.slices).map(|(unit, path)| {
+            let overrides = format!("`{}` overrides what is declared for `{unit}`", path.display());
+            with_hint(&overrides, &format!("`systemctl revert {unit}` removes it"))
+        }));
         let failures = tables.failures();
         warnings.extend(failures.map(|failure| with_hint(&failure.message, &failure.hint)));
         let stack = |(name, record): (&StackName, &StackRecord)| {

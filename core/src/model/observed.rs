@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::{Bytes, ContainerName, Device, Limits, Spec};
 use crate::network::FirewallTable;
@@ -38,6 +39,8 @@ pub struct Slice {
     pub drop_in: DropIn,
     /// Whether files of it changed since systemd read them (`NeedDaemonReload`).
     pub reload_pending: bool,
+    /// A file of the host's that systemd reads after ours: what it says counts; absent: ours has the last word.
+    pub overridden_by: Option<PathBuf>,
 }
 
 /// Memory that is not reclaimed, in bytes; `None`: nothing is said.

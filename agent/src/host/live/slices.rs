@@ -65,7 +65,8 @@ impl Live {
                 }
                 let limits = on_disk.limits(&name, &unit);
                 let reload_pending = unit.needs_reload();
-                slices.push(Slice { name, limits, drop_in: on_disk.drop_in, reload_pending });
+                let overridden_by = last_word(paths, &name, &unit);
+                slices.push(Slice { name, limits, drop_in: on_disk.drop_in, reload_pending, overridden_by });
             }
             Ok((slices, protection))
         })
@@ -93,29 +94,7 @@ impl Live {
         if reload {
             self.systemd.reload().await?;
         }
-        for (name, limits) in wanted.iter() {
-            failure = failure.or(self.is_carried(name, limits).await.err());
-        }
         failure.map_or(Ok(()), Err)
-    }
-
-    /// Complains where a file of the host's has the last word: nothing that is written again would change that.
-    async fn is_carried(&self, name: &str, limits: &Limits) -> Result<(), StepError> {
-        self.systemd.forget(name);
-        // Asked as every look asks: systemd reads one that nothing runs in from its files.
-        let unit = self.systemd.slice(name).await?;
-        let (owner, read) = (name.to_owned(), unit.clone());
-        let in_effect =
-            self.blocking(move |paths| Ok(OnDisk::read(paths, &owner, &read).limits(&owner, &read))).await?;
-        if in_effect == *limits {
-            return Ok(());
-        }
-        let ours = self.paths.slice_drop_in(name);
-        match unit.last_drop_in().filter(|path| *path != ours) {
-            Some(path) => Err(StepError::Overridden { unit: name.to_owned(), path }),
-            // It was changed meanwhile: the next look tells.
-            None => Ok(()),
-        }
     }
 
     async fn set_slice(&self, name: &str, limits: &Limits) -> Result<(), StepError> {
@@ -124,10 +103,9 @@ impl Live {
             let in_effect =
                 self.blocking(move |paths| Ok(OnDisk::read(paths, &owner, &read).limits(&owner, &read))).await?;
             let properties = limit_changes(&in_effect, limits, None);
-            if let Some(path) = unit.overriding_file().filter(|_| !properties.is_empty()) {
-                return Err(StepError::Overridden { unit: name.to_owned(), path });
-            }
-            if unit.is_active() && !properties.is_empty() {
+            // What a file of the host's says would be back as soon as systemd reads its files.
+            let is_ours = last_word(&self.paths, name, &unit).is_none();
+            if is_ours && unit.is_active() && !properties.is_empty() {
                 self.set_live(name, &in_effect, limits, &properties).await?;
             }
         }
@@ -153,6 +131,12 @@ impl Live {
         let read = self.blocking(|paths| Ok(facts::read(paths))).await.unwrap_or_default();
         Facts { without_device, ..read }
     }
+}
+
+/// Returns the file that systemd reads last of a slice, where that is not ours, nor what a live change leaves.
+fn last_word(paths: &Paths, name: &str, unit: &UnitProperties) -> Option<PathBuf> {
+    let (ours, live) = (paths.slice_drop_in(name), paths.slice_control(name));
+    unit.last_drop_in().filter(|path| *path != ours && !path.starts_with(live))
 }
 
 /// Returns the slices that have a drop-in of ours.
