@@ -7,7 +7,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use nixmox_api::LogSource;
+use nixmox_api::{LogKind, LogSource};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 
@@ -44,6 +44,9 @@ struct Complaints {
 struct Source {
     what: LogSource,
     pipe: Pipe,
+    /// The entry after which it goes on. journalctl leaves it out, unless the journal's file has changed meanwhile: it then begins
+    /// with it (`sd_journal_seek_cursor(3)`, "or the next closest").
+    after: Option<String>,
     /// The cursor of the last entry; empty before the first.
     cursor: String,
     /// The moment of the last entry, in microseconds since 1970.
@@ -80,6 +83,7 @@ impl Session {
     /// Begins a call.
     pub(super) async fn begin(socket: &Path, lines: LinesOf) -> Result<Self, ClientError> {
         let foreign = || ClientError::Foreign { source: zlink::Error::MissingParameters };
+        let asked = lines.clone();
         let (attending, sources, mut descriptors) = Attending::begin(socket, lines).await?;
         let complaints = descriptors.pop().ok_or_else(foreign)?;
         if descriptors.len() != sources.sources.len() {
@@ -87,7 +91,8 @@ impl Session {
         }
         let pipe = |descriptor: OwnedFd| Pipe::new(descriptor).map_err(|_| foreign());
         let source = |(what, descriptor)| {
-            Ok(Source { what, pipe: pipe(descriptor)?, cursor: String::new(), at_usec: 0, ended: false })
+            let after = last_of(&asked, &what);
+            Ok(Source { what, pipe: pipe(descriptor)?, after, cursor: String::new(), at_usec: 0, ended: false })
         };
         let sources = sources.sources.into_iter().zip(descriptors).map(source).collect::<Result<_, _>>()?;
         Ok(Self { attending: Some(attending), sources, complaints: Complaints::new(pipe(complaints)?) })
@@ -193,6 +198,9 @@ impl Source {
                 Err(TooLong) => Some(Entry::left_out(&self.what, self.at_usec, LINE_BYTES_MAX)),
             };
             let Some(entry) = entry else { continue };
+            if self.after.as_ref() == Some(&entry.cursor) {
+                continue;
+            }
             self.at_usec = entry.at_usec;
             if !entry.cursor.is_empty() {
                 self.cursor.clone_from(&entry.cursor);
@@ -200,6 +208,21 @@ impl Source {
             entries.push(entry);
         }
         Poll::Ready(Some(entries))
+    }
+}
+
+/// Returns the cursor of the entry after which a source goes on.
+fn last_of(asked: &LinesOf, source: &LogSource) -> Option<String> {
+    match asked {
+        LinesOf::Events { request } => request.cursor.clone(),
+        LinesOf::Services { request } => {
+            let of = request.services.iter().find(|of| source.services.contains(&of.name))?;
+            match source.kind {
+                LogKind::Host => of.host_cursor.clone(),
+                LogKind::Guest => of.guest_cursor.clone(),
+                LogKind::Agent => None,
+            }
+        }
     }
 }
 
@@ -258,6 +281,29 @@ mod tests {
         assert_eq!(next().await, Some(vec![Ok(b"two".to_vec()), Ok(Vec::new())]));
         drop(writer);
         assert_eq!(next().await, None, "a line without an end is none");
+    }
+
+    #[tokio::test]
+    async fn the_entry_after_which_it_goes_on_is_not_told_twice() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        for (cursor, message) in [("c1", "old"), ("c2", "new")] {
+            let line = serde_json::json!({
+                "__CURSOR": cursor, "__REALTIME_TIMESTAMP": "1", "MESSAGE": message,
+                "UNIT": "container@web.service", "_SYSTEMD_UNIT": "container@web.service"
+            });
+            writeln!(writer, "{line}").unwrap();
+        }
+        let what = LogSource { kind: LogKind::Host, services: vec!["web".to_owned()] };
+        let of =
+            nixmox_api::LogsOf { name: "web".to_owned(), host_cursor: Some("c1".to_owned()), ..Default::default() };
+        let asked =
+            LinesOf::Services { request: nixmox_api::LogsRequest { services: vec![of], ..Default::default() } };
+        let pipe = Pipe::new(reader.into()).unwrap();
+        let after = last_of(&asked, &what);
+        let mut source = Source { what, pipe, after, cursor: String::new(), at_usec: 0, ended: false };
+        let entries = poll_fn(|context| source.poll(context)).await.unwrap();
+        let told: Vec<&str> = entries.iter().map(|entry| entry.message.as_str()).collect();
+        assert_eq!(told, ["new"]);
     }
 
     #[tokio::test]
