@@ -16,11 +16,17 @@ pub(super) fn read(paths: &Paths) -> Facts {
     Facts {
         memory_total: text("/proc/meminfo").and_then(|text| memory_total(&text)),
         controllers: text("/sys/fs/cgroup/cgroup.controllers"),
-        cpus: text("/sys/devices/system/cpu/online").and_then(|text| list(text.trim())),
+        cpus: text("/sys/devices/system/cpu/online").and_then(|text| list(&text)),
         io_weights: Some(io_weights(paths)),
         recursive_protection: text("/proc/self/mounts").and_then(|text| recursive_protection(&text)),
         without_device: Vec::new(),
     }
+}
+
+/// Returns the CPUs that may ever be there (kernel, admin-guide/cputopology); none when they cannot be read.
+pub(super) fn possible_cpus(paths: &Paths) -> Vec<u16> {
+    let text = files::read(&paths.kernel("/sys/devices/system/cpu/possible"));
+    text.and_then(|text| list(&text)).unwrap_or_default()
 }
 
 /// Returns whether a block device lies under a path, which systemd could find (systemd.resource-control(5),
@@ -46,7 +52,7 @@ fn memory_total(text: &str) -> Option<Bytes> {
 /// Reads a list of CPUs such as `0-3,8` (kernel, admin-guide/cputopology).
 fn list(text: &str) -> Option<Vec<u16>> {
     let mut found = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
+    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         found.extend(first.parse::<u16>().ok()?..=last.parse().ok()?);
     }
@@ -74,6 +80,13 @@ fn recursive_protection(mounts: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_are_those_of_the_kernels_list() {
+        assert_eq!(list("0-1\n"), Some(vec![0, 1]));
+        assert_eq!(list("0-2,5,8-9"), Some(vec![0, 1, 2, 5, 8, 9]));
+        assert_eq!(list("\n"), Some(Vec::new()));
+    }
 
     #[test]
     fn the_facts_are_read_from_what_the_kernel_says() {

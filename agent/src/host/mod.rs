@@ -124,7 +124,8 @@ pub trait Host: Send + Sync + 'static {
     /// in them.
     ///
     /// # Errors
-    /// The first failure, after all were tried; `Overridden` where a file in `/etc` would win.
+    /// The first failure, after all were tried. A file of the host's that systemd reads after ours is none: it is told by
+    /// `Slice::overridden_by`.
     fn set_slices(&self, slices: &Slices) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Reads what limits depend on of the machine. `paths` are looked at for the disks below them; one that does not

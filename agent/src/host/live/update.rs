@@ -5,10 +5,7 @@ use nixmox_core::model::{Assigned, Limits};
 
 use super::Live;
 use crate::host::systemd::{Context, Properties, Settings, all_cpus, device_rules, limit_changes};
-use crate::host::{StepError, files, nspawn};
-
-/// The CPUs that may ever be there, as a list (Documentation/admin-guide/cputopology.rst).
-const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+use crate::host::{StepError, facts, files, nspawn};
 
 impl Live {
     /// Sets what differs, then makes the drop-in say the same.
@@ -71,8 +68,7 @@ impl Live {
         if !in_effect.allowed_cpus.is_empty() && limits.allowed_cpus.is_empty() {
             // The kernel does not let a cpuset with processes in it become empty, and systemd tries nothing else: what was
             // allowed last would stay (`cpuset.cpus`, Documentation/admin-guide/cgroup-v2.rst).
-            let possible =
-                self.blocking(|_| Ok(std::fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default())).await?;
+            let possible = self.blocking(|paths| Ok(facts::possible_cpus(paths))).await?;
             self.systemd.set_properties(unit, &all_cpus(&possible)).await?;
         }
         self.systemd.set_properties(unit, properties).await

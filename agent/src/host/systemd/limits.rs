@@ -183,18 +183,9 @@ pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_m
     changes
 }
 
-/// Returns what allows all CPUs; `possible` is the kernel's list of them.
-pub(in crate::host) fn all_cpus(possible: &str) -> Properties {
-    vec![("AllowedCPUs".to_owned(), Variant::from(cpu_mask(&cpu_list(possible))))]
-}
-
-/// Reads a list such as `0-3,8`; what cannot be read is left out.
-fn cpu_list(text: &str) -> Vec<u16> {
-    let ranges = text.trim().split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.parse::<u16>().ok()?..=last.parse().ok()?)
-    });
-    ranges.flatten().collect()
+/// Returns what allows these CPUs, which are all that may ever be there.
+pub(in crate::host) fn all_cpus(possible: &[u16]) -> Properties {
+    vec![("AllowedCPUs".to_owned(), Variant::from(cpu_mask(possible)))]
 }
 
 /// Returns the properties that make these the device rules, beside those of the host's own files.
@@ -230,11 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn all_cpus_are_those_of_the_kernels_list() {
-        assert_eq!(cpu_list("0-1\n"), [0, 1]);
-        assert_eq!(cpu_list("0-2,5,8-9"), [0, 1, 2, 5, 8, 9]);
-        assert!(cpu_list("\n").is_empty());
-        assert_eq!(all_cpus("0-9"), [("AllowedCPUs".to_owned(), Variant::from(vec![0xff_u8, 3]))]);
+    fn all_cpus_are_set_as_a_mask() {
+        let possible: Vec<u16> = (0..10).collect();
+        assert_eq!(all_cpus(&possible), [("AllowedCPUs".to_owned(), Variant::from(vec![0xff_u8, 3]))]);
     }
 
     #[test]
