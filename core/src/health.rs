@@ -83,9 +83,9 @@ impl Tracker {
         }
     }
 
-    /// Asks at once: somebody wants to know.
-    pub fn ask_now(&mut self, now: Duration) {
-        self.next = self.next.min(now);
+    /// Asks at this time at the latest: somebody wants to know.
+    pub fn ask_by(&mut self, at: Duration) {
+        self.next = self.next.min(at);
     }
 
     /// Takes an answer; returns whether the health changed with it.

@@ -101,6 +101,14 @@ assert int(of_slice(3, "memory.current")) <= 40 * MIB
 assert invocation("quiet") == before[0] and machine.get_unit_property("container@quiet.service", "ActiveState") == "active"
 print(ctl("status"))
 
+# A budget that the services do not get by with goes back with them.
+manifest('memory_max = "300M", memory_swap_max = 0', "")
+print(ctl("up"))
+machine.wait_for_unit("container@hog.service")
+manifest('memory_max = "40M", memory_swap_max = 0', "")
+print(machine.fail("cd /srv/cloud && nixmoxctl up 2>&1"))
+assert of_slice(3, "memory.max") == str(300 * MIB)
+
 # Nothing is left behind.
 print(ctl("down"))
 machine.wait_until_succeeds("! ls -d /run/systemd/system/machine*.slice.d /run/systemd/system/container@*.d", timeout=60)

@@ -424,6 +424,9 @@ impl<H: Host> Reconciler<H> {
     fn succeeded(&mut self, step: &Begun, took: Duration) {
         let now = self.now();
         self.supervisor.succeeded(now, &step.subject, step.action);
+        if step.action == Action::SetSlices {
+            self.supervisor.changed(now, &self.ledger.all_on_trial());
+        }
         let Subject::Service(name) = &step.subject else { return };
         let verb = execute::verb(step.action);
         info!(service = %name, event = "step-done", step = verb, "{name}: {verb} took {} ms", took.as_millis());

@@ -57,15 +57,16 @@ pub(super) struct Look {
 }
 
 impl Oom {
-    /// Takes in how the container is now, and leaves in the record of one that ended only those kills of which it ended.
-    pub(super) fn see(&mut self, container: &mut Container) {
+    /// Takes in how the container is now, and leaves in the record of one that ended only those kills of which it ended. Returns
+    /// whether one was killed since the last look.
+    pub(super) fn see(&mut self, container: &mut Container) -> bool {
         let runs = container.active.has_processes();
         let (run, count) = match &container.exit {
             Some(exit) if !runs => (Some(exit.invocation), Some(exit.oom_kills)),
             Some(_) | None => (container.invocation, container.oom_kills),
         };
         if run.is_none() {
-            return;
+            return false;
         }
         let is_young = self.run.is_none();
         if run != self.run {
@@ -90,6 +91,7 @@ impl Oom {
         if !runs && let Some(exit) = &mut container.exit {
             exit.oom_kills = self.at_end;
         }
+        new > 0 && !is_young
     }
 
     /// Returns the look at the log that is due, once until it is answered.

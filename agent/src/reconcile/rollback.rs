@@ -96,6 +96,13 @@ impl Ledger {
         })
     }
 
+    /// Returns the services of every stack that is to prove itself.
+    pub(super) fn all_on_trial(&self) -> BTreeSet<ContainerName> {
+        let open = self.generation.stacks.iter().filter(|(stack, _)| self.is_on_trial(stack));
+        let services = open.flat_map(|(stack, record)| self.on_trial(stack, record));
+        services.map(|assigned| assigned.service.name.clone()).collect()
+    }
+
     /// Returns the ledger after a rollback: these services, or the whole stack, as the target has them. What is held
     /// stays held.
     pub(super) fn back(&self, back: &Back<'_>, taken: &Taken, asked: &Asked) -> Result<Next, AgentError> {

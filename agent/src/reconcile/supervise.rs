@@ -23,6 +23,9 @@ use super::tables::Tables;
 use crate::host::ProbeResult;
 use crate::settings::DriftPolicy;
 
+/// The time after which it shows what a service is without a process that the kernel killed: a unit ends a moment later.
+const AFTER_KILL: Duration = Duration::from_secs(1);
+
 /// The time limit of a question to a guest that has no health check of its own.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -181,7 +184,9 @@ impl Supervisor {
                 }
                 watched.spec = Some(spec);
             }
-            watched.oom.see(container);
+            if watched.oom.see(container) && watched.doubt.since <= now {
+                watched.changed(now.saturating_add(AFTER_KILL));
+            }
             if watched.see(now, &assigned.service, container, acting_on.contains(name)) {
                 dead.push(name.clone());
             }
@@ -281,7 +286,7 @@ impl Supervisor {
             watched.accord = Accord::Open;
             by.clone_into(&mut watched.asked_by);
             if let Some(tracker) = &mut watched.health {
-                tracker.ask_now(now);
+                tracker.ask_by(now);
             }
         }
     }
@@ -294,7 +299,7 @@ impl Supervisor {
                 watched.health.as_ref().is_some_and(|tracker| tracker.health() == Health::Unhealthy);
             watched.doubt = Doubt { since: now, was_unhealthy, ..Doubt::default() };
             if let Some(tracker) = &mut watched.health {
-                tracker.ask_now(now);
+                tracker.ask_by(now);
             }
         }
     }
@@ -340,7 +345,7 @@ impl Supervisor {
             watched.doubt.answer = Some(result.healthy);
         } else {
             // It was on its way when the doubt came, and settles nothing.
-            tracker.ask_now(now);
+            tracker.ask_by(now.max(watched.doubt.since));
         }
         match (changed, tracker.health()) {
             (true, Health::Healthy) => {
@@ -422,13 +427,18 @@ impl Supervisor {
                         watched.ends.came();
                     }
                     if action == Action::Update {
-                        // What was answered before says nothing about what was changed.
-                        (watched.doubt.since, watched.doubt.answer) = (now, None);
-                        if let Some(tracker) = &mut watched.health {
-                            tracker.ask_now(now);
-                        }
+                        watched.changed(now);
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes note that what these live in was changed.
+    pub(super) fn changed(&mut self, now: Duration, names: &BTreeSet<ContainerName>) {
+        for (name, watched) in &mut self.containers {
+            if names.contains(name) {
+                watched.changed(now);
             }
         }
     }
@@ -615,6 +625,14 @@ impl Watched {
     /// Returns the health's last answer, the failures since it was well, and since when it is as it is.
     pub(super) fn health(&self) -> Option<&health::Tracker> {
         self.health.as_ref()
+    }
+
+    /// Asks again at this time: what was answered before says nothing about what was changed while it runs.
+    fn changed(&mut self, at: Duration) {
+        (self.doubt.since, self.doubt.answer) = (at, None);
+        if let Some(tracker) = &mut self.health {
+            tracker.ask_by(at);
+        }
     }
 
     /// Returns what came of the last doubt.

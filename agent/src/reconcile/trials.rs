@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nixmox_api::{AgentError, Caller, RolledBack};
-use nixmox_core::model::{Change, ChangeKind, Container, ContainerName, StackName, SystemState};
+use nixmox_core::model::{Action, Change, ChangeKind, Container, ContainerName, StackName, SystemState};
 use nixmox_core::restart;
 use nixmox_core::status;
 use nixmox_core::trial::{self, Sight, Standing, Verdict};
@@ -74,10 +74,17 @@ impl<H: Host> Reconciler<H> {
     fn verdicts(&self, now: Duration, round: &Round) -> Vec<(StackName, u64, Verdict)> {
         let stacks = self.ledger.generation.stacks.iter();
         let open = stacks.filter(|(stack, _)| self.ledger.is_on_trial(stack));
+        // None waits for those that could not be set: that is told of the host.
+        let in_old_slices = round.plan.steps.iter().any(|step| step.action == Action::SetSlices);
         let judge = |(stack, record)| {
             let services = self.ledger.on_trial(stack, record).map(|assigned| assigned.service.name.clone());
             let mut standings: BTreeMap<ContainerName, Standing> =
                 services.map(|name| (name.clone(), self.standing(now, round, &name))).collect();
+            if in_old_slices {
+                // What is well in what was has not proven anything yet.
+                let passed = standings.values_mut().filter(|standing| **standing == Standing::Passed);
+                passed.for_each(|standing| *standing = Standing::Pending);
+            }
             let pending = |standing: &Standing| *standing == Standing::Pending;
             let late: BTreeSet<ContainerName> =
                 standings.iter().filter(|(_, standing)| pending(standing)).map(|(name, _)| name.clone()).collect();

@@ -1,14 +1,16 @@
 //! Budgets of stacks and protection of memory: set before anything starts, changed live, repaired, taken away.
 
-use nixmox_agent::host::fake::{Fault, Operation};
+use std::time::Duration;
+
+use nixmox_agent::host::fake::{Behaviour, Fault, Operation};
 use nixmox_agent::server::Control;
 use nixmox_agent::settings::{DriftPolicy, Settings};
-use nixmox_api::Request;
-use nixmox_core::model::{Bytes, Facts, Service};
+use nixmox_api::{Request, Status};
+use nixmox_core::model::{Bytes, Facts, RestartPolicy, Service, System};
 use nixmox_core::slice::{MACHINES, STACKS};
 
 use crate::declare::{Declare, service};
-use crate::machine::{Machine, anna, name, on_a_machine, on_a_machine_with, request};
+use crate::machine::{Machine, anna, is_well, name, on_a_machine, on_a_machine_with, request};
 
 const CLOUD: &str = "machine-nixmox-cloud.slice";
 
@@ -53,7 +55,9 @@ fn a_budget_is_there_before_the_first_start_and_changes_without_a_restart() {
         let applied = machine.apply(with_budget(3)).await.unwrap();
         let reasons: Vec<String> = applied.plan.limits.unwrap().into_iter().map(|reason| reason.text).collect();
         assert_eq!(reasons, ["memory_max 4G -> 3G"]);
-        machine.until_well().await;
+        machine.pass(Duration::from_millis(50)).await;
+        assert!(machine.status().await.stacks[0].on_trial, "it is not in effect yet: {:?}", max(machine));
+        machine.until("it is good", |status| is_well(status) && status.stacks[0].good).await;
         assert_eq!(max(machine), Some(3));
         assert_eq!(machine.trace(), [""; 0]);
         machine.assert_kept(&right, "a new budget");
@@ -86,6 +90,47 @@ fn a_rollback_brings_the_budget_back() {
         machine.agent().rollback("cloud".to_owned(), None, Vec::new(), anna()).await.unwrap();
         machine.until("they are back", |_| max(machine) == Some(4) && min(machine, MACHINES) == Some(64)).await;
         machine.until_well().await;
+    });
+}
+
+#[test]
+fn a_budget_proves_itself_once_it_is_in_effect_and_goes_back_with_what_does_not_get_by_with_it() {
+    on_a_machine(async |machine| {
+        let System::Store(system) = &service("db").system else { panic!("it has a system") };
+        let slow = Behaviour { probe_time: Duration::from_secs(1), ..Behaviour::default() };
+        machine.host.behave_with(&name("db"), system, slow);
+        let with = |gibibytes| Request {
+            limits: Some(budget(gibibytes)),
+            ..request(&[service("app"), service("db").policy(RestartPolicy::No)])
+        };
+        machine.apply(with(4)).await.unwrap();
+        let is_good = |status: &Status, generation| {
+            status.stacks.first().is_some_and(|stack| stack.good) && status.host.generation == generation
+        };
+        machine.until("it is good", |status| is_good(status, 1)).await;
+
+        // systemd takes its time, and no answer from before says anything about it.
+        machine.apply(with(1)).await.unwrap();
+        machine.pass(Duration::from_millis(50)).await;
+        assert_eq!(max(machine), Some(4));
+        assert!(machine.status().await.stacks[0].on_trial);
+        machine.pass(Duration::from_millis(1450)).await;
+        assert_eq!(max(machine), Some(1));
+        assert!(machine.status().await.stacks[0].on_trial, "asked before the budget was there");
+        machine.host.kill_for_memory(&name("db"), None, true);
+        machine.until("it is back", |status| is_good(status, 3)).await;
+        machine.until_well().await;
+        assert_eq!(max(machine), Some(4));
+
+        // What is killed first and seen to be dead a moment later.
+        machine.apply(with(2)).await.unwrap();
+        machine.pass(Duration::from_millis(1900)).await;
+        machine.host.kill_for_memory(&name("db"), None, false);
+        machine.pass(Duration::from_millis(500)).await;
+        assert!(machine.status().await.stacks[0].on_trial);
+        machine.host.kill(&name("db"));
+        machine.until("it is back", |status| is_good(status, 5)).await;
+        assert_eq!(max(machine), Some(4));
     });
 }
 

@@ -42,6 +42,9 @@ use super::{
     StepError, Usage,
 };
 
+/// How long slices take: systemd reads its files.
+const SLICES_TIME: Duration = Duration::from_millis(100);
+
 /// A simulated host. Clones share it: a second "agent" can be given the same host after the first one is gone.
 #[derive(Clone, Debug)]
 pub struct Fake {
@@ -546,6 +549,7 @@ impl Host for Fake {
 
     async fn set_slices(&self, slices: &Slices) -> Result<(), StepError> {
         let set = async {
+            tokio::time::sleep(SLICES_TIME).await;
             self.state().slices.clone_from(slices);
             self.note_change();
             Ok(())
