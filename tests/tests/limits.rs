@@ -272,5 +272,18 @@ fn a_slice_of_which_the_host_has_the_last_word_is_told_and_holds_nothing_up() {
     assert_eq!(reloads().expect("counted"), before, "systemd reads its files again and again");
     host.succeed(&format!("systemctl revert {slice}")).expect("the way out that is named");
     host.wait_until(&format!("systemctl show -p MemoryMax {slice} | grep 4294967296"), LIMIT).expect("as declared");
+
+    // What says nothing of what is declared overrides nothing, and both hold.
+    host.write_file(format!("/etc/systemd/system/{slice}.d/other.conf"), "[Slice]\nCPUWeight=7\n", 0o644)
+        .expect("written");
+    host.succeed("systemctl daemon-reload").expect("read");
+    declare(&host, "edited", "memory_max = \"3G\"", "memory_low = 0");
+    stack.succeed("up").expect("changed live");
+    assert_shows(&host, slice, &["MemoryMax=3221225472", "CPUWeight=7"]);
+    host.fail("nixmoxctl --all status | grep overrides").expect("nothing is told");
+    host.succeed(&format!("systemctl set-property --runtime {slice} MemoryMax=1G")).expect("changed by somebody");
+    host.wait_until(&format!("systemctl show -p MemoryMax {slice} | grep 3221225472"), LIMIT).expect("put right");
+    host.succeed(&format!("rm /etc/systemd/system/{slice}.d/other.conf; systemctl daemon-reload"))
+        .expect("removed");
     stack.succeed("down").expect("it is stopped");
 }

@@ -37,6 +37,8 @@ pub(super) struct Next {
     pub(super) scope: BTreeSet<ContainerName>,
     /// Services of the stack that the request no longer contains and that stay as they are.
     pub(super) orphans: Vec<ContainerName>,
+    /// Whether the limits of the stack stay as they are, though the request has others.
+    pub(super) keeps_budget: bool,
 }
 
 /// Who asks, and when, in seconds since 1970.
@@ -53,15 +55,20 @@ impl Ledger {
             name: stack,
             file,
             address_pool: pool,
-            limits,
+            mut limits,
             services: mut requested,
             only,
             prune,
             base: _,
             goes_back,
         } = request;
+        let mut keeps_budget = false;
         if !only.is_empty() {
             requested.retain(|name, _| only.contains(name));
+            // A budget is that of the others, too.
+            if let Some(record) = self.generation.stacks.get(&stack).filter(|record| record.limits != limits) {
+                (limits, keeps_budget) = (record.limits.clone(), true);
+            }
         }
         let of_stack = |name: &ContainerName| {
             self.generation.services.get(name).is_some_and(|assigned| assigned.service.stack == stack)
@@ -100,7 +107,7 @@ impl Ledger {
         };
         ledger.generation.stacks.insert(stack.clone(), record);
         self.stamp(&mut ledger, &stack, asked);
-        Ok(Next { ledger, scope, orphans })
+        Ok(Next { ledger, scope, orphans, keeps_budget })
     }
 
     /// Returns the ledger after `down`: these services of the stack, or all, are no longer desired.
@@ -144,7 +151,7 @@ impl Ledger {
             (record.restored, record.rolled_back) = (None, None);
         }
         self.stamp(&mut ledger, stack, asked);
-        Ok(Next { ledger, scope, orphans: Vec::new() })
+        Ok(Next { ledger, scope, orphans: Vec::new(), keeps_budget: false })
     }
 
     /// Returns the notes after `stop`, and the services that are held.

@@ -19,6 +19,8 @@ use super::handle::now_usec;
 const PAUSE: Duration = Duration::from_secs(5);
 /// How much earlier than it was noticed a kill may lie.
 const LATE_USEC: u64 = 60_000_000;
+/// What ends within this time of a kill ended of it: a guest takes its time to come down without a process.
+const BEFORE_END: Duration = Duration::from_secs(5);
 /// Kills this close to each other are of one event, of which the process that held most is told.
 const TOGETHER_USEC: u64 = 1_000_000;
 
@@ -33,7 +35,11 @@ pub(super) struct Oom {
     untold: u64,
     /// Kills that a young agent found: the log is asked for them, and nothing is told.
     found: bool,
-    /// How many came so late that the run was over before they were seen: it ended of them.
+    /// Whether it ran at the last look; `None`: there was none yet.
+    runs: Option<bool>,
+    /// The last kills that came close to each other, and when the last of them was noticed.
+    burst: (u64, Duration),
+    /// How many came so shortly before the run was over that it ended of them.
     at_end: u64,
     /// When one was last noticed, in microseconds since 1970; `None`: before this agent's time.
     noticed: Option<u64>,
@@ -59,21 +65,29 @@ pub(super) struct Look {
 impl Oom {
     /// Takes in how the container is now, and leaves in the record of one that ended only those kills of which it ended. Returns
     /// whether one was killed since the last look.
-    pub(super) fn see(&mut self, container: &mut Container) -> bool {
+    pub(super) fn see(&mut self, now: Duration, container: &mut Container) -> bool {
         let runs = container.active.has_processes();
         let (run, count) = match &container.exit {
             Some(exit) if !runs => (Some(exit.invocation), Some(exit.oom_kills)),
             Some(_) | None => (container.invocation, container.oom_kills),
         };
+        let before = self.runs.replace(runs);
         if run.is_none() {
             return false;
         }
-        let is_young = self.run.is_none();
+        let is_young = before.is_none();
         if run != self.run {
             (self.run, self.count, self.at_end) = (run, 0, 0);
+            self.burst = (0, now);
         }
         let new = count.and_then(|count| count.checked_sub(self.count)).unwrap_or_default();
+        if now > self.burst.1.saturating_add(BEFORE_END) {
+            self.burst.0 = 0;
+        }
         if new > 0 {
+            if !(is_young && runs) {
+                self.burst = (self.burst.0.saturating_add(new), now);
+            }
             self.count += new;
             self.is_newest = false;
             if is_young {
@@ -82,11 +96,11 @@ impl Oom {
                 self.untold = self.untold.saturating_add(new);
                 self.noticed = Some(now_usec());
             }
-            if !runs {
-                self.at_end = new;
-                // What is dead is to be told of in full before it is started again.
-                self.next = Duration::ZERO;
-            }
+        }
+        if !runs && (new > 0 || before == Some(true)) {
+            self.at_end = self.burst.0;
+            // What is dead is to be told of in full before it is started again.
+            self.next = Duration::ZERO;
         }
         if !runs && let Some(exit) = &mut container.exit {
             exit.oom_kills = self.at_end;
@@ -152,5 +166,35 @@ impl Oom {
             resident: last.and_then(|last| last.resident),
             why: oom::text(last, self.count.max(1), limit),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nixmox_core::model::ActiveState;
+
+    use super::*;
+
+    #[test]
+    fn kills_before_the_first_look_at_a_run_are_told_of_except_by_an_agent_that_finds_it_running() {
+        let run = || Container {
+            active: ActiveState::Active,
+            invocation: Some(InvocationId(7)),
+            oom_kills: Some(2),
+            ..Container::default()
+        };
+        let told = |oom: &mut Oom, now| {
+            let look = oom.due(now).unwrap();
+            oom.read(now, look, Vec::new(), None)
+        };
+        let mut watched = Oom::default();
+        assert!(!watched.see(Duration::ZERO, &mut Container::default()));
+        assert!(watched.see(PAUSE, &mut run()));
+        assert_eq!(told(&mut watched, PAUSE).as_deref(), Some("out of memory: the kernel killed 2 processes"));
+
+        let mut found = Oom::default();
+        assert!(!found.see(PAUSE, &mut run()));
+        assert_eq!(told(&mut found, PAUSE), None);
+        assert!(found.status(None).is_some());
     }
 }

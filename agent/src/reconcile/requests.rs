@@ -461,6 +461,11 @@ impl<H: Host> Reconciler<H> {
             Subject::Service(name) => next.scope.contains(name),
             Subject::Host => true,
         }));
+        if next.keeps_budget {
+            let text = "the limits of the stack stay as they are: they are those of services that were not named, too; \
+                        `nixmoxctl up` without names changes them";
+            plan.warnings.push((Subject::Host, text.to_owned()));
+        }
         let base = plan::fingerprint(&self.desired(&self.ledger.generation), &round.observed).to_string();
         Ok(Outlook { desired, plan, base })
     }

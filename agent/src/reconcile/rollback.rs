@@ -146,7 +146,7 @@ impl Ledger {
         };
         ledger.generation.stacks.insert((*stack).clone(), record);
         self.stamp(&mut ledger, stack, asked);
-        Ok(Next { ledger, scope, orphans: Vec::new() })
+        Ok(Next { ledger, scope, orphans: Vec::new(), keeps_budget: false })
     }
 }
 

@@ -184,7 +184,7 @@ impl Supervisor {
                 }
                 watched.spec = Some(spec);
             }
-            if watched.oom.see(container) && watched.doubt.since <= now {
+            if watched.oom.see(now, container) && watched.doubt.since <= now {
                 watched.changed(now.saturating_add(AFTER_KILL));
             }
             if watched.see(now, &assigned.service, container, acting_on.contains(name)) {

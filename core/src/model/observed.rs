@@ -39,7 +39,8 @@ pub struct Slice {
     pub drop_in: DropIn,
     /// Whether files of it changed since systemd read them (`NeedDaemonReload`).
     pub reload_pending: bool,
-    /// A file of the host's that systemd reads after ours: what it says counts; absent: ours has the last word.
+    /// A file of the host's that systemd reads after ours and that says something of what ours says: that counts; `None`:
+    /// ours has the last word.
     pub overridden_by: Option<PathBuf>,
 }
 

@@ -99,6 +99,21 @@ fn what_dies_of_something_else_later_is_not_blamed_on_memory() {
 }
 
 #[test]
+fn what_dies_a_moment_after_a_kill_died_of_it() {
+    on_a_machine(async |machine| {
+        up(machine).await;
+        let failed = told(machine, "failed", async || {
+            machine.host.kill_for_memory(&name("hog"), Some(kill(7)), false);
+            machine.pass(Duration::from_secs(2)).await;
+            machine.host.kill(&name("hog"));
+        });
+        let text = "out of memory: killed stress (pid 7), 61.2 MiB resident; limit 1 GiB";
+        assert_eq!(failed.await, [format!("hog: failed: {text}; waits before the next attempt")]);
+        assert_eq!(machine.service("hog").await.last_end.unwrap().why, text);
+    });
+}
+
+#[test]
 fn without_the_kernels_log_the_count_is_told() {
     on_a_machine(async |machine| {
         up(machine).await;

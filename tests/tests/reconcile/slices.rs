@@ -135,6 +135,24 @@ fn a_budget_proves_itself_once_it_is_in_effect_and_goes_back_with_what_does_not_
 }
 
 #[test]
+fn who_names_services_changes_no_budget_and_is_told_so() {
+    on_a_machine(async |machine| {
+        let named = |gibibytes| Request { only: vec!["app".to_owned()], ..with_budget(gibibytes) };
+        // There is none that could stay.
+        machine.apply(named(4)).await.unwrap();
+        machine.until_well().await;
+        assert_eq!(max(machine), Some(4));
+        let applied = machine.apply(named(3)).await.unwrap();
+        assert_eq!((applied.plan.limits, applied.generation), (None, 1));
+        let told: Vec<&str> = applied.plan.warnings.iter().map(|warning| warning.text.as_str()).collect();
+        assert!(told.iter().any(|text| text.contains("without names changes them")), "{told:?}");
+        assert_eq!(max(machine), Some(4));
+        let applied = machine.apply(with_budget(3)).await.unwrap();
+        assert!(applied.plan.limits.is_some() && applied.plan.warnings.is_empty(), "{:?}", applied.plan.warnings);
+    });
+}
+
+#[test]
 fn what_somebody_else_made_of_a_slice_is_put_right_and_told() {
     let change = |machine: &Machine| {
         machine.host.change_slices_outside(|slices| {

@@ -88,10 +88,7 @@ impl Live {
             .collect();
         for ((listed, unit), of_unit) in units.iter().zip(of_units) {
             let container = containers.entry(listed.name.clone()).or_default();
-            let mut ours = Settings::default();
-            if let DropIn::Ours(text) = &container.drop_in {
-                ours.add(text);
-            }
+            let ours = Settings::of(&container.drop_in);
             let others = &of_unit.others;
             let context = Context { others, ours: &ours, default_tasks_max: Some(default_tasks_max) };
             container.active = listed.active;

@@ -24,24 +24,34 @@ const FACTS_LIMIT: Duration = Duration::from_secs(2);
 /// A slice as its files have it.
 struct OnDisk {
     drop_in: DropIn,
+    ours: Settings,
     others: Settings,
+    /// Files of the host's that systemd reads after ours, in its order.
+    later: Vec<PathBuf>,
 }
 
 impl OnDisk {
     fn read(paths: &Paths, name: &str, unit: &UnitProperties) -> Self {
         let drop_in = files::read(&paths.slice_drop_in(name)).map_or(DropIn::Absent, DropIn::Ours);
-        Self { drop_in, others: Settings::read(&Settings::files_of_others(unit, paths)) }
+        let others = Settings::files_of_others(unit, paths);
+        let path = paths.slice_drop_in(name);
+        let after_ours = unit.drop_ins().skip_while(|drop_in| paths.host_path(drop_in) != path).skip(1);
+        let later = after_ours.map(|drop_in| paths.host_path(drop_in)).filter(|path| others.contains(path));
+        let later = later.collect();
+        let ours = Settings::of(&drop_in);
+        Self { drop_in, ours, others: Settings::read(&others), later }
     }
 
     /// Returns the limits in effect that could be ours.
     fn limits(&self, name: &str, unit: &UnitProperties) -> Limits {
-        let mut ours = Settings::default();
-        if let DropIn::Ours(text) = &self.drop_in {
-            ours.add(text);
-        }
         // A slice has no default of tasks (systemd-system.conf(5), `DefaultTasksMax=`).
-        let context = Context { others: &self.others, ours: &ours, default_tasks_max: None };
+        let context = Context { others: &self.others, ours: &self.ours, default_tasks_max: None };
         slice::ours(name, unit.limits(&context))
+    }
+
+    /// Returns the file of the host's that has the last word on something that our drop-in says.
+    fn overridden_by(&self) -> Option<&PathBuf> {
+        self.later.iter().rev().find(|path| self.ours.meets(path))
     }
 }
 
@@ -65,7 +75,7 @@ impl Live {
                 }
                 let limits = on_disk.limits(&name, &unit);
                 let reload_pending = unit.needs_reload();
-                let overridden_by = last_word(paths, &name, &unit);
+                let overridden_by = on_disk.overridden_by().cloned();
                 slices.push(Slice { name, limits, drop_in: on_disk.drop_in, reload_pending, overridden_by });
             }
             Ok((slices, protection))
@@ -100,11 +110,14 @@ impl Live {
     async fn set_slice(&self, name: &str, limits: &Limits) -> Result<(), StepError> {
         if let Some(unit) = self.systemd.properties_if_loaded(name).await? {
             let (owner, read) = (name.to_owned(), unit.clone());
-            let in_effect =
-                self.blocking(move |paths| Ok(OnDisk::read(paths, &owner, &read).limits(&owner, &read))).await?;
+            let (in_effect, is_ours) = self
+                .blocking(move |paths| {
+                    let on_disk = OnDisk::read(paths, &owner, &read);
+                    Ok((on_disk.limits(&owner, &read), on_disk.overridden_by().is_none()))
+                })
+                .await?;
             let properties = limit_changes(&in_effect, limits, None);
             // What a file of the host's says would be back as soon as systemd reads its files.
-            let is_ours = last_word(&self.paths, name, &unit).is_none();
             if is_ours && unit.is_active() && !properties.is_empty() {
                 self.set_live(name, &in_effect, limits, &properties).await?;
             }
@@ -131,12 +144,6 @@ impl Live {
         let read = self.blocking(|paths| Ok(facts::read(paths))).await.unwrap_or_default();
         Facts { without_device, ..read }
     }
-}
-
-/// Returns the file that systemd reads last of a slice, where that is not ours, nor what a live change leaves.
-fn last_word(paths: &Paths, name: &str, unit: &UnitProperties) -> Option<PathBuf> {
-    let (ours, live) = (paths.slice_drop_in(name), paths.slice_control(name));
-    unit.last_drop_in().filter(|path| *path != ours && !path.starts_with(live))
 }
 
 /// Returns the slices that have a drop-in of ours.

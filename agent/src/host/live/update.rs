@@ -20,10 +20,7 @@ impl Live {
         let (read, owner) = (unit.clone(), name.clone());
         let (others, ours) = self
             .blocking(move |paths| {
-                let mut ours = Settings::default();
-                if let nixmox_core::model::DropIn::Ours(text) = nspawn::read_drop_in(paths, &owner) {
-                    ours.add(&text);
-                }
+                let ours = Settings::of(&nspawn::read_drop_in(paths, &owner));
                 Ok((Settings::read(&Settings::files_of_others(&read, paths)), ours))
             })
             .await?;
@@ -57,6 +54,7 @@ impl Live {
         }
         Ok(())
     }
+
     /// Sets properties of an active unit that lead from the limits in effect to these.
     pub(super) async fn set_live(
         &self,

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use nixmox_core::model::DropIn;
+
 use super::UnitProperties;
 use crate::host::paths::Paths;
 
@@ -40,20 +42,18 @@ impl Settings {
         settings
     }
 
+    /// Reads our own drop-in.
+    pub(in crate::host) fn of(drop_in: &DropIn) -> Self {
+        let mut settings = Self::default();
+        if let DropIn::Ours(text) = drop_in {
+            settings.add(text);
+        }
+        settings
+    }
+
     /// Reads one text on top of those before.
-    pub(in crate::host) fn add(&mut self, text: &str) {
-        let joined = text.replace("\\\n", " ");
-        let mut in_service = false;
-        for line in joined.lines().map(str::trim) {
-            if line.starts_with('[') {
-                in_service = matches!(line, "[Service]" | "[Slice]");
-                continue;
-            }
-            if line.starts_with(['#', ';']) || !in_service {
-                continue;
-            }
-            let Some((key, value)) = line.split_once('=') else { continue };
-            let (key, value) = (key.trim(), value.trim());
+    pub(super) fn add(&mut self, text: &str) {
+        each(text, |key, value| {
             if key != "DeviceAllow" {
                 if value.is_empty() {
                     self.assigned.remove(key);
@@ -66,12 +66,37 @@ impl Settings {
                 let (node, access) = value.split_once(char::is_whitespace).unwrap_or((value, "rwm"));
                 self.devices.push((node.to_owned(), access.trim().to_owned()));
             }
-        }
+        });
+    }
+
+    /// Returns whether a file has a setting that is assigned here, if only to reset it. One that cannot be read has none.
+    pub(in crate::host) fn meets(&self, path: &Path) -> bool {
+        let mut meets = false;
+        each(&std::fs::read_to_string(path).unwrap_or_default(), |key, _| meets |= self.assigns(key));
+        meets
     }
 
     /// Returns whether this setting is assigned.
     pub(in crate::host) fn assigns(&self, key: &str) -> bool {
         self.assigned.contains(key)
+    }
+}
+
+/// Goes through the settings of a text that are read here.
+fn each(text: &str, mut found: impl FnMut(&str, &str)) {
+    let joined = text.replace("\\\n", " ");
+    let mut in_service = false;
+    for line in joined.lines().map(str::trim) {
+        if line.starts_with('[') {
+            in_service = matches!(line, "[Service]" | "[Slice]");
+            continue;
+        }
+        if line.starts_with(['#', ';']) || !in_service {
+            continue;
+        }
+        if let Some((key, value)) = line.split_once('=') {
+            found(key.trim(), value.trim());
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! round trip; only the properties named here are kept.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_core::model::{ActiveState, ContainerName, InvocationId};
@@ -230,9 +230,9 @@ impl UnitProperties {
         paths.find(|path| path.starts_with("/etc/systemd/system.control/")).map(PathBuf::from)
     }
 
-    /// Returns the drop-in that is read last, and wins.
-    pub(in crate::host) fn last_drop_in(&self) -> Option<PathBuf> {
-        self.drop_in_paths.iter().flatten().next_back().map(PathBuf::from)
+    /// Returns its drop-ins, that which is read last, and wins, at the end.
+    pub(in crate::host) fn drop_ins(&self) -> impl Iterator<Item = &Path> {
+        self.drop_in_paths.iter().flatten().map(Path::new)
     }
 
     /// Returns the time that its limits allow a job; `None`: without limit.
