@@ -30,6 +30,10 @@ pub struct Request {
     /// What the stack as a whole may use. Absent: it has no limits of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<crate::Limits>,
+    /// Who declares the stack, such as an option of NixOS: from then on a request of anybody else is refused. One without services
+    /// and with `prune` gives the stack up. Absent: a person's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// A plan as text and data.

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_core::model::{
-    AddressPool, CAPABILITIES, ContainerName, InvalidName, InvalidPool, StackName, StorePath,
+    AddressPool, CAPABILITIES, ContainerName, InvalidName, InvalidPool, Owner, StackName, StorePath,
 };
 
 /// `PATH_MAX` with its final zero byte (limits.h(0p)).
@@ -47,6 +47,11 @@ pub(crate) fn container(text: &str) -> Result<ContainerName, String> {
 /// Reads the name of a stack.
 pub(crate) fn stack(text: &str) -> Result<StackName, String> {
     text.parse().map_err(|InvalidName { text, why }| format!("{} is not a name: {why}", quoted(&text)))
+}
+
+/// Reads who declares a stack.
+pub(crate) fn owner(text: &str) -> Result<Owner, String> {
+    text.parse().map_err(|InvalidName { text, why }| format!("{} names nobody: {why}", quoted(&text)))
 }
 
 /// Reads a store path.

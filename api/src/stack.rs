@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use nixmox_core::model::{AddressPool, ContainerName, Limits, Service, StackName};
+use nixmox_core::model::{AddressPool, ContainerName, Limits, Owner, Service, StackName};
 
 use crate::Request;
 use crate::rule::{self, quoted};
@@ -22,6 +22,8 @@ pub struct RequestedStack {
     pub address_pool: AddressPool,
     /// What it may use as a whole.
     pub limits: Limits,
+    /// Who declares it; `None`: a person's file.
+    pub owner: Option<Owner>,
     /// Its services.
     pub services: BTreeMap<ContainerName, Service>,
     /// The services to apply; empty: all. Each is one of `services`.
@@ -46,6 +48,7 @@ impl Request {
         let name = rule::stack(&self.stack).map_err(|error| keep("stack", error));
         let file = rule::path(&self.file).map_err(|error| keep("file", error));
         let address_pool = rule::address_pool(&self.address_pool).map_err(|error| keep("address_pool", error));
+        let owner = self.owner.as_deref().map(rule::owner).transpose().map_err(|error| keep("owner", error));
         let limits = self.limits.unwrap_or_default().into_model().map_err(|faults| problems.extend(faults));
         // Services are checked even where the stack's name is not one, so that every fault is named.
         let stack = name.clone().or_else(|()| "stack".parse::<StackName>());
@@ -79,12 +82,23 @@ impl Request {
             problems.push("base: it is not the base of a plan".to_owned());
         }
         problems.truncate(PROBLEMS_MAX);
-        match (name, file, address_pool, limits) {
-            (Ok(name), Ok(file), Ok(address_pool), Ok(limits)) if problems.is_empty() => {
+        match (name, file, address_pool, limits, owner) {
+            (Ok(name), Ok(file), Ok(address_pool), Ok(limits), Ok(owner)) if problems.is_empty() => {
                 let (prune, base, goes_back) = (self.prune, self.base, self.no_rollback != Some(true));
-                Ok(RequestedStack { name, file, address_pool, limits, services, only, prune, base, goes_back })
+                Ok(RequestedStack {
+                    name,
+                    file,
+                    address_pool,
+                    limits,
+                    owner,
+                    services,
+                    only,
+                    prune,
+                    base,
+                    goes_back,
+                })
             }
-            (_, _, _, _) => Err(problems),
+            (_, _, _, _, _) => Err(problems),
         }
     }
 }

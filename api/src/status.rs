@@ -67,6 +67,9 @@ pub struct StackStatus {
     /// The deployment that failed before; absent unless this generation came of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
+    /// Who declares it, such as an option of NixOS; absent: a person's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// What a service does, in one word.

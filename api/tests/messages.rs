@@ -132,6 +132,7 @@ fn full_status() -> Status {
                 services: words(&["web"]),
                 reasons: words(&["web: http://localhost/status -> 503"]),
             }),
+            owner: Some("services.nixmox.stacks.cloud".into()),
         }],
         services: vec![service_status()],
     }
@@ -288,6 +289,7 @@ fn a_request_is_as_its_golden_file_has_it() {
         base: Some("0123456789abcdef".into()),
         no_rollback: Some(true),
         limits: Some(nixmox_api::Limits { memory_max: Some(4 << 30), ..nixmox_api::Limits::default() }),
+        owner: Some("services.nixmox.stacks.cloud".into()),
     };
     check("request", &request);
     assert!(request.into_model().is_ok(), "the example is a valid request");

@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Rollback(commands::rollback::Rollback),
     Paths(commands::paths::Paths),
     Import(commands::import::ImportOf),
+    #[command(hide = true)]
+    Module(commands::module::Module),
     Rm(commands::rm::Rm),
     Completions(commands::completions::Completions),
 }
@@ -185,6 +187,7 @@ impl Command {
             }
             Self::Completions(_) => ("a script is of no stack", "nixmoxctl completions SHELL"),
             Self::Import(_) => ("the file that is imported names its stack", "nixmoxctl import compose FILE"),
+            Self::Module(_) => ("the stacks are those of the folder", "nixmoxctl module up FOLDER"),
             Self::Schema(_) => ("a schema is of no stack", "nixmoxctl schema"),
             Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
             Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
@@ -236,6 +239,7 @@ impl Command {
             Self::Rollback(rollback) => rollback.run(context),
             Self::Paths(paths) => paths.run(context),
             Self::Import(import) => import.run(context),
+            Self::Module(module) => module.run(context),
             Self::Rm(rm) => rm.run(context),
             Self::Completions(completions) => completions.run(context),
         }
@@ -248,7 +252,8 @@ fn as_json(refused: &AgentError) -> String {
     serde_json::to_string(refused).map(|line| line + "\n").unwrap_or_default()
 }
 
-fn complain(error: &CtlError, context: &mut Context) -> Exit {
+/// Says why something failed; returns the exit code for it.
+pub(crate) fn complain(error: &CtlError, context: &mut Context) -> Exit {
     let exit = error.exit();
     if exit == Exit::OutputClosed {
         return exit;

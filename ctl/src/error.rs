@@ -74,6 +74,12 @@ pub(crate) enum CtlError {
         /// What to do.
         hint: String,
     },
+    /// Stacks could not be made as declared; why was said.
+    #[error("not as declared: {}", stacks.join(", "))]
+    NotAsDeclared {
+        /// Their names.
+        stacks: Vec<String>,
+    },
     /// A name that was given is not there.
     #[error("there is no {kind} `{name}`")]
     Unknown {
@@ -232,6 +238,7 @@ impl CtlError {
             | Self::Build(_)
             | Self::Unknown { .. }
             | Self::NotUp { .. }
+            | Self::NotAsDeclared { .. }
             | Self::Superseded { .. }
             | Self::RolledBack { .. }
             | Self::Late { .. }
@@ -280,7 +287,7 @@ impl CtlError {
             | Self::Unknown { hint, .. }
             | Self::NotRun { hint, .. }
             | Self::NotUp { hint, .. } => report.row("try", hint),
-            Self::Superseded { .. } => report.row("try", "nixmoxctl status"),
+            Self::Superseded { .. } | Self::NotAsDeclared { .. } => report.row("try", "nixmoxctl status"),
             Self::RolledBack { from, to, generation, reasons, not_well } => {
                 let now = format!("generation {generation}: the services that changed are as in {to} again");
                 let now = match not_well.as_slice() {

@@ -56,17 +56,23 @@ impl Ledger {
             file,
             address_pool: pool,
             mut limits,
+            owner,
             services: mut requested,
             only,
             prune,
             base: _,
             goes_back,
         } = request;
+        let owner = owner.map(|owner| owner.to_string());
+        let current = self.generation.stacks.get(&stack);
+        self.not_of_another(&stack, owner.as_deref())?;
+        // Nobody but its owner can take it down.
+        let is_given_up = owner.is_some() && requested.is_empty() && prune;
         let mut keeps_budget = false;
         if !only.is_empty() {
             requested.retain(|name, _| only.contains(name));
             // A budget is that of the others, too.
-            if let Some(record) = self.generation.stacks.get(&stack).filter(|record| record.limits != limits) {
+            if let Some(record) = current.filter(|record| record.limits != limits) {
                 (limits, keeps_budget) = (record.limits.clone(), true);
             }
         }
@@ -94,10 +100,16 @@ impl Ledger {
         ledger.notes.holds.retain(|name, _| !scope.contains(name));
         ledger.generation.services = self.assign(services, &stack, pool, taken, &BTreeMap::new())?;
         ledger.forget();
+        if is_given_up {
+            ledger.generation.stacks.remove(&stack);
+            self.stamp(&mut ledger, &stack, asked);
+            return Ok(Next { ledger, scope, orphans, keeps_budget });
+        }
         let record = StackRecord {
             file: file.to_string_lossy().into_owned(),
             address_pool: pool.to_string(),
             limits,
+            owner,
             changed_in: 0,
             changed_at: asked.at,
             changed_by: asked.by.clone(),
@@ -117,6 +129,7 @@ impl Ledger {
             .stacks
             .get_key_value(stack)
             .ok_or_else(|| unknown_stack(stack, self.generation.stacks.keys()))?;
+        self.not_of_another(stack, None)?;
         let mut scope = BTreeSet::new();
         for name in names {
             let known = self.declared(name)?;
@@ -152,6 +165,19 @@ impl Ledger {
         }
         self.stamp(&mut ledger, stack, asked);
         Ok(Next { ledger, scope, orphans: Vec::new(), keeps_budget: false })
+    }
+
+    /// Refuses what only a stack's owner may do, where another asks.
+    fn not_of_another(&self, stack: &StackName, asks: Option<&str>) -> Result<(), AgentError> {
+        match self.generation.stacks.get(stack).and_then(|record| record.owner.as_deref()) {
+            Some(owner) if asks != Some(owner) => Err(AgentError::Refused {
+                reason: format!("the stack `{stack}` is declared by `{owner}`"),
+                hint: format!(
+                    "change or remove `{owner}` in the configuration of this host, then nixos-rebuild switch"
+                ),
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Returns the notes after `stop`, and the services that are held.
@@ -311,7 +337,7 @@ impl Ledger {
         let same_stacks = |a: &Generation, b: &Generation| {
             let shape = |generation: &Generation| -> Vec<_> {
                 let record = |(name, s): (&StackName, &StackRecord)| {
-                    (name.clone(), s.file.clone(), s.address_pool.clone(), s.limits.clone())
+                    (name.clone(), s.file.clone(), s.address_pool.clone(), s.limits.clone(), s.owner.clone())
                 };
                 generation.stacks.iter().map(record).collect()
             };

@@ -307,6 +307,7 @@ impl Reporter {
                 good,
                 on_trial: !good && record.trial.goes_back,
                 rolled_back: record.rolled_back.clone(),
+                owner: record.owner.clone(),
             }
         };
         Status {

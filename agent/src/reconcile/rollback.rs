@@ -140,6 +140,8 @@ impl Ledger {
         let record = StackRecord {
             // That what was good before comes back proves itself or does not: there is nothing further back.
             trial: self.trial(stack, false),
+            // What is declared elsewhere stays so, whatever an earlier generation says.
+            owner: self.generation.stacks.get(*stack).unwrap_or(record).owner.clone(),
             restored: Some(target.number),
             rolled_back: failed.clone(),
             ..record.clone()

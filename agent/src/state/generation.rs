@@ -58,6 +58,9 @@ pub struct StackRecord {
     /// What it may use as a whole; absent: no limits, as before it was written down.
     #[serde(default, serialize_with = "write_limits", deserialize_with = "read_limits")]
     pub limits: Limits,
+    /// Who declares it; absent: a person's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// The generation in which it was last changed.
     pub changed_in: u64,
     /// When that was, in seconds since 1970.

@@ -21,7 +21,7 @@ mod word;
 pub use capability::CAPABILITIES;
 pub use desired::{Addresses, Assigned, Desired, Hold};
 pub use facts::Facts;
-pub use name::{ContainerName, InvalidName, InvalidStorePath, StackName, StorePath};
+pub use name::{ContainerName, InvalidName, InvalidStorePath, Owner, StackName, StorePath};
 pub use observed::{
     ActiveState, BootStart, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Protection,
     Retry, Slice, SystemState,

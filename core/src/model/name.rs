@@ -15,6 +15,11 @@ pub struct ContainerName(String);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StackName(String);
 
+/// Names who declares a stack where no person's file does, as an option of NixOS: one to 255 characters, none of them a control
+/// character.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(String);
+
 /// A path directly inside `/nix/store`, such as `/nix/store/<32 characters>-nixos-system-web`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorePath(String);
@@ -38,6 +43,7 @@ pub struct InvalidStorePath {
 }
 
 const NAME_LENGTH_MAX: usize = 63;
+const OWNER_LENGTH_MAX: usize = 255;
 
 fn check_name(text: &str, allowed: fn(char) -> bool, rule: &'static str) -> Result<(), InvalidName> {
     let why = if text.is_empty() {
@@ -71,6 +77,23 @@ impl FromStr for StackName {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         check_name(text, allowed, "only lower-case letters, digits and `-` are allowed")?;
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for Owner {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let why = if text.is_empty() {
+            "it is empty"
+        } else if text.len() > OWNER_LENGTH_MAX {
+            "it is longer than 255 characters"
+        } else if text.chars().any(char::is_control) {
+            "control characters are not allowed"
+        } else {
+            return Ok(Self(text.to_owned()));
+        };
+        Err(InvalidName { text: text.to_owned(), why })
     }
 }
 
@@ -122,7 +145,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(ContainerName, StackName, StorePath);
+as_text!(ContainerName, StackName, StorePath, Owner);
 
 impl ContainerName {
     /// Returns the name of the systemd unit that runs this container.

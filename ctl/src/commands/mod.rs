@@ -16,6 +16,7 @@ pub(crate) mod generations;
 pub(crate) mod graph;
 pub(crate) mod import;
 pub(crate) mod logs;
+pub(crate) mod module;
 pub(crate) mod paths;
 pub(crate) mod plan;
 mod request;

@@ -43,6 +43,11 @@ pub(super) struct PlanFile {
 }
 
 impl Scope {
+    /// Returns the scope of a stack that is to be exactly what its file says.
+    pub(super) fn whole() -> Self {
+        Self { names: Vec::new(), no_deps: false, prune: true }
+    }
+
     /// Reads the manifest, builds its systems and returns what to ask for. Warnings go to stderr.
     pub(super) fn request(&self, context: &mut Context) -> Result<Request, CtlError> {
         let loaded = manifest::load(context)?;
@@ -69,6 +74,7 @@ impl Scope {
             no_rollback: None,
             // An agent of before knows no such key, and need not for a stack without.
             limits: (loaded.stack.limits != Limits::default()).then(|| (&loaded.stack.limits).into()),
+            owner: loaded.stack.owner.as_ref().map(ToString::to_string),
         })
     }
 }

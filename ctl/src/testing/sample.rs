@@ -103,6 +103,7 @@ pub(crate) fn status() -> Status {
             good: true,
             on_trial: false,
             rolled_back: None,
+            owner: None,
         }],
         services: vec![
             ServiceStatus { memory_max: Some(2 << 30), ..running("postgres", "10.233.1.2", 412 << 20, 3.1) },

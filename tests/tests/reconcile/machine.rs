@@ -386,5 +386,6 @@ pub(crate) fn request_of(stack: &str, services: &[Service]) -> Request {
         base: None,
         no_rollback: None,
         limits: None,
+        owner: None,
     }
 }

@@ -20,6 +20,7 @@ fn request(stack: &str, services: Vec<Service>) -> RequestedStack {
         file: "/srv/cloud/nixmox.toml".into(),
         address_pool: AddressPool::default(),
         limits: Limits::default(),
+        owner: None,
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         only: BTreeSet::new(),
         prune: false,
@@ -53,6 +54,37 @@ fn the_same_request_makes_no_new_generation() {
     let again =
         up(&ledger, request("cloud", ledger.generation.services.values().map(|a| a.service.clone()).collect()));
     assert_eq!(again.ledger, ledger);
+}
+
+#[test]
+fn what_an_option_declares_is_changed_and_given_up_by_that_option_alone() {
+    let option = || Some("services.nixmox.stacks.cloud".parse().unwrap());
+    let declared = |services| RequestedStack { owner: option(), ..request("cloud", services) };
+    let both = || vec![service("cloud", "db", &[]), service("cloud", "web", &["db"])];
+    // It takes over what a person declared before, and that alone is another generation.
+    let owned = up(&cloud(), declared(both())).ledger;
+    assert_eq!(owned.generation.number, 2);
+    assert_eq!(up(&owned, declared(both())).ledger, owned);
+
+    let refused = |result: Result<Next, AgentError>| match result {
+        Err(AgentError::Refused { reason, hint }) => reason + ": " + &hint,
+        other => panic!("{other:?}"),
+    };
+    let up_by = |request| owned.up(request, &Taken::default(), &anna());
+    let other = RequestedStack { owner: Some("services.other".parse().unwrap()), ..request("cloud", both()) };
+    for said in [
+        refused(up_by(request("cloud", both()))),
+        refused(up_by(other)),
+        refused(owned.down("cloud", &[], &anna())),
+        refused(owned.down("cloud", &["web".to_owned()], &anna())),
+    ] {
+        assert!(said.contains("`services.nixmox.stacks.cloud` in the configuration of this host"), "{said}");
+    }
+
+    let gone = up(&owned, RequestedStack { prune: true, ..declared(Vec::new()) });
+    assert_eq!((gone.ledger.generation.stacks.len(), gone.ledger.generation.services.len()), (0, 0));
+    assert_eq!((gone.scope.len(), gone.ledger.generation.number), (2, 3));
+    up(&gone.ledger, request("cloud", both()));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::document::{ServiceDocument, StackDocument};
 use super::form::{Located, Misfit};
 use super::source::{SourceFile, Span};
 use super::v1;
-use crate::model::{AddressPool, ContainerName, Limits, Service, StackName, StorePath, System};
+use crate::model::{AddressPool, ContainerName, Limits, Owner, Service, StackName, StorePath, System};
 
 /// A stack without errors.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Stack {
     pub address_pool: AddressPool,
     /// What it may use as a whole.
     pub limits: Limits,
+    /// Who declares it; `None`: a person.
+    pub owner: Option<Owner>,
     /// Its services, those of the stack file first, in the order of the files; names are unique.
     pub services: Vec<Declared>,
     /// What hardly means what was written, in the order of the files.
@@ -198,6 +200,7 @@ pub fn resolve(stack: &StackDocument, included: &[ServiceDocument]) -> Result<St
         file: stack.source.name().to_owned(),
         address_pool,
         limits,
+        owner: written.and_then(|written| written.owner.get()).cloned(),
         services: candidates.into_iter().map(|candidate| candidate.declared).collect(),
         warnings: findings,
     })

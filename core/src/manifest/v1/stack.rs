@@ -6,7 +6,7 @@ use schemars::json_schema;
 
 use super::{FORMAT, Limits, Service};
 use crate::manifest::form::{Form, List, Map, Misfit, Reader, Text, Value, schema, table, table_form, unsigned};
-use crate::model::{AddressPool, InvalidName, StackName};
+use crate::model::{AddressPool, InvalidName, Owner, StackName};
 
 table! {
     /// The stack file, `nixmox.toml`: a stack and its services.
@@ -56,6 +56,11 @@ table! {
         /// its services are protected with.
         #[key(Means("no limits"), Live, "limits = { memory_max = \"4G\", cpu_quota = \"300%\" }")]
         pub limits: Limits,
+
+        /// Who declares this stack where no person writes this file, such as the option of NixOS that it comes from. As long as
+        /// it is up, `up` with another file and `down` are refused, and name it.
+        #[key(Means("whoever runs `nixmoxctl up`"), None, "owner = \"services.nixmox.stacks.cloud\"")]
+        pub owner: Owner,
     }
 }
 
@@ -81,6 +86,16 @@ impl Form for Format {
 }
 
 table_form!(Stack, "a table such as `[stack]` with `name = \"cloud\"`");
+
+schema!(Owner, json_schema!({ "type": "string", "minLength": 1, "maxLength": 255 }));
+
+impl Text for Owner {
+    const EXPECTED: &'static str = "an option of NixOS such as `\"services.nixmox.stacks.cloud\"`";
+
+    fn from_text(text: &str) -> Result<Self, Misfit> {
+        text.parse().map_err(|error: InvalidName| Misfit::new(error.to_string()))
+    }
+}
 
 schema!(StackName, json_schema!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$" }));
 
