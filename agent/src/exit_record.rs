@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use nixmox_core::container::{ExitVariables, Note, parse_exit_record, record_exit, write_note};
+use nixmox_core::container::{ExitVariables, Note, parse_exit_record, record_exit, switched, write_note};
 use nixmox_core::model::ContainerName;
 
 use crate::host::StepError;
@@ -33,14 +33,24 @@ pub enum Moment {
 /// `StepError::File` when it cannot be written; the unit ignores that (`-` before the command).
 pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
     let variable = |key: &str| std::env::var(key).unwrap_or_default();
+    let paths = Paths::default();
+    let mark = files::read(&paths.switch_mark(name));
     let variables = ExitVariables {
         invocation: variable("INVOCATION_ID"),
-        spec: variable("NIXMOX_SPEC"),
+        spec: spec(&variable("NIXMOX_SPEC"), &variable("INVOCATION_ID"), mark.as_deref()),
         result: variable("SERVICE_RESULT"),
         code: variable("EXIT_CODE"),
         status: variable("EXIT_STATUS"),
     };
-    write_to(&Paths::default(), name, moment, &variables, host_stops)
+    write_to(&paths, name, moment, &variables, host_stops)
+}
+
+/// Returns what the instance ran at its end: what it was started with, or switched to since. What cannot be read stays as it is.
+fn spec(started_with: &str, invocation: &str, mark: Option<&str>) -> String {
+    match started_with.parse() {
+        Ok(spec) => switched(spec, invocation, mark).to_string(),
+        Err(()) => started_with.to_owned(),
+    }
 }
 
 fn write_to(

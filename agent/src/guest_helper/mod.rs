@@ -21,6 +21,7 @@ mod exec;
 mod http;
 pub mod journal;
 pub mod session;
+mod switch;
 mod tcp;
 pub mod view;
 
@@ -67,6 +68,8 @@ pub enum Question {
     Unit(String),
     /// Whether this command exits with 0.
     Exec(Vec<String>),
+    /// Whether the guest, which is one of NixOS, was switched to this system: it is, unless it is already on the way.
+    Switch(String),
 }
 
 /// What was found.
@@ -149,6 +152,7 @@ fn answer(request: &Request) -> Answer {
         Question::Tcp(port) => tcp::connect(&guest, *port, deadline),
         Question::Unit(unit) => bus::unit(&guest, unit, deadline),
         Question::Exec(command) => exec::run(&guest, command, deadline),
+        Question::Switch(system) => switch::run(&guest, system, deadline),
     });
     let (healthy, found) = match asked {
         Ok(Found { healthy, text }) => (healthy, text),
@@ -171,6 +175,7 @@ impl fmt::Display for Question {
             Self::Tcp(port) => write!(f, "tcp {port}"),
             Self::Unit(unit) => f.write_str(unit),
             Self::Exec(command) => f.write_str(&command.join(" ")),
+            Self::Switch(system) => write!(f, "{system}/bin/switch-to-configuration test"),
         }
     }
 }

@@ -38,6 +38,11 @@ impl Guests {
     pub(super) async fn ask(&self, request: &Request) -> ProbeResult {
         // Fails only when the semaphore is closed, which it never is.
         let _turn = self.turns.acquire().await;
+        self.order(request).await
+    }
+
+    /// Asks for what takes long, beside all questions.
+    pub(super) async fn order(&self, request: &Request) -> ProbeResult {
         let limit = Duration::from_millis(request.timeout_ms) + HELPER_MARGIN;
         match tokio::time::timeout(limit, talk(&self.program, request)).await {
             Ok(Ok(Answer { healthy, output })) => ProbeResult { healthy, output: line::clean(&output) },

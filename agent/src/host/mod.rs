@@ -106,9 +106,12 @@ pub trait Host: Send + Sync + 'static {
     /// Stops the unit and waits for the job; nothing to do when it does not run.
     fn stop(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Rewrites the files of a running container, reloads systemd when the drop-in changed, and sets the
-    /// live properties (limits, device rules).
+    /// Rewrites the files of a running container, reloads systemd when the drop-in changed, sets the
+    /// live properties (limits, device rules), and switches its guest to its system where it runs another.
     fn update(&self, assigned: &Assigned, files: &Files) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Returns whether a running guest can be switched to this system; it is, where its own can be left that way.
+    fn is_switchable(&self, system: &StorePath) -> bool;
 
     /// Removes what was written for a stopped container: drop-in, conf file if ours, live properties,
     /// environment file, roots, exit record. Never its data.
@@ -386,6 +389,14 @@ pub enum StepError {
         /// `TimeoutStartUSec` of the unit.
         limit: Duration,
     },
+    /// The guest could not be switched to another system while it runs.
+    #[error("the new system was not switched to: {result}")]
+    SwitchFailed {
+        /// The unit of the container.
+        unit: String,
+        /// What was asked of the guest, and what came of it.
+        result: String,
+    },
     /// The unit's stop job failed.
     #[error("`{unit}` did not stop: {result}")]
     StopFailed {
@@ -530,7 +541,7 @@ impl StepError {
             Self::NotReady { unit, .. } | Self::JobTimedOut { unit, job: "start", .. } => {
                 format!("a long first boot needs a longer `health.start_period`; see `{}`", logs_of(unit))
             }
-            Self::StartFailed { unit, .. } => format!("see `{}`", logs_of(unit)),
+            Self::StartFailed { unit, .. } | Self::SwitchFailed { unit, .. } => format!("see `{}`", logs_of(unit)),
             Self::StopFailed { unit, .. } | Self::JobTimedOut { unit, .. } => {
                 format!("look at `systemctl status {unit}`")
             }
@@ -560,6 +571,7 @@ impl StepError {
             // A mount unit can fail too, before the container's.
             Self::StartFailed { unit, .. }
             | Self::NotReady { unit, .. }
+            | Self::SwitchFailed { unit, .. }
             | Self::StopFailed { unit, .. }
             | Self::JobTimedOut { unit, .. } => *unit == container.unit(),
             Self::RootFull { .. } => true,

@@ -57,6 +57,11 @@ pub(super) fn set_roots(directory: &Path, kept: &BTreeSet<StorePath>, others: Ot
     Ok(())
 }
 
+/// Returns whether a guest with this system can be switched to another one: it is one of NixOS.
+pub(super) fn takes_another(system: &Path) -> bool {
+    system.join("bin/switch-to-configuration").exists()
+}
+
 /// Makes a container's profile lead to its system, as `nixos-container` expects of containers that it knows.
 ///
 /// The guest may write to the directory, so nothing in it is followed or trusted: the link is made beside its place and

@@ -151,6 +151,11 @@ impl Paths {
         self.exit_dir().join(format!("{name}.stop"))
     }
 
+    /// What the running instance of a container was switched to.
+    pub(crate) fn switch_mark(&self, name: &ContainerName) -> PathBuf {
+        self.exit_dir().join(format!("{name}.switch"))
+    }
+
     /// What nspawn exports a guest's sockets through; a mount that a killed nspawn leaves behind.
     pub(crate) fn unix_export(&self, name: &ContainerName) -> PathBuf {
         self.at("run/systemd/nspawn/unix-export").join(name.as_str())

@@ -133,11 +133,12 @@ impl Executor {
             // The host's tables have nothing to do with each other.
             Subject::Host => actions.contains(&step.action),
             // One container, one action; but a start that takes its time is called off by a stop, as systemd does
-            // it with its jobs.
+            // it with its jobs, and so is a change of what runs: a guest may take long to be switched to another system.
             Subject::Service(name) => {
+                let changes = actions.iter().all(|action| *action == Action::Update);
                 let starts = actions.iter().all(|action| *action == Action::Start)
                     && observed.containers.get(name).is_some_and(|seen| seen.active == ActiveState::Activating);
-                !(starts && step.action == Action::Stop)
+                !((starts || changes) && step.action == Action::Stop)
             }
         }
     }

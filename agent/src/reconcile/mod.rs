@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use nixmox_core::container::{self, Layout};
 use nixmox_core::model::{
-    Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, StackName, Subject,
+    Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Spec, StackName, Subject, System,
 };
 use nixmox_core::oom::OomKill;
 use nixmox_core::plan::{self, AllFiles};
@@ -62,7 +62,7 @@ use execute::{Begun, Executor, Outcome};
 use handle::{Ask, Published};
 use oom::Look;
 use report::{Reporter, Scene};
-use supervise::{Correction, Failure, Question, Supervisor};
+use supervise::{Correction, Failure, Question, Supervisor, Watched};
 
 pub use handle::Handle;
 
@@ -78,6 +78,8 @@ const PERIODIC_LOOK: Duration = Duration::from_mins(10);
 const LOG_READERS_MAX: usize = 8;
 /// Signals that arrive this soon after each other are answered by one round.
 const SETTLE: Duration = Duration::from_millis(2);
+/// Attempts to switch a guest to another system while it runs; then it is restarted.
+const SWITCHES_MAX: u32 = 2;
 /// Lines of log that go with a service that is not well.
 const LOG_LINES: usize = 10;
 
@@ -345,11 +347,30 @@ impl<H: Host> Reconciler<H> {
         // Before the first generation nothing is known of what is desired, least of all that it is nothing.
         let unknown = self.hands_off.is_some() || desired.generation == 0;
         let begun = Instant::now();
+        self.allow_switches(&desired, &mut observed, &files);
         let plan = if unknown { Plan::default() } else { plan::plan(&desired, &observed, &files) };
         self.recorder.planned(begun.elapsed());
         self.supervisor.take_in_plan(now, &plan);
         self.round = Some(Round { desired, observed, files, plan });
         Ok(())
+    }
+
+    /// Leaves the word that a guest can be switched to those whose declared system is one that it can be switched to, and that did
+    /// not refuse it: those are restarted.
+    fn allow_switches(&self, desired: &Desired, observed: &mut Observed, files: &AllFiles) {
+        for (name, container) in observed.containers.iter_mut().filter(|(_, container)| container.can_switch) {
+            let spec = files.get(name).and_then(|files| Some(&files.as_ref().ok()?.spec));
+            let other = |spec: &&Spec| container.started_with.as_ref().is_some_and(|runs| runs != *spec);
+            let service = desired.services.get(name).map(|assigned| &assigned.service);
+            let (Some(_), Some(service)) = (spec.filter(other), service) else { continue };
+            let system = match &service.system {
+                System::Store(system) if service.kind == Kind::Service => Some(system),
+                System::Store(_) | System::Adopted => None,
+            };
+            let refusals = self.supervisor.of(name).map_or(0, Watched::refusals);
+            container.can_switch =
+                refusals < SWITCHES_MAX && system.is_some_and(|system| self.host.is_switchable(system));
+        }
     }
 
     /// Makes the success of a job durable, and tells the plan of one that systemd has forgotten. A restart is done as

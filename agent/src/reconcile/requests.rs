@@ -452,6 +452,7 @@ impl<H: Host> Reconciler<H> {
                 container.retry = Retry::Now;
             }
         }
+        self.allow_switches(&desired, &mut observed, &files);
         let mut plan = plan::plan(&desired, &observed, &files);
         let mut besides = plan::boot_warnings(&desired, &observed);
         if !self.host.counts_pressure() {

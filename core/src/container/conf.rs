@@ -13,7 +13,7 @@ use super::{
     ENVIRONMENT_FILE_INSIDE, ENVIRONMENT_FOLDER, GUESTS_FOLDER, GUESTS_FOLDER_INSIDE, JOURNAL_INSIDE,
     JOURNALS_FOLDER, Layout, Uncarriable,
 };
-use crate::model::{Assigned, Network, PrivateUsers, Service, Spec, System};
+use crate::model::{Assigned, Network, PrivateUsers, Service, Spec, StorePath, System};
 
 /// The first line of every conf file that NixMox wrote: it names the owner.
 pub const CONF_OWNER: &str = "# Written by nixmox-agent, which overwrites changes; the manifest is the source.";
@@ -174,6 +174,12 @@ pub fn is_on_host_network(text: &str) -> bool {
 #[must_use]
 pub fn spec_of_conf(text: &str) -> Option<Spec> {
     text.lines().find_map(|line| line.strip_prefix("NIXMOX_SPEC="))?.parse().ok()
+}
+
+/// Returns the system that a conf file of ours starts.
+#[must_use]
+pub fn system_of_conf(text: &str) -> Option<StorePath> {
+    text.lines().find_map(|line| line.strip_prefix("SYSTEM_PATH="))?.parse().ok()
 }
 
 /// Returns the host paths that a conf file of ours binds writably: no two containers should run on one of these

@@ -17,6 +17,7 @@ mod drop_in;
 mod environment;
 mod exit;
 mod spec;
+mod switch;
 mod value;
 
 use std::collections::BTreeMap;
@@ -26,12 +27,13 @@ use crate::model::{Assigned, ContainerName, Desired, Spec};
 
 pub use conf::{
     CONF_OWNER, conf_addresses, conf_file, is_on_host_network, is_ours, keeps_journal, spec_of_conf,
-    starts_at_boot, writable_sources,
+    starts_at_boot, system_of_conf, writable_sources,
 };
 pub use drop_in::{dependencies, drop_in, slice, slice_drop_in};
 pub use environment::{environment_file, spec_of_environ};
 pub use exit::{ExitVariables, Note, parse_exit_record, record_exit, write_note};
 pub use spec::spec;
+pub use switch::{switch_mark, switched};
 pub use value::Uncarriable;
 
 /// Where the conf file lies that NixOS's template reads.

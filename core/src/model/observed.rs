@@ -77,9 +77,11 @@ pub struct Container {
     pub foreign_job: bool,
     /// Whether a machine of this name is registered that another unit runs.
     pub foreign_machine: bool,
-    /// What the running instance was started with, from its environment; `None` when it does not run, or was
-    /// not started by NixMox.
+    /// What the running instance was started with, from its environment, and switched to since; `None` when it does not
+    /// run, or was not started by NixMox.
     pub started_with: Option<Spec>,
+    /// Whether it can take the declared system while it runs.
+    pub can_switch: bool,
     /// Its conf file.
     pub conf: ConfFile,
     /// Who starts it at boot.
@@ -116,6 +118,7 @@ impl Default for Container {
             foreign_job: false,
             foreign_machine: false,
             started_with: None,
+            can_switch: false,
             conf: ConfFile::Absent,
             boot_start: BootStart::Agent,
             drop_in: DropIn::Absent,

@@ -86,6 +86,22 @@ impl Spec {
         Self(hashes)
     }
 
+    /// Returns the hash of a field; `None`: it is at its default.
+    #[must_use]
+    pub fn get(&self, field: SpecField) -> Option<u32> {
+        self.0.get(&field).copied()
+    }
+
+    /// Returns it with another hash of a field; `None`: the field's default.
+    #[must_use]
+    pub fn with(mut self, field: SpecField, hash: Option<u32>) -> Self {
+        match hash {
+            Some(hash) => self.0.insert(field, hash),
+            None => self.0.remove(&field),
+        };
+        self
+    }
+
     /// Returns the fields in which two fingerprints differ, in display order.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<SpecField> {

@@ -10,8 +10,8 @@ use super::AllFiles;
 use crate::container::dependencies;
 use crate::model::{
     Action, ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Desired, DropIn,
-    ExitRecord, Health, InvocationId, Kind, Limits, Observed, OnUnhealthy, Plan, Protection, Retry, Step, StepId,
-    Subject, System,
+    ExitRecord, Health, InvocationId, Kind, Limits, Observed, OnUnhealthy, Plan, Protection, Retry, SpecField,
+    Step, StepId, Subject, System,
 };
 use crate::network::{FirewallTable, hosts_file};
 use crate::slice::{self, Slices};
@@ -255,6 +255,7 @@ impl ModelHost {
         guest.container.invocation = Some(invocation);
         write_files(&mut guest.container, wanted, &assigned.service.limits, assigned);
         guest.started = Some(assigned.clone());
+        guest.container.can_switch = invocation.0.is_multiple_of(2);
         guest.container.active = ActiveState::Activating;
         guest.rounds = 2;
         if std::mem::take(&mut guest.start_fails) {
@@ -301,7 +302,17 @@ impl ModelHost {
         let assigned = &desired.services[name];
         let guest = self.guests.get_mut(name).unwrap();
         let before = guest.container.clone();
-        write_files(&mut guest.container, files[name].as_ref().unwrap(), &assigned.service.limits, assigned);
+        let wanted = files[name].as_ref().unwrap();
+        write_files(&mut guest.container, wanted, &assigned.service.limits, assigned);
+        let differs = guest.container.started_with.as_ref().map(|spec| spec.differences(&wanted.spec));
+        match differs.as_deref() {
+            Some([SpecField::System]) if guest.container.can_switch => {
+                (guest.started, guest.container.started_with) = (Some(assigned.clone()), Some(wanted.spec.clone()));
+            }
+            Some([]) | None => {}
+            Some(_) if assigned.service.system == System::Adopted => {}
+            Some(fields) => violation(Rule::Effect, format!("{name} is updated, but {fields:?} differ"))?,
+        }
         if guest.container.active != ActiveState::Active || guest.container == before {
             violation(Rule::Effect, format!("{name} is updated for nothing"))?;
         }
@@ -361,7 +372,7 @@ impl ModelHost {
         let guest = self.guests.get_mut(name).unwrap();
         guest.started = None;
         guest.container.active = active;
-        guest.container.started_with = None;
+        (guest.container.started_with, guest.container.can_switch) = (None, false);
         guest.container.health = Health::Unknown;
         guest.container.exit = exit.or(guest.container.exit.take());
     }

@@ -455,6 +455,24 @@ fn tables_are_repaired_without_touching_a_container() {
 }
 
 #[test]
+fn another_system_is_switched_to_where_the_guest_can_and_nothing_else_needs_a_restart() {
+    let mut world = World::chain(&["db"]);
+    let another = System::Store(format!("/nix/store/{}-new", "b".repeat(32)).parse().unwrap());
+    world.edit("db", |db| {
+        db.service.system = another;
+        db.service.limits.tasks_max = Some(9);
+    });
+    assert_eq!(world.change("db").0, ChangeKind::Restart);
+    world.seen("db").can_switch = true;
+    let (kind, reasons) = world.change("db");
+    assert_eq!((kind, &reasons[0]), (ChangeKind::Live, &Reason::Field(SpecField::System)));
+    assert!(matches!(reasons[1..], [Reason::Limit { key: "tasks_max", .. }]), "{reasons:?}");
+    assert_eq!(world.steps(), ["Update db"]);
+    world.edit("db", |db| db.service.ephemeral = true);
+    assert_eq!(world.change("db").0, ChangeKind::Restart);
+}
+
+#[test]
 fn slices_are_set_before_a_start_and_changed_without_one() {
     let mut world = World::chain(&["db"]);
     let budget = Limits { tasks_max: Some(9), ..Limits::default() };

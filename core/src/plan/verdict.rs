@@ -5,7 +5,7 @@ use super::{Entry, Host};
 use crate::container::Files;
 use crate::model::{
     ActiveState, Assigned, Change, ChangeKind, Condition, ConfFile, Container, DropIn, ExitRecord, Health, Kind,
-    OnUnhealthy, Reason, Retry, System, SystemState,
+    OnUnhealthy, Reason, Retry, SpecField, System, SystemState,
 };
 
 /// What happens to one service.
@@ -139,6 +139,9 @@ fn declared(assigned: &Assigned, files: &Files, container: &Container, requested
         }
         ActiveState::Active => {
             let reasons: Vec<_> = requested_reason().into_iter().chain(wrong(assigned, files, container)).collect();
+            if container.can_switch && is_of_system_alone(&reasons) {
+                return (ChangeKind::Live, reasons, Work::Update);
+            }
             if !reasons.is_empty() {
                 return (ChangeKind::Restart, reasons, Work::StopStart);
             }
@@ -179,6 +182,12 @@ fn wrong(assigned: &Assigned, files: &Files, container: &Container) -> Vec<Reaso
     };
     reasons.extend(difference::limits(&container.limits, &assigned.service.limits));
     reasons
+}
+
+/// Returns whether another system is all that needs more than what is changed live anyway.
+fn is_of_system_alone(reasons: &[Reason]) -> bool {
+    let is_live = |reason: &Reason| matches!(reason, Reason::Field(SpecField::System) | Reason::Limit { .. });
+    reasons.contains(&Reason::Field(SpecField::System)) && reasons.iter().all(is_live)
 }
 
 fn not_running(container: &Container) -> Reason {

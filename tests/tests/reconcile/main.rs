@@ -20,5 +20,6 @@ mod pressure;
 mod restarts;
 mod scale;
 mod slices;
+mod switches;
 mod trials;
 mod up;

@@ -21,6 +21,8 @@ pub struct Behaviour {
     pub stop_time: Duration,
     /// Time from a question about its health to the answer.
     pub probe_time: Duration,
+    /// Whether its guest can be switched to another system while it runs; it takes the start time.
+    pub switches: bool,
 }
 
 /// When probes of a container answer well.

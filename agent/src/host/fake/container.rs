@@ -1,7 +1,7 @@
 //! One simulated container.
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{ActiveState, Assigned, ConfFile, Container, DropIn, ExitRecord, InvocationId};
+use nixmox_core::model::{ActiveState, Assigned, ConfFile, Container, DropIn, ExitRecord, InvocationId, SpecField};
 use tokio::time::Instant;
 
 use super::HealthBehaviour;
@@ -28,6 +28,10 @@ impl Simulated {
         self.seen.reload_pending = false;
         if !self.active().has_processes() {
             return;
+        }
+        if self.seen.can_switch && self.active() == ActiveState::Active {
+            let system = files.spec.get(SpecField::System);
+            self.seen.started_with = self.seen.started_with.take().map(|spec| spec.with(SpecField::System, system));
         }
         self.seen.limits.clone_from(&assigned.service.limits);
         self.seen.devices.clone_from(&assigned.service.devices);

@@ -346,6 +346,7 @@ impl Fake {
         state.check_ports(&assigned.service.ports, &BTreeSet::new())?;
         let container = state.containers.entry(name.clone()).or_default();
         container.begin(invocation, assigned, files);
+        container.seen.can_switch = behaviour.switches;
         state.invocations += 1;
         let broken = state.broken_gates_of(assigned);
         state.broken_gates.extend(broken);
@@ -503,11 +504,24 @@ impl Host for Fake {
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
         let name = &assigned.service.name;
         let update = async {
+            let is_switch = |container: &Simulated| {
+                container.seen.can_switch && container.seen.started_with.as_ref() != Some(&files.spec)
+            };
+            let switch_time = {
+                let state = self.state();
+                let switches = state.containers.get(name).is_some_and(is_switch);
+                state.behaviours.get(name).filter(|_| switches).map(|behaviour| behaviour.start_time)
+            };
+            tokio::time::sleep(switch_time.unwrap_or_default()).await;
             self.state().containers.entry(name.clone()).or_default().write(assigned, files);
             self.note_change();
             Ok(())
         };
         self.run(Operation::Update(name.clone()), update).await
+    }
+
+    fn is_switchable(&self, _system: &StorePath) -> bool {
+        true
     }
 
     async fn remove(&self, name: &ContainerName) -> Result<(), StepError> {

@@ -69,6 +69,10 @@ impl Host for Live {
         Self::patiently(|| self.update_container(assigned, files)).await
     }
 
+    fn is_switchable(&self, system: &StorePath) -> bool {
+        nix::takes_another(&self.paths.store_path(system))
+    }
+
     async fn remove(&self, name: &ContainerName) -> Result<(), StepError> {
         Self::patiently(|| self.remove_container(name)).await
     }

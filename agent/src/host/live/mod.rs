@@ -12,6 +12,7 @@ mod probe;
 mod session;
 mod slices;
 mod start;
+mod switch;
 mod update;
 
 use std::collections::BTreeMap;

@@ -7,20 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use nixmox_core::container::parse_exit_record;
+use nixmox_core::container::{parse_exit_record, system_of_conf};
 use nixmox_core::model::{
     ActiveState, BootStart, ConfFile, Container, ContainerName, DropIn, ExitRecord, InvocationId, Observed,
 };
 
 use super::Live;
 use super::loopback::{self, Loopback};
+use super::switch;
 use crate::host::cgroup::Cgroup;
 use crate::host::firewall;
 use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
 use crate::host::systemd::{Context, ListedUnit, Settings, UnitProperties};
 use crate::host::{Figures, StepError, Usage, netlink};
-use crate::host::{files, nspawn};
+use crate::host::{files, nix, nspawn};
 
 /// A loaded unit, and what its files and its process say.
 type Unit = (ListedUnit, UnitProperties);
@@ -32,6 +33,7 @@ struct OnDisk {
     drop_in: DropIn,
     exit: Option<ExitRecord>,
     stopped_by_agent: bool,
+    can_switch: bool,
 }
 
 /// What is read of a container's process and of the files of its unit.
@@ -82,8 +84,18 @@ impl Live {
             .await?;
         let mut containers: BTreeMap<ContainerName, Container> = on_disk
             .into_iter()
-            .map(|(name, OnDisk { conf, boot_start, drop_in, exit, stopped_by_agent })| {
-                (name, Container { conf, boot_start, drop_in, exit, stopped_by_agent, ..Container::default() })
+            .map(|(name, on_disk)| {
+                let OnDisk { conf, boot_start, drop_in, exit, stopped_by_agent, can_switch } = on_disk;
+                let seen = Container {
+                    conf,
+                    boot_start,
+                    drop_in,
+                    exit,
+                    stopped_by_agent,
+                    can_switch,
+                    ..Container::default()
+                };
+                (name, seen)
             })
             .collect();
         for ((listed, unit), of_unit) in units.iter().zip(of_units) {
@@ -218,7 +230,12 @@ fn read_disk(paths: &Paths, name: &ContainerName) -> OnDisk {
     let exit = files::read(&paths.exit_record(name)).and_then(|text| parse_exit_record(&text));
     // Of use for one that was stopped alone.
     let stopped = exit.as_ref().filter(|exit| exit.stopped);
+    let system = match &conf {
+        ConfFile::Ours(text) => system_of_conf(text),
+        ConfFile::Absent | ConfFile::Foreign | ConfFile::Link => None,
+    };
     OnDisk {
+        can_switch: system.is_some_and(|system| nix::takes_another(&paths.store_path(&system))),
         boot_start: nspawn::boot_start(paths, name, &conf),
         conf,
         drop_in: nspawn::read_drop_in(paths, name),
@@ -240,7 +257,7 @@ fn read_units(paths: &Paths, units: &[Unit]) -> Vec<OfUnit> {
         .map(|(listed, unit)| OfUnit {
             start: match listed.active {
                 ActiveState::Active | ActiveState::Activating | ActiveState::Deactivating => {
-                    nspawn::started_with(unit.main_pid())
+                    switch::runs(paths, &listed.name, unit)
                 }
                 ActiveState::Inactive | ActiveState::Failed => Start::Gone,
             },

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nixmox_core::container::{self, Files};
-use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, Service, System};
+use nixmox_core::model::{ActiveState, Assigned, ContainerName, Kind, Service, StorePath, System};
 use tokio::time::{Instant, sleep};
 
 use super::Live;
@@ -48,11 +48,8 @@ impl Live {
         let (owner, texts, system) = (name.clone(), texts.clone(), service.system.clone());
         let keeps_journal = container::keeps_journal(service);
         self.blocking(move |paths| {
-            if let System::Store(system) = &system
-                && let Err(error) = nix::set_profile(&paths.profile(&owner), system)
-            {
-                // Only `nixos-container` looks at it.
-                tracing::warn!(container = %owner, %error, "cannot set the profile");
+            if let System::Store(system) = &system {
+                set_profile(paths, &owner, system);
             }
             // Live properties of an earlier instance outlive its stop and would win over the drop-in.
             files::remove_directory(&paths.runtime_control(&owner))?;
@@ -200,5 +197,12 @@ impl Live {
             self.systemd.reload().await?;
         }
         Ok(())
+    }
+}
+
+/// Makes a container's profile lead to its system. Only `nixos-container` looks at it, so that it fails is told and no more.
+pub(super) fn set_profile(paths: &Paths, name: &ContainerName, system: &StorePath) {
+    if let Err(error) = nix::set_profile(&paths.profile(name), system) {
+        tracing::warn!(container = %name, %error, "cannot set the profile");
     }
 }

@@ -12,7 +12,7 @@ impl Live {
     ///
     /// Order: the live call first, since a reload applies the drop-in; then the drop-in; then the files that the
     /// live call made, which would win over the drop-in for ever; then one reload, so that systemd's view of the
-    /// files is the files.
+    /// files is the files. What else may differ of one that runs is its system, which the guest is switched to.
     pub(super) async fn update_container(&self, assigned: &Assigned, texts: &Files) -> Result<(), StepError> {
         let name = &assigned.service.name;
         let unit = self.systemd.properties(name).await?;
@@ -39,7 +39,7 @@ impl Live {
         if unit.is_active() && !properties.is_empty() {
             self.set_live(&name.unit(), &in_effect, limits, &properties).await?;
         }
-        let (owner, texts) = (name.clone(), texts.clone());
+        let (owner, spec, texts) = (name.clone(), &texts.spec, texts.clone());
         let written = self
             .blocking(move |paths| {
                 let control = paths.runtime_control(&owner);
@@ -52,7 +52,8 @@ impl Live {
         if written.drop_in || unit.needs_reload() {
             self.systemd.reload().await?;
         }
-        Ok(())
+        // Last: what the container starts with next is written, whatever comes of this.
+        self.switch_guest(assigned, spec, &unit).await
     }
 
     /// Sets properties of an active unit that lead from the limits in effect to these.

@@ -48,6 +48,9 @@ table! {
         /// What the container's root runs: `PATH/init` is its PID 1. `".#postgres"` is an output of a flake, built
         /// as you with `nix build`; `"./result"` a link into the store; `"/nix/store/..."` a store path that is there.
         /// `"./postgres.nix"`, a NixOS module, is read but not yet built: `plan` and `up` refuse it.
+        ///
+        /// Where it changes, a guest of NixOS that runs is switched to it (`switch-to-configuration test`); any other is
+        /// restarted, and so is one that refused twice.
         #[key(Means("needs `adopt = true`"), Restart, "system = \".#postgres\"")]
         pub system: System,
 
