@@ -103,6 +103,9 @@ pub trait Host: Send + Sync + 'static {
     /// What `start` would fail with.
     fn check_needs(&self, service: &Service) -> impl Future<Output = Result<(), StepError>> + Send;
 
+    /// Returns which of these are there and Nix does not know, so that nothing keeps them. Where it cannot be asked, none.
+    fn invalid(&self, systems: &BTreeSet<StorePath>) -> impl Future<Output = BTreeSet<StorePath>> + Send;
+
     /// Stops the unit and waits for the job; nothing to do when it does not run.
     fn stop(&self, name: &ContainerName) -> impl Future<Output = Result<(), StepError>> + Send;
 

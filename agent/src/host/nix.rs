@@ -3,6 +3,8 @@
 //! Owns the links below `/nix/var/nix/gcroots/nixmox`, and the profile of each container. Builds and evaluates nothing, and trusts no profile: the
 //! per-container profile directories can be written by guests.
 
+mod daemon;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -16,6 +18,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use nixmox_core::model::StorePath;
 
 use super::{OtherRoots, StepError};
+use daemon::Daemon;
 
 /// The link in a profile directory.
 const PROFILE: &str = "system";
@@ -55,6 +58,26 @@ pub(super) fn set_roots(directory: &Path, kept: &BTreeSet<StorePath>, others: Ot
         }
     }
     Ok(())
+}
+
+/// Returns the store paths that Nix does not know; `None`: nobody could be asked, as on a host without its daemon.
+pub(super) fn invalid(socket: &Path, paths: &BTreeSet<StorePath>) -> Option<BTreeSet<StorePath>> {
+    if paths.is_empty() {
+        return Some(BTreeSet::new());
+    }
+    let ask = || {
+        let mut daemon = Daemon::connect(socket)?;
+        let asked: io::Result<Vec<_>> =
+            paths.iter().map(|path| Ok((path.clone(), daemon.is_valid(path)?))).collect();
+        asked
+    };
+    match ask() {
+        Ok(answers) => Some(answers.into_iter().filter(|(_, valid)| !valid).map(|(path, _)| path).collect()),
+        Err(error) => {
+            tracing::debug!(%error, "nix-daemon cannot be asked what is valid");
+            None
+        }
+    }
 }
 
 /// Returns whether a guest with this system can be switched to another one: it is one of NixOS.

@@ -186,6 +186,11 @@ impl Paths {
         self.at("nix/var/nix/profiles/per-container").join(name.as_str())
     }
 
+    /// Where Nix's daemon listens.
+    pub(crate) fn nix_daemon(&self) -> PathBuf {
+        self.at("nix/var/nix/daemon-socket/socket")
+    }
+
     /// A store path on this host.
     pub(crate) fn store_path(&self, path: &StorePath) -> PathBuf {
         self.host_path(Path::new(path.as_str()))

@@ -15,7 +15,7 @@ use nixmox_core::compare;
 use nixmox_core::container;
 use nixmox_core::model::{
     Action, Assigned, Change, ChangeKind, ContainerName, Desired, InvalidName, Kind, Limits, Plan, Port, Retry,
-    StackName, Subject, Word,
+    StackName, StorePath, Subject, Word,
 };
 use nixmox_core::plan;
 use nixmox_core::status;
@@ -116,6 +116,7 @@ impl<H: Host> Reconciler<H> {
 
     /// Refuses to stop what runs for what could not be started in its place, since it was declared anew.
     pub(super) async fn check_replacements(&self, next: &Next, plan: &PlanReply) -> Result<(), AgentError> {
+        self.check_systems(next).await?;
         let comes = |name: &ContainerName| {
             let planned = plan.services.iter().find(|planned| planned.name == name.as_str());
             planned.is_some_and(|planned| planned.change == change_word(ChangeKind::Create))
@@ -128,6 +129,25 @@ impl<H: Host> Reconciler<H> {
             container::spec(old) != container::spec(new) && self.stays_up(name) && !needed().iter().any(comes)
         };
         self.check_needs(next.scope.iter().filter(is_replaced), &next.ledger).await
+    }
+
+    /// Refuses systems that are new and that Nix does not know: it would take them away under a container that runs.
+    async fn check_systems(&self, next: &Next) -> Result<(), AgentError> {
+        let [old, new] = [&self.ledger, &next.ledger]
+            .map(|ledger| ledger.generation.systems().cloned().collect::<BTreeSet<StorePath>>());
+        let new: BTreeSet<StorePath> = new.difference(&old).cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let invalid: Vec<String> = self.host.invalid(&new).await.iter().map(ToString::to_string).collect();
+        if invalid.is_empty() {
+            return Ok(());
+        }
+        Err(AgentError::Refused {
+            reason: format!("not valid in the Nix store of this host: {}; nothing was changed", invalid.join(", ")),
+            hint: "build or copy it again (`nix build`, `nix copy`); what is there of it was left by one that did not end"
+                .to_owned(),
+        })
     }
 
     /// Returns whether a container runs, and nobody asked for anything else.

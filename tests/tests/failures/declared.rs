@@ -20,6 +20,23 @@ fn a_store_path_that_was_collected_is_named() {
 }
 
 #[test]
+fn what_lies_in_the_store_and_nix_does_not_know_is_refused() {
+    let host = host();
+    let stack = Stack::new(&host, "stray");
+    let system = host.guest("stray", &Behaviour::new().log("stray")).expect("a system");
+    // As a copy leaves it that was interrupted.
+    let stray = format!("/nix/store/{}-nixos-system-stray", "s".repeat(32));
+    host.succeed(&format!("cp -a {system} {stray}")).expect("copied by hand");
+    stack.declare(&[&format!("[services.stray]\nsystem = \"{stray}\"")]).expect("a manifest");
+    let words = ["not valid in the Nix store of this host", stray.as_str(), "nothing was changed", "nix copy"];
+    stack.refuse("up", 1, &words).expect("it is refused");
+    host.fail("systemctl is-active container@stray").expect("nothing was started");
+    stack.declare(&[&format!("[services.stray]\nsystem = \"{system}\"")]).expect("a manifest");
+    stack.succeed("up").expect("the valid one is taken");
+    stack.succeed("down").expect("and taken down");
+}
+
+#[test]
 fn a_mount_source_that_is_missing_is_named() {
     let host = host();
     let system = host.guest("well", &Behaviour::new().http(80)).expect("a system");

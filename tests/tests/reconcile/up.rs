@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use nixmox_agent::host::fake::{Behaviour, HealthBehaviour};
 use nixmox_agent::settings::Settings;
-use nixmox_api::ServiceState;
-use nixmox_core::model::{Condition, OnUnhealthy, RestartPolicy, Service};
+use nixmox_api::{AgentError, ServiceState};
+use nixmox_core::model::{Condition, OnUnhealthy, RestartPolicy, Service, System};
 use nixmox_core::network::FirewallTable;
 
 use crate::declare::{Declare, job, runs_for, service};
-use crate::machine::{name, of, on_a_machine, on_a_machine_with};
+use crate::machine::{name, of, on_a_machine, on_a_machine_with, request};
 
 /// db ◀─healthy─ app ◀─started─ proxy, and a job that app waits for.
 fn cloud() -> Vec<Service> {
@@ -48,6 +48,25 @@ fn a_chain_starts_in_order_behind_its_gates() {
         assert_eq!(of(&status, "migrate").state, ServiceState::Completed);
         assert_eq!(machine.trace(), ["start db", "start migrate", "start app", "start proxy"]);
         assert_eq!(machine.host.broken_gates(), []);
+    });
+}
+
+#[test]
+fn a_system_that_nix_does_not_know_is_refused_before_anything_is_changed() {
+    on_a_machine(async |machine| {
+        machine.up(&[service("db")]).await;
+        machine.until_well().await;
+        let new = service("db").built_anew('n');
+        let System::Store(system) = &new.system else { panic!("it has a system") };
+        machine.host.invalidate(system);
+        let refused = machine.apply(request(std::slice::from_ref(&new))).await.unwrap_err();
+        let AgentError::Refused { reason, .. } = refused else { panic!("{refused:?}") };
+        assert!(reason.starts_with("not valid in the Nix store of this host: /nix/store/nnnn"), "{reason}");
+        assert_eq!((machine.trace(), machine.status().await.host.generation), (vec!["start db".to_owned()], 1));
+        // One that was accepted is kept, and not asked about again.
+        let System::Store(system) = &service("db").system else { panic!("it has a system") };
+        machine.host.invalidate(system);
+        machine.apply(request(&[service("db"), service("web")])).await.unwrap();
     });
 }
 

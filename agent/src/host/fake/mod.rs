@@ -85,6 +85,8 @@ struct State {
     /// Whether systemd cannot be asked.
     blind: bool,
     looks: u64,
+    /// Systems that Nix does not know.
+    invalid: BTreeSet<StorePath>,
     most_looks: Option<u64>,
     invocations: u128,
 }
@@ -117,6 +119,11 @@ impl Fake {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets Nix forget a system.
+    pub fn invalidate(&self, system: &StorePath) {
+        self.state().invalid.insert(system.clone());
     }
 
     /// Sets how a container behaves from its next start on.
@@ -518,6 +525,11 @@ impl Host for Fake {
             Ok(())
         };
         self.run(Operation::Update(name.clone()), update).await
+    }
+
+    async fn invalid(&self, systems: &BTreeSet<StorePath>) -> BTreeSet<StorePath> {
+        let state = self.state();
+        systems.intersection(&state.invalid).cloned().collect()
     }
 
     fn is_switchable(&self, _system: &StorePath) -> bool {

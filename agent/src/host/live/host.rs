@@ -18,6 +18,7 @@ use crate::guest_helper::session::Work;
 use crate::host::cgroup::counts_pressure;
 use crate::host::files::{self, Durability};
 use crate::host::firewall::check_ports_free;
+use crate::host::paths::Paths;
 use crate::host::{
     EventQuery, Figures, Host, LogQuery, OtherRoots, ProbeResult, Readers, Session, SessionError, StepError, Usage,
     journal, nix, nspawn, oom,
@@ -67,6 +68,18 @@ impl Host for Live {
 
     async fn update(&self, assigned: &Assigned, files: &Files) -> Result<(), StepError> {
         Self::patiently(|| self.update_container(assigned, files)).await
+    }
+
+    async fn invalid(&self, systems: &BTreeSet<StorePath>) -> BTreeSet<StorePath> {
+        let mut systems = systems.clone();
+        let ask = move |paths: &Paths| {
+            // What is not there at all is told by the start, with whose it is.
+            systems.retain(|system| paths.store_path(system).exists());
+            Ok(nix::invalid(&paths.nix_daemon(), &systems))
+        };
+        // Fails only when the runtime shuts down.
+        let asked = self.blocking(ask).await;
+        asked.ok().flatten().unwrap_or_default()
     }
 
     fn is_switchable(&self, system: &StorePath) -> bool {
