@@ -1,0 +1,44 @@
+# What a container brings that runs below NixMox: `nixosModules.guest`. Inline modules of `services.nixmox.stacks` get it by themselves.
+{
+  config,
+  lib,
+  options,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+in
+{
+  options.nixmox.credentials = mkOption {
+    type = types.attrsOf (types.listOf types.nonEmptyStr);
+    default = { };
+    example = {
+      nextcloud-setup = [ "admin-password" ];
+    };
+    description = ''
+      Services of the guest, each with the names of the credentials that it may read: those of `credentials` in the manifest. A service finds
+      one in `$CREDENTIALS_DIRECTORY/NAME` (`ImportCredential=`); none of them is in the store, nor in its environment.
+    '';
+  };
+
+  config = {
+    # Renamed in NixOS 26.05.
+    boot =
+      if options.boot ? isNspawnContainer then { isNspawnContainer = true; } else { isContainer = true; };
+
+    # Names of the other services: the agent keeps this file up to date, and binds its folder into every guest.
+    environment.etc.hosts.source = lib.mkForce "/run/host/nixmox/hosts";
+
+    # The template sets address and route before the guest's init. Servers of names are the host's, in a resolv.conf that is copied at each
+    # start: NixOS takes it over in a container (`networking.useHostResolvConf`).
+    networking.useDHCP = lib.mkDefault false;
+
+    # A changed system is switched to inside, without a restart.
+    system.switch.enable = lib.mkDefault true;
+
+    # `environment` needs nothing here: the agent binds a drop-in of systemd's own settings, /run/systemd/system.conf.d/50-nixmox.conf.
+    systemd.services = lib.mapAttrs (_: names: {
+      serviceConfig.ImportCredential = names;
+    }) config.nixmox.credentials;
+  };
+}
