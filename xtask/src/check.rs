@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use nixmox_testbed::workspace_root;
 
 use crate::step::{Tally, announce, cargo};
-use crate::{fuzz, vm};
+use crate::{fuzz, nix, vm};
 
 /// Packages whose tests boot a testbed.
 const TESTBED_PACKAGES: [&str; 2] = ["nixmox-testbed", "nixmox-tests"];
@@ -44,7 +44,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     tally.tests("the agent in process", &mut in_process)?;
     if arguments.no_testbed {
         tally.skipped.push("tests on a real systemd (--no-testbed)".to_owned());
+        tally.skipped.push("the flake and the NixOS module (--no-testbed)".to_owned());
     } else {
+        tally.attempt("nix", |tally| nix::test(tally, &nix::Nixpkgs::find(None)?));
         // Without root, or without the packages it needs: what comes after is still run, and told.
         tally.attempt("testbed", testbed);
     }

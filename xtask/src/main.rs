@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask demo | test | fuzz | bench | testbed | vm`.
+//! The task runner: `cargo xtask demo | test | fuzz | bench | nix | testbed | vm`.
 //!
 //! Each command is a file; this one reads the command line.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
@@ -10,6 +10,7 @@ mod figures;
 mod fuzz;
 mod large;
 mod measure;
+mod nix;
 mod step;
 mod testbed;
 mod vm;
@@ -36,6 +37,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Measure what the design promises
     Bench(bench::Arguments),
+    /// Evaluate the flake and the NixOS module, and check what comes of them
+    Nix(nix::Arguments),
     /// Boot a testbed and open a shell in it
     Testbed(testbed::Arguments),
     /// Run scenarios on a virtual machine
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => check::run(&arguments),
         Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Nix(arguments) => nix::run(&arguments),
         Command::Testbed(arguments) => testbed::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
     };

@@ -21,18 +21,18 @@ pub enum Build {
 
 /// Paths of the built programs on the machine.
 #[derive(Clone, Debug)]
-pub(crate) struct Programs {
+pub struct Programs {
     /// The program `nixmox-agent`.
-    pub(crate) agent: PathBuf,
+    pub agent: PathBuf,
     /// The program `nixmoxctl`.
-    pub(crate) ctl: PathBuf,
+    pub ctl: PathBuf,
 }
 
 impl Build {
     /// Builds the programs, once per process and per kind; `None` for [`Build::None`].
     ///
     /// With `NIXMOX_TESTBED_BUILD=skip` in the environment what is in the target folder is taken as it is.
-    pub(crate) fn programs(self) -> Result<Option<Programs>> {
+    pub fn programs(self) -> Result<Option<Programs>> {
         static DONE: Mutex<Vec<Build>> = Mutex::new(Vec::new());
         let profile = match self {
             Self::None => return Ok(None),

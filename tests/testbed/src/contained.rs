@@ -4,10 +4,13 @@
 
 use std::{
     ffi::OsString,
+    os::unix::process::ExitStatusExt as _,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::exec::Output;
 
 /// First process of a PID namespace: runs its arguments, and ends, with all of them, when its standard input is closed.
 const LIFE_LINE: &str = r#"
@@ -22,21 +25,31 @@ wait $job
 
 /// Runs a command to its end, in silence.
 pub(crate) fn run(argv: &[OsString]) -> Result<()> {
+    let output = output(argv)?;
+    if !output.success() {
+        bail!(
+            "{} ended with exit status {}:\n{}{}",
+            argv.first().map(|name| name.to_string_lossy()).unwrap_or_default(),
+            output.code,
+            output.stdout,
+            output.stderr
+        );
+    }
+    Ok(())
+}
+
+/// Runs a command to its end and returns what it printed, whatever its exit status.
+pub(crate) fn output(argv: &[OsString]) -> Result<Output> {
     let mut child =
         command(argv).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start unshare")?;
     // Closed when this function returns, or when this process dies.
     let _line = child.stdin.take();
     let output = child.wait_with_output().context("cannot wait for unshare")?;
-    if !output.status.success() {
-        bail!(
-            "{} ended with {}:\n{}{}",
-            argv.first().map(|name| name.to_string_lossy()).unwrap_or_default(),
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(())
+    Ok(Output {
+        code: output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }
 
 /// Runs a command to its end; what it prints is seen.

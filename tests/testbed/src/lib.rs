@@ -7,7 +7,8 @@
 //!                                                          install (our build, units) ──┘    └── store, lan, users
 //! ```
 //!
-//! And virtual machines, for what needs a kernel of its own (`vm`), from the same cache.
+//! And virtual machines, for what needs a kernel of its own (`vm`), from the same cache; and a Nix and a systemd that look at files
+//! without booting anything (`nix_root`).
 //!
 //! Nothing of the machine changes but installed packages, the cache folder and, while a testbed lives, one cgroup. All mounts
 //! are made in a mount namespace and all processes run in a PID namespace whose first process ends when its owner does, so a
@@ -39,6 +40,7 @@ mod install;
 mod lan;
 mod leftovers;
 mod machine;
+mod nix_root;
 mod power;
 mod recipe;
 mod store;
@@ -46,10 +48,11 @@ mod vm;
 
 pub use bed::{Options, Testbed, children};
 pub use behaviour::Behaviour;
-pub use build::{Build, guest_binary, workspace_root};
+pub use build::{Build, Programs, guest_binary, workspace_root};
 pub use cache::Cache;
 pub use exec::Output;
 pub use homelab::HOMELAB_DIR;
 pub use lan::{LAN_CLIENT_ADDRESS, LAN_HOST_ADDRESS};
 pub use machine::require;
+pub use nix_root::{NixRoot, tool};
 pub use vm::{Vm, scenarios};

@@ -1,0 +1,2 @@
+# Refused when built: is not loopback
+{ services.nixmox.settings.metrics.listen = "0.0.0.0:19558"; }

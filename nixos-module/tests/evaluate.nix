@@ -1,0 +1,56 @@
+# Evaluates a host with one module: what comes of it, as texts by the place where they end up.
+#
+# `nixpkgs` is a nixpkgs, or the stand-in; `lib` another `lib` than the one in it.
+{
+  nixpkgs ? ./stand-in,
+  lib ? import (nixpkgs + "/lib"),
+  case,
+}:
+let
+  host = import (nixpkgs + "/nixos/lib/eval-config.nix") {
+    inherit lib;
+    system = null;
+    modules = [
+      ./host.nix
+      case
+    ];
+  };
+  inherit (host) config;
+  inherit (config.services.nixmox) settingsText stacks;
+  ours = lib.filterAttrs (name: _: lib.hasPrefix "nixmox" name);
+  at = folder: lib.mapAttrs' (name: text: lib.nameValuePair "${folder}/${name}" text);
+in
+{
+  # Forces every assertion, and every type of what NixOS makes of the options.
+  system = config.system.build.toplevel.drvPath;
+
+  # What `nixmoxctl check` and `nixmox-agent --check-settings` are given when the system is built.
+  manifests = lib.mapAttrs (_: stack: stack.text) (
+    lib.filterAttrs (_: stack: stack.file == null) stacks
+  );
+  settings = settingsText;
+
+  texts = {
+    "agent.toml" = settingsText;
+    "activation script" = config.system.activationScripts.nixmox-plan.text;
+    "forward rules of the firewall" = config.networking.firewall.extraForwardRules;
+    "containers that start by themselves" = lib.concatLines (
+      lib.attrNames (lib.filterAttrs (_: container: container.autoStart) config.containers)
+    );
+    "sysctl.conf" = "net.ipv4.ip_forward = ${
+      toString config.boot.kernel.sysctl."net.ipv4.ip_forward"
+    }\n";
+    "sysusers.conf" = lib.concatLines (
+      lib.mapAttrsToList (
+        name: group: lib.removeSuffix " " "g ${name} - ${lib.concatStringsSep "," group.members}"
+      ) (ours config.users.groups)
+    );
+    "tmpfiles.conf" = lib.concatLines config.systemd.tmpfiles.rules;
+  }
+  // at "units" (lib.mapAttrs (_: unit: unit.text) (ours config.systemd.units))
+  // at "stacks" (
+    lib.mapAttrs (
+      _: stack: if stack.file == null then stack.text else "# ${toString stack.file}\n"
+    ) stacks
+  );
+}

@@ -1,0 +1,2 @@
+# A guest in a file of its own, as `./service.nix` is.
+{ services.postgresql.enable = true; }

@@ -1,0 +1,160 @@
+# The functions of nixpkgs' `lib` that our files call, beside types and modules.
+let
+  inherit (builtins)
+    attrNames
+    attrValues
+    concatLists
+    concatMap
+    concatStringsSep
+    elem
+    filter
+    foldl'
+    genList
+    head
+    isList
+    isString
+    length
+    listToAttrs
+    mapAttrs
+    match
+    removeAttrs
+    replaceStrings
+    split
+    stringLength
+    substring
+    tail
+    ;
+  nameValuePair = name: value: { inherit name value; };
+  optionals = condition: list: if condition then list else [ ];
+
+  lib = {
+    inherit
+      attrNames
+      attrValues
+      concatLists
+      concatMap
+      concatStringsSep
+      elem
+      filter
+      foldl'
+      genList
+      head
+      isList
+      isString
+      length
+      listToAttrs
+      mapAttrs
+      nameValuePair
+      optionals
+      removeAttrs
+      replaceStrings
+      stringLength
+      tail
+      ;
+    inherit (builtins)
+      all
+      any
+      elemAt
+      fromTOML
+      isAttrs
+      isBool
+      isFunction
+      isInt
+      readFile
+      ;
+
+    # Lists
+    optional = condition: value: optionals condition [ value ];
+    flatten = value: if isList value then concatMap lib.flatten value else [ value ];
+    unique = foldl' (known: value: if elem value known then known else known ++ [ value ]) [ ];
+    singleton = value: [ value ];
+    findFirst =
+      predicate: default: list:
+      let
+        found = filter predicate list;
+      in
+      if found == [ ] then default else head found;
+
+    # Attribute sets
+    genAttrs = names: f: listToAttrs (map (name: nameValuePair name (f name)) names);
+    filterAttrs = keep: set: removeAttrs set (filter (name: !keep name set.${name}) (attrNames set));
+    mapAttrs' = f: set: listToAttrs (lib.mapAttrsToList f set);
+    mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
+    concatMapAttrs = f: set: foldl' (result: name: result // f name set.${name}) { } (attrNames set);
+    optionalAttrs = condition: set: if condition then set else { };
+    getAttrs = names: set: lib.genAttrs names (name: set.${name});
+
+    # Strings
+    optionalString = condition: text: if condition then text else "";
+    concatMapStringsSep =
+      separator: f: list:
+      concatStringsSep separator (map f list);
+    concatMapStrings = lib.concatMapStringsSep "";
+    concatStrings = concatStringsSep "";
+    concatLines = lib.concatMapStrings (line: line + "\n");
+    hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
+    hasSuffix =
+      suffix: text:
+      let
+        start = stringLength text - stringLength suffix;
+      in
+      start >= 0 && substring start (stringLength suffix) text == suffix;
+    hasInfix = infix: text: length (split (lib.escapeRegex infix) text) > 1;
+    removePrefix =
+      prefix: text:
+      if lib.hasPrefix prefix text then
+        substring (stringLength prefix) (stringLength text) text
+      else
+        text;
+    removeSuffix =
+      suffix: text:
+      if lib.hasSuffix suffix text then
+        substring 0 (stringLength text - stringLength suffix) text
+      else
+        text;
+    splitString = separator: text: filter isString (split (lib.escapeRegex separator) text);
+    escapeRegex =
+      let
+        special = lib.splitCharacters "\\[{()^$?*+|.";
+      in
+      replaceStrings special (map (character: "\\" + character) special);
+    splitCharacters = text: genList (index: substring index 1 text) (stringLength text);
+    escapeShellArg =
+      text:
+      if match "[[:alnum:],._+:@%/-]+" (toString text) != null then
+        toString text
+      else
+        "'${replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
+    versionAtLeast = version: least: builtins.compareVersions version least >= 0;
+    importTOML = path: builtins.fromTOML (builtins.readFile path);
+
+    # Packages
+    getExe = package: "${package}/bin/${package.meta.mainProgram}";
+    getExe' = package: name: "${package}/bin/${name}";
+    fileset = {
+      unions =
+        paths:
+        map (
+          path: builtins.seq (builtins.pathExists path || throw "${toString path} does not exist") path
+        ) paths;
+      toSource = { root, fileset }: builtins.deepSeq fileset root;
+    };
+    licenses = lib.genAttrs [ "mit" "asl20" ] (shortName: {
+      inherit shortName;
+    });
+    platforms.linux = [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
+
+    # Text for the documentation of options
+    literalExpression = text: {
+      _type = "literalExpression";
+      inherit text;
+    };
+    strings.match = match;
+  }
+  // import ./types.nix { inherit lib; }
+  // import ./modules.nix { inherit lib; };
+in
+lib

@@ -1,0 +1,36 @@
+# The evaluation of a system: modules in, `config` and `options` out.
+{
+  lib ? import ../../lib,
+  # Of old; what counts is `nixpkgs.hostPlatform`.
+  system ? null,
+  modules,
+  prefix ? [ ],
+  specialArgs ? { },
+}:
+let
+  inherit (evaluated.config) nixpkgs;
+  evaluated = lib.evalModules {
+    inherit prefix;
+    modules = [
+      ../options.nix
+      ../containers.nix
+      ../units.nix
+    ]
+    ++ modules;
+    specialArgs = {
+      pkgs =
+        if nixpkgs.pkgs != null then
+          nixpkgs.pkgs
+        else
+          import ../.. {
+            inherit lib;
+            inherit (nixpkgs) overlays;
+            system = if system == null then nixpkgs.hostPlatform else system;
+          };
+    }
+    // specialArgs;
+  };
+in
+{
+  inherit (evaluated) config options;
+}

@@ -1,0 +1,158 @@
+# The options of NixOS that our modules set or read, with the types that they have there.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  option = type: default: mkOption { inherit type default; };
+  nothing = type: option (types.nullOr type) null;
+  strings = option (types.listOf types.str) [ ];
+  # What stands in a section of a unit: systemd's own keys, unchecked as in NixOS.
+  section = option (types.attrsOf types.anything) { };
+  set = options: option (types.attrsOf (types.submodule { inherit options; })) { };
+
+  unit = {
+    description = option types.str "";
+    documentation = strings;
+    wants = strings;
+    requires = strings;
+    after = strings;
+    before = strings;
+    wantedBy = strings;
+    unitConfig = section;
+  };
+  failed = map (assertion: assertion.message) (
+    lib.filter (assertion: !assertion.assertion) config.assertions
+  );
+in
+{
+  options = {
+    assertions = option (types.listOf types.raw) [ ];
+    warnings = strings;
+
+    boot = {
+      enableContainers = option types.bool true;
+      isContainer = option types.bool false;
+      isNspawnContainer = option types.bool false;
+      kernel.sysctl = option (types.attrsOf types.anything) { };
+    };
+
+    environment.etc = option (types.attrsOf (
+      types.submodule (
+        { config, name, ... }:
+        {
+          options = {
+            enable = option types.bool true;
+            text = nothing types.lines;
+            source = mkOption { type = types.path; };
+          };
+          config.source = lib.mkIf (config.text != null) (
+            lib.mkDefault (pkgs.writeText (lib.replaceStrings [ "/" ] [ "-" ] name) config.text)
+          );
+        }
+      )
+    )) { };
+    environment.systemPackages = option (types.listOf types.package) [ ];
+
+    networking = {
+      hostName = option types.str "nixos";
+      useDHCP = option types.bool true;
+      nftables.enable = option types.bool false;
+      firewall = {
+        enable = option types.bool true;
+        allowedTCPPorts = option (types.listOf types.int) [ ];
+        filterForward = option types.bool false;
+        extraForwardRules = option types.lines "";
+      };
+    };
+
+    nix.package = option types.package pkgs.nix;
+    nixpkgs = {
+      pkgs = nothing types.raw;
+      overlays = option (types.listOf types.raw) [ ];
+      hostPlatform = mkOption { type = types.str; };
+    };
+
+    # Stands for all the services that NixOS has, in guests.
+    services.caddy = {
+      enable = option types.bool false;
+      virtualHosts = set { extraConfig = option types.lines ""; };
+    };
+    services.postgresql.enable = option types.bool false;
+    services.openssh.enable = option types.bool false;
+    services.getty = {
+      autologinUser = nothing types.str;
+      helpLine = option types.lines "";
+    };
+
+    system = {
+      stateVersion = mkOption { type = types.str; };
+      activationScripts = set {
+        text = option types.lines "";
+        deps = strings;
+        supportsDryActivation = option types.bool false;
+      };
+      switch.enable = option types.bool true;
+      build = option (types.attrsOf types.raw) { };
+    };
+
+    systemd = {
+      package = option types.package pkgs.systemd;
+      services = set (
+        unit
+        // {
+          path = option (types.listOf types.package) [ ];
+          environment = option (types.attrsOf types.str) { };
+          serviceConfig = section;
+          restartTriggers = option (types.listOf types.raw) [ ];
+          restartIfChanged = option types.bool true;
+          stopIfChanged = option types.bool true;
+        }
+      );
+      sockets = set (
+        unit
+        // {
+          listenStreams = strings;
+          socketConfig = section;
+        }
+      );
+      tmpfiles.rules = strings;
+    };
+
+    users = {
+      groups = set {
+        gid = nothing types.int;
+        members = strings;
+      };
+      users = set {
+        isNormalUser = option types.bool false;
+        extraGroups = strings;
+        initialPassword = nothing types.str;
+      };
+    };
+
+    virtualisation.vmVariant = option types.deferredModule { };
+  };
+
+  config = {
+    # As in NixOS: both names mean a container, and the newer one sets the older.
+    boot.isContainer = lib.mkIf config.boot.isNspawnContainer true;
+    system.build.vm = pkgs.writeText "vm-${config.networking.hostName}" "";
+    system.build.toplevel =
+      if failed != [ ] then
+        throw "Failed assertions:\n${lib.concatMapStrings (message: "- ${message}\n") failed}"
+      else
+        pkgs.writeText "nixos-system-${config.networking.hostName}" (
+          builtins.toJSON {
+            inherit (config) systemd users;
+            inherit (config.boot) isContainer kernel;
+            inherit (config.networking) firewall;
+            inherit (config.system) activationScripts;
+            etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;
+          }
+        );
+  };
+}

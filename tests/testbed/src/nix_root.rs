@@ -1,0 +1,122 @@
+//! Nix, and systemd's checks of units, on a machine that has neither: from the root of a testbed's host, which is not booted for that.
+//!
+//! ```text
+//!  cache: root of the host ──chroot──▶ /mnt/run/source   a copy of the working tree, as a commit of it would have it
+//!                                      /mnt/run          a store of its own, and what callers put there
+//!                                      /mnt/nixpkgs      a nixpkgs of the caller's, read-only
+//! ```
+//!
+//! There is no network: whatever is evaluated lies in one of these.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    build::workspace_root,
+    cache::Cache,
+    contained,
+    exec::Output,
+    leftovers::RunDir,
+    machine::{self, say},
+};
+
+/// Runs a command in the root. $1: the root; $2: the run folder; $3: a nixpkgs, or nothing; then what runs.
+const IN_ROOT: &str = r#"
+root=$1 run=$2 nixpkgs=$3
+shift 3
+mount --rbind /dev "$root/dev"
+mount --rbind /proc "$root/proc"
+mount -t tmpfs tmpfs "$root/run"
+mount -t tmpfs tmpfs "$root/tmp"
+mount -t tmpfs tmpfs "$root/mnt"
+mkdir "$root/mnt/run" "$root/mnt/nixpkgs"
+mount --bind "$run" "$root/mnt/run"
+if [ -n "$nixpkgs" ]; then mount --bind -o ro "$nixpkgs" "$root/mnt/nixpkgs"; fi
+exec unshare --net chroot "$root" env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/run/home LANG=C.UTF-8 \
+    NIX_REMOTE=/mnt/run/store "$@"
+"#;
+
+/// A Nix and a systemd that can look at our files.
+#[derive(Debug)]
+pub struct NixRoot {
+    root: PathBuf,
+    run: RunDir,
+    nixpkgs: Option<PathBuf>,
+}
+
+impl NixRoot {
+    /// Where commands find the copy of the working tree.
+    pub const SOURCE: &str = "/mnt/run/source";
+    /// Where commands find the caller's nixpkgs.
+    pub const NIXPKGS: &str = "/mnt/nixpkgs";
+
+    /// Builds what the cache lacks (30 s once), and copies the working tree. `nixpkgs` is a nixpkgs, or what has a `lib` like its.
+    pub fn prepare(nixpkgs: Option<&Path>) -> Result<Self> {
+        machine::prepare()?;
+        let cache = Cache::open()?;
+        let root = cache.root()?;
+        let nix = Self { root, run: RunDir::claim(&cache)?, nixpkgs: nixpkgs.map(Path::to_owned) };
+        copy_working_tree(&nix.run.path().join("source"))?;
+        Ok(nix)
+    }
+
+    /// Writes a file below the run folder and returns where commands find it.
+    pub fn put(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.run.path().join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Path::new("/mnt/run").join(name))
+    }
+
+    /// Runs a command and returns what it printed, whatever its exit status.
+    pub fn run<S: AsRef<OsStr>>(&self, argv: &[S]) -> Result<Output> {
+        let mut all = ["sh", "-euc", IN_ROOT, "testbed"].map(OsString::from).to_vec();
+        let nixpkgs = self.nixpkgs.clone().unwrap_or_default();
+        all.extend([self.root.clone().into(), self.run.path().into(), nixpkgs.into()]);
+        all.extend(argv.iter().map(|argument| argument.as_ref().to_owned()));
+        contained::output(&all)
+    }
+}
+
+/// Returns a program that `cargo install` makes, from the cache.
+pub fn tool(package: &str, version: &str, program: &str) -> Result<PathBuf> {
+    let entry = Cache::open()?.entry(&format!("{package}-{version}"), |target| {
+        say(&format!("installing {package} {version} (once, about 60 s)"));
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(target).arg(package);
+        let output = cargo.output().context("cannot start cargo")?;
+        ensure!(output.status.success(), "cargo install failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    })?;
+    Ok(entry.join("bin").join(program))
+}
+
+/// Copies what git tracks or would track: not what was built, which is larger than all else by far.
+fn copy_working_tree(target: &Path) -> Result<()> {
+    let from = workspace_root();
+    let list = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
+    let output = Command::new("git").current_dir(&from).args(list).output().context("cannot start git")?;
+    ensure!(output.status.success(), "git ls-files failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    for name in output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let name = Path::new(OsStr::from_bytes(name));
+        // Deleted, and not yet committed so.
+        if !from.join(name).exists() {
+            continue;
+        }
+        let place = target.join(name);
+        if let Some(folder) = place.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        fs::copy(from.join(name), &place).with_context(|| format!("cannot copy {}", name.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! `cargo xtask nix`: the flake and the NixOS module, evaluated where nixpkgs cannot be had.
+//!
+//! ```text
+//!  .nix files ──▶ parse, format, dead code                                    (files)
+//!  flake.nix, template ──▶ nix flake check                                    (flake)
+//!  tests/good, tests/bad ──▶ evaluation ─┬─▶ texts, compared                  (cases)
+//!                                        ├─▶ nixmoxctl, nixmox-agent --check  (cases)
+//!                                        ├─▶ systemd-analyze                  (units)
+//!                                        └─▶ compared with systemd/           (mirror)
+//!  options ──▶ docs/module.md; `nixmoxctl schema` ──▶ manifest/schema.json    (reference)
+//! ```
+//!
+//! nixpkgs is a stand-in of ours, unless a real one, or its `lib`, is given.
+
+mod cases;
+mod evaluation;
+mod files;
+mod flake;
+mod mirror;
+mod reference;
+mod units;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use nixmox_testbed::{Build, NixRoot};
+
+use crate::step::{Tally, announce};
+pub(crate) use evaluation::Nixpkgs;
+
+/// What to evaluate with.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A nixpkgs, or a folder with its `lib`, in place of the stand-in
+    #[arg(long, value_name = "PATH")]
+    nixpkgs: Option<PathBuf>,
+}
+
+/// Runs every check, also after a failure, and says at the end what failed.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    test(&mut tally, &Nixpkgs::find(arguments.nixpkgs.as_deref())?)?;
+    Ok(tally.finish())
+}
+
+/// Runs the checks as steps of a test.
+pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
+    let begin = announce("nix");
+    let root = NixRoot::prepare(nixpkgs.path())?;
+    let programs = Build::Debug.programs()?;
+    println!("== nix: ready, {:.1} s", begin.elapsed().as_secs_f32());
+
+    tally.verify("nix: every file parses", || files::parse(&root));
+    tally.verify("nix: format", files::format);
+    tally.verify("nix: dead code", files::dead_code);
+    tally.verify("nix: lock file", || flake::lock(&root));
+    tally.verify("nix: flake", || flake::flake(&root, nixpkgs));
+    tally.verify("nix: template", || flake::template(&root, nixpkgs));
+
+    let mut good = None;
+    tally.verify("nix: good configurations", || {
+        good = Some(cases::good(&root, nixpkgs, programs.as_ref())?);
+        Ok(())
+    });
+    tally.verify("nix: bad configurations", || cases::bad(&root, nixpkgs, programs.as_ref()));
+    if let Some(good) = good {
+        tally.verify("nix: systemd's opinion of the units", || units::verify(&root, &good));
+        tally.verify("nix: exposure of the units", || units::security(&root, &good));
+        tally.verify("nix: the module beside systemd/", || mirror::compare(&good, nixpkgs));
+    } else {
+        tally.skipped.push("units of the module: a good configuration is not good".to_owned());
+    }
+    tally.verify("nix: options page", || reference::page(&root, nixpkgs));
+    tally.verify("nix: keys of the manifest", || reference::schema(programs.as_ref()));
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Configurations that are right, each with what comes of it, and configurations that are wrong, each with what is said about it.
+//!
+//! `good/NAME.nix` has beside it `NAME.txt`: its texts, without those that are the same as in `good/minimal.nix`. What is expected
+//! of `bad/NAME.nix` stands at its top, one line for each message:
+//!
+//! ```text
+//! # Expected: refused when it is evaluated, with this in the message
+//! # Refused when built: evaluated, and then refused by nixmoxctl or the agent, with this in the message
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nixmox_testbed::{NixRoot, Programs, workspace_root};
+
+use super::evaluation::{Evaluated, Nixpkgs};
+use super::reference;
+
+/// The case that the others are told apart from.
+pub(super) const MINIMAL: &str = "minimal";
+
+/// How an expected message begins, and when it is expected.
+const EXPECTED: &str = "# Expected: ";
+const REFUSED: &str = "# Refused when built: ";
+
+/// Evaluates the good ones, compares what comes of them, and returns it by name.
+pub(super) fn good(
+    root: &NixRoot,
+    nixpkgs: &Nixpkgs,
+    programs: Option<&Programs>,
+) -> Result<BTreeMap<String, Evaluated>> {
+    let programs = programs.context("there is no build to check manifests with")?;
+    let mut all = BTreeMap::new();
+    for name in names("good", "nix")? {
+        let case = format!("good/{name}");
+        let evaluated = nixpkgs.case(root, &case).with_context(|| format!("{case}.nix"))?;
+        let complaints = complaints(&evaluated, programs)?;
+        ensure!(complaints.is_empty(), "{case}.nix: what it makes is refused:\n{complaints}");
+        all.insert(name, evaluated);
+    }
+    for name in names("good", "txt")? {
+        ensure!(all.contains_key(&name), "good/{name}.txt is about no case: there is no good/{name}.nix");
+    }
+    let minimal = all.get(MINIMAL).context("there is no good/minimal.nix")?;
+    if nixpkgs.writes_as_stand_in() {
+        for (name, evaluated) in &all {
+            let beside = (name != MINIMAL).then_some(minimal);
+            reference::compare(&folder("good").join(format!("{name}.txt")), &page(evaluated, beside))?;
+        }
+    }
+    Ok(all)
+}
+
+/// Evaluates the bad ones and looks for what is expected in what is said; nothing beyond it may be wrong.
+pub(super) fn bad(root: &NixRoot, nixpkgs: &Nixpkgs, programs: Option<&Programs>) -> Result<()> {
+    let programs = programs.context("there is no build to check manifests with")?;
+    let names = names("bad", "nix")?;
+    ensure!(!names.is_empty(), "there are no bad configurations");
+    let mut wrong = String::new();
+    for name in names {
+        if let Err(error) = bad_one(root, nixpkgs, programs, &name) {
+            writeln!(wrong, "bad/{name}.nix: {error:#}")?;
+        }
+    }
+    ensure!(wrong.is_empty(), "{wrong}");
+    Ok(())
+}
+
+fn bad_one(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs, name: &str) -> Result<()> {
+    let path = folder("bad").join(format!("{name}.nix"));
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let after = |prefix| text.lines().filter_map(move |line| line.strip_prefix(prefix));
+    let expected: Vec<&str> = after(EXPECTED).collect();
+    let refused: Vec<&str> = after(REFUSED).collect();
+    let told = match nixpkgs.case(root, &format!("bad/{name}")) {
+        Err(error) if refused.is_empty() => format!("{error:#}"),
+        Err(error) => bail!("it is refused too early:\n{error:#}"),
+        Ok(_) if !expected.is_empty() => bail!("it is taken for a good one"),
+        Ok(evaluated) => complaints(&evaluated, programs)?,
+    };
+    ensure!(!expected.is_empty() || !refused.is_empty(), "it does not say what is expected");
+    for message in expected.iter().chain(&refused) {
+        ensure!(told.contains(message), "`{message}` is not said, but:\n{told}");
+    }
+    // Each failed assertion is a line of its own.
+    let assertions = told.lines().filter(|line| line.trim_start().starts_with("- ")).count();
+    ensure!(assertions == 0 || assertions == expected.len(), "more is said than expected:\n{told}");
+    Ok(())
+}
+
+/// Returns what the real programs say about the manifests and the settings; nothing when all is right.
+fn complaints(evaluated: &Evaluated, programs: &Programs) -> Result<String> {
+    let mut told = String::new();
+    // Outside of the working tree: nixmoxctl looks for a stack file upwards.
+    let folder = std::env::temp_dir().join(format!("nixmox-xtask-{}", std::process::id()));
+    let write = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = folder.join(name);
+        let parent = path.parent().unwrap_or(&folder);
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    };
+    let mut ask = |program: &Path, arguments: &[&str], file: &Path| -> Result<()> {
+        let output = Command::new(program).args(arguments).arg(file).output();
+        let output = output.with_context(|| format!("cannot start {}", program.display()))?;
+        if !output.status.success() {
+            told.push_str(&String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    };
+    for (stack, text) in &evaluated.manifests {
+        let file = write(&format!("{stack}/nixmox.toml"), text)?;
+        ask(&programs.ctl, &["check", "--file"], &file)?;
+    }
+    ask(&programs.agent, &["--check-settings"], &write("agent.toml", &evaluated.settings)?)?;
+    std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    Ok(told)
+}
+
+/// Returns the texts of a case as one page, without those that `beside` has too.
+fn page(evaluated: &Evaluated, beside: Option<&Evaluated>) -> String {
+    let mut page = String::new();
+    for (place, text) in &evaluated.texts {
+        let known = beside.and_then(|other| other.texts.get(place));
+        if known == Some(text) || (known.is_none() && text.is_empty()) {
+            continue;
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(page, "==> {place} <==\n{text}");
+        if !text.ends_with('\n') && !text.is_empty() {
+            page.push('\n');
+        }
+        page.push('\n');
+    }
+    page.truncate(page.trim_end().len());
+    page + "\n"
+}
+
+fn folder(kind: &str) -> PathBuf {
+    workspace_root().join("nixos-module/tests").join(kind)
+}
+
+/// Returns the names of the files of a folder that end so, sorted.
+fn names(kind: &str, extension: &str) -> Result<Vec<String>> {
+    let folder = folder(kind);
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|end| end == extension));
+    let mut names: Vec<String> = files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+    names.sort();
+    Ok(names)
+}

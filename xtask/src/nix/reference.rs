@@ -1,0 +1,55 @@
+//! Files that are made from others and committed: compared, and with `UPDATE_REFERENCE` in the environment written anew.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nixmox_testbed::{NixRoot, Programs, workspace_root};
+
+use super::evaluation::Nixpkgs;
+
+/// What makes them anew.
+const ANEW: &str = "UPDATE_REFERENCE=1 cargo xtask nix";
+
+/// Compares docs/module.md with the options.
+pub(super) fn page(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<()> {
+    let page = nixpkgs.evaluate(root, "page.nix", &[])?;
+    let page: String = serde_json::from_str(&page).context("page.nix returned something else than a text")?;
+    match nixpkgs {
+        Nixpkgs::StandIn => compare(&workspace_root().join("docs/module.md"), &page),
+        // Types have other descriptions there.
+        Nixpkgs::Lib(_) | Nixpkgs::Whole(_) => Ok(()),
+    }
+}
+
+/// Compares the keys that options are made of with those that `nixmoxctl` knows.
+pub(super) fn schema(programs: Option<&Programs>) -> Result<()> {
+    let program = &programs.context("there is no build to ask for the schema")?.ctl;
+    let output = Command::new(program).arg("schema").output();
+    let output = output.with_context(|| format!("cannot start {}", program.display()))?;
+    ensure!(output.status.success(), "nixmoxctl schema: {}", String::from_utf8_lossy(&output.stderr));
+    let schema = String::from_utf8(output.stdout).context("the schema is not UTF-8")?;
+    compare(&workspace_root().join("nixos-module/manifest/schema.json"), &schema)
+}
+
+/// Compares a committed file with what it should be, or writes it.
+pub(super) fn compare(path: &Path, text: &str) -> Result<()> {
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        return std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
+    }
+    let committed =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}; run: {ANEW}", path.display()))?;
+    if committed == text {
+        return Ok(());
+    }
+    let name = path.strip_prefix(workspace_root()).unwrap_or(path).display();
+    let (old, new): (Vec<&str>, Vec<&str>) = (committed.lines().collect(), text.lines().collect());
+    let at = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let line = |lines: &[&str]| lines.get(at).copied().unwrap_or("(its end)").to_owned();
+    bail!(
+        "{name} is not up to date, from line {}:\n- {}\n+ {}\nIf the new one is meant, run: {ANEW}",
+        at + 1,
+        line(&old),
+        line(&new)
+    )
+}
