@@ -32,6 +32,8 @@ let
     };
   };
 
+  optionOf = name: "services.nixmox.stacks.${name}";
+
   # A service as the manifest has it.
   serviceOf =
     stack: name: service:
@@ -54,15 +56,14 @@ let
 
   textOf =
     name: stack:
-    "# Made from services.nixmox.stacks.${name} of the host's configuration, which is the place to change it.\n"
+    "# Made from ${optionOf name} of the host's configuration, which is the place to change it.\n"
     + toml {
       format = 1;
-      stack =
-        manifest.stack.written (lib.getAttrs (lib.attrNames manifest.stack.options) stack)
-        // {
-          inherit name;
-        }
-        // lib.optionalAttrs manifest.stack.hasOwner { owner = "services.nixmox.stacks.${name}"; };
+      stack = manifest.stack.written (lib.getAttrs (lib.attrNames manifest.stack.options) stack) // {
+        inherit name;
+        # Nobody but this configuration changes it or takes it down.
+        owner = optionOf name;
+      };
     }
     + toml {
       services = lib.mapAttrs (serviceOf name) stack.services;
@@ -83,12 +84,8 @@ let
   copied =
     name: stack:
     pkgs.runCommand "nixmox-stack-${name}" { } ''
-      cp -r ${dirOf stack.file} "$out"
+      bash ${./manifest/take-over.sh} "${dirOf stack.file}" "${baseNameOf stack.file}" "${optionOf name}" "$out"
       target=$out/nixmox.toml
-      if [ ${lib.escapeShellArg (baseNameOf stack.file)} != nixmox.toml ]; then
-        chmod u+w "$out"
-        mv "$out"/${lib.escapeShellArg (baseNameOf stack.file)} "$target"
-      fi
       ${check}
     '';
 in

@@ -127,8 +127,6 @@ in
       "owner"
     ];
     written = written stack;
-    # Whether the manifest has a key for who declares a stack.
-    hasOwner = stack.properties ? owner;
   };
 
   # Of a service: what stands in `[services.NAME]`.

@@ -18,6 +18,9 @@ let
   inherit (host) config;
   inherit (config.services.nixmox) settingsText stacks;
   ours = lib.filterAttrs (name: _: lib.hasPrefix "nixmox" name);
+  manifests = lib.mapAttrs (_: stack: stack.text) (
+    lib.filterAttrs (_: stack: stack.file == null) stacks
+  );
   at = folder: lib.mapAttrs' (name: text: lib.nameValuePair "${folder}/${name}" text);
 in
 {
@@ -25,10 +28,13 @@ in
   system = config.system.build.toplevel.drvPath;
 
   # What `nixmoxctl check` and `nixmox-agent --check-settings` are given when the system is built.
-  manifests = lib.mapAttrs (_: stack: stack.text) (
-    lib.filterAttrs (_: stack: stack.file == null) stacks
-  );
+  inherit manifests;
   settings = settingsText;
+
+  # Manifests that were written by hand, which are copied when the system is built.
+  files = lib.mapAttrs (_: stack: toString stack.file) (
+    lib.filterAttrs (_: stack: stack.file != null) stacks
+  );
 
   texts = {
     "agent.toml" = settingsText;
@@ -48,9 +54,5 @@ in
     "tmpfiles.conf" = lib.concatLines config.systemd.tmpfiles.rules;
   }
   // at "units" (lib.mapAttrs (_: unit: unit.text) (ours config.systemd.units))
-  // at "stacks" (
-    lib.mapAttrs (
-      _: stack: if stack.file == null then stack.text else "# ${toString stack.file}\n"
-    ) stacks
-  );
+  // at "stacks" manifests;
 }

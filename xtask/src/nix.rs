@@ -23,7 +23,7 @@ mod units;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nixmox_testbed::{Build, NixRoot};
 
 use crate::step::{Tally, announce};
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
     let begin = announce("nix");
     let root = NixRoot::prepare(nixpkgs.path())?;
-    let programs = Build::Debug.programs()?;
+    let programs = Build::Debug.programs()?.context("a build without programs")?;
     println!("== nix: ready, {:.1} s", begin.elapsed().as_secs_f32());
 
     tally.verify("nix: every file parses", || files::parse(&root));
@@ -60,11 +60,12 @@ pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
 
     let mut good = None;
     tally.verify("nix: good configurations", || {
-        good = Some(cases::good(&root, nixpkgs, programs.as_ref())?);
+        good = Some(cases::good(&root, nixpkgs, &programs)?);
         Ok(())
     });
-    tally.verify("nix: bad configurations", || cases::bad(&root, nixpkgs, programs.as_ref()));
+    tally.verify("nix: bad configurations", || cases::bad(&root, nixpkgs, &programs));
     if let Some(good) = good {
+        tally.verify("nix: texts of good configurations", || cases::texts(&good, nixpkgs));
         tally.verify("nix: systemd's opinion of the units", || units::verify(&root, &good));
         tally.verify("nix: exposure of the units", || units::security(&root, &good));
         tally.verify("nix: the module beside systemd/", || mirror::compare(&good, nixpkgs));
@@ -72,6 +73,6 @@ pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
         tally.skipped.push("units of the module: a good configuration is not good".to_owned());
     }
     tally.verify("nix: options page", || reference::page(&root, nixpkgs));
-    tally.verify("nix: keys of the manifest", || reference::schema(programs.as_ref()));
+    tally.verify("nix: keys of the manifest", || reference::schema(&programs));
     Ok(())
 }

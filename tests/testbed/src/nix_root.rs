@@ -52,6 +52,8 @@ pub struct NixRoot {
 }
 
 impl NixRoot {
+    /// Where commands find the run folder, the only one that they can write to.
+    const RUN: &str = "/mnt/run";
     /// Where commands find the copy of the working tree.
     pub const SOURCE: &str = "/mnt/run/source";
     /// Where commands find the caller's nixpkgs.
@@ -74,7 +76,13 @@ impl NixRoot {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Path::new("/mnt/run").join(name))
+        Ok(Path::new(Self::RUN).join(name))
+    }
+
+    /// Returns where the machine has what commands find in the run folder.
+    #[must_use]
+    pub fn outside(&self, inside: &Path) -> PathBuf {
+        self.run.path().join(inside.strip_prefix(Self::RUN).unwrap_or(inside))
     }
 
     /// Runs a command and returns what it printed, whatever its exit status.

@@ -22,6 +22,8 @@ pub(crate) enum Nixpkgs {
 pub(super) struct Evaluated {
     /// Manifests by stack, as `nixmoxctl check` gets them.
     pub(super) manifests: BTreeMap<String, String>,
+    /// Manifests that were written by hand, by stack: where commands find them.
+    pub(super) files: BTreeMap<String, PathBuf>,
     /// The agent's settings.
     pub(super) settings: String,
     /// Every text by its place.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 use nixmox_testbed::workspace_root;
 
-use super::cases::MINIMAL;
+use super::cases::{Good, minimal};
 use super::evaluation::{Evaluated, Nixpkgs};
 use super::reference;
 
@@ -26,13 +26,12 @@ const LISTS: [&str; 8] = [
 ];
 
 /// Compares the minimal case with `systemd/`.
-pub(super) fn compare(good: &BTreeMap<String, Evaluated>, nixpkgs: &Nixpkgs) -> Result<()> {
+pub(super) fn compare(good: &Good, nixpkgs: &Nixpkgs) -> Result<()> {
     if !nixpkgs.writes_as_stand_in() {
         println!("left to the stand-in: NixOS writes more into a unit than the module says");
         return Ok(());
     }
-    let module = good.get(MINIMAL).context("there is no minimal case")?;
-    let diff = difference(&installed()?, &made(module));
+    let diff = difference(&installed()?, &made(minimal(good)?));
     reference::compare(&workspace_root().join("nixos-module/tests/units.diff"), &diff)
 }
 

@@ -23,8 +23,8 @@ pub(super) fn page(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<()> {
 }
 
 /// Compares the keys that options are made of with those that `nixmoxctl` knows.
-pub(super) fn schema(programs: Option<&Programs>) -> Result<()> {
-    let program = &programs.context("there is no build to ask for the schema")?.ctl;
+pub(super) fn schema(programs: &Programs) -> Result<()> {
+    let program = &programs.ctl;
     let output = Command::new(program).arg("schema").output();
     let output = output.with_context(|| format!("cannot start {}", program.display()))?;
     ensure!(output.status.success(), "nixmoxctl schema: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,11 +1,9 @@
 //! The units that the module makes, in front of systemd: whether it takes them, and how exposed it finds them.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, Result, ensure};
 use nixmox_testbed::NixRoot;
 
-use super::cases::MINIMAL;
+use super::cases::{Good, minimal};
 use super::evaluation::Evaluated;
 
 /// Services, each with the exposure that `systemd-analyze security` gives it at most, in tenths. The agent is root and enters
@@ -13,7 +11,7 @@ use super::evaluation::Evaluated;
 const EXPOSURE: [(&str, u32); 2] = [("nixmox-agent.service", 65), ("nixmox-stacks.service", 15)];
 
 /// Has systemd load the units of every case.
-pub(super) fn verify(root: &NixRoot, good: &BTreeMap<String, Evaluated>) -> Result<()> {
+pub(super) fn verify(root: &NixRoot, good: &Good) -> Result<()> {
     for (case, evaluated) in good {
         let files = put(root, case, evaluated)?;
         let mut argv = ["systemd-analyze", "verify", "--man=no", "--generators=no"].map(str::to_owned).to_vec();
@@ -27,9 +25,8 @@ pub(super) fn verify(root: &NixRoot, good: &BTreeMap<String, Evaluated>) -> Resu
 }
 
 /// Has systemd weigh the sandboxes.
-pub(super) fn security(root: &NixRoot, good: &BTreeMap<String, Evaluated>) -> Result<()> {
-    let evaluated = good.get(MINIMAL).context("there is no minimal case")?;
-    let files = put(root, MINIMAL, evaluated)?;
+pub(super) fn security(root: &NixRoot, good: &Good) -> Result<()> {
+    let files = put(root, "exposure", minimal(good)?)?;
     let services: Vec<&String> = files.iter().filter(|file| file.ends_with(".service")).collect();
     ensure!(services.len() == EXPOSURE.len(), "services without a limit for their exposure: {services:?}");
     for (service, most) in EXPOSURE {
