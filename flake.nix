@@ -25,12 +25,14 @@
       });
 
       nixosModules = {
-        default =
-          { pkgs, ... }:
-          {
-            imports = [ ./nixos-module ];
-            services.nixmox.package = lib.mkDefault (ofSystem pkgs).nixmox;
-          };
+        default = {
+          # Imported in two places, it is still one module.
+          key = "nixmox";
+          imports = [
+            ./nixos-module
+            ({ pkgs, ... }: { services.nixmox.package = lib.mkDefault (ofSystem pkgs).nixmox; })
+          ];
+        };
         guest = ./nixos-module/guest.nix;
       };
 

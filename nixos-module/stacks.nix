@@ -34,14 +34,14 @@ let
 
   optionOf = name: "services.nixmox.stacks.${name}";
 
-  # A service as the manifest has it.
-  serviceOf =
-    stack: name: service:
-    manifest.service.written (removeAttrs service [ "system" ])
-    // lib.optionalAttrs (service.system != null) {
-      system = system.resolve {
+  # The guests that are written as modules, evaluated.
+  guestsOf =
+    stack: services:
+    lib.mapAttrs (
+      name: service:
+      system.evaluate {
         inherit name;
-        value = service.system;
+        module = service.system;
         place = [
           "services"
           "nixmox"
@@ -51,7 +51,15 @@ let
           name
           "system"
         ];
-      };
+      }
+    ) (lib.filterAttrs (_: service: system.isModule service.system) services);
+
+  # A service as the manifest has it.
+  serviceOf =
+    guests: name: service:
+    manifest.service.written (removeAttrs service [ "system" ])
+    // lib.optionalAttrs (service.system != null) {
+      system = toString guests.${name}.system.build.toplevel or service.system;
     };
 
   textOf =
@@ -66,7 +74,7 @@ let
       };
     }
     + toml {
-      services = lib.mapAttrs (serviceOf name) stack.services;
+      services = lib.mapAttrs (serviceOf stack.guests) stack.services;
     };
 
   check = lib.optionalString cfg.checks ''
@@ -123,6 +131,13 @@ in
                 description = ''
                   A manifest that was written by hand, in place of `services`. Its folder is copied with it, so that it finds what it includes.
                 '';
+              };
+              guests = mkOption {
+                type = types.attrsOf types.raw;
+                internal = true;
+                readOnly = true;
+                default = guestsOf name config.services;
+                description = "The configurations of the services whose `system` is a module.";
               };
               text = mkOption {
                 type = types.str;

@@ -14,34 +14,29 @@ in
     types.deferredModule
   ];
 
-  # The text for the manifest. `place` is the option's, for messages.
-  resolve =
+  # Whether a value is a module, and so a guest that is evaluated here.
+  isModule = value: value != null && !lib.isString value && !value ? outPath;
+
+  # The configuration of such a guest. `place` is the option's, for messages.
+  evaluate =
     {
+      module,
       name,
       place,
-      value,
     }:
-    if lib.isString value then
-      value
-    else if value ? outPath then
-      "${value}"
-    else
-      let
-        evaluated = import "${toString pkgs.path}/nixos/lib/eval-config.nix" {
-          inherit lib;
-          # That of `nixpkgs.pkgs` below.
-          system = null;
-          prefix = place;
-          modules = [
-            ../guest.nix
-            {
-              networking.hostName = lib.mkDefault name;
-              # The host's packages, overlays included, evaluated once for all guests.
-              nixpkgs.pkgs = lib.mkDefault pkgs;
-            }
-            value
-          ];
-        };
-      in
-      "${evaluated.config.system.build.toplevel}";
+    (import "${toString pkgs.path}/nixos/lib/eval-config.nix" {
+      inherit lib;
+      # That of `nixpkgs.pkgs` below.
+      system = null;
+      prefix = place;
+      modules = [
+        ../guest.nix
+        {
+          networking.hostName = lib.mkDefault name;
+          # The host's packages, overlays included, evaluated once for all guests.
+          nixpkgs.pkgs = lib.mkDefault pkgs;
+        }
+        module
+      ];
+    }).config;
 }

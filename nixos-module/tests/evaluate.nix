@@ -21,6 +21,23 @@ let
   manifests = lib.mapAttrs (_: stack: stack.text) (
     lib.filterAttrs (_: stack: stack.file == null) stacks
   );
+  guests = lib.concatMapAttrs (_: stack: stack.guests) stacks;
+
+  # What the guest module is for, as it came out.
+  aboutGuest = guest: ''
+    container: ${lib.boolToString guest.boot.isContainer}
+    name: ${guest.networking.hostName}
+    /etc/hosts: ${toString guest.environment.etc.hosts.source}
+    DHCP: ${lib.boolToString guest.networking.useDHCP}
+    can be switched: ${lib.boolToString guest.system.switch.enable}
+    credentials: ${
+      lib.concatStringsSep ", " (
+        lib.mapAttrsToList (name: service: "${name}: ${toString service.serviceConfig.ImportCredential}") (
+          lib.filterAttrs (_: service: service.serviceConfig ? ImportCredential) guest.systemd.services
+        )
+      )
+    }
+  '';
   at = folder: lib.mapAttrs' (name: text: lib.nameValuePair "${folder}/${name}" text);
 in
 {
@@ -54,5 +71,6 @@ in
     "tmpfiles.conf" = lib.concatLines config.systemd.tmpfiles.rules;
   }
   // at "units" (lib.mapAttrs (_: unit: unit.text) (ours config.systemd.units))
-  // at "stacks" manifests;
+  // at "stacks" manifests
+  // at "guests" (lib.mapAttrs (_: aboutGuest) guests);
 }

@@ -85,6 +85,7 @@ let
     getAttrs = names: set: lib.genAttrs names (name: set.${name});
 
     # Strings
+    boolToString = value: if value then "true" else "false";
     optionalString = condition: text: if condition then text else "";
     concatMapStringsSep =
       separator: f: list:
