@@ -15,7 +15,11 @@ in
       description = "Stacks of the host's configuration";
       wantedBy = [ "multi-user.target" ];
       wants = [ "nixmox-agent.socket" ];
-      after = [ "nixmox-agent.socket" ];
+      # After the agent too: a switch may restart both, and the old one would hang up.
+      after = [
+        "nixmox-agent.socket"
+        "nixmox-agent.service"
+      ];
 
       # What is brought up is what is in the system that is switched to: the unit is one of the last steps of a switch.
       restartTriggers = [ cfg.stacksFolder ];

@@ -145,7 +145,8 @@ in
   ```
 
   `nixos-rebuild` checks every manifest, so that a mistake fails the build and not the boot. `nixos-rebuild switch` shows the agent's plan and carries it out;
-  a new version of the agent touches no container. What belongs to the host's configuration is changed there alone.
+  a new version of the agent touches no container. What belongs to the host's configuration is changed there alone. A stack that
+  could not be brought up fails the unit `nixmox-stacks`, whose log says why; `systemctl restart nixmox-stacks` tries again.
 
   ## The host
 

@@ -100,8 +100,9 @@ fn bad_one(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs, name: &str) -
     for message in expected.iter().chain(&refused) {
         ensure!(told.contains(message), "`{message}` is not said, but:\n{told}");
     }
-    // Each failed assertion is a line of its own.
-    let assertions = told.lines().filter(|line| line.trim_start().starts_with("- ")).count();
+    // Each failed assertion begins a line of its own.
+    let assertions = told.split_once("Failed assertions:").map_or("", |(_, assertions)| assertions);
+    let assertions = assertions.lines().filter(|line| line.trim_start().starts_with("- ")).count();
     ensure!(assertions == 0 || assertions == expected.len(), "more is said than expected:\n{told}");
     Ok(())
 }
