@@ -20,7 +20,7 @@ let
       modules = [
         ./tests/host.nix
         file
-        { nixpkgs.hostPlatform = lib.mkForce pkgs.stdenv.hostPlatform.system; }
+        { nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system; }
       ];
     }).config.system.build.toplevel;
   cases = lib.filter (lib.hasSuffix ".nix") (lib.attrNames (builtins.readDir ./tests/good));

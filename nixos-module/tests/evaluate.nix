@@ -1,10 +1,12 @@
 # Evaluates a host with one module: what comes of it, as texts by the place where they end up.
 #
-# `nixpkgs` is a nixpkgs, or the stand-in; `lib` another `lib` than the one in it.
+# `nixpkgs` is a nixpkgs, or the stand-in; `lib` another `lib` than the one in it. `programs` is a folder with the real nixmoxctl and
+# nixmox-agent, which check what is built.
 {
   nixpkgs ? ./stand-in,
   lib ? import (nixpkgs + "/lib"),
   case,
+  programs ? null,
 }:
 let
   host = import (nixpkgs + "/nixos/lib/eval-config.nix") {
@@ -13,9 +15,18 @@ let
     modules = [
       ./host.nix
       case
-    ];
+    ]
+    ++ lib.optional (programs != null) (
+      { lib, pkgs, ... }:
+      {
+        nixpkgs.hostPlatform = builtins.currentSystem;
+        services.nixmox.package = lib.mkForce (
+          pkgs.runCommand "nixmox" { } "mkdir $out; cp -r ${programs} $out/bin"
+        );
+      }
+    );
   };
-  inherit (host) config;
+  inherit (host) config pkgs;
   inherit (config.services.nixmox) settingsText stacks;
   ours = lib.filterAttrs (name: _: lib.hasPrefix "nixmox" name);
   manifests = lib.mapAttrs (_: stack: stack.text) (
@@ -44,14 +55,11 @@ in
   # Forces every assertion, and every type of what NixOS makes of the options.
   system = config.system.build.toplevel.drvPath;
 
-  # What `nixmoxctl check` and `nixmox-agent --check-settings` are given when the system is built.
-  inherit manifests;
-  settings = settingsText;
-
-  # Manifests that were written by hand, which are copied when the system is built.
-  files = lib.mapAttrs (_: stack: toString stack.file) (
-    lib.filterAttrs (_: stack: stack.file != null) stacks
-  );
+  # What of it is checked by our programs when it is built.
+  built = pkgs.linkFarm "built" {
+    stacks = config.services.nixmox.stacksFolder;
+    settings = config.environment.etc."nixmox/agent.toml".source;
+  };
 
   texts = {
     "agent.toml" = settingsText;

@@ -4,7 +4,7 @@
   imports = [ ../. ];
 
   boot.isContainer = true;
-  nixpkgs.hostPlatform = "x86_64-linux";
+  nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";
   nixpkgs.overlays = [ (final: _: { nixmox = final.callPackage ../package.nix { }; }) ];
   services.nixmox.enable = true;
   system.stateVersion = lib.mkDefault "26.05";

@@ -4,7 +4,7 @@
 //!  .nix files ──▶ parse, format, dead code                                    (files)
 //!  flake.nix, template ──▶ nix flake check                                    (flake)
 //!  tests/good, tests/bad ──▶ evaluation ─┬─▶ texts, compared                  (cases)
-//!                                        ├─▶ nixmoxctl, nixmox-agent --check  (cases)
+//!                                        ├─▶ manifests and settings, built    (cases)
 //!                                        ├─▶ systemd-analyze                  (units)
 //!                                        └─▶ compared with systemd/           (mirror)
 //!  options ──▶ docs/module.md; `nixmoxctl schema` ──▶ manifest/schema.json    (reference)
@@ -49,6 +49,8 @@ pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
     let begin = announce("nix");
     let root = NixRoot::prepare(nixpkgs.path())?;
     let programs = Build::Debug.programs()?.context("a build without programs")?;
+    let folder = root.bring("programs", &programs.ctl)?;
+    root.bring("programs", &programs.agent)?;
     println!("== nix: ready, {:.1} s", begin.elapsed().as_secs_f32());
 
     tally.verify("nix: every file parses", || files::parse(&root));
@@ -60,10 +62,11 @@ pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
 
     let mut good = None;
     tally.verify("nix: good configurations", || {
-        good = Some(cases::good(&root, nixpkgs, &programs)?);
+        good = Some(cases::good(&root, nixpkgs)?);
         Ok(())
     });
-    tally.verify("nix: bad configurations", || cases::bad(&root, nixpkgs, &programs));
+    tally.verify("nix: manifests and settings are built", || cases::built(&root, nixpkgs, &folder));
+    tally.verify("nix: bad configurations", || cases::bad(&root, nixpkgs, &folder));
     if let Some(good) = good {
         tally.verify("nix: texts of good configurations", || cases::texts(&good, nixpkgs));
         tally.verify("nix: systemd's opinion of the units", || units::verify(&root, &good));

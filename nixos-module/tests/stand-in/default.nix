@@ -1,4 +1,4 @@
-# A package set: every attribute is a derivation with a store path that cannot be built.
+# A package set: packages are empty folders, and what is written or run by a few lines of shell is built for real.
 {
   system ? "x86_64-linux",
   lib ? import ./lib,
@@ -6,17 +6,27 @@
   ...
 }:
 let
+  # Built by whatever the machine has: good enough for scripts of a few lines.
+  build =
+    name: environment: script:
+    derivation (
+      {
+        name = builtins.replaceStrings [ "@" ] [ "-" ] name;
+        inherit system;
+        builder = "/bin/bash";
+        args = [
+          "-euc"
+          # The shell is the last to end: Nix kills a builder that has closed its output, which coreutils do before they end.
+          "${script}\n:"
+        ];
+        PATH = "/usr/bin:/bin";
+      }
+      // environment
+    );
+
   package =
     name: more:
-    derivation {
-      name = builtins.replaceStrings [ "@" ] [ "-" ] name;
-      inherit system;
-      builder = "/bin/sh";
-      args = [
-        "-c"
-        "exit 1"
-      ];
-    }
+    build name { } "mkdir -p $out/bin"
     // {
       pname = name;
       meta.mainProgram = name;
@@ -25,17 +35,20 @@ let
     }
     // more;
 
-  # What a file is made of is part of its name, as it is in nixpkgs.
-  file =
-    name: text:
-    derivation {
-      inherit name system text;
-      builder = "/bin/sh";
-      args = [
-        "-c"
-        "exit 1"
-      ];
-    };
+  writeTextFile =
+    {
+      name,
+      text,
+      destination ? "",
+      checkPhase ? "",
+    }:
+    build name { inherit text destination checkPhase; } ''
+      target=$out$destination
+      mkdir -p "$(dirname "$target")"
+      printf %s "$text" > "$target"
+      eval "$checkPhase"
+    '';
+  writeText = name: text: writeTextFile { inherit name text; };
 
   toml =
     let
@@ -64,20 +77,15 @@ let
       buildPlatform.canExecute = _: true;
     };
 
-    writeText = file;
-    writeTextFile =
-      {
-        name,
-        text,
-        destination ? "",
-        checkPhase ? "",
-      }:
-      file name (text + destination + checkPhase);
-    runCommand =
-      name: environment: script:
-      file name (builtins.toJSON environment + script);
-    linkFarm = name: entries: file name (builtins.toJSON entries);
-    writeShellScript = file;
+    inherit writeText writeTextFile;
+    writeShellScript = writeText;
+    runCommand = build;
+    linkFarm =
+      name: entries:
+      build name { } (
+        "mkdir $out\n"
+        + lib.concatLines (lib.mapAttrsToList (entry: target: "ln -s ${target} $out/${entry}") entries)
+      );
 
     formats.toml = _: {
       type = toml;

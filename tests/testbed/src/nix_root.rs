@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  cache: root of the host ──chroot──▶ /mnt/run/source   a copy of the working tree, as a commit of it would have it
-//!                                      /mnt/run          a store of its own, and what callers put there
+//!                                      /mnt/run          what callers put there
+//!                                      /nix              a store of its own
 //!                                      /mnt/nixpkgs      a nixpkgs of the caller's, read-only
 //! ```
 //!
@@ -38,9 +39,11 @@ mount -t tmpfs tmpfs "$root/tmp"
 mount -t tmpfs tmpfs "$root/mnt"
 mkdir "$root/mnt/run" "$root/mnt/nixpkgs"
 mount --bind "$run" "$root/mnt/run"
+mkdir -p "$run/nix"
+mount --bind "$run/nix" "$root/nix"
 if [ -n "$nixpkgs" ]; then mount --bind -o ro "$nixpkgs" "$root/mnt/nixpkgs"; fi
 exec unshare --net chroot "$root" env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/run/home LANG=C.UTF-8 \
-    NIX_REMOTE=/mnt/run/store "$@"
+    NIX_CONFIG="build-users-group =" "$@"
 "#;
 
 /// A Nix and a systemd that can look at our files.
@@ -79,10 +82,13 @@ impl NixRoot {
         Ok(Path::new(Self::RUN).join(name))
     }
 
-    /// Returns where the machine has what commands find in the run folder.
-    #[must_use]
-    pub fn outside(&self, inside: &Path) -> PathBuf {
-        self.run.path().join(inside.strip_prefix(Self::RUN).unwrap_or(inside))
+    /// Copies a file of the machine below the run folder, under its own name, and returns the folder in which commands find it.
+    pub fn bring(&self, folder: &str, file: &Path) -> Result<PathBuf> {
+        let outside = self.run.path().join(folder);
+        fs::create_dir_all(&outside).with_context(|| format!("cannot create {}", outside.display()))?;
+        let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?;
+        fs::copy(file, outside.join(name)).with_context(|| format!("cannot copy {}", file.display()))?;
+        Ok(Path::new(Self::RUN).join(folder))
     }
 
     /// Runs a command and returns what it printed, whatever its exit status.

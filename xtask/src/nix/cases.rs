@@ -11,10 +11,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nixmox_testbed::{NixRoot, Programs, workspace_root};
+use nixmox_testbed::{NixRoot, workspace_root};
 
 use super::evaluation::{Evaluated, Nixpkgs};
 use super::reference;
@@ -29,17 +28,36 @@ const REFUSED: &str = "# Refused when built: ";
 /// What comes of the good ones, by name.
 pub(super) type Good = BTreeMap<String, Evaluated>;
 
-/// Evaluates the good ones, and has what comes of them checked by the real programs.
-pub(super) fn good(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs) -> Result<Good> {
+/// Evaluates the good ones.
+pub(super) fn good(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<Good> {
     let mut all = Good::new();
     for name in names("good", "nix")? {
         let case = format!("good/{name}");
         let evaluated = nixpkgs.case(root, &case).with_context(|| format!("{case}.nix"))?;
-        let complaints = complaints(root, &evaluated, programs)?;
-        ensure!(complaints.is_empty(), "{case}.nix: what it makes is refused:\n{complaints}");
         all.insert(name, evaluated);
     }
     Ok(all)
+}
+
+/// Builds the manifests and settings of the good ones, which has them checked by the real programs in the folder `programs`.
+pub(super) fn built(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Path) -> Result<()> {
+    if !nixpkgs.builds() {
+        println!("left to the stand-in: nothing of nixpkgs is built here");
+        return Ok(());
+    }
+    for name in names("good", "nix")? {
+        let built = match nixpkgs.build(root, &format!("good/{name}"), programs)? {
+            Ok(built) => built,
+            Err(refused) => bail!("good/{name}.nix: {refused}"),
+        };
+        // A stack without one belongs to whoever runs `nixmoxctl up`, and a switch refuses it.
+        let owner = "^owner = \"services\\.nixmox\\.stacks\\.";
+        let find = ["find", "-L", &format!("{built}/stacks"), "-name", "nixmox.toml"];
+        let without =
+            root.run(&[&find[..], &["-exec", "grep", "--files-without-match", owner, "{}", "+"]].concat())?;
+        ensure!(without.stdout.is_empty(), "good/{name}.nix: stacks without an owner:\n{}", without.stdout);
+    }
+    Ok(())
 }
 
 /// Compares the texts of the good ones.
@@ -71,7 +89,7 @@ pub(super) fn minimal(good: &Good) -> Result<&Evaluated> {
 }
 
 /// Evaluates the bad ones and looks for what is expected in what is said; nothing beyond it may be wrong.
-pub(super) fn bad(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs) -> Result<()> {
+pub(super) fn bad(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Path) -> Result<()> {
     let names = names("bad", "nix")?;
     ensure!(!names.is_empty(), "there are no bad configurations");
     let mut wrong = String::new();
@@ -84,7 +102,7 @@ pub(super) fn bad(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs) -> Res
     Ok(())
 }
 
-fn bad_one(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs, name: &str) -> Result<()> {
+fn bad_one(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Path, name: &str) -> Result<()> {
     let path = folder("bad").join(format!("{name}.nix"));
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let after = |prefix| text.lines().filter_map(move |line| line.strip_prefix(prefix));
@@ -94,7 +112,11 @@ fn bad_one(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs, name: &str) -
         Err(error) if refused.is_empty() => format!("{error:#}"),
         Err(error) => bail!("it is refused too early:\n{error:#}"),
         Ok(_) if !expected.is_empty() => bail!("it is taken for a good one"),
-        Ok(evaluated) => complaints(root, &evaluated, programs)?,
+        Ok(_) if !nixpkgs.builds() => return Ok(()),
+        Ok(_) => match nixpkgs.build(root, &format!("bad/{name}"), programs)? {
+            Ok(_) => bail!("it is built, as a good one"),
+            Err(refused) => refused,
+        },
     };
     ensure!(!expected.is_empty() || !refused.is_empty(), "it does not say what is expected");
     for message in expected.iter().chain(&refused) {
@@ -105,50 +127,6 @@ fn bad_one(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Programs, name: &str) -
     let assertions = assertions.lines().filter(|line| line.trim_start().starts_with("- ")).count();
     ensure!(assertions == 0 || assertions == expected.len(), "more is said than expected:\n{told}");
     Ok(())
-}
-
-/// Returns what the real programs say about the manifests and the settings; nothing when all is right.
-fn complaints(root: &NixRoot, evaluated: &Evaluated, programs: &Programs) -> Result<String> {
-    let (mut told, mut refusals) = (String::new(), String::new());
-    let mut ask = |program: &Path, arguments: &[&str], file: &Path| -> Result<()> {
-        let output = Command::new(program).args(arguments).arg(root.outside(file)).output();
-        let output = output.with_context(|| format!("cannot start {}", program.display()))?;
-        if !output.status.success() {
-            told.push_str(&String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
-    };
-    for (stack, text) in &evaluated.manifests {
-        ask(&programs.ctl, &["check", "--file"], &root.put(&format!("checked/{stack}/nixmox.toml"), text)?)?;
-    }
-    for (stack, file) in &evaluated.files {
-        match take_over(root, stack, file)? {
-            Ok(manifest) => ask(&programs.ctl, &["check", "--file"], &manifest)?,
-            Err(refusal) => refusals.push_str(&refusal),
-        }
-    }
-    ask(&programs.agent, &["--check-settings"], &root.put("checked/agent.toml", &evaluated.settings)?)?;
-    Ok(told + &refusals)
-}
-
-/// Does with a manifest that was written by hand what is done with it when the system is built; returns the manifest to be, or why
-/// there is none.
-fn take_over(root: &NixRoot, stack: &str, file: &Path) -> Result<Result<PathBuf, String>> {
-    let option = format!("services.nixmox.stacks.{stack}");
-    let about = root.put(&format!("taken-over/{stack}/about"), &format!("{}\n", file.display()))?;
-    let target = about.with_file_name("stack");
-    let script = Path::new(NixRoot::SOURCE).join("nixos-module/manifest/take-over.sh");
-    let (folder, name) = (file.parent().unwrap_or(file), file.file_name().unwrap_or_default());
-    let _ = std::fs::remove_dir_all(root.outside(&target));
-    let argv = ["bash".as_ref(), script.as_os_str(), folder.as_os_str(), name, option.as_ref(), target.as_os_str()];
-    let output = root.run(&argv)?;
-    if !output.success() {
-        return Ok(Err(output.stderr));
-    }
-    let manifest = target.join("nixmox.toml");
-    let text = std::fs::read_to_string(root.outside(&manifest)).context("take-over.sh left no manifest")?;
-    ensure!(text.contains(&format!("owner = \"{option}\"\n")), "take-over.sh wrote no owner:\n{text}");
-    Ok(Ok(manifest))
 }
 
 /// Returns the texts of a case as one page, without those that `beside` has too.

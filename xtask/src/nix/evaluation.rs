@@ -20,12 +20,6 @@ pub(crate) enum Nixpkgs {
 /// What comes of a configuration; see `nixos-module/tests/evaluate.nix`.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Evaluated {
-    /// Manifests by stack, as `nixmoxctl check` gets them.
-    pub(super) manifests: BTreeMap<String, String>,
-    /// Manifests that were written by hand, by stack: where commands find them.
-    pub(super) files: BTreeMap<String, PathBuf>,
-    /// The agent's settings.
-    pub(super) settings: String,
     /// Every text by its place.
     pub(super) texts: BTreeMap<String, String>,
 }
@@ -71,12 +65,21 @@ impl Nixpkgs {
         }
     }
 
-    /// Evaluates a file of `nixos-module/tests`.
+    /// Evaluates a file of `nixos-module/tests` to JSON.
     ///
     /// # Errors
     /// When it cannot be evaluated: the message is Nix's.
     pub(super) fn evaluate(&self, root: &NixRoot, file: &str, arguments: &[(&str, String)]) -> Result<String> {
-        let mut argv: Vec<String> = ["nix-instantiate", "--eval", "--strict", "--json"].map(str::to_owned).to_vec();
+        let flags = ["nix-instantiate", "--eval", "--strict", "--json"];
+        let output = root.run(&self.command(&flags, file, arguments))?;
+        if !output.success() {
+            bail!("{}", output.stderr);
+        }
+        Ok(output.stdout)
+    }
+
+    fn command(&self, flags: &[&str], file: &str, arguments: &[(&str, String)]) -> Vec<String> {
+        let mut argv: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         argv.push(format!("{}/nixos-module/tests/{file}", NixRoot::SOURCE));
         let mut give = |name: &str, value: String| argv.extend(["--arg".to_owned(), name.to_owned(), value]);
         give("nixpkgs", self.folder());
@@ -86,11 +89,7 @@ impl Nixpkgs {
         for (name, value) in arguments {
             give(name, value.clone());
         }
-        let output = root.run(&argv)?;
-        if !output.success() {
-            bail!("{}", output.stderr);
-        }
-        Ok(output.stdout)
+        argv
     }
 
     /// Evaluates the host of one case, `good/NAME` or `bad/NAME`.
@@ -98,13 +97,36 @@ impl Nixpkgs {
     /// # Errors
     /// When it cannot be evaluated: the message is Nix's.
     pub(super) fn case(&self, root: &NixRoot, case: &str) -> Result<Evaluated> {
-        let path = format!("{}/nixos-module/tests/{case}.nix", NixRoot::SOURCE);
-        let json = self.evaluate(root, "evaluate.nix", &[("case", path)])?;
+        let json = self.evaluate(root, "evaluate.nix", &[("case", path(case))])?;
         let mut evaluated: Evaluated =
             serde_json::from_str(&json).context("evaluate.nix returned something else")?;
         evaluated.texts.values_mut().for_each(|text| *text = without_hashes(text));
         Ok(evaluated)
     }
+
+    /// Builds what our programs check of one case; returns where commands find it, or what was refused.
+    ///
+    /// `programs` is the folder in which commands find them.
+    pub(super) fn build(&self, root: &NixRoot, case: &str, programs: &Path) -> Result<Result<String, String>> {
+        let arguments = [("case", path(case)), ("programs", programs.display().to_string())];
+        // Whole, and after the others too.
+        let flags =
+            ["nix-build", "--no-out-link", "--keep-going", "--attr", "built", "--option", "log-lines", "1000"];
+        let output = root.run(&self.command(&flags, "evaluate.nix", &arguments))?;
+        Ok(if output.success() { Ok(output.stdout.trim().to_owned()) } else { Err(output.stderr) })
+    }
+
+    /// Returns whether things can be built: those of nixpkgs itself cannot, without a network.
+    pub(super) fn builds(&self) -> bool {
+        match self {
+            Self::StandIn | Self::Lib(_) => true,
+            Self::Whole(_) => false,
+        }
+    }
+}
+
+fn path(case: &str) -> String {
+    format!("{}/nixos-module/tests/{case}.nix", NixRoot::SOURCE)
 }
 
 /// Replaces the hashes of store paths: each depends on all that a thing is made of.

@@ -9,6 +9,15 @@
 }:
 let
   inherit (evaluated.config) nixpkgs;
+  pkgs =
+    if nixpkgs.pkgs != null then
+      nixpkgs.pkgs
+    else
+      import ../.. {
+        inherit lib;
+        inherit (nixpkgs) overlays;
+        system = if system == null then nixpkgs.hostPlatform else system;
+      };
   evaluated = lib.evalModules {
     inherit prefix;
     modules = [
@@ -18,19 +27,12 @@ let
     ]
     ++ modules;
     specialArgs = {
-      pkgs =
-        if nixpkgs.pkgs != null then
-          nixpkgs.pkgs
-        else
-          import ../.. {
-            inherit lib;
-            inherit (nixpkgs) overlays;
-            system = if system == null then nixpkgs.hostPlatform else system;
-          };
+      inherit pkgs;
     }
     // specialArgs;
   };
 in
 {
+  inherit pkgs;
   inherit (evaluated) config options;
 }
