@@ -11,6 +11,13 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
+    # An operator like any other, whose name `status` and the log tell: what changes the host is the agent.
+    users.users.nixmox-stacks = {
+      isSystemUser = true;
+      group = "nixmox-operator";
+      description = "Brings up the stacks of the host's configuration";
+    };
+
     systemd.services.nixmox-stacks = {
       description = "Stacks of the host's configuration";
       wantedBy = [ "multi-user.target" ];
@@ -37,14 +44,15 @@ in
         TimeoutStartSec = "infinity";
         SyslogIdentifier = "nixmox-stacks";
 
-        # An operator like any other, and nothing beyond that: what changes the host is the agent.
-        DynamicUser = true;
-        SupplementaryGroups = [ "nixmox-operator" ];
+        User = "nixmox-stacks";
+        Group = "nixmox-operator";
         CacheDirectory = "nixmox-stacks";
         CapabilityBoundingSet = "";
         LockPersonality = true;
         MemoryDenyWriteExecute = true;
+        NoNewPrivileges = true;
         PrivateDevices = true;
+        PrivateTmp = true;
         ProtectClock = true;
         ProtectControlGroups = true;
         ProtectHome = true;
@@ -53,6 +61,8 @@ in
         ProtectKernelModules = true;
         ProtectKernelTunables = true;
         ProtectProc = "invisible";
+        ProtectSystem = "strict";
+        RemoveIPC = true;
         RestrictAddressFamilies = [
           "AF_UNIX"
           "AF_INET"
@@ -60,6 +70,7 @@ in
         ];
         RestrictNamespaces = true;
         RestrictRealtime = true;
+        RestrictSUIDSGID = true;
         SystemCallArchitectures = "native";
         SystemCallFilter = [
           "@system-service"

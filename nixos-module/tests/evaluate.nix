@@ -75,6 +75,9 @@ in
       lib.mapAttrsToList (
         name: group: lib.removeSuffix " " "g ${name} - ${lib.concatStringsSep "," group.members}"
       ) (ours config.users.groups)
+      ++ lib.mapAttrsToList (name: user: "u ${name} -:${user.group} \"${user.description}\"") (
+        ours config.users.users
+      )
     );
     "tmpfiles.conf" = lib.concatLines config.systemd.tmpfiles.rules;
   }

@@ -16,7 +16,6 @@ let
     length
     listToAttrs
     mapAttrs
-    match
     removeAttrs
     replaceStrings
     split
@@ -52,15 +51,9 @@ let
       tail
       ;
     inherit (builtins)
-      all
-      any
       elemAt
-      fromTOML
       isAttrs
       isBool
-      isFunction
-      isInt
-      readFile
       ;
 
     # Lists
@@ -100,7 +93,6 @@ let
         start = stringLength text - stringLength suffix;
       in
       start >= 0 && substring start (stringLength suffix) text == suffix;
-    hasInfix = infix: text: length (split (lib.escapeRegex infix) text) > 1;
     removePrefix =
       prefix: text:
       if lib.hasPrefix prefix text then
@@ -120,12 +112,6 @@ let
       in
       replaceStrings special (map (character: "\\" + character) special);
     splitCharacters = text: genList (index: substring index 1 text) (stringLength text);
-    escapeShellArg =
-      text:
-      if match "[[:alnum:],._+:@%/-]+" (toString text) != null then
-        toString text
-      else
-        "'${replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
     versionAtLeast = version: least: builtins.compareVersions version least >= 0;
     importTOML = path: builtins.fromTOML (builtins.readFile path);
 
@@ -153,7 +139,6 @@ let
       _type = "literalExpression";
       inherit text;
     };
-    strings.match = match;
   }
   // import ./types.nix { inherit lib; }
   // import ./modules.nix { inherit lib; };

@@ -129,6 +129,9 @@ in
       };
       users = set {
         isNormalUser = option types.bool false;
+        isSystemUser = option types.bool false;
+        group = option types.str "";
+        description = option types.str "";
         extraGroups = strings;
         initialPassword = nothing types.str;
       };
