@@ -6,9 +6,11 @@
 #                    └─ stacks ─┬─ stacks.nix      options, and the manifests that become /etc/nixmox/stacks
 #                               ├─ adopt.nix       containers of the host that a stack takes over
 #                               ├─ assertions.nix  mistakes that only the whole configuration shows
+#                               ├─ services/       ready services, a file each
 #                               └─ deploy.nix      `nixos-rebuild switch` goes through the agent's plan
 #
-# The keys of a manifest, their types and their texts come from manifest/. guest.nix is for containers, not for the host.
+# The keys of a manifest, their types and their texts come from manifest/. guest.nix and job.nix are for
+# containers, not for the host.
 {
   imports = [
     ./access.nix
@@ -17,6 +19,7 @@
     ./assertions.nix
     ./deploy.nix
     ./network.nix
+    ./services
     ./stacks.nix
   ];
 }

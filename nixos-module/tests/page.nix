@@ -115,7 +115,28 @@ let
     ${lib.concatMapStrings (row place) options}'';
 
   ours = all [ ] host.options.services.nixmox;
-  ofHost = lib.filter (entry: lib.head entry.path != "stacks") ours;
+  ofHost = lib.filter (
+    entry:
+    !lib.elem (lib.head entry.path) [
+      "services"
+      "stacks"
+    ]
+  ) ours;
+
+  # All ready services have the same options; one that has a GPU to ask for has them all.
+  ready = host.options.services.nixmox.services;
+  ofReady = lib.mapAttrsToList (name: option: {
+    path = [
+      "services"
+      name
+    ];
+    option = option // lib.optionalAttrs (name == "enable") { description = "Whether to run it."; };
+  }) ready.ollama;
+  rowOfReady =
+    name: options:
+    "| `${name}` | ${lib.removeSuffix "." (lib.removePrefix "Whether to enable " options.enable.description)} | ${
+      if options ? gpu then "on demand" else ""
+    } |\n";
   inStack = lib.filter (
     { path, ... }:
     lib.head path == "stacks"
@@ -164,6 +185,18 @@ in
   In `services.nixmox.stacks.<name>.services.<name>`, beside `system`:
 
   ${table "" (all [ ] (removeAttrs manifest.service.options [ "system" ]))}
+  ## Ready services
+
+  Services that need no more than to be switched on. Each runs with few rights (a user namespace of its own, no new privileges), within limits,
+  with a health check, and keeps its data in a folder of the host. All that a recipe says is a default: the options of
+  `services.nixmox.stacks.<name>.services.<name>` change it.
+
+  | service | what it is | GPU |
+  |---|---|---|
+  ${lib.concatStrings (lib.mapAttrsToList rowOfReady ready)}
+  Passwords and keys are no options: those that a service needs are files, which `credentials` makes once, in its `dataDir`.
+
+  ${lib.concatMapStringsSep "\n" (described "services.nixmox.") ofReady}
   ## Guests
 
   `nixosModules.guest` is what a container brings that runs below NixMox; a module that is written in `system` gets it by itself. It makes the names of the

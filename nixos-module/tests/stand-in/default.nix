@@ -126,6 +126,7 @@ let
     "nixfmt-tree"
     "rust-analyzer"
     "rustfmt"
+    "skopeo"
     "systemd"
   ] (name: package name { });
 in

@@ -72,6 +72,34 @@ let
     genAttrs = names: f: listToAttrs (map (name: nameValuePair name (f name)) names);
     filterAttrs = keep: set: removeAttrs set (filter (name: !keep name set.${name}) (attrNames set));
     mapAttrs' = f: set: listToAttrs (lib.mapAttrsToList f set);
+    escapeShellArg =
+      text:
+      if builtins.match "[[:alnum:],._+:@%/-]+" text == null then
+        "'${replaceStrings [ "'" ] [ "'\\''" ] text}'"
+      else
+        text;
+    escapeShellArgs = lib.concatMapStringsSep " " lib.escapeShellArg;
+    mapAttrsRecursive =
+      f:
+      let
+        inside =
+          path:
+          mapAttrs (
+            name: value:
+            if builtins.isAttrs value then inside (path ++ [ name ]) value else f (path ++ [ name ]) value
+          );
+      in
+      inside [ ];
+    recursiveUpdate =
+      old: new:
+      old
+      // mapAttrs (
+        name: value:
+        if builtins.isAttrs value && builtins.isAttrs (old.${name} or null) then
+          lib.recursiveUpdate old.${name} value
+        else
+          value
+      ) new;
     mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
     concatMapAttrs = f: set: foldl' (result: name: result // f name set.${name}) { } (attrNames set);
     optionalAttrs = condition: set: if condition then set else { };

@@ -107,6 +107,7 @@ in
           path = option (types.listOf types.package) [ ];
           environment = option (types.attrsOf types.str) { };
           serviceConfig = section;
+          script = option types.lines "";
           restartTriggers = option (types.listOf types.raw) [ ];
           restartIfChanged = option types.bool true;
           stopIfChanged = option types.bool true;

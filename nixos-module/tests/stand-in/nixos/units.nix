@@ -1,5 +1,10 @@
 # How NixOS writes units: `systemd.services` and `systemd.sockets` in, the texts in `systemd.units` out.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   inherit (lib)
     concatMapStrings
@@ -69,7 +74,10 @@ let
     )
     + lib.optionalString (!options.restartIfChanged) "X-RestartIfChanged=false\n"
     + lib.optionalString (!options.stopIfChanged) "X-StopIfChanged=false\n"
-    + lines options.serviceConfig;
+    + lines options.serviceConfig
+    + lib.optionalString (
+      options.script != ""
+    ) "ExecStart=${pkgs.writeShellScript "start" options.script}\n";
 
   socket =
     options:

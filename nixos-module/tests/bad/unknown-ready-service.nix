@@ -1,0 +1,2 @@
+# Expected: services.nixmox.services.gitea
+{ services.nixmox.services.gitea.enable = true; }
