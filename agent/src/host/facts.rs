@@ -13,8 +13,12 @@ use super::paths::Paths;
 /// Reads the facts of the machine, paths aside.
 pub(super) fn read(paths: &Paths) -> Facts {
     let text = |path: &str| files::read(&paths.kernel(path));
+    let meminfo = text("/proc/meminfo").unwrap_or_default();
+    let memory = |key: &str| amount(&meminfo, key);
     Facts {
-        memory_total: text("/proc/meminfo").and_then(|text| memory_total(&text)),
+        memory_total: memory("MemTotal:"),
+        swap_total: memory("SwapTotal:"),
+        zswap: Some(text("/sys/module/zswap/parameters/enabled").is_some_and(|text| text.trim() == "Y")),
         controllers: text("/sys/fs/cgroup/cgroup.controllers"),
         cpus: text("/sys/devices/system/cpu/online").and_then(|text| list(&text)),
         io_weights: Some(io_weights(paths)),
@@ -42,9 +46,9 @@ pub(super) fn has_device(paths: &Paths, path: &Path) -> bool {
     device.exists() || statfs(&path).is_ok_and(|found| found.filesystem_type() == BTRFS_SUPER_MAGIC)
 }
 
-/// Reads `MemTotal:       16384 kB`.
-fn memory_total(text: &str) -> Option<Bytes> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// Reads an amount such as `MemTotal:       16384 kB` (`proc_meminfo(5)`).
+fn amount(text: &str, key: &str) -> Option<Bytes> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(Bytes(kib.saturating_mul(1024)))
 }
@@ -97,14 +101,17 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        assert_eq!(read(&paths), Facts { io_weights: Some(false), ..Facts::default() }, "nothing is made up");
-        write("/proc/meminfo", "MemTotal:        2048 kB\nMemFree: 7 kB\n");
+        let unknown = Facts { io_weights: Some(false), zswap: Some(false), ..Facts::default() };
+        assert_eq!(read(&paths), unknown, "nothing is made up");
+        write("/proc/meminfo", "MemTotal:        2048 kB\nMemFree: 7 kB\nSwapTotal: 0 kB\n");
+        write("/sys/module/zswap/parameters/enabled", "Y\n");
         write("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu memory\n");
         write("/sys/devices/system/cpu/online", "0-1,5\n");
         write("/sys/block/sda/queue/scheduler", "none [mq-deadline] bfq\n");
         write("/proc/self/mounts", "a /x tmpfs rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n");
         let found = read(&paths);
-        assert_eq!(found.memory_total, Some(Bytes(2 << 20)));
+        assert_eq!((found.memory_total, found.swap_total), (Some(Bytes(2 << 20)), Some(Bytes(0))));
+        assert_eq!(found.zswap, Some(true));
         assert_eq!(
             found.controllers.as_deref(),
             Some(

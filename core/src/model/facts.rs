@@ -9,6 +9,10 @@ use super::Bytes;
 pub struct Facts {
     /// `MemTotal` of `/proc/meminfo`, in bytes.
     pub memory_total: Option<Bytes>,
+    /// `SwapTotal` of `/proc/meminfo`, in bytes.
+    pub swap_total: Option<Bytes>,
+    /// Whether pages on their way to swap are compressed in memory (kernel, admin-guide/mm/zswap).
+    pub zswap: Option<bool>,
     /// `cgroup.controllers` of the topmost cgroup: names such as `memory`, between blanks.
     pub controllers: Option<String>,
     /// CPUs that are online, each once.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{ContainerName, Desired, Facts, Limits, Protection, Reason, StackName, Subject, System};
+use crate::model::{Bytes, ContainerName, Desired, Facts, Limits, Protection, Reason, StackName, Subject, System};
 use crate::slice;
 
 /// Names that one text lists; the rest is counted.
@@ -27,6 +27,8 @@ pub fn machine_warnings(
         without_controller(&owners, facts),
         without_weights(&owners, facts),
         not_into_guests(&owners, facts),
+        without_swap(&owners, facts),
+        without_zswap(&owners, facts),
     ];
     let mut warnings: Vec<_> = host.into_iter().flatten().map(|text| (Subject::Host, text)).collect();
     for owner in &owners {
@@ -168,6 +170,23 @@ fn not_into_guests(owners: &[Owner<'_>], facts: &Facts) -> Option<String> {
     Some(format!(
         "`memory_min` and `memory_low` of {by} do not reach the services in a guest: mount /sys/fs/cgroup with \
          `memory_recursiveprot`, as systemd does it"
+    ))
+}
+
+/// Says that there is no swap to be limited; none at all is what `0` asks for.
+fn without_swap(owners: &[Owner<'_>], facts: &Facts) -> Option<String> {
+    let without = facts.swap_total == Some(Bytes(0)) && has(facts, "memory");
+    let by = names(owners, |limits| limits.memory_swap_max.is_some_and(|max| max.0 > 0)).filter(|_| without)?;
+    Some(format!("`memory_swap_max` of {by} has no effect: this machine has no swap (`swapon --show`)"))
+}
+
+/// Says that nothing is compressed on its way to swap.
+fn without_zswap(owners: &[Owner<'_>], facts: &Facts) -> Option<String> {
+    let without = facts.zswap == Some(false) && has(facts, "memory");
+    let by = names(owners, |limits| limits.memory_zswap_max.is_some_and(|max| max.0 > 0)).filter(|_| without)?;
+    Some(format!(
+        "`memory_zswap_max` of {by} has no effect: this kernel uses no zswap; `echo Y > \
+         /sys/module/zswap/parameters/enabled` where it has one"
     ))
 }
 

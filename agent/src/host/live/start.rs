@@ -12,7 +12,7 @@ use super::Live;
 use crate::host::files::Durability;
 use crate::host::firewall::check_ports_free;
 use crate::host::paths::Paths;
-use crate::host::systemd::UnitProperties;
+use crate::host::systemd::{UnitProperties, unthrottled};
 use crate::host::{StepError, files, nix, nspawn};
 
 /// How long what a start would lack is looked for before a change is accepted.
@@ -143,7 +143,8 @@ impl Live {
 
     /// Stops a container, and marks the instance first: the next agent must not take it for one that a person stopped.
     pub(super) async fn stop_container(&self, name: &ContainerName) -> Result<(), StepError> {
-        if let Some(invocation) = self.systemd.loaded_properties(name).await?.and_then(|unit| unit.invocation()) {
+        let unit = self.systemd.loaded_properties(name).await?;
+        if let Some(invocation) = unit.as_ref().and_then(UnitProperties::invocation) {
             let (owner, text) = (name.clone(), invocation.to_string());
             let mark = move |paths: &Paths| {
                 files::replace(&paths.stop_mark(&owner), &text, MARK_MODE, Durability::Runtime).map(drop)
@@ -153,7 +154,17 @@ impl Live {
                 tracing::warn!(container = %name, %error, "cannot mark who stops it");
             }
         }
-        self.systemd.stop(name).await
+        // Who is held at `memory.high` is slowed down until nothing moves, nspawn and whoever writes the guest's data too.
+        let throttle = unit.as_ref().map(unthrottled).unwrap_or_default();
+        let lifted = !throttle.is_empty() && self.systemd.set_properties(&name.unit(), &throttle).await.is_ok();
+        let stopped = self.systemd.stop(name).await;
+        if lifted {
+            // It would win over what is declared.
+            let owner = name.clone();
+            self.blocking(move |paths| files::remove_directory(&paths.runtime_control(&owner))).await?;
+            self.systemd.reload().await?;
+        }
+        stopped
     }
 
     /// Lets systemd mount what sources lie on, as `RequiresMountsFor=` will at the start of the unit: before they are

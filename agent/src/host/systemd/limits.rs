@@ -183,6 +183,14 @@ pub(in crate::host) fn limit_changes(from: &Limits, to: &Limits, default_tasks_m
     changes
 }
 
+/// Returns what lets a unit go on that is slowed down at its `MemoryHigh=`; empty: it has none.
+pub(in crate::host) fn unthrottled(unit: &UnitProperties) -> Properties {
+    match unit.memory_high {
+        None | Some(NOT_SET) => Vec::new(),
+        Some(_) => vec![("MemoryHigh".to_owned(), Variant::from(NOT_SET))],
+    }
+}
+
 /// Returns what allows these CPUs, which are all that may ever be there.
 pub(in crate::host) fn all_cpus(possible: &[u16]) -> Properties {
     vec![("AllowedCPUs".to_owned(), Variant::from(cpu_mask(possible)))]

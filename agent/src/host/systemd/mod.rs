@@ -25,7 +25,7 @@ use super::bus::{Bus, failed, is_error};
 
 pub(super) use cache::UnitCache;
 pub(super) use jobs::{JobEnd, JobSignal, Jobs};
-pub(super) use limits::{Context, Properties, all_cpus, device_rules, limit_changes};
+pub(super) use limits::{Context, Properties, all_cpus, device_rules, limit_changes, unthrottled};
 pub(super) use settings::Settings;
 pub(super) use unit::{ListedUnit, UnitProperties};
 

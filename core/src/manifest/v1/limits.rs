@@ -25,7 +25,8 @@ table! {
         #[key(Means("none"), Live, "limits = { memory_low = \"512M\" }")]
         pub memory_low: Bytes,
 
-        /// Memory above which it is slowed down and reclaimed from (`MemoryHigh=`); at least 1 MiB.
+        /// Memory above which it is slowed down and reclaimed from (`MemoryHigh=`); at least 1 MiB. What holds more at its start, with
+        /// nothing that could be reclaimed, takes minutes for it.
         #[key(Means("no limit"), Live, "limits = { memory_high = \"1.5G\" }")]
         pub memory_high: Bytes,
 

@@ -9,6 +9,8 @@ const GIB: u64 = 1 << 30;
 fn machine() -> Facts {
     Facts {
         memory_total: Some(Bytes(8 * GIB)),
+        swap_total: Some(Bytes(GIB)),
+        zswap: Some(true),
         controllers: Some("memory cpu cpuset io pids\n".to_owned()),
         cpus: Some((0..4).collect()),
         io_weights: Some(true),
@@ -151,4 +153,20 @@ fn cpus_and_disks_that_are_not_there_are_told_of_whose_limit_it_is() {
             ),
         ]
     );
+}
+
+#[test]
+fn what_limits_swap_that_is_not_there_is_said_of_once() {
+    let limits = |bytes| Limits {
+        memory_swap_max: Some(Bytes(bytes)),
+        memory_zswap_max: Some(Bytes(bytes)),
+        ..Limits::default()
+    };
+    let desired = declared(&[("a", limits(GIB)), ("b", limits(0)), ("c", limits(1))]);
+    assert_eq!(texts(&desired, &machine()), [""; 0]);
+    let without = Facts { swap_total: Some(Bytes(0)), zswap: Some(false), ..machine() };
+    let told = texts(&desired, &without);
+    assert!(told[0].starts_with("`memory_swap_max` of a, c has no effect: this machine has no swap"), "{told:?}");
+    assert!(told[1].starts_with("`memory_zswap_max` of a, c has no effect"), "{told:?}");
+    assert_eq!(told.len(), 2);
 }

@@ -1,0 +1,29 @@
+# A service that is slowed down at `memory_high` until nothing moves is stopped as quickly as any other.
+GROUP = "/sys/fs/cgroup/machine.slice/machine-nixmox.slice/machine-nixmox-slow.slice/container@hog.service"
+
+machine.start()
+machine.wait_for_unit("nixmox-agent.service")
+system = machine.succeed("static-guest hog hog=120").strip()
+# With nowhere to go, memory is only asked for again and again.
+machine.succeed("swapoff --all; mkdir -p /srv/slow")
+
+
+def declare(limits):
+    table = f"[services.hog]\nsystem = '{system}'\nlimits = {{ {limits} }}"
+    machine.succeed(f"cat > /srv/slow/nixmox.toml <<'E'\nformat = 1\n[stack]\nname = 'slow'\n{table}\nE")
+
+
+with subtest("it is held at its limit"):
+    declare("")
+    machine.succeed("cd /srv/slow && nixmoxctl up")
+    machine.wait_until_succeeds(f"test $(cat {GROUP}/memory.current) -gt {110 << 20}", timeout=60)
+    declare("memory_high = '64M'")
+    machine.execute("cd /srv/slow && nixmoxctl up --detach")
+    machine.wait_until_succeeds(f"test $(awk '/^high/ {{ print $2 }}' {GROUP}/memory.events) -gt 20", timeout=60)
+
+with subtest("it is stopped all the same, by nobody's time limit"):
+    machine.succeed("cd /srv/slow && timeout 60 nixmoxctl stop hog")
+    t.assertNotIn("timed out", machine.succeed("journalctl --boot -u container@hog.service -o cat"))
+    # What was lifted for it is not what it starts with next.
+    machine.succeed("test ! -e /run/systemd/system.control/container@hog.service.d")
+    t.assertEqual(machine.get_unit_property("container@hog.service", "MemoryHigh"), str(64 << 20))
