@@ -7,21 +7,28 @@
       stored = path: builtins.appendContext path { ${path} = { path = true; }; };
       busybox = stored "@busybox@";
       program = stored "@guest@";
-      guest = name: behaviour: derivation {
-        inherit system behaviour program;
-        name = "nixos-system-${name}";
+      # A derivation that a script of the shell makes; `$b` is the shell's program.
+      shell = name: script: inputs: derivation (inputs // {
+        inherit name system;
+        b = "${busybox}/bin/busybox";
         builder = "${busybox}/bin/busybox";
-        args = [ "sh" "-euc" ''
-          b=${busybox}/bin/busybox
-          $b mkdir -p $out
-          $b printf %s "$behaviour" > $out/behaviour
-          $b ln -s $program/bin/guest $out/init
-        '' ];
-      };
-      packages = {
+        args = [ "sh" "-euc" script ];
+      });
+      guestWith = inputs: name: behaviour: shell "nixos-system-${name}" ''
+        $b mkdir -p $out
+        $b printf %s "$behaviour" > $out/behaviour
+        $b ln -s $program/bin/guest $out/init
+        [ -z "''${needs-}" ] || $b ln -s $needs $out/needs
+      '' (inputs // { inherit behaviour program; });
+      guest = guestWith { };
+      packages = rec {
 @packages@      };
+      configurations = {
+@configurations@      };
     in
     {
       packages.${system} = packages;
+      nixosConfigurations =
+        builtins.mapAttrs (_: system: { config.system.build.toplevel = system; }) configurations;
     };
 }

@@ -14,6 +14,9 @@ const GUEST_ROOT: &str = "/nix/var/nix/gcroots/testbed/static-guest";
 const BUSYBOX_ROOT: &str = "/nix/var/nix/gcroots/testbed/busybox";
 /// A flake of systems of static guests; the names between `@` are replaced.
 const FLAKE: &str = include_str!("../assets/guests-flake.nix");
+/// The part of nixpkgs that evaluates a NixOS configuration, and the library that it evaluates with.
+const STAND_IN: &str = include_str!("../assets/eval-config.nix");
+const STAND_IN_LIB: &str = include_str!("../assets/lib.nix");
 
 impl Testbed {
     /// Puts the system of a static guest into the host's store and returns its store path. The host must be booted.
@@ -44,16 +47,43 @@ impl Testbed {
     ///
     /// It needs no input and no network; each build takes under a second.
     pub fn static_guest_flake(&self, inside: &str, systems: &[(&str, &Behaviour)]) -> Result<()> {
-        let program = self.guest_program()?;
-        let builder = self.busybox()?;
-        let mut packages = String::new();
-        for (name, behaviour) in systems {
-            let text = behaviour.to_text();
-            let _ = writeln!(packages, "      {name} = guest \"{name}\" ''\n{text}'';");
-        }
-        let flake =
-            FLAKE.replace("@packages@", &packages).replace("@guest@", &program).replace("@busybox@", &builder);
+        self.static_guest_flake_with(inside, systems, &[], "")
+    }
+
+    /// Like [`Testbed::static_guest_flake`], with NixOS configurations beside the packages, and lines of Nix that add further
+    /// packages: they may use `guest`, `shell` and what is in the flake.
+    pub fn static_guest_flake_with(
+        &self,
+        inside: &str,
+        packages: &[(&str, &Behaviour)],
+        configurations: &[(&str, &Behaviour)],
+        more: &str,
+    ) -> Result<()> {
+        let lines = |systems: &[(&str, &Behaviour)]| {
+            let mut lines = String::new();
+            for (name, behaviour) in systems {
+                let text = behaviour.to_text();
+                let _ = writeln!(lines, "      {name} = guest \"{name}\" ''\n{text}'';");
+            }
+            lines
+        };
+        let flake = self.with_programs(FLAKE)?;
+        let flake = flake.replace("@packages@", &(lines(packages) + more));
+        let flake = flake.replace("@configurations@", &lines(configurations));
         self.write_file(format!("{inside}/flake.nix"), flake, 0o644)
+    }
+
+    /// Writes a stand-in for nixpkgs to a folder inside: with its `nixos/lib/eval-config.nix` modules are evaluated as NixOS
+    /// evaluates them, and make systems of static guests. `guest.behaviour` has the lines of [`Behaviour::to_text`].
+    pub fn stand_in_nixpkgs(&self, inside: &str) -> Result<()> {
+        self.write_file(format!("{inside}/lib/default.nix"), STAND_IN_LIB, 0o644)?;
+        let evaluate = self.with_programs(STAND_IN)?;
+        self.write_file(format!("{inside}/nixos/lib/eval-config.nix"), evaluate, 0o644)
+    }
+
+    /// Returns a Nix file with the store paths of the programs that builds use.
+    fn with_programs(&self, text: &str) -> Result<String> {
+        Ok(text.replace("@guest@", &self.guest_program()?).replace("@busybox@", &self.busybox()?))
     }
 
     /// Returns the store path of a static busybox, adding it at the first call.
