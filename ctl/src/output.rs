@@ -31,6 +31,8 @@ pub(crate) enum ColorChoice {
 pub(crate) struct Screen {
     /// Columns and rows of a terminal that can be drawn on; `None`: a pipe or a file.
     pub(crate) size: Option<Size>,
+    /// Columns and rows of a terminal on stderr that can be drawn on.
+    pub(crate) error_size: Option<Size>,
     /// The width that complaints are laid out for; `None`: stderr is a pipe or a file, where nothing is wrapped.
     pub(crate) error_width: Option<usize>,
     /// How results are coloured.
@@ -74,6 +76,7 @@ impl Output {
         };
         let screen = Screen {
             size: (out.is_terminal() && !dumb).then(terminal_size),
+            error_size: (err.is_terminal() && !dumb).then(terminal_size),
             error_width: err.is_terminal().then(|| terminal_size().width),
             style: Style::new(colored(out.is_terminal())),
             error_style: Style::new(colored(err.is_terminal())),

@@ -2,24 +2,31 @@
 
 use std::io;
 
-use crate::output::Output;
+use crate::output::{Output, Size};
 
 /// The block as it stands on the terminal.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     lines: Vec<String>,
+    /// Whether it stands on stderr, and not among the results.
+    is_note: bool,
 }
 
 impl Block {
+    /// Returns a block that is to stand on stderr.
+    pub(crate) fn of_notes() -> Self {
+        Self { is_note: true, ..Self::default() }
+    }
+
     /// Draws the lines where the block stands; none of them may be wider than the terminal. Into a pipe, where
     /// nothing can be drawn anew, only what differs is written.
     pub(crate) fn draw(&mut self, output: &mut Output, lines: Vec<String>) -> io::Result<()> {
         if lines == self.lines {
             return Ok(());
         }
-        let Some(size) = output.screen().size else {
+        let Some(size) = self.size(output) else {
             self.lines = lines;
-            return output.print(&(self.lines.join("\n") + "\n"));
+            return self.write(output, &(self.lines.join("\n") + "\n"));
         };
         // More than a screenful would scroll away from under the cursor.
         let room = size.height.saturating_sub(1);
@@ -29,15 +36,15 @@ impl Block {
             shown.truncate(room.saturating_sub(1));
             shown.push(format!("… {hidden} more lines"));
         }
-        output.print(&redraw(self.lines.len(), &shown))?;
+        self.write(output, &redraw(self.lines.len(), &shown))?;
         self.lines = shown;
         Ok(())
     }
 
     /// Takes the block off the terminal, so that something else can be written there.
     pub(crate) fn clear(&mut self, output: &mut Output) -> io::Result<()> {
-        if !self.lines.is_empty() && output.screen().size.is_some() {
-            output.print(&redraw(self.lines.len(), &[]))?;
+        if !self.lines.is_empty() && self.size(output).is_some() {
+            self.write(output, &redraw(self.lines.len(), &[]))?;
         }
         self.lines.clear();
         Ok(())
@@ -45,11 +52,20 @@ impl Block {
 
     /// Leaves the block where it stands, and takes away what the terminal wrote below it: the `^C` that somebody typed.
     pub(crate) fn leave(&mut self, output: &mut Output) -> io::Result<()> {
-        if !self.lines.is_empty() && output.screen().size.is_some() {
-            output.print("\r\x1b[J")?;
+        if !self.lines.is_empty() && self.size(output).is_some() {
+            self.write(output, "\r\x1b[J")?;
         }
         self.lines.clear();
         Ok(())
+    }
+
+    fn size(&self, output: &Output) -> Option<Size> {
+        let screen = output.screen();
+        if self.is_note { screen.error_size } else { screen.size }
+    }
+
+    fn write(&self, output: &mut Output, text: &str) -> io::Result<()> {
+        if self.is_note { output.note(text) } else { output.print(text) }
     }
 
     /// Leaves the block where it stands; the next one is drawn below.
@@ -75,7 +91,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::output::{Screen, Size};
+    use crate::output::Screen;
     use crate::render::Style;
 
     #[test]
@@ -88,7 +104,13 @@ mod tests {
     fn a_block_that_is_higher_than_the_screen_says_what_is_not_shown() {
         let written = Rc::new(RefCell::new(Vec::new()));
         let size = Some(Size { width: 20, height: 4 });
-        let screen = Screen { size, error_width: None, style: Style::default(), error_style: Style::default() };
+        let screen = Screen {
+            size,
+            error_size: None,
+            error_width: None,
+            style: Style::default(),
+            error_style: Style::default(),
+        };
         let mut output = Output::new(Box::new(Shared(Rc::clone(&written))), Box::new(io::sink()), screen);
         let lines = |count: usize| (1..=count).map(|number| number.to_string()).collect();
         Block::default().draw(&mut output, lines(3)).unwrap();

@@ -18,6 +18,18 @@ pub(crate) fn clean(text: &str) -> String {
     text.trim_end_matches(['\n', '\r']).chars().map(shown).collect()
 }
 
+/// Returns the text without the sequences that colour it (ECMA-48, 5.4); what else would steer a terminal stays.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, sequence)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        let end = sequence.find(|c: char| ('@'..='~').contains(&c));
+        rest = end.and_then(|end| sequence.get(end + 1..)).unwrap_or_default();
+    }
+    plain + rest
+}
+
 /// Returns the text with every character that would steer a terminal replaced by a visible one of as many bytes, so that
 /// places in it stay where they are; lines and tabs stay.
 pub(crate) fn clean_in_place(text: &str) -> String {
@@ -122,6 +134,12 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("ab", 0), "");
+    }
+
+    #[test]
+    fn colours_are_taken_off() {
+        assert_eq!(plain("\x1b[31;1merror:\x1b[0m a \x1b[35mb\x1b[0m"), "error: a b");
+        assert_eq!(plain("[a] \x1b[é\x1b["), "[a] ");
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Place {
         let (out, err) = (Written::default(), Written::default());
         let screen = Screen {
             size: self.size,
+            error_size: self.size,
             error_width: self.size.map(|size| size.width),
             style: Style::default(),
             error_style: Style::default(),

@@ -196,7 +196,7 @@ fn a_status_that_is_higher_than_the_screen_only_counts_what_is_well() {
     let moment = crate::context::Moment { at_usec: sample::NOW * 1_000_000, zone: jiff::tz::TimeZone::UTC };
     let style = crate::render::Style::default();
     let size = Some(crate::output::Size { width: 80, height: 10 });
-    let screen = crate::output::Screen { size, error_width: None, style, error_style: style };
+    let screen = crate::output::Screen { size, error_size: None, error_width: None, style, error_style: style };
     let text = crate::render::status_in_short(&sample::status(), &moment, screen);
     // Nextcloud is healthy and has drift.
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with(['●', '✗', '○', '■'])).collect();
