@@ -232,6 +232,7 @@ impl CtlError {
                 ClientError::Unknown { .. } | ClientError::Foreign { .. } | ClientError::Agent(_) => Exit::Failed,
             },
             Self::Usage { .. } => Exit::Usage,
+            Self::Build(BuildError::Interrupted) => Exit::Interrupted,
             Self::NotRun { code, .. } => Exit::Of(*code),
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed,
             Self::Manifest(_)

@@ -64,6 +64,11 @@ impl Machine {
         program
     }
 
+    /// Returns where an absolute path of the machine lies.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
     /// Returns whether systemd has a unit.
     pub(crate) fn has_unit(&self, name: &str) -> bool {
         UNITS.iter().any(|folder| self.root.join(folder).join(name).exists())

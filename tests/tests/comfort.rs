@@ -77,11 +77,7 @@ fn what_is_missing_is_named_and_what_is_proposed_helps() {
     // The real nix, on a flake that is none.
     bed.succeed("mkdir /root/flake && cd /root/flake && printf 'format = 1\\n[stack]\\nname = \"flake\"\\n[services.web]\\nsystem = \".#web\"\\n' > nixmox.toml").expect("a stack");
     let failed = bed.fail("cd /root/flake && nixmoxctl plan").expect("nothing can be built");
-    told(
-        &failed,
-        1,
-        &["error: nix build failed: exit status: 1\n  for   .#web\n  try   see what nix said above\n"],
-    );
+    told(&failed, 1, &["error: nix eval failed: exit status: 1\n  for   .#web\n  try   see what nix said above\n"]);
     let without = bed.fail("cd /root/flake && PATH=/nonexistent /usr/bin/nixmoxctl plan").expect("there is no nix");
     told(&without, 1, &["there is no nix to build .#web with\n", "https://nixos.org/download\n"]);
 }

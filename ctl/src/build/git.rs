@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::flake::{FILE, find as find_flake};
 use crate::machine::Machine;
 use crate::render::Report;
 
@@ -35,9 +36,9 @@ pub(crate) enum Hidden {
 impl Hidden {
     /// Returns what of a flake nix does not see; `None`: nothing that git knows of.
     ///
-    /// `folder` is where nix runs, `installable` what it is to build there.
-    pub(super) fn find(machine: &Machine, folder: &Path, installable: &str) -> Option<Self> {
-        let flake = flake_of(folder, installable)?;
+    /// `folder` is where nix runs, `reference` the flake that it is to build from there.
+    pub(super) fn find(machine: &Machine, folder: &Path, reference: &str) -> Option<Self> {
+        let flake = find_flake(folder, reference)?;
         let list = |options: &[&str]| -> Result<Vec<PathBuf>, String> {
             let mut git = machine.program("git");
             git.arg("-C").arg(&flake).args(["ls-files", "-z", "--others", "--exclude-standard"]).args(options);
@@ -65,14 +66,14 @@ impl Hidden {
         if files.iter().any(|file| is_code(file)) {
             files.retain(|file| is_code(file));
         }
-        files.sort_by_key(|file| (file != Path::new(FLAKE), file.clone()));
+        files.sort_by_key(|file| (file != Path::new(FILE), file.clone()));
         (!files.is_empty()).then_some(Self::Untracked { flake, files, is_ignored })
     }
 
     /// Returns whether nothing can be built before that is put right.
     pub(super) fn is_the_cause(&self) -> bool {
         match self {
-            Self::Untracked { files, .. } => files.first().is_some_and(|file| file == Path::new(FLAKE)),
+            Self::Untracked { files, .. } => files.first().is_some_and(|file| file == Path::new(FILE)),
             Self::Foreign { .. } => true,
         }
     }
@@ -104,21 +105,8 @@ impl Hidden {
     }
 }
 
-/// The name of a flake's file.
-const FLAKE: &str = "flake.nix";
-
-/// Returns the folder of the flake that an installable names, as nix finds it: a folder on this machine, or the nearest
-/// one above it with a `flake.nix`. `None`: it is elsewhere, or is taken without git.
-fn flake_of(folder: &Path, installable: &str) -> Option<PathBuf> {
-    let reference = installable.split(['#', '?', '^']).next().unwrap_or_default();
-    let path = reference.strip_prefix("git+file:").unwrap_or(reference);
-    let is_path = path.is_empty() || path.starts_with(['.', '/']);
-    let begin = folder.join(path).canonicalize().ok().filter(|_| is_path)?;
-    begin.ancestors().find(|folder| folder.join(FLAKE).is_file()).map(Path::to_owned)
-}
-
 /// Returns a path as a shell takes it.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+@".contains(c));
     if is_plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
@@ -127,30 +115,6 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_flake_is_found_as_nix_finds_it() {
-        let top = tempfile::tempdir().unwrap();
-        let top = top.path().canonicalize().unwrap();
-        std::fs::create_dir_all(top.join("a/b")).unwrap();
-        std::fs::write(top.join("a/flake.nix"), "").unwrap();
-        let (a, b) = (top.join("a"), top.join("a/b"));
-        for (folder, installable) in [
-            (&a, ".#x"),
-            (&a, "#x"),
-            (&b, ".#x"),
-            (&top, "./a#x"),
-            (&top, "./a?dir=b#x"),
-            (&b, &format!("{}#x", a.display())),
-            (&b, &format!("git+file:{}#x", a.display())),
-        ] {
-            assert_eq!(flake_of(folder, installable).as_ref(), Some(&a), "{installable}");
-        }
-        for elsewhere in ["github:x/y#z", "nixpkgs#hello", "path:.#x", "./nope#x"] {
-            assert_eq!(flake_of(&a, elsewhere), None, "{elsewhere}");
-        }
-        assert_eq!(flake_of(&top, ".#x"), None);
-    }
 
     #[test]
     fn a_command_that_is_proposed_can_be_pasted() {

@@ -10,7 +10,8 @@ use clap::{Args, Subcommand};
 use nixmox_api::{AgentError, Request, StackStatus};
 use nixmox_core::model::AddressPool;
 
-use super::request::Scope;
+use super::request::{Prepared, Scope};
+use crate::build::{Extent, NixOptions, Roots};
 use crate::cli::complain;
 use crate::client::{Client, ClientError};
 use crate::context::{Context, block_on};
@@ -62,7 +63,7 @@ impl Module {
 }
 
 fn plan(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
-    let declared = declared(context, folder)?;
+    let (declared, _kept) = declared(context, folder, Extent::Evaluated)?;
     let planned = block_on(async {
         let mut client = Client::connect(&context.options.socket).await?;
         let mut planned = Vec::new();
@@ -75,7 +76,7 @@ fn plan(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
     for (stack, answer) in planned {
         match answer {
             Ok(plan) => {
-                let text = render::plan(&stack, &plan, screen.width(), screen.style);
+                let text = render::plan(&stack, &plan, &render::Inside::new(), screen.width(), screen.style);
                 let notes = render::plan_notes(&plan, screen.width(), screen.style);
                 context.output.print(&(text + &notes))?;
             }
@@ -92,7 +93,8 @@ fn plan(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
 
 /// Applies one stack after the other. One that is refused is tried again as long as others succeed: what it needs may be theirs.
 fn up(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
-    let declared = declared(context, folder)?;
+    // What was built is kept until the agent has all of it.
+    let (declared, _kept) = declared(context, folder, Extent::Built)?;
     block_on(async {
         let status = Client::connect(&context.options.socket).await?.status().await?;
         let mut open = requests(declared, &status.stacks);
@@ -140,22 +142,23 @@ async fn up_one(context: &mut Context, request: &Request) -> Result<Exit, CtlErr
         return Ok(Exit::Done);
     }
     let screen = context.output.screen();
-    let text = render::plan(&request.stack, &applied.plan, screen.width(), screen.style);
+    let text = render::plan(&request.stack, &applied.plan, &render::Inside::new(), screen.width(), screen.style);
     let notes = render::plan_notes(&applied.plan, screen.width(), screen.style);
     context.output.print(&(text + &notes))?;
     opening.follow_up(context, request.clone(), &applied, Wait::default()).await
 }
 
-/// Reads the stacks of a folder, in the order of their names; nothing is applied where one of them has a fault.
-fn declared(context: &mut Context, folder: &Path) -> Result<Vec<Request>, CtlError> {
+/// Reads the stacks of a folder, in the order of their names, with what keeps their systems; nothing is applied where one of
+/// them has a fault.
+fn declared(context: &mut Context, folder: &Path, extent: Extent) -> Result<(Vec<Request>, Vec<Roots>), CtlError> {
     let failed = |source| CtlError::File { action: "read", path: folder.to_owned(), source };
     let entries: Vec<_> = std::fs::read_dir(folder).and_then(Iterator::collect).map_err(failed)?;
     let mut files: Vec<PathBuf> = entries.iter().map(|entry| entry.path().join("nixmox.toml")).collect();
     files.sort();
-    let mut requests = Vec::new();
+    let (mut requests, mut kept) = (Vec::new(), Vec::new());
     for file in files {
         context.options.file = Some(file.clone());
-        let request = Scope::whole().request(context)?;
+        let Prepared { request, roots, .. } = Scope::whole().prepare(context, &NixOptions::default(), extent)?;
         if !request.owner.as_deref().is_some_and(|owner| owner.starts_with(OPTION)) {
             return Err(CtlError::Usage {
                 what: format!("{} comes from no option of NixOS: its stack.owner does not say one", file.display()),
@@ -163,8 +166,9 @@ fn declared(context: &mut Context, folder: &Path) -> Result<Vec<Request>, CtlErr
             });
         }
         requests.push(request);
+        kept.extend(roots);
     }
-    Ok(requests)
+    Ok((requests, kept))
 }
 
 /// Returns what to ask for, first to give up what is declared no more: what moves to another stack is free then.

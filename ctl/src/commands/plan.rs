@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use nixmox_core::model::ContainerName;
 
 use super::request::{PlanFile, Scope};
+use crate::build::{Extent, NixOptions};
 use crate::client::Client;
 use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
 use crate::render;
+
+/// What is said of a system that is only evaluated.
+const NOT_BUILT: &str = "effects inside unknown: not built";
 
 /// Show what `up` would do, and why
 #[derive(Debug, Args)]
@@ -22,17 +27,26 @@ Examples:
 pub(crate) struct Plan {
     #[command(flatten)]
     scope: Scope,
-    /// Save the plan for `up --plan`
+    /// Build what is not in the store yet, to see what differs inside; else it is only said what would be started
+    #[arg(long, conflicts_with = "no_build")]
+    build: bool,
+    /// Save the plan for `up --plan`, with all built that it is about
     #[arg(short, long, value_name = "PLAN")]
     output: Option<PathBuf>,
     /// Exit with 3 when something would change
     #[arg(long)]
     exit_code: bool,
+    #[command(flatten)]
+    nix: NixOptions,
 }
 
 impl Plan {
     pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
-        let request = self.scope.request(context)?;
+        // `up --plan` builds nothing.
+        let is_built = self.build || self.output.is_some();
+        let extent = if is_built { Extent::Built } else { Extent::Evaluated };
+        let prepared = self.scope.prepare(context, &self.nix, extent)?;
+        let (request, unbuilt) = (prepared.request, prepared.unbuilt);
         let plan = block_on(async { Ok(Client::connect(&context.options.socket).await?.plan(&request).await?) })?;
         // Before it is shown: a saved plan is there, however early its reader leaves.
         let file = PlanFile::new(request, plan);
@@ -40,6 +54,8 @@ impl Plan {
             file.write(&context.folder.join(path))?;
         }
         let (stack, plan) = (file.stack(), file.plan());
+        let not_built = |name: &ContainerName| (name.to_string(), vec![NOT_BUILT.to_owned()]);
+        let inside: render::Inside = unbuilt.iter().map(not_built).collect();
         // Whoever asks for the exit code does not sit and read.
         if !self.exit_code {
             context.output.page()?;
@@ -48,7 +64,7 @@ impl Plan {
         if context.options.json {
             context.output.json(plan)?;
         } else {
-            let text = render::plan(stack, plan, screen.width(), screen.style);
+            let text = render::plan(stack, plan, &inside, screen.width(), screen.style);
             let notes = render::plan_notes(plan, screen.width(), screen.style);
             context.output.print(&(text + &notes))?;
         }

@@ -11,7 +11,7 @@ use nixmox_core::model::{ContainerName, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::selection::known;
-use crate::build::build;
+use crate::build::{Extent, NixOptions, Roots, build};
 use crate::context::Context;
 use crate::error::CtlError;
 use crate::manifest;
@@ -33,6 +33,16 @@ pub(crate) struct Scope {
     prune: bool,
 }
 
+/// What is asked for, with systems that may still have to be built.
+pub(super) struct Prepared {
+    /// What to ask for.
+    pub(super) request: Request,
+    /// The services whose system is not in the store.
+    pub(super) unbuilt: BTreeSet<ContainerName>,
+    /// What keeps the systems until the agent has them; `None`: nothing was made by nix.
+    pub(super) roots: Option<Roots>,
+}
+
 /// A saved plan: what was asked for and what was answered.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,8 +58,13 @@ impl Scope {
         Self { names: Vec::new(), no_deps: false, prune: true }
     }
 
-    /// Reads the manifest, builds its systems and returns what to ask for. Warnings go to stderr.
-    pub(super) fn request(&self, context: &mut Context) -> Result<Request, CtlError> {
+    /// Reads the manifest, makes its systems and returns what to ask for. Warnings go to stderr.
+    pub(super) fn prepare(
+        &self,
+        context: &mut Context,
+        options: &NixOptions,
+        extent: Extent,
+    ) -> Result<Prepared, CtlError> {
         let loaded = manifest::load(context)?;
         let names = loaded.services().iter().map(|declared| declared.service.name.as_str());
         for name in &self.names {
@@ -62,12 +77,12 @@ impl Scope {
         // What is not meant need not even be there to be built.
         let mut meant = loaded.services().to_vec();
         meant.retain(|declared| only.is_empty() || only.iter().any(|name| declared.service.name.as_str() == name));
-        let services = build(&context.machine, &meant)?.iter().map(Service::from).collect();
-        Ok(Request {
+        let systems = build(context, &meant, options, extent)?;
+        let request = Request {
             stack: loaded.stack.name.to_string(),
             file: loaded.file.display().to_string(),
             address_pool: loaded.stack.address_pool.to_string(),
-            services,
+            services: systems.services.iter().map(Service::from).collect(),
             only,
             prune: self.prune,
             base: None,
@@ -75,7 +90,8 @@ impl Scope {
             // An agent of before knows no such key, and need not for a stack without.
             limits: (loaded.stack.limits != Limits::default()).then(|| (&loaded.stack.limits).into()),
             owner: loaded.stack.owner.as_ref().map(ToString::to_string),
-        })
+        };
+        Ok(Prepared { request, unbuilt: systems.unbuilt, roots: systems.roots })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values in, text out: nothing here asks, waits or prints.
 
+mod build;
 mod chain;
 mod diff;
 mod events;
@@ -22,6 +23,7 @@ pub(crate) mod table;
 pub(crate) mod text;
 mod why;
 
+pub(crate) use build::{build, build_line, build_summary};
 pub(crate) use chain::chain;
 pub(crate) use diff::diff;
 pub(crate) use events::{event_json, event_line};
@@ -33,7 +35,7 @@ pub(crate) use import::{import, import_json};
 pub(crate) use log::{log_line, plan_line, subject_line};
 pub(crate) use logs::Lines;
 pub(crate) use paths::paths;
-pub(crate) use plan::{plan, plan_notes};
+pub(crate) use plan::{Inside, plan, plan_notes};
 pub(crate) use quantity::{elapsed, limit};
 pub(crate) use report::Report;
 pub(crate) use stacks::stacks;
@@ -41,5 +43,5 @@ pub(crate) use status::{counts, status, status_in_short};
 pub(crate) use style::{Paint, Style};
 #[cfg(test)]
 pub(crate) use text::width;
-pub(crate) use text::{clean, clean_in_place, counted};
+pub(crate) use text::{clean, clean_in_place, counted, plain};
 pub(crate) use why::why;

@@ -1,5 +1,7 @@
 //! A plan as text: one line per service with what happens and why.
 
+use std::collections::BTreeMap;
+
 use nixmox_api::{PlanReply, Planned, Reason};
 
 use super::state;
@@ -12,8 +14,11 @@ const CHANGE: usize = 9;
 /// The columns of a name that are shown at most.
 const NAME_MAX: usize = 30;
 
+/// What is said below the reasons of a service, as lines by the service's name.
+pub(crate) type Inside = BTreeMap<String, Vec<String>>;
+
 /// Returns the text of a plan for a stack.
-pub(crate) fn plan(stack: &str, plan: &PlanReply, width: Option<usize>, style: Style) -> String {
+pub(crate) fn plan(stack: &str, plan: &PlanReply, inside: &Inside, width: Option<usize>, style: Style) -> String {
     let mut out = format!("{}   generation {}", style.paint(Paint::Bold, stack), plan.generation);
     let changed = plan.services.iter().filter(|planned| planned.change != "unchanged").count();
     let own = plan.limits.as_ref().map(|reasons| own_limits(stack, reasons));
@@ -28,7 +33,8 @@ pub(crate) fn plan(stack: &str, plan: &PlanReply, width: Option<usize>, style: S
     if changed > 0 || own.is_some() {
         out.push('\n');
         for planned in lines() {
-            out.push_str(&service(planned, name_width, width, style));
+            let inside = inside.get(&planned.name).map(Vec::as_slice).unwrap_or_default();
+            out.push_str(&service(planned, inside, name_width, width, style));
         }
         let line = format!("\n{}\n", summary(lines()));
         out.push_str(&line);
@@ -61,14 +67,15 @@ pub(crate) fn warning(note: &str, width: Option<usize>, style: Style) -> String 
     format!("{} {text}\n", style.paint(Paint::Busy, "warning:"))
 }
 
-fn service(planned: &Planned, name_width: usize, width: Option<usize>, style: Style) -> String {
+fn service(planned: &Planned, inside: &[String], name_width: usize, width: Option<usize>, style: Style) -> String {
     let (symbol, paint) = state::of_change(&planned.change);
     let name = text::left(&text::cut(&text::clean(&planned.name), name_width), name_width);
     let change = text::left(&text::clean(&planned.change), CHANGE);
     let indent = name_width + CHANGE + 6;
     let room = width.map(|width| width.saturating_sub(indent));
     let mut out = String::new();
-    let reasons = planned.reasons.iter().flat_map(|reason| text::wrap(&text::clean(&reason.text), room));
+    let lines = planned.reasons.iter().map(|reason| &reason.text).chain(inside);
+    let reasons = lines.flat_map(|line| text::wrap(&text::clean(line), room));
     let reasons: Vec<String> = reasons.collect();
     let (first, rest) = reasons.split_first().map_or(("", [].as_slice()), |(first, rest)| (first.as_str(), rest));
     let head = format!("{} {name}  {change}  {first}", style.paint(paint, symbol));

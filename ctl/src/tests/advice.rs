@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 use nixmox_api::AgentError;
 use tempfile::TempDir;
 
-use crate::build::BuildError;
+use crate::build::{BuildError, Failure};
 use crate::client::ClientError;
 use crate::error::{Circumstances, CtlError};
 use crate::machine::Machine;
@@ -80,14 +80,24 @@ fn every_complaint_about_the_agent_the_files_and_the_build_says_what_to_try() {
         ClientError::Foreign { source: zlink::Error::MissingParameters },
         ClientError::Agent(AgentError::Refused { reason: "the host shuts down".to_owned(), hint: String::new() }),
     ];
+    let failure = Failure {
+        command: "build",
+        status,
+        installables: installables.clone(),
+        builders: Vec::new(),
+        hidden: None,
+    };
     let build = [
         BuildError::Link { service: service.clone(), link: path.clone(), source: io() },
         BuildError::NotInStore { service: service.clone(), link: path.clone(), target: path.clone() },
-        BuildError::Module { service, module: path.clone() },
+        BuildError::Module { service, module: path.clone(), source: io() },
+        BuildError::NoNixpkgs { module: path.clone() },
+        BuildError::NotBuilt { installables: installables.clone() },
+        BuildError::Roots { place: path.clone(), source: io() },
         BuildError::NoNix { installables: installables.clone() },
         BuildError::Nix(io()),
-        BuildError::Failed { status, installables, hidden: None },
-        BuildError::Answer(json()),
+        BuildError::Failed(Box::new(failure)),
+        BuildError::Answer { command: "build", source: json() },
         BuildError::NotOnePath { installable: ".#web".to_owned() },
     ];
     let others = [

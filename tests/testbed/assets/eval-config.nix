@@ -1,29 +1,26 @@
-# What evaluates a NixOS configuration, with the few options that containers of static guests have.
-{ system, modules }:
+# What evaluates a NixOS configuration: as the stand-in does, to a system of a static guest that does what `guest.behaviour` says.
+{ modules, ... }@arguments:
 let
-  lib = import ../../lib;
   stored = path: builtins.appendContext path { ${path} = { path = true; }; };
   busybox = stored "@busybox@";
-  option = type: default: lib.mkOption { inherit type default; };
-  base =
-    { config, ... }:
+  guest =
+    { config, lib, ... }:
     {
-      options = {
-        boot.isContainer = option lib.types.bool false;
-        networking.hostName = option lib.types.str "nixos";
-        guest.behaviour = option lib.types.lines "";
-        system.build.toplevel = lib.mkOption { type = lib.types.package; };
+      options.guest.behaviour = lib.mkOption {
+        type = lib.types.lines;
+        default = "";
       };
-      config.system.build.toplevel =
+      config.system.build.toplevel = lib.mkForce (
         if !config.boot.isContainer then
           throw "not evaluated as a container"
         else
           derivation {
-            inherit system;
+            inherit (arguments) system;
             inherit (config.guest) behaviour;
+            inherit (config.networking) hostName;
             name = "nixos-system-${config.networking.hostName}-26.05";
             program = stored "@guest@";
-            hostName = config.networking.hostName;
+            hosts = config.environment.etc.hosts.source or "";
             b = "${busybox}/bin/busybox";
             builder = "${busybox}/bin/busybox";
             args = [
@@ -33,10 +30,12 @@ let
                 $b mkdir -p $out
                 $b printf %s "$behaviour" > $out/behaviour
                 $b printf %s "$hostName" > $out/host-name
+                $b printf %s "$hosts" > $out/hosts
                 $b ln -s $program/bin/guest $out/init
               ''
             ];
-          };
+          }
+      );
     };
 in
-lib.evalModules { modules = [ base ] ++ modules; }
+import ./evaluate.nix (arguments // { modules = modules ++ [ guest ]; })

@@ -4,7 +4,11 @@ use std::{fmt::Write as _, fs, os::unix::fs::symlink};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{bed::Testbed, behaviour::Behaviour, build::guest_binary};
+use crate::{
+    bed::Testbed,
+    behaviour::Behaviour,
+    build::{guest_binary, workspace_root},
+};
 
 /// Where systems are put together before they are added, inside.
 const STAGE: &str = "/var/tmp/testbed-systems";
@@ -14,9 +18,10 @@ const GUEST_ROOT: &str = "/nix/var/nix/gcroots/testbed/static-guest";
 const BUSYBOX_ROOT: &str = "/nix/var/nix/gcroots/testbed/busybox";
 /// A flake of systems of static guests; the names between `@` are replaced.
 const FLAKE: &str = include_str!("../assets/guests-flake.nix");
-/// The part of nixpkgs that evaluates a NixOS configuration, and the library that it evaluates with.
-const STAND_IN: &str = include_str!("../assets/eval-config.nix");
-const STAND_IN_LIB: &str = include_str!("../assets/lib.nix");
+/// The stand-in for nixpkgs, in the workspace.
+const STAND_IN: &str = "nixos-module/tests/stand-in";
+/// What evaluates a NixOS configuration with it to the system of a static guest.
+const EVALUATE: &str = include_str!("../assets/eval-config.nix");
 
 impl Testbed {
     /// Puts the system of a static guest into the host's store and returns its store path. The host must be booted.
@@ -73,12 +78,14 @@ impl Testbed {
         self.write_file(format!("{inside}/flake.nix"), flake, 0o644)
     }
 
-    /// Writes a stand-in for nixpkgs to a folder inside: with its `nixos/lib/eval-config.nix` modules are evaluated as NixOS
+    /// Puts the stand-in for nixpkgs into a folder inside: with its `nixos/lib/eval-config.nix` modules are evaluated as NixOS
     /// evaluates them, and make systems of static guests. `guest.behaviour` has the lines of [`Behaviour::to_text`].
     pub fn stand_in_nixpkgs(&self, inside: &str) -> Result<()> {
-        self.write_file(format!("{inside}/lib/default.nix"), STAND_IN_LIB, 0o644)?;
-        let evaluate = self.with_programs(STAND_IN)?;
-        self.write_file(format!("{inside}/nixos/lib/eval-config.nix"), evaluate, 0o644)
+        self.copy_in(workspace_root().join(STAND_IN), inside)?;
+        let library = self.path(format!("{inside}/nixos/lib"));
+        fs::rename(library.join("eval-config.nix"), library.join("evaluate.nix"))
+            .with_context(|| format!("cannot rename eval-config.nix in {}", library.display()))?;
+        self.write_file(format!("{inside}/nixos/lib/eval-config.nix"), self.with_programs(EVALUATE)?, 0o644)
     }
 
     /// Returns a Nix file with the store paths of the programs that builds use.

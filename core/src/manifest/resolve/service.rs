@@ -189,13 +189,6 @@ fn capabilities(written: &v1::Service) -> Vec<String> {
 
 /// Warns of what is understood and has no effect, or none that is wanted.
 fn not_yet(scope: &mut Scope<'_>, written: &v1::Service) {
-    if let Some(located) = written.system.located()
-        && matches!(located.value, v1::System::Module(_))
-    {
-        let message = "a NixOS module is read, but not yet built: `plan` and `up` refuse it";
-        let warning = Diagnostic::warning(scope.source, &located.span, message);
-        scope.report(warning.help("make it an output of a flake, `.#NAME`, or build it yourself: `./result`"));
-    }
     for key in written.keys.iter().filter(|key| matches!(key.value, "gpu" | "offload")) {
         let message = format!("`{}` is read, but not yet acted on", key.value);
         let warning = Diagnostic::warning(scope.source, &key.span, message);

@@ -13,7 +13,7 @@ table! {
         "build" => "write `system`: a flake output or a store path",
         "path" => "write `system`",
         "flake" => "write `system = \".#NAME\"`",
-        "config" => "make it an output of a flake and write `system = \".#NAME\"`",
+        "config" => "write it into a file of its own and `system = \"./NAME.nix\"`",
         "volumes" => "write `mounts`",
         "bind" => "write `mounts`",
         "bindMounts" => "write `mounts`",
@@ -45,9 +45,12 @@ table! {
         "command" => "the system decides what runs; a NixOS module is the place for it",
     )]
     pub struct Service {
-        /// What the container's root runs: `PATH/init` is its PID 1. `".#postgres"` is an output of a flake, built
-        /// as you with `nix build`; `"./result"` a link into the store; `"/nix/store/..."` a store path that is there.
-        /// `"./postgres.nix"`, a NixOS module, is read but not yet built: `plan` and `up` refuse it.
+        /// What the container's root runs: `PATH/init` is its PID 1. `".#postgres"` is an output of a flake, which is
+        /// searched upwards from this file: the system of `nixosConfigurations.postgres`, else the package `postgres`; a
+        /// path such as `".#packages.x86_64-linux.postgres"` is that alone, and the flake may be elsewhere, as in
+        /// `"github:owner/repository#postgres"`. `"./postgres.nix"` is a NixOS module, evaluated as a container with the
+        /// nixpkgs of the host. Both are built by `nix build`, as you. `"./result"` is a link into the store,
+        /// `"/nix/store/..."` a store path that is there.
         ///
         /// Where it changes, a guest of NixOS that runs is switched to it (`switch-to-configuration test`); any other is
         /// restarted, and so is one that refused twice.

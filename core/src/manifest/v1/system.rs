@@ -24,13 +24,12 @@ schema!(
     System,
     json_schema!({
         "type": "string",
-        "examples": [".#postgres", "./result", "github:owner/repository#postgres"]
+        "examples": [".#postgres", "./postgres.nix", "./result", "github:owner/repository#postgres"]
     })
 );
 
 impl Text for System {
-    const EXPECTED: &'static str =
-        "a flake output such as `\".#postgres\"`, or a path into the store such as `\"./result\"`";
+    const EXPECTED: &'static str = "a flake output such as `\".#postgres\"`, a NixOS module such as `\"./postgres.nix\"`, or a path into the store";
 
     fn from_text(text: &str) -> Result<Self, Misfit> {
         if text.is_empty() {
