@@ -6,6 +6,7 @@
 //!
 //! Data goes one way: `manifest` → `model::Desired` → `plan` (with `model::Observed`) → `model::Plan`.
 
+pub mod closure;
 pub mod compare;
 pub mod container;
 pub mod health;

@@ -3,33 +3,60 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
+use nixmox_core::closure::{ClosureDifference, difference};
 use nixmox_core::model::StorePath;
-use serde::de::IgnoredAny;
+use serde::Deserialize;
 
 use super::run::FEATURES;
 use crate::machine::Machine;
 
-/// Returns the sizes of systems with all that they need, in bytes; those that nix does not know are left out.
-pub(crate) fn closure_sizes<'a>(
-    machine: &Machine,
-    systems: impl Iterator<Item = &'a str>,
-) -> BTreeMap<String, u64> {
-    let mut systems: Vec<&str> = systems.collect();
-    systems.sort_unstable();
-    systems.dedup();
-    let size = |system: &str| {
-        let output = machine
-            .program("nix")
-            .args(["--extra-experimental-features", "nix-command", "path-info", "--closure-size", "--", system])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
-        // The path, blanks, the size.
-        let text = String::from_utf8(output.stdout).ok()?;
-        text.split_whitespace().nth(1)?.parse().ok()
-    };
-    systems.into_iter().filter_map(|system| Some((system.to_owned(), size(system)?))).collect()
+/// What nix knows of a path.
+#[derive(Debug, Deserialize)]
+struct Info {
+    /// Its own size, in bytes.
+    #[serde(rename = "narSize", default)]
+    size: u64,
+}
+
+/// What systems need, as nix was asked.
+#[derive(Debug)]
+pub(crate) struct Closures<'a> {
+    machine: &'a Machine,
+    /// Those that were asked for, each with its paths and their sizes; `None`: nix does not know it.
+    known: BTreeMap<String, Option<BTreeMap<String, u64>>>,
+}
+
+impl<'a> Closures<'a> {
+    pub(crate) fn new(machine: &'a Machine) -> Self {
+        Self { machine, known: BTreeMap::new() }
+    }
+
+    /// Returns the size of a system with all that it needs, in bytes; `None`: nix does not know it.
+    pub(crate) fn size(&mut self, system: &str) -> Option<u64> {
+        Some(self.paths(system)?.values().fold(0, |sum: u64, size| sum.saturating_add(*size)))
+    }
+
+    /// Returns what differs inside; `None`: nix does not know one of both.
+    pub(crate) fn difference(&mut self, from: &str, to: &str) -> Option<ClosureDifference> {
+        self.paths(from)?;
+        self.paths(to)?;
+        let paths = |system: &str| self.known.get(system).and_then(Option::as_ref);
+        let (from, to) = (paths(from)?, paths(to)?);
+        Some(difference(lent(from), lent(to)))
+    }
+
+    fn paths(&mut self, system: &str) -> Option<&BTreeMap<String, u64>> {
+        let machine = self.machine;
+        let ask = || {
+            let known = path_info(machine, &["--recursive"], std::iter::once(system))?;
+            known.into_iter().map(|(path, info)| Some((path, info?.size))).collect()
+        };
+        self.known.entry(system.to_owned()).or_insert_with(ask).as_ref()
+    }
+}
+
+fn lent(paths: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64)> {
+    paths.iter().map(|(path, size)| (path.as_str(), *size))
 }
 
 /// Returns which of these paths are not valid: not in the store, or not known to nix. Where it cannot be asked, what is not
@@ -48,7 +75,7 @@ fn path_info<'a>(
     machine: &Machine,
     options: &[&str],
     paths: impl Iterator<Item = &'a str>,
-) -> Option<BTreeMap<String, Option<IgnoredAny>>> {
+) -> Option<BTreeMap<String, Option<Info>>> {
     let mut nix = machine.program("nix");
     // Caches are not asked: it is about this store.
     nix.args(FEATURES).args(["path-info", "--offline", "--json"]).args(options).arg("--").args(paths);

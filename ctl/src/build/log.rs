@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use nixmox_core::closure::name_of;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -293,16 +294,6 @@ impl Log {
         });
         let told = self.expected.get(&kind).copied().unwrap_or(0);
         Amount { done, expected: expected.max(told).max(done) }
-    }
-}
-
-/// Returns a store path without the store's folder, the hash and what marks a derivation.
-pub(super) fn name_of(path: &str) -> &str {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let name = name.strip_suffix(".drv").unwrap_or(name);
-    match name.split_once('-') {
-        Some((hash, name)) if hash.len() == 32 => name,
-        Some(_) | None => name,
     }
 }
 

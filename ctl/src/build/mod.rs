@@ -21,7 +21,7 @@ mod run;
 mod systems;
 mod view;
 
-pub(crate) use closure::closure_sizes;
+pub(crate) use closure::Closures;
 pub(crate) use error::BuildError;
 #[cfg(test)]
 pub(crate) use error::Failure;

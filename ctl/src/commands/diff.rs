@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::build::closure_sizes;
+use crate::build::Closures;
 use crate::client::Client;
 use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
@@ -39,10 +39,18 @@ impl Diff {
         if context.options.json {
             context.output.json(&reply)?;
         } else {
-            let systems = reply.services.iter().filter(|service| service.system_from != service.system_to);
-            let systems = systems.flat_map(|service| [&service.system_from, &service.system_to]).flatten();
-            let sizes = closure_sizes(&context.machine, systems.map(String::as_str));
-            let text = render::diff(&reply, (self.from, to), &sizes, screen.width(), screen.style);
+            let mut closures = Closures::new(&context.machine);
+            let mut systems = render::Systems::default();
+            for service in reply.services.iter().filter(|service| service.system_from != service.system_to) {
+                for system in [&service.system_from, &service.system_to].into_iter().flatten() {
+                    systems.sizes.extend(closures.size(system).map(|size| (system.clone(), size)));
+                }
+                if let (Some(from), Some(to)) = (&service.system_from, &service.system_to) {
+                    let inside = closures.difference(from, to);
+                    systems.inside.extend(inside.map(|inside| (service.name.clone(), inside)));
+                }
+            }
+            let text = render::diff(&reply, (self.from, to), &systems, screen.width(), screen.style);
             context.output.page()?;
             context.output.print(&text)?;
         }

@@ -1,15 +1,18 @@
 //! `nixmoxctl plan`: what `up` would do, and why.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
+use nixmox_api::{PlanReply, Planned, Request, Status};
 use nixmox_core::model::ContainerName;
 
 use super::request::{PlanFile, Scope};
-use crate::build::{Extent, NixOptions};
+use crate::build::{Closures, Extent, NixOptions};
 use crate::client::Client;
 use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
+use crate::machine::Machine;
 use crate::render;
 
 /// What is said of a system that is only evaluated.
@@ -47,15 +50,20 @@ impl Plan {
         let extent = if is_built { Extent::Built } else { Extent::Evaluated };
         let prepared = self.scope.prepare(context, &self.nix, extent)?;
         let (request, unbuilt) = (prepared.request, prepared.unbuilt);
-        let plan = block_on(async { Ok(Client::connect(&context.options.socket).await?.plan(&request).await?) })?;
+        let (plan, before) = block_on(async {
+            let mut client = Client::connect(&context.options.socket).await?;
+            let plan = client.plan(&request).await?;
+            // What ran before is asked for where it matters alone.
+            let before = if plan.services.iter().any(is_other_system) { client.status().await.ok() } else { None };
+            Ok((plan, before))
+        })?;
+        let inside = inside(&context.machine, &plan, &request, &unbuilt, before.as_ref());
         // Before it is shown: a saved plan is there, however early its reader leaves.
         let file = PlanFile::new(request, plan);
         if let Some(path) = &self.output {
             file.write(&context.folder.join(path))?;
         }
         let (stack, plan) = (file.stack(), file.plan());
-        let not_built = |name: &ContainerName| (name.to_string(), vec![NOT_BUILT.to_owned()]);
-        let inside: render::Inside = unbuilt.iter().map(not_built).collect();
         // Whoever asks for the exit code does not sit and read.
         if !self.exit_code {
             context.output.page()?;
@@ -72,4 +80,35 @@ impl Plan {
         let would_change = changes || plan.limits.is_some();
         Ok(if would_change && self.exit_code { Exit::WouldChange } else { Exit::Done })
     }
+}
+
+/// Whether a service gets another system than it has.
+fn is_other_system(planned: &Planned) -> bool {
+    planned.reasons.iter().any(|reason| reason.text.starts_with("system "))
+}
+
+/// Returns what is said of what happens inside the services that change.
+fn inside(
+    machine: &Machine,
+    plan: &PlanReply,
+    request: &Request,
+    unbuilt: &BTreeSet<ContainerName>,
+    before: Option<&Status>,
+) -> render::Inside {
+    let mut closures = Closures::new(machine);
+    let mut inside = render::Inside::new();
+    for planned in plan.services.iter().filter(|planned| planned.change != "unchanged") {
+        if unbuilt.iter().any(|name| name.as_str() == planned.name) {
+            inside.insert(planned.name.clone(), vec![NOT_BUILT.to_owned()]);
+            continue;
+        }
+        let new = request.services.iter().find(|service| service.name == planned.name);
+        let old = before.and_then(|before| before.services.iter().find(|service| service.name == planned.name));
+        let systems = old.and_then(|old| old.system.as_ref()).zip(new.and_then(|new| new.system.as_ref()));
+        if let Some((old, new)) = systems.filter(|(old, new)| old != new) {
+            let difference = closures.difference(old, new);
+            inside.extend(difference.map(|difference| (planned.name.clone(), render::closure(&difference))));
+        }
+    }
+    inside
 }

@@ -4,6 +4,7 @@
 //! 41 -> 42
 //! ~ nextcloud
 //!     system             nixos-system-nextcloud-29 (1.2G) -> nixos-system-nextcloud-30 (1.3G, +96M)
+//!                        ~ nextcloud 29.0.1 -> 30.0.2 (+90M)
 //!     limits.memory_max  1G -> 2G
 //!     mounts             + /srv/photos:/photos
 //! + wiki                 nixos-system-wiki (800M)
@@ -16,13 +17,22 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use nixmox_api::{DiffReply, Difference, ServiceDiff, StackDiff};
+use nixmox_core::closure::ClosureDifference;
+
+use super::closure::closure;
 
 use super::quantity::size as bytes;
 use super::style::{Paint, Style};
 use super::text;
 
-/// Closure sizes in bytes by store path, where they are known.
-pub(crate) type Sizes = BTreeMap<String, u64>;
+/// What is known of the systems that differ.
+#[derive(Debug, Default)]
+pub(crate) struct Systems {
+    /// Closure sizes in bytes by store path, where they are known.
+    pub(crate) sizes: BTreeMap<String, u64>,
+    /// What differs inside, by service.
+    pub(crate) inside: BTreeMap<String, ClosureDifference>,
+}
 
 /// The blanks before a difference.
 const INDENT: usize = 4;
@@ -31,7 +41,7 @@ const INDENT: usize = 4;
 pub(crate) fn diff(
     reply: &DiffReply,
     (from, to): (u64, u64),
-    sizes: &Sizes,
+    systems: &Systems,
     width: Option<usize>,
     style: Style,
 ) -> String {
@@ -48,7 +58,7 @@ pub(crate) fn diff(
         };
         let name = style.paint(Paint::Bold, &text::clean(&service.name));
         let _ = writeln!(out, "{} {name}", style.paint(paint, symbol));
-        for (key, line) in lines(service, sizes) {
+        for (key, line) in lines(service, systems) {
             let key = text::left(&text::clean(&key), key_width(service));
             let room = width.map(|width| width.saturating_sub(INDENT + text::width(&key) + 2));
             for (index, part) in text::wrap(&text::clean(&line), room).into_iter().enumerate() {
@@ -77,8 +87,8 @@ fn key_width(service: &ServiceDiff) -> usize {
 }
 
 /// Returns the lines about a service, each with its key.
-fn lines(service: &ServiceDiff, sizes: &Sizes) -> Vec<(String, String)> {
-    let size = |path: &Option<String>| path.as_ref().and_then(|path| sizes.get(path)).copied();
+fn lines(service: &ServiceDiff, systems: &Systems) -> Vec<(String, String)> {
+    let size = |path: &Option<String>| path.as_ref().and_then(|path| systems.sizes.get(path)).copied();
     let mut lines = Vec::new();
     if service.system_from != service.system_to {
         let (from, to) = (size(&service.system_from), size(&service.system_to));
@@ -90,6 +100,9 @@ fn lines(service: &ServiceDiff, sizes: &Sizes) -> Vec<(String, String)> {
             (None, None) => String::new(),
         };
         lines.push(("system".to_owned(), line));
+        // Its first line is the sizes, which are told already.
+        let inside = systems.inside.get(&service.name).map(closure).unwrap_or_default();
+        lines.extend(inside.into_iter().skip(1).map(|line| (String::new(), line)));
     }
     let others = service.differences.iter().filter(|difference| difference.key != "system");
     lines.extend(others.map(|Difference { key, from, to }| {

@@ -2,6 +2,7 @@
 
 mod build;
 mod chain;
+mod closure;
 mod diff;
 mod events;
 mod failure;
@@ -25,7 +26,8 @@ mod why;
 
 pub(crate) use build::{build, build_line, build_summary};
 pub(crate) use chain::chain;
-pub(crate) use diff::diff;
+pub(crate) use closure::closure;
+pub(crate) use diff::{Systems, diff};
 pub(crate) use events::{event_json, event_line};
 pub(crate) use failure::{blocked, failure};
 pub(crate) use frame::frame;

@@ -1,6 +1,7 @@
 //! Systems that are built: the real nix, a real flake, and modules with a stand-in for nixpkgs, until the containers run.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 
+mod closures;
 mod garbage;
 mod modules;
 mod options;
