@@ -82,6 +82,12 @@ pub(crate) enum BuildError {
         /// What was built.
         installable: String,
     },
+    /// Nothing is to be built, and where something will be is not known before it is.
+    #[error("where {installable} will be in the store is known once it is built")]
+    Unknown {
+        /// What is to be built.
+        installable: String,
+    },
     /// Nothing may be built, and something is not there.
     #[error("not in the store yet: {installables}", installables = installables.join(", "))]
     NotBuilt {
@@ -158,8 +164,11 @@ impl BuildError {
             Self::Nix(_) => report.row("try", "nix --version, which has to work for you"),
             Self::Failed(failure) => failure.told(report),
             Self::Interrupted => report,
-            Self::Answer { .. } => report.row("try", "nix --version; 2.4 or newer is needed"),
+            Self::Answer { .. } => report.row("try", "nix --version; 2.19 or newer is needed"),
             Self::NotOnePath { .. } => report.row("try", "name an output that is one derivation"),
+            Self::Unknown { .. } => {
+                report.row("why", "its derivation is addressed by its content").row("try", "nixmoxctl plan --build")
+            }
             Self::NotBuilt { .. } => report
                 .row("why", "--no-build neither builds nor fetches anything")
                 .row("try", "nixmoxctl plan --build, or the same without --no-build"),

@@ -1,7 +1,7 @@
 //! What nix is doing, from the lines of its log: pure, line by line, whatever the lines are.
 //!
 //! nix writes with `--log-format internal-json` one JSON object a line behind `@nix `: an activity starts, has results and
-//! stops; messages stand for themselves. Kinds and results are numbers, here as Nix 2.4 to 2.34 have them (`logging.hh`). How
+//! stops; messages stand for themselves. Kinds and results are numbers, here as Nix 2.26 has them (`logging.hh`). How
 //! much is done of all is counted as nix counts it for its own progress bar: what ended, and what runs. `logs/` has what Nix
 //! 2.26 wrote.
 

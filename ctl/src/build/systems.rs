@@ -87,7 +87,7 @@ async fn make<'a>(nix: &mut Nix<'_>, wanted: &[&'a Source], extent: Extent) -> R
     }
     let path = |(source, evaluated): (&&'a Source, &Evaluated)| match &evaluated.path {
         Some(path) => Ok((*source, path.clone())),
-        None => Err(BuildError::NotBuilt { installables: vec![source.written()] }),
+        None => Err(BuildError::Unknown { installable: source.written() }),
     };
     let paths: BTreeMap<&Source, StorePath> = evaluated.iter().map(path).collect::<Result<_, _>>()?;
     let missing = closure::missing(&nix.context.machine, paths.values().collect());

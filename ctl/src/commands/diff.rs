@@ -8,7 +8,7 @@ use crate::context::{Context, block_on};
 use crate::error::{CtlError, Exit};
 use crate::render;
 
-/// Show what differs between two generations: services, limits, systems, closure sizes
+/// Show what differs between two generations: services, limits, systems with their packages and sizes
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Sizes are those of a system with all that it needs, as nix knows them. Values of the environment are not shown.

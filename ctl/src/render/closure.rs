@@ -103,6 +103,6 @@ mod tests {
             lines.contains(&"+ p19 1 (+19M)".to_owned()) && !lines.iter().any(|line| line.contains("p1 ")),
             "{lines:?}"
         );
-        assert_eq!(told(&from, &from), ["inside: 93M"]);
+        assert_eq!(told(&from, &from), ["inside: 95M"]);
     }
 }

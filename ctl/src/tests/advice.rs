@@ -92,6 +92,7 @@ fn every_complaint_about_the_agent_the_files_and_the_build_says_what_to_try() {
         BuildError::NotInStore { service: service.clone(), link: path.clone(), target: path.clone() },
         BuildError::Module { service, module: path.clone(), source: io() },
         BuildError::NoNixpkgs { module: path.clone() },
+        BuildError::Unknown { installable: ".#web".to_owned() },
         BuildError::NotBuilt { installables: installables.clone() },
         BuildError::Roots { place: path.clone(), source: io() },
         BuildError::NoNix { installables: installables.clone() },

@@ -1,6 +1,7 @@
 //! What is seen of a build.
 
 use nixmox_testbed::Behaviour;
+use nixmox_tests::agent;
 use nixmox_tests::operator::Stack;
 
 use super::boot;
@@ -9,11 +10,15 @@ use super::boot;
 fn a_builder_that_fails_is_named_with_its_last_words() {
     let bed = boot("builds-progress");
     let stack = Stack::new(&bed, "progress");
-    let more = concat!(
+    let broken = concat!(
         "      inner = shell \"inner-1.2\" \"echo compiling; echo no such header >&2; exit 3\" { };\n",
         "      web = guestWith { needs = inner; } \"web\" \"\";\n",
     );
-    bed.static_guest_flake_with("/srv/progress", &[("db", &Behaviour::new())], &[], more).expect("a flake");
+    let fail = || {
+        let db = [("db", &Behaviour::new())];
+        bed.static_guest_flake_with("/srv/progress", &db, &[], broken).expect("a flake");
+    };
+    fail();
     stack.declare(&["[services.web]\nsystem = \".#web\"", "[services.db]\nsystem = \".#db\""]).expect("a manifest");
     let words =
         ["failed with exit code 3", "nix build failed", "of inner-1.2", "no such header", "nix log /nix/store/"];
@@ -23,7 +28,23 @@ fn a_builder_that_fails_is_named_with_its_last_words() {
         failed.stderr.lines().find_map(|line| line.split_once("all that it said: ")).expect("it is proposed").1;
     assert_eq!(bed.succeed(log).expect("what is proposed works"), "compiling\nno such header");
 
+    // Somebody who stops it changes nothing, and leaves nothing behind.
+    let more = "      web = shell \"slow\" \"$b sleep 60\" { };\n";
+    bed.static_guest_flake_with("/srv/progress", &[("db", &Behaviour::new())], &[], more).expect("a flake");
+    let script = "cd /srv/progress && timeout --preserve-status -s INT 3 nixmoxctl up";
+    let stopped = bed.shell(script).expect("it runs");
+    assert_eq!(stopped.code, 130, "{stopped}");
+    assert!(stopped.stderr.contains("the build was stopped; nothing was changed"), "{stopped}");
+    bed.fail("ls -d /tmp/nixmox-build-*").expect("no links are left");
+    assert_eq!(agent::status(&bed).expect("it answers").host.generation, 0);
+    // On a terminal it is seen what is built, and nothing of the log.
+    let script = format!("script --quiet --return --command '{script}' /dev/null");
+    let seen = bed.shell(&script).expect("it runs");
+    assert!(seen.stdout.contains("building 0 of 1") || seen.stdout.contains("building 1 of 2"), "{seen}");
+    assert!(seen.stdout.contains("  slow  ") && !seen.stdout.contains("@nix"), "{seen}");
+
     // As a user of nix's daemon, which tells the last lines by itself.
+    fail();
     bed.add_user("olga", &["nix-users", "nixmox-operator"]).expect("a user");
     bed.succeed("chown -R olga /srv/progress").expect("hers");
     let failed = bed.shell_as("olga", "cd /srv/progress && nixmoxctl up").expect("it runs");
