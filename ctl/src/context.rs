@@ -77,6 +77,15 @@ impl Clock {
     }
 }
 
+/// Waits for the agent, unless somebody types Ctrl-C: once a build was followed, that does not end the process by itself.
+pub(crate) async fn unless_stopped<T>(work: impl Future<Output = Result<T, CtlError>>) -> Result<T, CtlError> {
+    // Both arms are used once; what is left of the other is of no use to anybody.
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(CtlError::Stopped),
+    }
+}
+
 /// Runs what waits for the agent, on this thread alone; commands that do not ask the agent never get here.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, CtlError>>) -> Result<T, CtlError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CtlError::Runtime)?;

@@ -66,6 +66,9 @@ pub(crate) enum CtlError {
     /// A system could not be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// Somebody stopped it while the agent was asked.
+    #[error("stopped before the agent has answered")]
+    Stopped,
     /// The arguments are well formed and make no sense here.
     #[error("{what}")]
     Usage {
@@ -232,7 +235,7 @@ impl CtlError {
                 ClientError::Unknown { .. } | ClientError::Foreign { .. } | ClientError::Agent(_) => Exit::Failed,
             },
             Self::Usage { .. } => Exit::Usage,
-            Self::Build(BuildError::Interrupted) => Exit::Interrupted,
+            Self::Build(BuildError::Interrupted) | Self::Stopped => Exit::Interrupted,
             Self::NotRun { code, .. } => Exit::Of(*code),
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed,
             Self::Manifest(_)
@@ -288,7 +291,9 @@ impl CtlError {
             | Self::Unknown { hint, .. }
             | Self::NotRun { hint, .. }
             | Self::NotUp { hint, .. } => report.row("try", hint),
-            Self::Superseded { .. } | Self::NotAsDeclared { .. } => report.row("try", "nixmoxctl status"),
+            Self::Superseded { .. } | Self::NotAsDeclared { .. } | Self::Stopped => {
+                report.row("try", "nixmoxctl status")
+            }
             Self::RolledBack { from, to, generation, reasons, not_well } => {
                 let now = format!("generation {generation}: the services that changed are as in {to} again");
                 let now = match not_well.as_slice() {

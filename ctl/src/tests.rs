@@ -1,6 +1,7 @@
 //! Whole commands against a simulated agent: every output, every exit code.
 
 mod advice;
+mod builds;
 mod changes;
 mod completion;
 mod errors;

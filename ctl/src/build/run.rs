@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::{BuildError, Failure};
 use super::log::{Log, Said};
@@ -105,7 +106,7 @@ impl<'a> Nix<'a> {
         let mut err = BufReader::new(err);
         let mut line = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
-        let mut stop = pin!(tokio::signal::ctrl_c());
+        let mut stop = pin!(stopped());
         let mut is_stopped = false;
         loop {
             // Every arm is cancel-safe: what was read of a line stays in `line`, and the answer in its own future.
@@ -144,6 +145,19 @@ impl<'a> Nix<'a> {
         let (Said::Text(text) | Said::Foreign(text)) = said;
         if self.said.insert(text.clone()) { view.say(&text, self.context) } else { Ok(()) }
     }
+}
+
+/// Waits until this process is to end: by Ctrl-C, by its service manager, with its terminal.
+async fn stopped() -> io::Result<()> {
+    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    let [terminate, hangup] = &mut signals;
+    // Every arm is cancel-safe, and none has a value.
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
 }
 
 /// Returns words as arguments.

@@ -14,7 +14,7 @@ use super::request::{Prepared, Scope};
 use crate::build::{Extent, NixOptions, Roots};
 use crate::cli::complain;
 use crate::client::{Client, ClientError};
-use crate::context::{Context, block_on};
+use crate::context::{Context, block_on, unless_stopped};
 use crate::error::{CtlError, Exit};
 use crate::follow::{Opening, Wait};
 use crate::render;
@@ -64,14 +64,14 @@ impl Module {
 
 fn plan(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
     let (declared, _kept) = declared(context, folder, Extent::Evaluated)?;
-    let planned = block_on(async {
+    let planned = block_on(unless_stopped(async {
         let mut client = Client::connect(&context.options.socket).await?;
         let mut planned = Vec::new();
         for request in requests(declared, &client.status().await?.stacks) {
             planned.push((request.stack.clone(), client.plan(&request).await));
         }
         Ok(planned)
-    })?;
+    }))?;
     let screen = context.output.screen();
     for (stack, answer) in planned {
         match answer {
@@ -113,6 +113,7 @@ fn up(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
                         | AgentError::Invalid { .. }
                         | AgentError::HasDependents { .. }),
                     ))) => refused.push((request, error)),
+                    Err(CtlError::Stopped) => return Err(CtlError::Stopped),
                     Err(error) => {
                         complain(&error, context);
                         failed.push(stack);
@@ -134,9 +135,13 @@ fn up(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
 
 /// Applies a stack, and watches it where that changed anything: at a boot the agent brings up what it knows already.
 async fn up_one(context: &mut Context, request: &Request) -> Result<Exit, CtlError> {
-    let mut opening = Opening::begin(context).await?;
-    let generation = opening.status().host.generation;
-    let applied = opening.client.apply(request).await?;
+    let (opening, generation, applied) = unless_stopped(async {
+        let mut opening = Opening::begin(context).await?;
+        let generation = opening.status().host.generation;
+        let applied = opening.client.apply(request).await?;
+        Ok((opening, generation, applied))
+    })
+    .await?;
     if applied.generation == generation {
         context.output.print(&format!("{}: as declared\n", request.stack))?;
         return Ok(Exit::Done);

@@ -10,7 +10,7 @@ use nixmox_core::model::ContainerName;
 use super::request::{PlanFile, Scope};
 use crate::build::{Closures, Extent, NixOptions};
 use crate::client::Client;
-use crate::context::{Context, block_on};
+use crate::context::{Context, block_on, unless_stopped};
 use crate::error::{CtlError, Exit};
 use crate::machine::Machine;
 use crate::render;
@@ -50,13 +50,13 @@ impl Plan {
         let extent = if is_built { Extent::Built } else { Extent::Evaluated };
         let prepared = self.scope.prepare(context, &self.nix, extent)?;
         let (request, unbuilt) = (prepared.request, prepared.unbuilt);
-        let (plan, before) = block_on(async {
+        let (plan, before) = block_on(unless_stopped(async {
             let mut client = Client::connect(&context.options.socket).await?;
             let plan = client.plan(&request).await?;
             // What ran before is asked for where it matters alone.
             let before = if plan.services.iter().any(is_other_system) { client.status().await.ok() } else { None };
             Ok((plan, before))
-        })?;
+        }))?;
         let inside = inside(&context.machine, &plan, &request, &unbuilt, before.as_ref());
         // Before it is shown: a saved plan is there, however early its reader leaves.
         let file = PlanFile::new(request, plan);

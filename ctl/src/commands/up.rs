@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::request::{PlanFile, Scope};
 use crate::build::{Extent, NixOptions};
-use crate::context::{Context, block_on};
+use crate::context::{Context, block_on, unless_stopped};
 use crate::error::{CtlError, Exit};
 use crate::follow::{Opening, Wait};
 use crate::render;
@@ -51,8 +51,12 @@ impl Up {
         };
         request.no_rollback = self.no_rollback.then_some(true);
         block_on(async {
-            let mut opening = Opening::begin(context).await?;
-            let applied = opening.client.apply(&request).await?;
+            let (opening, applied) = unless_stopped(async {
+                let mut opening = Opening::begin(context).await?;
+                let applied = opening.client.apply(&request).await?;
+                Ok((opening, applied))
+            })
+            .await?;
             // The agent has roots of its own by now.
             drop(roots);
             let screen = context.output.screen();

@@ -106,6 +106,7 @@ fn every_complaint_about_the_agent_the_files_and_the_build_says_what_to_try() {
         CtlError::Manifest(ManifestError::Read { path: path.clone(), source: io() }),
         CtlError::File { action: "read", path: path.clone(), source: io() },
         CtlError::File { action: "write", path: path.clone(), source: io() },
+        CtlError::Stopped,
         CtlError::PlanFile { path, source: json() },
         CtlError::Superseded { watched: 1, newer: 2, by: "anna".to_owned() },
         CtlError::Late { limit: "1min".to_owned(), pending: vec!["web".to_owned()] },

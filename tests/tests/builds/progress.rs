@@ -29,14 +29,30 @@ fn a_builder_that_fails_is_named_with_its_last_words() {
     assert_eq!(bed.succeed(log).expect("what is proposed works"), "compiling\nno such header");
 
     // Somebody who stops it changes nothing, and leaves nothing behind.
-    let more = "      web = shell \"slow\" \"$b sleep 60\" { };\n";
-    bed.static_guest_flake_with("/srv/progress", &[("db", &Behaviour::new())], &[], more).expect("a flake");
+    let slow = || {
+        let (db, slow) = ([("db", &Behaviour::new())], "      web = shell \"slow\" \"$b sleep 60\" { };\n");
+        bed.static_guest_flake_with("/srv/progress", &db, &[], slow).expect("a flake");
+    };
+    slow();
     let script = "cd /srv/progress && timeout --preserve-status -s INT 3 nixmoxctl up";
     let stopped = bed.shell(script).expect("it runs");
     assert_eq!(stopped.code, 130, "{stopped}");
     assert!(stopped.stderr.contains("the build was stopped; nothing was changed"), "{stopped}");
     bed.fail("ls -d /tmp/nixmox-build-*").expect("no links are left");
     assert_eq!(agent::status(&bed).expect("it answers").host.generation, 0);
+    // Nor does it wait for an agent that does not answer, once it is built.
+    bed.static_guest_flake("/srv/progress", &[("web", &Behaviour::new()), ("db", &Behaviour::new())])
+        .expect("a flake");
+    bed.succeed("systemctl kill --signal=STOP nixmox-agent.service").expect("it stands still");
+    for command in ["up", "plan"] {
+        let stopped = bed.shell(&script.replace("up", command)).expect("it runs");
+        assert_eq!(stopped.code, 130, "{stopped}");
+        assert!(stopped.stderr.contains("stopped before the agent has answered"), "{stopped}");
+        bed.fail("ls -d /tmp/nixmox-build-*").expect("no links are left");
+    }
+    bed.succeed("systemctl kill --signal=CONT nixmox-agent.service").expect("it goes on");
+    slow();
+
     // On a terminal it is seen what is built, and nothing of the log.
     let script = format!("script --quiet --return --command '{script}' /dev/null");
     let seen = bed.shell(&script).expect("it runs");
