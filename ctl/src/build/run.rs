@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use super::error::{BuildError, Failure};
 use super::log::{Log, Said};
@@ -22,6 +23,10 @@ use crate::context::Context;
 
 /// How often the view is drawn anew.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How long its last words are waited for once nix has ended: what it started may keep its stderr open, as the master
+/// connection of ssh does.
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// A host may not have switched flakes on; they are what was asked for here.
 pub(super) const FEATURES: [&str; 2] = ["--extra-experimental-features", "nix-command flakes"];
@@ -97,32 +102,31 @@ impl<'a> Nix<'a> {
         let (Some(mut out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::Error::other("its output is not there"));
         };
-        let answer = async {
-            let mut answer = Vec::new();
-            out.read_to_end(&mut answer).await.map(|_| answer)
-        };
-        let mut answer = pin!(answer);
-        let mut answered: Option<Vec<u8>> = None;
+        let (mut answer, mut is_answered, mut is_silent) = (Vec::new(), false, false);
         let mut err = BufReader::new(err);
         let mut line = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         let mut stop = pin!(stopped());
         let mut is_stopped = false;
-        loop {
-            // Every arm is cancel-safe: what was read of a line stays in `line`, and the answer in its own future.
+        let mut status = None;
+        let mut drained = pin!(tokio::time::sleep(Duration::MAX));
+        while !(is_answered && is_silent) {
+            // Every arm is cancel-safe: what was read of a line stays in `line`, of the answer in `answer`.
             tokio::select! {
-                read = err.read_until(b'\n', &mut line) => {
-                    let is_end = read? == 0;
+                read = err.read_until(b'\n', &mut line), if !is_silent => {
+                    is_silent = read? == 0;
                     let text = line.strip_suffix(b"\n").unwrap_or(&line);
                     if let Some(said) = log.take(text, view.now_ms()) {
                         self.say(said, view)?;
                     }
                     line.clear();
-                    if is_end {
-                        break;
-                    }
                 }
-                read = &mut answer, if answered.is_none() => answered = Some(read?),
+                read = out.read_buf(&mut answer), if !is_answered => is_answered = read? == 0,
+                ended = child.wait(), if status.is_none() => {
+                    status = Some(ended?);
+                    drained.as_mut().reset(Instant::now() + DRAIN);
+                }
+                () = &mut drained, if status.is_some() => break,
                 _ = ticks.tick() => view.draw(log, self.context)?,
                 _ = &mut stop, if !is_stopped => {
                     is_stopped = true;
@@ -132,12 +136,11 @@ impl<'a> Nix<'a> {
                 }
             }
         }
-        let stdout = match answered {
-            Some(answered) => answered,
-            None => answer.await?,
+        let status = match status {
+            Some(status) => status,
+            None => child.wait().await?,
         };
-        let status = child.wait().await?;
-        Ok((!is_stopped).then_some(Ended { status, stdout, stderr: Vec::new() }))
+        Ok((!is_stopped).then_some(Ended { status, stdout: answer, stderr: Vec::new() }))
     }
 
     /// Tells a person what nix says, each thing once.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::log::Log;
 use crate::context::Context;
 use crate::follow::Block;
-use crate::render::{self, plain};
+use crate::render::{self, of_program};
 
 /// What is done before this time is over is not worth a look.
 const QUIET: Duration = Duration::from_millis(300);
@@ -59,8 +59,7 @@ impl View {
             block.clear(&mut context.output)?;
         }
         let is_colored = context.output.screen().error_style.has_color();
-        let text = if is_colored { text.to_owned() } else { plain(text) };
-        context.output.note(&format!("{}\n", text.trim_end()))
+        context.output.note(&(of_program(text.trim_end(), is_colored) + "\n"))
     }
 
     /// Takes it off the screen.

@@ -45,5 +45,5 @@ pub(crate) use status::{counts, status, status_in_short};
 pub(crate) use style::{Paint, Style};
 #[cfg(test)]
 pub(crate) use text::width;
-pub(crate) use text::{clean, clean_in_place, counted, plain};
+pub(crate) use text::{clean, clean_in_place, counted, of_program, plain};
 pub(crate) use why::why;

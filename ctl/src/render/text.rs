@@ -30,6 +30,24 @@ pub(crate) fn plain(text: &str) -> String {
     plain + rest
 }
 
+/// Returns a text of several lines that another program coloured: its colours stay, or go, and nothing else of it steers a
+/// terminal.
+pub(crate) fn of_program(text: &str, is_colored: bool) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut shown = clean_in_place(parts.next().unwrap_or_default());
+    for part in parts {
+        let end = part.find(|c: char| ('@'..='~').contains(&c)).unwrap_or(part.len());
+        let (parameters, rest) = part.split_at(end);
+        // Select Graphic Rendition of ECMA-48, 8.3.117.
+        let is_color = rest.starts_with('m') && parameters.chars().all(|c| c.is_ascii_digit() || c == ';');
+        if is_color && is_colored {
+            shown.extend(["\x1b[", parameters, "m"]);
+        }
+        shown += &clean_in_place(rest.get(1..).unwrap_or_default());
+    }
+    shown
+}
+
 /// Returns the text with every character that would steer a terminal replaced by a visible one of as many bytes, so that
 /// places in it stay where they are; lines and tabs stay.
 pub(crate) fn clean_in_place(text: &str) -> String {
@@ -140,6 +158,14 @@ mod tests {
     fn colours_are_taken_off() {
         assert_eq!(plain("\x1b[31;1merror:\x1b[0m a \x1b[35mb\x1b[0m"), "error: a b");
         assert_eq!(plain("[a] \x1b[é\x1b["), "[a] ");
+    }
+
+    #[test]
+    fn of_a_program_only_colours_get_through() {
+        let text = "\x1b[31;1merror:\x1b[0m a\n\tb\x1b[2J\x1b]0;title\x07\x1b[1;é\u{202e}";
+        assert_eq!(of_program(text, true), "\x1b[31;1merror:\x1b[0m a\n\tb?]0;title?");
+        assert_eq!(of_program(text, false), "error: a\n\tb?]0;title?");
+        assert_eq!(of_program("plain [m", true), "plain [m");
     }
 
     #[test]

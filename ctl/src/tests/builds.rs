@@ -84,6 +84,20 @@ fn answers_that_make_no_sense_are_complaints() {
 }
 
 #[test]
+fn what_nix_started_and_left_behind_is_not_waited_for() {
+    let agent = Agent::start(Script::default().reply("Plan", &plan()));
+    let script = format!(
+        "case \"$*\" in\n  eval*) sleep 20 & echo '[]' ;;\n  *--dry-run*) echo '[{a},{b}]' ;;\n  path-info*) echo '{{}}' ;;\nesac",
+        a = told("a"),
+        b = told("b")
+    );
+    let begun = std::time::Instant::now();
+    let (ran, _) = run("plan", &script, &agent);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn what_is_known_once_it_is_built_is_taken_from_the_build() {
     let agent = Agent::start(Script::default().reply("Plan", &plan()));
     let floating = |out: &str| format!(r#"{{"drvPath":"/nix/store/x.drv","outputs":{{"out":{out}}}}}"#);
