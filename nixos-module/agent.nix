@@ -100,6 +100,11 @@ in
     environment.systemPackages = [ cfg.package ];
     environment.etc."nixmox/agent.toml".source = settings;
 
+    # What `nixmoxctl` evaluates a module with that a manifest names. A text, so that the folder is not copied once more: NixOS keeps the
+    # nixpkgs that it is made of.
+    environment.etc."nixmox/nixpkgs".source = toString pkgs.path;
+    environment.etc."nixmox/guest.nix".source = ./guest.nix;
+
     systemd.sockets.nixmox-agent = {
       description = "NixMox agent socket";
       wantedBy = [ "sockets.target" ];
