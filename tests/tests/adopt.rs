@@ -196,6 +196,34 @@ fn one_that_runs_is_adopted_without_a_restart() {
 }
 
 #[test]
+fn one_whose_owner_has_another_system_for_it_is_restarted_and_what_needs_it_waits() {
+    let host = SHARED.host("adopt").expect("the host boots");
+    let [old, new] = ["outdated-old", "outdated-new"]
+        .map(|name| host.guest(name, &Behaviour::new().http(80)).expect("a system"));
+    let byhand = ByHand::create(&host, "outdated", 45, &old).declared_by_the_host();
+    let conf = "/etc/static/nixos-containers/outdated.conf";
+    host.succeed(&format!("echo SYSTEM_PATH={old} >> {conf}")).expect("its owner names the system");
+    let stack = Stack::new(&host, "outdateds");
+    let adopted = format!("[services.outdated]\nadopt = true\n{}", health());
+    stack.declare(&[&adopted]).expect("a manifest");
+    stack.succeed("up").expect("it is up");
+    let before = byhand.show("InvocationID");
+    stack.succeed("plan --exit-code").expect("as declared");
+
+    // As `nixos-rebuild switch` leaves a container that it does not start itself.
+    host.succeed(&format!("sed -i s,{old},{new}, {conf}")).expect("its owner changes it");
+    let plan = stack.succeed("plan").expect("a plan").stdout;
+    assert!(plan.lines().any(|line| line.starts_with("! outdated ")), "{plan}");
+    stack.succeed("up").expect("it is restarted");
+    assert_ne!(byhand.show("InvocationID"), before);
+    let runs =
+        "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID container@outdated)/environ | grep ^SYSTEM_PATH=";
+    assert_eq!(host.succeed(runs).expect("told").trim(), format!("SYSTEM_PATH={new}"));
+    stack.succeed("plan --exit-code").expect("as declared");
+    stack.succeed("down").expect("taken down");
+}
+
+#[test]
 fn one_that_the_host_starts_at_boot_is_warned_of() {
     let host = SHARED.host("adopt").expect("the host boots");
     let system = host.guest("web", &Behaviour::new().http(80)).expect("a system");

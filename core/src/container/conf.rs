@@ -176,7 +176,7 @@ pub fn spec_of_conf(text: &str) -> Option<Spec> {
     text.lines().find_map(|line| line.strip_prefix("NIXMOX_SPEC="))?.parse().ok()
 }
 
-/// Returns the system that a conf file of ours starts.
+/// Returns the system that a conf file names; `None`: it leaves that to the profile, or names no store path.
 #[must_use]
 pub fn system_of_conf(text: &str) -> Option<StorePath> {
     text.lines().find_map(|line| line.strip_prefix("SYSTEM_PATH="))?.parse().ok()

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Uncarriable;
-use crate::model::{Assigned, Spec};
+use crate::model::{Assigned, Spec, StorePath};
 
 /// Returns the drop-in for the guest's service manager that sets the environment of every service in the guest;
 /// `None` when the container has no environment.
@@ -46,6 +46,16 @@ pub fn environment_file(assigned: &Assigned) -> Result<Option<String>, Uncarriab
 /// separated by zero bytes); `None` when NixMox did not start it or a newer version did.
 #[must_use]
 pub fn spec_of_environ(environ: &[u8]) -> Option<Spec> {
-    let value = environ.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"NIXMOX_SPEC="))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
+    variable(environ, b"NIXMOX_SPEC=")?.parse().ok()
+}
+
+/// Returns the system that a container of somebody else was started with, from the same environment; `None`: that of its profile.
+#[must_use]
+pub fn system_of_environ(environ: &[u8]) -> Option<StorePath> {
+    variable(environ, b"SYSTEM_PATH=")?.parse().ok()
+}
+
+fn variable<'a>(environ: &'a [u8], name: &[u8]) -> Option<&'a str> {
+    let value = environ.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(name))?;
+    std::str::from_utf8(value).ok()
 }

@@ -30,7 +30,7 @@ pub use conf::{
     starts_at_boot, system_of_conf, writable_sources,
 };
 pub use drop_in::{dependencies, drop_in, slice, slice_drop_in};
-pub use environment::{environment_file, spec_of_environ};
+pub use environment::{environment_file, spec_of_environ, system_of_environ};
 pub use exit::{ExitVariables, Note, parse_exit_record, record_exit, write_note};
 pub use spec::spec;
 pub use switch::{switch_mark, switched};

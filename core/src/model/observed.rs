@@ -82,6 +82,8 @@ pub struct Container {
     pub started_with: Option<Spec>,
     /// Whether it can take the declared system while it runs.
     pub can_switch: bool,
+    /// Whether the running instance has another system than its conf file names, where that is its owner's and not ours.
+    pub outdated: bool,
     /// Its conf file.
     pub conf: ConfFile,
     /// Who starts it at boot.
@@ -119,6 +121,7 @@ impl Default for Container {
             foreign_machine: false,
             started_with: None,
             can_switch: false,
+            outdated: false,
             conf: ConfFile::Absent,
             boot_start: BootStart::Agent,
             drop_in: DropIn::Absent,

@@ -371,6 +371,10 @@ fn an_adopted_container_is_ordered_and_limited_but_never_rewritten() {
     assert_eq!(world.change("db"), (ChangeKind::Live, vec![Reason::Files]));
     world.seen("db").drop_in = DropIn::Ours(world.files["db"].as_ref().unwrap().drop_in.clone());
     assert_eq!(world.change("db"), (ChangeKind::Unchanged, vec![]));
+    // Its owner's configuration has another system: NixOS restarts it only where it starts it, too.
+    world.seen("db").outdated = true;
+    assert_eq!(world.change("db"), (ChangeKind::Restart, vec![Reason::Field(SpecField::System)]));
+    assert_eq!(world.steps(), ["Stop db", "Start db < Stop db"]);
 }
 
 #[test]

@@ -177,6 +177,7 @@ fn wrong(assigned: &Assigned, files: &Files, container: &Container) -> Vec<Reaso
         return Vec::new();
     }
     let mut reasons: Vec<_> = match &container.started_with {
+        _ if is_adopted(assigned) => vec![Reason::Field(SpecField::System)],
         Some(spec) => spec.differences(&files.spec).into_iter().map(Reason::Field).collect(),
         None => vec![Reason::StartedOutside],
     };
@@ -267,10 +268,13 @@ fn is_adopted(assigned: &Assigned) -> bool {
     }
 }
 
-/// Returns whether the running instance was started as declared. What an adopted one was started with is its
-/// owner's business.
+/// Returns whether the running instance was started as declared. What an adopted one is started with is its
+/// owner's business; once that is another system, what runs is out of date.
 fn is_right(assigned: &Assigned, files: &Files, container: &Container) -> bool {
-    is_adopted(assigned) || container.started_with.as_ref() == Some(&files.spec)
+    if is_adopted(assigned) {
+        return !container.outdated;
+    }
+    container.started_with.as_ref() == Some(&files.spec)
 }
 
 /// Returns whether it is a job and this specification of it succeeded.

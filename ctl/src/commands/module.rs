@@ -142,7 +142,9 @@ async fn up_one(context: &mut Context, request: &Request) -> Result<Exit, CtlErr
         Ok((opening, generation, applied))
     })
     .await?;
-    if applied.generation == generation {
+    // What is adopted can be out of date though nothing else is declared.
+    let is_replaced = applied.plan.services.iter().any(|planned| planned.change == "restart");
+    if applied.generation == generation && !is_replaced {
         context.output.print(&format!("{}: as declared\n", request.stack))?;
         return Ok(Exit::Done);
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError};
 use nixmox_core::container::{parse_exit_record, system_of_conf};
 use nixmox_core::model::{
     ActiveState, BootStart, ConfFile, Container, ContainerName, DropIn, ExitRecord, InvocationId, Observed,
+    StorePath,
 };
 
 use super::Live;
@@ -39,6 +40,8 @@ struct OnDisk {
 /// What is read of a container's process and of the files of its unit.
 struct OfUnit {
     start: Start,
+    /// The system that a conf file names which is not ours.
+    system: Option<StorePath>,
     /// Limits and devices that the host's own files set.
     others: Settings,
 }
@@ -110,7 +113,10 @@ impl Live {
             container.foreign_job = self.systemd.is_foreign_job(listed);
             container.started_with = match of_unit.start {
                 Start::With(spec) => Some(spec),
-                Start::Outside => None,
+                Start::Outside(runs) => {
+                    container.outdated = runs.is_some() && of_unit.system.is_some() && runs != of_unit.system;
+                    None
+                }
                 Start::Gone => {
                     // It ended by itself, and systemd has not yet got round to saying so.
                     if listed.active == ActiveState::Active {
@@ -254,14 +260,18 @@ fn read_units(paths: &Paths, units: &[Unit]) -> Vec<OfUnit> {
     };
     units
         .iter()
-        .map(|(listed, unit)| OfUnit {
-            start: match listed.active {
+        .map(|(listed, unit)| {
+            let start = match listed.active {
                 ActiveState::Active | ActiveState::Activating | ActiveState::Deactivating => {
                     switch::runs(paths, &listed.name, unit)
                 }
                 ActiveState::Inactive | ActiveState::Failed => Start::Gone,
-            },
-            others: read(unit),
+            };
+            let system = match start {
+                Start::Outside(_) => nspawn::system_of_owner(paths, &listed.name),
+                Start::Gone | Start::With(_) => None,
+            };
+            OfUnit { start, system, others: read(unit) }
         })
         .collect()
 }

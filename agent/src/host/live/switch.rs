@@ -27,7 +27,7 @@ pub(super) fn runs(paths: &Paths, name: &ContainerName, unit: &UnitProperties) -
             let invocation = unit.invocation().map(|id| id.to_string()).unwrap_or_default();
             Start::With(switched(spec, &invocation, mark.as_deref()))
         }
-        start @ (Start::Gone | Start::Outside) => start,
+        start @ (Start::Gone | Start::Outside(_)) => start,
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nixmox_core::container::{Files, conf_addresses, is_ours, starts_at_boot};
-use nixmox_core::model::{BootStart, ConfFile, ContainerName, DropIn};
+use nixmox_core::container::{Files, conf_addresses, is_ours, starts_at_boot, system_of_conf};
+use nixmox_core::model::{BootStart, ConfFile, ContainerName, DropIn, StorePath};
 
 use crate::host::StepError;
 use crate::host::files::{self, Durability};
@@ -65,6 +65,14 @@ fn read_one(path: &Path) -> ConfFile {
 /// Reads a file whose writer may not have thought of UTF-8: units read it all the same.
 fn read_lossy(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}
+
+/// Returns the system that the conf file of a container names whose owner is somebody else.
+pub(in crate::host) fn system_of_owner(paths: &Paths, name: &ContainerName) -> Option<StorePath> {
+    match read_conf(paths, name) {
+        ConfFile::Absent | ConfFile::Ours(_) => None,
+        ConfFile::Foreign | ConfFile::Link => system_of_conf(&read_lossy(&paths.conf(name)).ok()?),
+    }
 }
 
 /// Returns who starts a container at boot, of which the conf file is this.

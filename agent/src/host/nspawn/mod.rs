@@ -12,7 +12,7 @@ mod mounts;
 mod started_with;
 
 pub(super) use conf::{
-    boot_start, foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, write,
+    boot_start, foreign_containers, names_with_files, read_conf, read_drop_in, remove_all, system_of_owner, write,
 };
 pub(super) use data::remove_data;
 pub(super) use journals::prepare as prepare_journal;
