@@ -17,7 +17,9 @@ fn system(bed: &Testbed, name: &str, switch: &str) -> String {
     let busybox = bed.read_file("/etc/testbed/busybox").expect("there is one");
     let init = init.replace("/bin/sh", &format!("{}/bin/busybox sh", busybox.trim()));
     bed.write_file(format!("{staged}/init"), init, 0o755).expect("written");
-    let switch = format!("#!/bin/sh\necho {name} $1 >> /var/log/switches\n{switch}\necho {name} > /etc/version\n");
+    let dry = "[ $1 != dry-activate ] || { echo would restart the following units: caddy.service; exit; }";
+    let switch =
+        format!("#!/bin/sh\n{dry}\necho {name} $1 >> /var/log/switches\n{switch}\necho {name} > /etc/version\n");
     bed.write_file(format!("{staged}/bin/switch-to-configuration"), switch, 0o755).expect("written");
     bed.store_add(&[staged]).expect("added").remove(0)
 }
@@ -44,6 +46,11 @@ fn a_running_guest_is_switched_to_another_system_and_back() {
     declare(&second).expect("declared");
     let planned = stack.succeed("plan").expect("planned").stdout;
     assert!(planned.contains("~ web"), "{planned}");
+    let flat = planned.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("inside: would restart the following units: caddy.service"), "{planned}");
+    bed.add_user("olga", &["nixmox"]).expect("an observer");
+    let seen = bed.shell_as("olga", "nixmoxctl -f /srv/nixos plan").expect("it runs");
+    assert!(seen.stdout.contains("~ web") && !seen.stdout.contains("would restart"), "{seen}");
     stack.succeed("up").expect("switched");
     assert_eq!((version(), switches(), invocation()), ("two".to_owned(), "two test".to_owned(), run.clone()));
     bed.succeed("systemctl restart nixmox-agent").expect("another agent");

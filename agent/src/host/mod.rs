@@ -113,7 +113,8 @@ pub trait Host: Send + Sync + 'static {
     /// live properties (limits, device rules), and switches its guest to its system where it runs another.
     fn update(&self, assigned: &Assigned, files: &Files) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Returns whether a running guest can be switched to this system; it is, where its own can be left that way.
+    /// Returns whether a running guest can be switched to this system, as far as that is known; it is, where its own can be left
+    /// that way.
     fn is_switchable(&self, system: &StorePath) -> bool;
 
     /// Removes what was written for a stopped container: drop-in, conf file if ours, live properties,

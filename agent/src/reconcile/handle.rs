@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::change::unknown_service;
-use super::{history, session};
+use super::{history, inside, session};
 use crate::host::Host;
 use crate::metrics::{Page, Recorder, Source};
 use crate::server::{Attended, Control};
@@ -311,6 +311,11 @@ impl<H: Host> Control for Handle<H> {
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {
         self.ask(|answer| Ask::Plan(request, answer)).await
+    }
+
+    async fn look_inside(&self, mut plan: PlanReply, systems: BTreeMap<String, String>) -> PlanReply {
+        inside::look(&*self.host, &mut plan, &systems).await;
+        plan
     }
 
     async fn apply(&self, request: Request, caller: Caller) -> Result<Applied, AgentError> {

@@ -23,6 +23,7 @@ mod ends;
 mod execute;
 mod handle;
 mod history;
+mod inside;
 mod logs;
 mod oom;
 mod report;

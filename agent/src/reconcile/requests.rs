@@ -15,16 +15,16 @@ use nixmox_core::compare;
 use nixmox_core::container;
 use nixmox_core::model::{
     Action, Assigned, Change, ChangeKind, ContainerName, Desired, InvalidName, Kind, Limits, Plan, Port, Retry,
-    StackName, StorePath, Subject, Word,
+    SpecField, StackName, StorePath, Subject, Word,
 };
-use nixmox_core::plan;
 use nixmox_core::status;
+use nixmox_core::{model, plan};
 use tracing::{error, info};
 
 use super::change::{Asked, Ledger, Next, invalid};
 use super::handle::{self, Answer, Ask};
 use super::rollback::{self, Back};
-use super::{Reconciler, chain, instance, report};
+use super::{Reconciler, chain, inside, instance, report};
 use crate::host::{Host, StepError};
 use crate::state::{Generation, Notes, PreparedNotes, StateError};
 
@@ -544,11 +544,18 @@ impl<H: Host> Reconciler<H> {
             ChangeKind::Unchanged if !declared.is_empty() => ChangeKind::Live,
             kind => kind,
         };
+        let reason = |reason: &model::Reason| match (change.kind, reason) {
+            (ChangeKind::Live, model::Reason::Field(SpecField::System)) => {
+                let text = "system changed, switched to while it runs".to_owned();
+                Reason { kind: inside::SWITCH.to_owned(), text }
+            }
+            _ => Reason::from(reason),
+        };
         let after = status::waits_for(name, plan).into_iter();
         Planned {
             name: name.to_string(),
             change: change_word(kind).to_owned(),
-            reasons: change.reasons.iter().map(Reason::from).chain(declared).collect(),
+            reasons: change.reasons.iter().map(reason).chain(declared).collect(),
             after: after.map(|(name, condition)| format!("{name}: {}", condition.as_word())).collect(),
             state: self.reporter.state_of(name),
         }

@@ -1,5 +1,6 @@
 //! What the server asks of the agent.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -74,6 +75,12 @@ pub trait Control: Clone + 'static {
 
     /// Plans a request without changing anything.
     fn plan(&self, request: Request) -> impl Future<Output = Result<PlanReply, AgentError>>;
+
+    /// Adds to a plan what guests say of it, which are asked for that; `systems` are the declared ones by service.
+    fn look_inside(&self, plan: PlanReply, systems: BTreeMap<String, String>) -> impl Future<Output = PlanReply> {
+        drop(systems);
+        std::future::ready(plan)
+    }
 
     /// Writes a new generation; returns once it is on disk.
     fn apply(&self, request: Request, caller: Caller) -> impl Future<Output = Result<Applied, AgentError>>;

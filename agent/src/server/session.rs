@@ -215,7 +215,13 @@ impl<C: Control> Session<C> {
             }
             Method::Plan => {
                 let Requested { request } = parse(parameters)?;
-                Answer::Plan(self.control.plan(request).await?)
+                let systems = request.services.iter();
+                let systems = systems.filter_map(|service| Some((service.name.clone(), service.system.clone()?)));
+                let systems = systems.collect();
+                let plan = self.control.plan(request).await?;
+                // To ask runs a program in the guest.
+                let may_ask = self.role >= Some(Role::Operator);
+                Answer::Plan(if may_ask { self.control.look_inside(plan, systems).await } else { plan })
             }
             Method::Apply => {
                 let Requested { request } = parse(parameters)?;

@@ -1,14 +1,23 @@
-# What evaluates a NixOS configuration: as the stand-in does, to a system of a static guest that does what `guest.behaviour` says.
+# What evaluates a NixOS configuration: as the stand-in does, to a system of a static guest that does what `guest.behaviour` says, and
+# listens where the services would of which a page in docs/ tells.
 { modules, ... }@arguments:
 let
-  stored = path: builtins.appendContext path { ${path} = { path = true; }; };
+  stored =
+    path:
+    builtins.appendContext path {
+      ${path} = {
+        path = true;
+      };
+    };
   busybox = stored "@busybox@";
   guest =
     { config, lib, ... }:
     {
       options.guest.behaviour = lib.mkOption {
         type = lib.types.lines;
-        default = "";
+        default =
+          lib.optionalString config.services.caddy.enable "http=80\n"
+          + lib.optionalString config.services.postgresql.enable "http=5432\n";
       };
       config.system.build.toplevel = lib.mkForce (
         if !config.boot.isContainer then
@@ -18,6 +27,8 @@ let
             inherit (arguments) system;
             inherit (config.guest) behaviour;
             inherit (config.networking) hostName;
+            # Another configuration is another system.
+            services = builtins.toJSON { inherit (config.services) caddy postgresql; };
             name = "nixos-system-${config.networking.hostName}-26.05";
             program = stored "@guest@";
             hosts = config.environment.etc.hosts.source or "";

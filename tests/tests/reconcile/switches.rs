@@ -35,7 +35,10 @@ fn another_system_is_switched_to_without_a_restart() {
         let before = machine.invocations().await;
         let planned = machine.agent().plan(request(&services('c'))).await.unwrap();
         let db = planned.services.iter().find(|planned| planned.name == "db").unwrap();
-        assert_eq!((db.change.as_str(), db.reasons[0].text.as_str()), ("live", "system changed"));
+        assert_eq!(
+            (db.change.as_str(), db.reasons[0].text.as_str()),
+            ("live", "system changed, switched to while it runs")
+        );
         machine.apply(request(&services('c'))).await.unwrap();
         machine.pass(Duration::from_millis(500)).await;
         assert!(machine.status().await.stacks[0].on_trial, "it is on its way");

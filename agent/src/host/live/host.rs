@@ -83,7 +83,9 @@ impl Host for Live {
     }
 
     fn is_switchable(&self, system: &StorePath) -> bool {
-        nix::takes_another(&self.paths.store_path(system))
+        let system = self.paths.store_path(system);
+        // One that is not built yet will be like the one before it.
+        nix::takes_another(&system) || !system.exists()
     }
 
     async fn remove(&self, name: &ContainerName) -> Result<(), StepError> {

@@ -81,7 +81,10 @@ in
       enable = option types.bool false;
       virtualHosts = set { extraConfig = option types.lines ""; };
     };
-    services.postgresql.enable = option types.bool false;
+    services.postgresql = {
+      enable = option types.bool false;
+      enableTCPIP = option types.bool false;
+    };
     services.openssh.enable = option types.bool false;
     services.getty = {
       autologinUser = nothing types.str;
