@@ -100,9 +100,16 @@ in
     environment.systemPackages = [ cfg.package ];
     environment.etc."nixmox/agent.toml".source = settings;
 
-    # What `nixmoxctl` evaluates a module with that a manifest names. A text, so that the folder is not copied once more: NixOS keeps the
-    # nixpkgs that it is made of.
-    environment.etc."nixmox/nixpkgs".source = toString pkgs.path;
+    # What `nixmoxctl` evaluates a module with that a manifest names. As a text the folder is not copied once more; the context keeps it
+    # for as long as this system is kept.
+    environment.etc."nixmox/nixpkgs".source =
+      let
+        path = toString pkgs.path;
+      in
+      if builtins.match "${builtins.storeDir}/[^/]+" path == null then
+        path
+      else
+        builtins.appendContext path { ${path}.path = true; };
     environment.etc."nixmox/guest.nix".source = ./guest.nix;
 
     systemd.sockets.nixmox-agent = {

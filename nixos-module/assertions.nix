@@ -15,6 +15,17 @@ let
       }) declared.services
     ) cfg.stacks
   );
+  # A build does not see the rest of the machine.
+  manifests = perStack (
+    name: stack:
+    unless
+      (
+        stack.file == null
+        || builtins.isPath stack.file
+        || lib.hasPrefix builtins.storeDir (toString stack.file)
+      )
+      "services.nixmox.stacks.${name}.file: `${toString stack.file}` is a text. Write a path of the configuration, without quotes."
+  );
   perService = check: lib.concatMap check services;
   perStack = check: lib.concatLists (lib.mapAttrsToList check cfg.stacks);
   refuse = message: {
@@ -157,6 +168,7 @@ in
       }
     ]
     ++ files
+    ++ manifests
     ++ names
     ++ adoptions
     ++ systems

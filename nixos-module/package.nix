@@ -16,6 +16,7 @@ rustPlatform.buildRustPackage {
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [
+      ../CHANGELOG.md
       ../Cargo.lock
       ../Cargo.toml
       ../agent
@@ -24,6 +25,7 @@ rustPlatform.buildRustPackage {
       ../ctl
       ../docs
       ../examples
+      ../nixos-module/guest.nix
       ../systemd
       ../tests
       ../tree

@@ -6,7 +6,7 @@
 use std::process::Command;
 
 use nixmox_core::container::{ExitVariables, Note, parse_exit_record, record_exit, switched, write_note};
-use nixmox_core::model::ContainerName;
+use nixmox_core::model::{ContainerName, Spec, SpecField};
 
 use crate::host::StepError;
 use crate::host::cgroup::oom_kills_of_own_unit;
@@ -45,11 +45,13 @@ pub fn write(name: &ContainerName, moment: Moment) -> Result<(), StepError> {
     write_to(&paths, name, moment, &variables, host_stops)
 }
 
-/// Returns what the instance ran at its end: what it was started with, or switched to since. What cannot be read stays as it is.
+/// Returns what the instance ran at its end: what it was started with, or switched to since. What cannot be read stays as it is, and
+/// so does one that ended on its way to another system: it is no stranger for that.
 fn spec(started_with: &str, invocation: &str, mark: Option<&str>) -> String {
-    match started_with.parse() {
-        Ok(spec) => switched(spec, invocation, mark).to_string(),
-        Err(()) => started_with.to_owned(),
+    let switched = started_with.parse().map(|spec: Spec| switched(spec, invocation, mark));
+    match switched {
+        Ok(spec) if spec.get(SpecField::System).is_some() => spec.to_string(),
+        Ok(_) | Err(()) => started_with.to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
-# Calibre-Web over a library that it may change, with Calibre's own database in it.
+# Calibre-Web. Its first page asks where the library is: `/var/lib/calibre-library`, once Calibre has made one in it (`calibredb add
+# --with-library`). It does not start with a library that is none, so none is named here.
 {
-  description = "Calibre-Web, a library of books";
+  description = "Calibre-Web, a library of books; its first user is `admin` with the password `admin123`, to be changed at once";
   ports = [ 8083 ];
   data = [
     "/var/lib/calibre-web"
@@ -14,7 +15,6 @@
     services.calibre-web = {
       enable = true;
       listen.ip = "0.0.0.0";
-      options.calibreLibrary = "/var/lib/calibre-library";
     };
     systemd.tmpfiles.rules = [ "d /var/lib/calibre-library 0750 calibre-web calibre-web -" ];
   };

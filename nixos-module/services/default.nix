@@ -79,10 +79,13 @@ let
     name: recipe:
     let
       own = cfg.services.${name};
-      # As few rights on the host as a container can have: its root is nobody there, and nothing in it gains rights.
+      # Its root is nobody on the host, nothing in it gains rights, and it cannot have the host build, which NixOS offers every guest.
       hardened = {
         private_users = "pick";
-        nspawn_flags = [ "--no-new-privileges=yes" ];
+        nspawn_flags = [
+          "--no-new-privileges=yes"
+          "--inaccessible=/nix/var/nix/daemon-socket"
+        ];
         limits.tasks_max = 4096;
       };
     in

@@ -1,6 +1,6 @@
 # Forgejo with a database of its own in its data. `git` over SSH is left to whoever publishes a port for it.
 {
-  description = "Forgejo, a home for git repositories";
+  description = "Forgejo, a home for git repositories; `nixmoxctl exec -u forgejo forgejo -- forgejo admin user create --admin --username NAME --email ADDRESS --random-password` makes its first user";
   ports = [ 3000 ];
   data = [ "/var/lib/forgejo" ];
   service = {

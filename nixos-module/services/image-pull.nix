@@ -45,5 +45,9 @@
           '') config.nixmox.images
         );
       };
+      config.assertions = map (name: {
+        assertion = builtins.match "[a-zA-Z0-9_-]+" name != null;
+        message = "nixmox.images: `${name}` names no archive: letters, digits, `_` and `-` do";
+      }) (lib.attrNames config.nixmox.images);
     };
 }

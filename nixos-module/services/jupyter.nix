@@ -21,8 +21,8 @@
       ip = "0.0.0.0";
       port = 8888;
       notebookDir = "/var/lib/jupyter";
-      # An expression of Python, evaluated when it starts.
-      password = "__import__('jupyter_server.auth', fromlist=['passwd']).passwd(open('/run/credentials/jupyter.service/jupyter-password').read().strip())";
+      # NixOS writes it between quotes into a program of Python: these end the text, and go on with what is evaluated at the start.
+      password = ''" + __import__('jupyter_server.auth', fromlist=['passwd']).passwd(open('/run/credentials/jupyter.service/jupyter-password').read().strip()) + "'';
     };
   };
 }

@@ -1,8 +1,8 @@
-# llama-server of llama.cpp: one model behind an API, `model.gguf` among its data.
+# llama-server of llama.cpp: one model behind an API. Its data is the model, which has to be there before it starts.
 {
-  description = "llama-server, which serves one GGUF model";
+  description = "llama-server, which serves the model `model.gguf` of its data folder";
   ports = [ 8080 ];
-  data = [ "/var/lib/llama-cpp" ];
+  data = [ "/models" ];
   gpu = {
     devices = "all";
     vram = "8G";
@@ -22,7 +22,7 @@
         enable = true;
         host = "0.0.0.0";
         port = 8080;
-        model = lib.mkDefault "/var/lib/llama-cpp/model.gguf";
+        model = lib.mkDefault "/models/model.gguf";
       };
     };
 }

@@ -11,8 +11,8 @@
       start_period = "10min";
     };
     limits.memory_max = "2G";
-    # Its set-up changes users.
-    nspawn_flags = [ ];
+    # Its set-up changes users, which takes new rights.
+    nspawn_flags = [ "--inaccessible=/nix/var/nix/daemon-socket" ];
   };
   guest =
     { lib, ... }:
@@ -22,7 +22,9 @@
         hostName = lib.mkDefault "nextcloud";
         config = {
           dbtype = lib.mkDefault "sqlite";
-          adminpassFile = "/run/credentials/nextcloud-setup.service/nextcloud-admin-password";
+          # The unit loads it as a credential, and a name that is no path is one of the container's own (`LoadCredential=`,
+          # systemd.exec(5)).
+          adminpassFile = "nextcloud-admin-password";
         };
         settings.trusted_domains = [ "localhost" ];
       };

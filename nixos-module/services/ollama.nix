@@ -15,14 +15,17 @@
     limits.memory_max = "16G";
     offload.engine = "ollama";
   };
-  guest = {
-    services.ollama = {
-      enable = true;
-      host = "0.0.0.0";
-      port = 11434;
-      # One of its own, since the folder is a mount: that of a dynamic user is a link.
-      user = "ollama";
-      home = "/var/lib/ollama";
+  guest =
+    { lib, ... }:
+    {
+      services.ollama = {
+        enable = true;
+        host = "0.0.0.0";
+        port = 11434;
+        user = "ollama";
+        home = "/var/lib/ollama";
+      };
+      # The folder is a mount, which systemd cannot move to where those of dynamic users lie (`StateDirectory=`, systemd.exec(5)).
+      systemd.services.ollama.serviceConfig.DynamicUser = lib.mkForce false;
     };
-  };
 }

@@ -17,10 +17,10 @@
     services.postgresql = {
       enable = true;
       enableTCPIP = true;
-      # The containers' own addresses; nobody else reaches it unless a port is published.
+      # Whoever reaches it, which are other containers, and others where its port is published; and with a password alone.
       authentication = ''
-        host all all samenet scram-sha-256
-        host all all 10.0.0.0/8 scram-sha-256
+        host all all 0.0.0.0/0 scram-sha-256
+        host all all ::/0 scram-sha-256
       '';
       settings.password_encryption = "scram-sha-256";
     };

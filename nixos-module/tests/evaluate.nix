@@ -41,6 +41,13 @@ let
     /etc/hosts: ${toString guest.environment.etc.hosts.source}
     DHCP: ${lib.boolToString guest.networking.useDHCP}
     can be switched: ${lib.boolToString guest.system.switch.enable}
+    services: ${
+      # All of them are looked at: one that is misspelt, or of another type, is seen here.
+      builtins.deepSeq guest.services (
+        toString (lib.attrNames (lib.filterAttrs (_: service: service.enable or false) guest.services))
+      )
+    }
+    open ports: ${toString guest.networking.firewall.allowedTCPPorts}
     credentials: ${
       lib.concatStringsSep ", " (
         lib.mapAttrsToList (name: service: "${name}: ${toString service.serviceConfig.ImportCredential}") (

@@ -73,6 +73,19 @@ fn what_a_configuration_declares_is_what_is_there() {
     assert!(refused.stderr.contains("its stack.owner does not say one"), "{refused}");
     assert_eq!(services(&bed), "data/db healthy\ndata/web healthy");
 
-    bed.succeed(&format!("rm -r {FOLDER}/*; {up}")).expect("all is given up");
+    // What cannot be built is said, and neither given up nor in the way of others.
+    let unbuilt =
+        format!("rm -r {FOLDER}/lost; sed -i 's,^system = .*,system = \"./web.nix\",' {FOLDER}/data/nixmox.toml");
+    bed.succeed(&unbuilt).expect("edited");
+    declare(&bed, "more", &[("other", "")]);
+    let failed = bed.shell(&up).expect("it runs");
+    assert_eq!(failed.code, 1, "{failed}");
+    assert!(failed.stderr.contains("not as declared: data"), "{failed}");
+    assert_eq!(services(&bed), "data/db healthy\ndata/web healthy\nmore/other healthy");
+
+    bed.succeed(&format!("rm -r {FOLDER}/data; {up}")).expect("given up");
+    assert_eq!(services(&bed), "more/other healthy");
+    // A configuration that has gone leaves stacks that it cannot give up.
+    bed.succeed("nixmoxctl -s more down --disown").expect("taken down by a person");
     assert_eq!(services(&bed), "");
 }

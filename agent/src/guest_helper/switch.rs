@@ -86,8 +86,10 @@ fn look(guest: &Guest, deadline: Deadline) -> Result<(Seen, String), Trouble> {
             Err(error) => return Err(error),
         };
         let unit = proxy_of_unit(connection, &path).await?;
-        let (active, title) = futures_util::try_join!(unit.active_state(), unit.description())?;
+        let (active, title, job) = futures_util::try_join!(unit.active_state(), unit.description(), unit.job())?;
         let seen = match active.as_str() {
+            // It waits for its turn.
+            _ if job.0 != 0 => Seen::Runs,
             "active" => Seen::Done,
             "failed" => Seen::Failed(how(connection, path).await?),
             "inactive" => Seen::Absent,

@@ -173,7 +173,8 @@ impl Ledger {
             Some(owner) if asks != Some(owner) => Err(AgentError::Refused {
                 reason: format!("the stack `{stack}` is declared by `{owner}`"),
                 hint: format!(
-                    "change or remove `{owner}` in the configuration of this host, then nixos-rebuild switch"
+                    "change or remove `{owner}` in the configuration of this host, then nixos-rebuild switch; where that has \
+                     gone: nixmoxctl -s {stack} down --disown"
                 ),
             }),
             Some(_) | None => Ok(()),

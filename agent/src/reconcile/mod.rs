@@ -63,7 +63,7 @@ use execute::{Begun, Executor, Outcome};
 use handle::{Ask, Published};
 use oom::Look;
 use report::{Reporter, Scene};
-use supervise::{Correction, Failure, Question, Supervisor, Watched};
+use supervise::{Correction, Failure, Question, Supervisor};
 
 pub use handle::Handle;
 
@@ -368,7 +368,7 @@ impl<H: Host> Reconciler<H> {
                 System::Store(system) if service.kind == Kind::Service => Some(system),
                 System::Store(_) | System::Adopted => None,
             };
-            let refusals = self.supervisor.of(name).map_or(0, Watched::refusals);
+            let refusals = self.supervisor.of(name).map_or(0, |watched| watched.unswitched);
             container.can_switch =
                 refusals < SWITCHES_MAX && system.is_some_and(|system| self.host.is_switchable(system));
         }
@@ -486,6 +486,9 @@ impl<H: Host> Reconciler<H> {
         if step.called_off {
             info!(service = %name, event = "step-done", step = verb, "{name}: {verb} was called off");
             return;
+        }
+        if matches!(error, StepError::SwitchFailed { .. }) {
+            self.supervisor.refused_switch(name);
         }
         error!(service = %name, step = verb, event = "step-failed", "{name}: {verb} failed: {}", failure.message);
         let declared = self.ledger.generation.services.get(name);

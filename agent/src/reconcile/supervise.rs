@@ -47,6 +47,8 @@ pub(super) struct Watched {
     pub(super) retry: restart::Tracker,
     /// When a stop, an update or a removal that failed is tried again.
     steps: restart::Tracker,
+    /// How often in a row its guest refused to be switched to another system.
+    pub(super) unswitched: u32,
     probing: bool,
     /// The instance that the agent stops or has stopped: how it ends says nothing.
     stopped: Option<InvocationId>,
@@ -180,7 +182,7 @@ impl Supervisor {
                 // Another specification deserves another try.
                 if watched.spec.is_some() {
                     watched.retry.reset();
-                    watched.failure = None;
+                    (watched.failure, watched.unswitched) = (None, 0);
                 }
                 watched.spec = Some(spec);
             }
@@ -281,7 +283,7 @@ impl Supervisor {
             let watched = self.containers.entry(name.clone()).or_default();
             watched.retry.reset();
             watched.steps.reset();
-            watched.failure = None;
+            (watched.failure, watched.unswitched) = (None, 0);
             watched.stopped_by_others = false;
             watched.accord = Accord::Open;
             by.clone_into(&mut watched.asked_by);
@@ -415,13 +417,19 @@ impl Supervisor {
         }
     }
 
+    /// Takes note that a guest refused to be switched to another system.
+    pub(super) fn refused_switch(&mut self, name: &ContainerName) {
+        let watched = self.containers.entry(name.clone()).or_default();
+        watched.unswitched = watched.unswitched.saturating_add(1);
+    }
+
     /// Takes note of a step that succeeded.
     pub(super) fn succeeded(&mut self, now: Duration, subject: &Subject, action: Action) {
         match subject {
             Subject::Host => self.tables.succeeded(action),
             Subject::Service(name) => {
                 if let Some(watched) = self.containers.get_mut(name) {
-                    watched.failure = None;
+                    (watched.failure, watched.unswitched) = (None, 0);
                     watched.steps.reset();
                     if action == Action::Stop {
                         watched.ends.came();

@@ -22,9 +22,6 @@ map (
   service:
   let
     system = toplevel service;
-  in
-  let
-    system = toplevel service;
     place = "in ${toString service.file}, the system of ${service.name}";
   in
   {

@@ -3,6 +3,7 @@
 use clap::Args;
 use nixmox_api::{AgentError, Applied, Status};
 
+use super::module::given_up;
 use super::selection::{Selection, known};
 use crate::client::ClientError;
 use crate::context::{Context, block_on};
@@ -18,11 +19,15 @@ Makes a new generation without them. They stop in the reverse of the order in wh
 Examples:
   nixmoxctl down                 the whole stack
   nixmoxctl down wiki            one service
-  nixmoxctl down -s cloud        a stack whose file is not here")]
+  nixmoxctl down -s cloud        a stack whose file is not here
+  nixmoxctl down -s cloud --disown    one of a NixOS configuration that has gone")]
 pub(crate) struct Down {
     /// The services; none: all of the stack
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+    /// Take down also what an option of NixOS declares, where that is not there any more
+    #[arg(long, conflicts_with = "names")]
+    disown: bool,
     #[command(flatten)]
     wait: Wait,
 }
@@ -52,7 +57,13 @@ impl Down {
                     continue;
                 }
                 // Asked for also where it is not seen: an agent that touches nothing knows no stack, and says so.
-                match opening.client.down(&stack, &names).await {
+                let owned = opening.status().stacks.iter().find(|up| up.name == stack && up.owner.is_some());
+                let given_up = owned.filter(|_| self.disown).map(given_up);
+                let answer = match given_up {
+                    Some(request) => opening.client.apply(&request).await,
+                    None => opening.client.down(&stack, &names).await,
+                };
+                match answer {
                     Ok(applied) => replies.push((stack, applied)),
                     Err(ClientError::Agent(AgentError::UnknownStack { .. })) => {}
                     Err(error) => return Err(error.into()),

@@ -63,11 +63,11 @@ impl Module {
 }
 
 fn plan(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
-    let (declared, _kept) = declared(context, folder, Extent::Evaluated)?;
+    let declared = Declared::read(context, folder, Extent::Evaluated)?;
     let planned = block_on(unless_stopped(async {
         let mut client = Client::connect(&context.options.socket).await?;
         let mut planned = Vec::new();
-        for request in requests(declared, &client.status().await?.stacks) {
+        for request in declared.requests(&client.status().await?.stacks) {
             planned.push((request.stack.clone(), client.plan(&request).await));
         }
         Ok(planned)
@@ -93,12 +93,11 @@ fn plan(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
 
 /// Applies one stack after the other. One that is refused is tried again as long as others succeed: what it needs may be theirs.
 fn up(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
-    // What was built is kept until the agent has all of it.
-    let (declared, _kept) = declared(context, folder, Extent::Built)?;
+    let declared = Declared::read(context, folder, Extent::Built)?;
     block_on(async {
         let status = Client::connect(&context.options.socket).await?.status().await?;
-        let mut open = requests(declared, &status.stacks);
-        let mut failed = Vec::new();
+        let mut open = declared.requests(&status.stacks);
+        let mut failed = declared.unbuilt;
         loop {
             let mut refused = Vec::new();
             let before = open.len();
@@ -129,6 +128,7 @@ fn up(context: &mut Context, folder: &Path) -> Result<Exit, CtlError> {
             }
             open = refused.into_iter().map(|(request, _)| request).collect();
         }
+        drop(declared.roots);
         if failed.is_empty() { Ok(Exit::Done) } else { Err(CtlError::NotAsDeclared { stacks: failed }) }
     })
 }
@@ -155,34 +155,72 @@ async fn up_one(context: &mut Context, request: &Request) -> Result<Exit, CtlErr
     opening.follow_up(context, request.clone(), &applied, Wait::default()).await
 }
 
-/// Reads the stacks of a folder, in the order of their names, with what keeps their systems; nothing is applied where one of
-/// them has a fault.
-fn declared(context: &mut Context, folder: &Path, extent: Extent) -> Result<(Vec<Request>, Vec<Roots>), CtlError> {
-    let failed = |source| CtlError::File { action: "read", path: folder.to_owned(), source };
-    let entries: Vec<_> = std::fs::read_dir(folder).and_then(Iterator::collect).map_err(failed)?;
-    let mut files: Vec<PathBuf> = entries.iter().map(|entry| entry.path().join("nixmox.toml")).collect();
-    files.sort();
-    let (mut requests, mut kept) = (Vec::new(), Vec::new());
-    for file in files {
-        context.options.file = Some(file.clone());
-        let Prepared { request, roots, .. } = Scope::whole().prepare(context, &NixOptions::default(), extent)?;
-        if !request.owner.as_deref().is_some_and(|owner| owner.starts_with(OPTION)) {
-            return Err(CtlError::Usage {
-                what: format!("{} comes from no option of NixOS: its stack.owner does not say one", file.display()),
-                hint: format!("nixmoxctl -f {} up", file.display()),
-            });
-        }
-        requests.push(request);
-        kept.extend(roots);
-    }
-    Ok((requests, kept))
+/// The stacks of a folder.
+struct Declared {
+    /// What to ask for, in the order of their names.
+    requests: Vec<Request>,
+    /// Those whose systems could not be built, which was said.
+    unbuilt: Vec<String>,
+    /// What was built is kept until the agent has all of it.
+    roots: Vec<Roots>,
 }
 
-/// Returns what to ask for, first to give up what is declared no more: what moves to another stack is free then.
-fn requests(declared: Vec<Request>, up: &[StackStatus]) -> Vec<Request> {
-    let is_ours = |stack: &&StackStatus| stack.owner.as_deref().is_some_and(|owner| owner.starts_with(OPTION));
-    let is_declared = |stack: &&StackStatus| declared.iter().any(|request| request.stack == stack.name);
-    let gone = up.iter().filter(is_ours).filter(|stack| !is_declared(stack)).map(|stack| Request {
+impl Declared {
+    /// Reads them; nothing is applied where one of them has a fault. One that cannot be built stays as it is.
+    fn read(context: &mut Context, folder: &Path, extent: Extent) -> Result<Self, CtlError> {
+        let failed = |source| CtlError::File { action: "read", path: folder.to_owned(), source };
+        let entries: Vec<_> = std::fs::read_dir(folder).and_then(Iterator::collect).map_err(failed)?;
+        let mut stacks: Vec<(String, PathBuf)> = entries
+            .iter()
+            .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path().join("nixmox.toml")))
+            .collect();
+        stacks.sort();
+        let mut declared = Self { requests: Vec::new(), unbuilt: Vec::new(), roots: Vec::new() };
+        for (stack, file) in stacks {
+            context.options.file = Some(file.clone());
+            let prepared = match Scope::whole().prepare(context, &NixOptions::default(), extent) {
+                Ok(prepared) => prepared,
+                Err(error @ CtlError::Build(_)) => {
+                    complain(&error, context);
+                    declared.unbuilt.push(stack);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Prepared { request, roots, .. } = prepared;
+            let is_of_option = request.owner.as_deref().is_some_and(|owner| owner.starts_with(OPTION));
+            if !is_of_option || request.stack != stack {
+                let what = if is_of_option {
+                    format!(
+                        "{} is of the stack `{}`, and stands in the folder of another",
+                        file.display(),
+                        request.stack
+                    )
+                } else {
+                    format!("{} comes from no option of NixOS: its stack.owner does not say one", file.display())
+                };
+                return Err(CtlError::Usage { what, hint: format!("nixmoxctl -f {} up", file.display()) });
+            }
+            declared.requests.push(request);
+            declared.roots.extend(roots);
+        }
+        Ok(declared)
+    }
+
+    /// Returns what to ask for, first to give up what is declared no more: what moves to another stack is free then.
+    fn requests(&self, up: &[StackStatus]) -> Vec<Request> {
+        let is_ours = |stack: &&StackStatus| stack.owner.as_deref().is_some_and(|owner| owner.starts_with(OPTION));
+        let is_declared = |stack: &&StackStatus| {
+            self.unbuilt.contains(&stack.name) || self.requests.iter().any(|request| request.stack == stack.name)
+        };
+        let gone = up.iter().filter(is_ours).filter(|stack| !is_declared(stack)).map(given_up);
+        gone.chain(self.requests.iter().cloned()).collect()
+    }
+}
+
+/// Returns the request by which the owner of a stack gives it up.
+pub(super) fn given_up(stack: &StackStatus) -> Request {
+    Request {
         stack: stack.name.clone(),
         file: stack.file.clone(),
         address_pool: AddressPool::default().to_string(),
@@ -193,7 +231,5 @@ fn requests(declared: Vec<Request>, up: &[StackStatus]) -> Vec<Request> {
         no_rollback: None,
         limits: None,
         owner: stack.owner.clone(),
-    });
-    let gone: Vec<Request> = gone.collect();
-    gone.into_iter().chain(declared).collect()
+    }
 }

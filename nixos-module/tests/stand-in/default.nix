@@ -117,6 +117,7 @@ let
     "cargo"
     "clippy"
     "coreutils"
+    "gitMinimal"
     "deadnix"
     "e2fsprogs"
     "installShellFiles"

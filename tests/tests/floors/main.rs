@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
 mod map;
+mod package;
 mod rules;
 mod sandbox;
 mod source;

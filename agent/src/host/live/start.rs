@@ -158,13 +158,24 @@ impl Live {
         let throttle = unit.as_ref().map(unthrottled).unwrap_or_default();
         let lifted = !throttle.is_empty() && self.systemd.set_properties(&name.unit(), &throttle).await.is_ok();
         let stopped = self.systemd.stop(name).await;
-        if lifted {
-            // It would win over what is declared.
-            let owner = name.clone();
-            self.blocking(move |paths| files::remove_directory(&paths.runtime_control(&owner))).await?;
-            self.systemd.reload().await?;
+        if lifted && let Err(error) = self.forget_lifted(name).await {
+            // It would win over what is declared, until the next start removes it.
+            tracing::warn!(container = %name, %error, "cannot forget that MemoryHigh= was lifted");
         }
         stopped
+    }
+
+    async fn forget_lifted(&self, name: &ContainerName) -> Result<(), StepError> {
+        let owner = name.clone();
+        let remove = move |paths: &Paths| {
+            let control = paths.runtime_control(&owner);
+            files::remove(&control.join("50-MemoryHigh.conf"))?;
+            // Stays where somebody else set something.
+            let _ = std::fs::remove_dir(&control);
+            Ok(())
+        };
+        self.blocking(remove).await?;
+        self.systemd.reload().await
     }
 
     /// Lets systemd mount what sources lie on, as `RequiresMountsFor=` will at the start of the unit: before they are

@@ -224,6 +224,7 @@ pub(in crate::host) fn remove_all(paths: &Paths, name: &ContainerName) -> Result
     files::remove(&paths.environment(name))?;
     files::remove(&paths.exit_note(name))?;
     files::remove(&paths.stop_mark(name))?;
+    files::remove(&paths.switch_mark(name))?;
     files::remove(&paths.exit_record(name))?;
     if matches!(read_one(&paths.runtime_conf(name)), ConfFile::Ours(_)) {
         files::remove(&paths.runtime_conf(name))?;

@@ -72,6 +72,7 @@ let
     genAttrs = names: f: listToAttrs (map (name: nameValuePair name (f name)) names);
     filterAttrs = keep: set: removeAttrs set (filter (name: !keep name set.${name}) (attrNames set));
     mapAttrs' = f: set: listToAttrs (lib.mapAttrsToList f set);
+    makeBinPath = lib.concatMapStringsSep ":" (package: "${package}/bin");
     escapeShellArg =
       text:
       if builtins.match "[[:alnum:],._+:@%/-]+" text == null then

@@ -103,6 +103,7 @@ let
       check = isBool;
     };
     int = integer "signed integer" (_: true);
+    port = types.ints.between 0 65535;
     ints = {
       between =
         low: high:

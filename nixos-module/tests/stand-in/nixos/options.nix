@@ -12,6 +12,8 @@ let
   strings = option (types.listOf types.str) [ ];
   # What stands in a section of a unit: systemd's own keys, unchecked as in NixOS.
   section = option (types.attrsOf types.anything) { };
+  # A file of settings in sections.
+  sections = option (types.attrsOf (types.attrsOf types.anything)) { };
   set = options: option (types.attrsOf (types.submodule { inherit options; })) { };
 
   unit = {
@@ -81,11 +83,86 @@ in
       enable = option types.bool false;
       virtualHosts = set { extraConfig = option types.lines ""; };
     };
+    services.openssh.enable = option types.bool false;
+    # Those of the ready services, as far as their recipes use them, with the types of NixOS.
+    services.audiobookshelf = {
+      enable = option types.bool false;
+      host = option types.str "127.0.0.1";
+      port = option types.port 8000;
+    };
+    services.calibre-web = {
+      enable = option types.bool false;
+      listen.ip = option types.str "::1";
+    };
+    services.clamav = {
+      daemon.enable = option types.bool false;
+      updater.enable = option types.bool false;
+      scanner = {
+        enable = option types.bool false;
+        interval = option types.str "*-*-* 04:00:00";
+        scanDirectories = option (types.listOf types.str) [ ];
+      };
+    };
+    services.forgejo = {
+      enable = option types.bool false;
+      database.type = option (types.enum [
+        "sqlite3"
+        "mysql"
+        "postgres"
+      ]) "sqlite3";
+      settings = sections;
+    };
+    services.grafana = {
+      enable = option types.bool false;
+      settings = sections;
+    };
+    services.jellyfin.enable = option types.bool false;
+    services.jupyter = {
+      enable = option types.bool false;
+      ip = option types.str "localhost";
+      port = option types.port 8888;
+      notebookDir = option types.str "~/";
+      password = nothing types.str;
+    };
+    services.llama-cpp = {
+      enable = option types.bool false;
+      host = option types.str "127.0.0.1";
+      port = option types.port 8080;
+      model = nothing types.path;
+    };
+    services.nextcloud = {
+      enable = option types.bool false;
+      hostName = nothing types.str;
+      config = {
+        dbtype = nothing (
+          types.enum [
+            "sqlite"
+            "pgsql"
+            "mysql"
+          ]
+        );
+        adminpassFile = nothing types.str;
+      };
+      settings.trusted_domains = option (types.listOf types.str) [ ];
+    };
+    services.ollama = {
+      enable = option types.bool false;
+      host = option types.str "127.0.0.1";
+      port = option types.port 11434;
+      user = nothing types.str;
+      home = option types.str "/var/lib/ollama";
+    };
     services.postgresql = {
       enable = option types.bool false;
       enableTCPIP = option types.bool false;
+      authentication = option types.lines "";
+      settings = option (types.attrsOf types.str) { };
     };
-    services.openssh.enable = option types.bool false;
+    services.prometheus = {
+      enable = option types.bool false;
+      stateDir = option types.str "prometheus2";
+      retentionTime = nothing types.str;
+    };
     services.getty = {
       autologinUser = nothing types.str;
       helpLine = option types.lines "";
