@@ -34,6 +34,10 @@ pub struct Request {
     /// and with `prune` gives the stack up. Absent: a person's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// For `Plan`, whether guests that would be switched to another system are asked what that does in them, where the caller is
+    /// an operator: it runs a program there. Absent: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_inside: Option<bool>,
 }
 
 /// A plan as text and data.

@@ -290,6 +290,7 @@ fn a_request_is_as_its_golden_file_has_it() {
         no_rollback: Some(true),
         limits: Some(nixmox_api::Limits { memory_max: Some(4 << 30), ..nixmox_api::Limits::default() }),
         owner: Some("services.nixmox.stacks.cloud".into()),
+        look_inside: Some(true),
     };
     check("request", &request);
     assert!(request.into_model().is_ok(), "the example is a valid request");

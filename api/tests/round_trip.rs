@@ -423,6 +423,7 @@ fn a_request_names_the_faults_of_all_its_services() {
         no_rollback: None,
         limits: None,
         owner: None,
+        look_inside: None,
     };
     let with_name = |name: &str| Service { name: name.into(), ..valid() };
     let read = request(vec![with_name("a"), with_name("b")], &["b"]).into_model().expect("it is valid");

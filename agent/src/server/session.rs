@@ -217,10 +217,10 @@ impl<C: Control> Session<C> {
                 let Requested { request } = parse(parameters)?;
                 let systems = request.services.iter();
                 let systems = systems.filter_map(|service| Some((service.name.clone(), service.system.clone()?)));
-                let systems = systems.collect();
+                let (systems, is_wanted) = (systems.collect(), request.look_inside == Some(true));
                 let plan = self.control.plan(request).await?;
                 // To ask runs a program in the guest.
-                let may_ask = self.role >= Some(Role::Operator);
+                let may_ask = is_wanted && self.role >= Some(Role::Operator);
                 Answer::Plan(if may_ask { self.control.look_inside(plan, systems).await } else { plan })
             }
             Method::Apply => {

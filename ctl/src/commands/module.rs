@@ -231,5 +231,6 @@ pub(super) fn given_up(stack: &StackStatus) -> Request {
         no_rollback: None,
         limits: None,
         owner: stack.owner.clone(),
+        look_inside: None,
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use nixmox_api::{PlanReply, Planned, Request, Status};
+use nixmox_api::{AgentError, PlanReply, Planned, Request, Status};
 use nixmox_core::model::ContainerName;
 
 use super::request::{PlanFile, Scope};
 use crate::build::{Closures, Extent, NixOptions};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::context::{Context, block_on, unless_stopped};
 use crate::error::{CtlError, Exit};
 use crate::machine::Machine;
@@ -52,7 +52,12 @@ impl Plan {
         let (request, unbuilt) = (prepared.request, prepared.unbuilt);
         let (plan, before) = block_on(unless_stopped(async {
             let mut client = Client::connect(&context.options.socket).await?;
-            let plan = client.plan(&request).await?;
+            let curious = Request { look_inside: Some(true), ..request.clone() };
+            let plan = match client.plan(&curious).await {
+                // An agent of before knows no such key.
+                Err(ClientError::Agent(AgentError::Invalid { .. })) => client.plan(&request).await?,
+                answer => answer?,
+            };
             // What ran before is asked for where it matters alone.
             let before = if plan.services.iter().any(is_other_system) { client.status().await.ok() } else { None };
             Ok((plan, before))

@@ -90,6 +90,7 @@ impl Scope {
             // An agent of before knows no such key, and need not for a stack without.
             limits: (loaded.stack.limits != Limits::default()).then(|| (&loaded.stack.limits).into()),
             owner: loaded.stack.owner.as_ref().map(ToString::to_string),
+            look_inside: None,
         };
         Ok(Prepared { request, unbuilt: systems.unbuilt, roots: systems.roots })
     }

@@ -387,5 +387,6 @@ pub(crate) fn request_of(stack: &str, services: &[Service]) -> Request {
         no_rollback: None,
         limits: None,
         owner: None,
+        look_inside: None,
     }
 }
