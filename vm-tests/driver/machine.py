@@ -152,11 +152,13 @@ class Machine:
         return self.execute(f"systemctl {of_user}{q}")
 
     def get_unit_property(self, unit: str, property: str, user: str | None = None) -> str:
-        """Returns a property of a unit."""
-        status, value = self.systemctl(f"show --property={shlex.quote(property)} --value {shlex.quote(unit)}", user)
+        """Returns a property of a unit. As with NixOS's driver, one of which systemctl prints nothing is a fault: an empty list is."""
+        status, line = self.systemctl(f"show --property={shlex.quote(property)} {shlex.quote(unit)}", user)
         if status != 0:
             raise RequestedAssertionFailed(f"retrieving property {property} of unit {unit} failed with exit code {status}")
-        return value.rstrip("\n")
+        name, separator, value = line.partition("\n")[0].partition("=")
+        assert separator and name == property, f"property {property} of unit {unit} is no line of its own: {line!r}"
+        return value
 
     def wait_for_unit(self, unit: str, user: str | None = None, timeout: int = TIMEOUT) -> None:
         """Waits until a unit is active; fails when it failed, or is not active and nothing is about to start it."""
@@ -203,17 +205,17 @@ class Machine:
 
     # What is said of it.
 
-    def log(self, message: str) -> None:
+    def log(self, msg: str) -> None:
         """Prints a line for the person who reads the test's output."""
-        print(f"{self.name}: {message}", flush=True)
+        print(f"{self.name}: {msg}", flush=True)
 
     @contextlib.contextmanager
-    def nested(self, message: str) -> Iterator[None]:
+    def nested(self, msg: str) -> Iterator[None]:
         """Prints a line, and how long what is done within took."""
-        self.log(message)
+        self.log(msg)
         begin = time.monotonic()
         yield
-        self.log(f"(finished: {message.splitlines()[0]}, in {time.monotonic() - begin:.2f} seconds)")
+        self.log(f"(finished: {msg.splitlines()[0]}, in {time.monotonic() - begin:.2f} seconds)")
 
     def console_tail(self) -> str:
         """Returns the last lines of the console."""

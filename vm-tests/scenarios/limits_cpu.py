@@ -21,8 +21,8 @@ def shares(*names):
     """Returns how many CPUs each service used, by the guest's own clock."""
     read = "; ".join(f"grep usage_usec {SLICE}/container@{name}.service/cpu.stat" for name in names)
     read = f"{{ cut -d ' ' -f 1 /proc/uptime; {read}; }}"
-    numbers = machine.succeed(f"{read}; sleep {WINDOW}; {read}").split()
-    numbers = [float(number) for number in numbers if number != "usage_usec"]
+    words = machine.succeed(f"{read}; sleep {WINDOW}; {read}").split()
+    numbers = [float(word) for word in words if word != "usage_usec"]
     before, after = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
     took = after[0] - before[0]
     used = [(end - begin) / 1e6 / took for begin, end in zip(before[1:], after[1:])]
