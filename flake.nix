@@ -37,7 +37,13 @@
       };
 
       checks = forEachSystem (
-        pkgs: ofSystem pkgs // import ./nixos-module/checks.nix { inherit lib pkgs; }
+        pkgs:
+        ofSystem pkgs
+        // import ./nixos-module/checks.nix { inherit lib pkgs; }
+        // import ./vm-tests/nixos.nix {
+          inherit lib pkgs;
+          module = self.nixosModules.default;
+        }
       );
 
       devShells = forEachSystem (pkgs: {

@@ -1,5 +1,6 @@
 # Power cuts in the middle of `up` and of writing a generation: no torn state, and nothing that was acknowledged is lost.
-# Most are judged by reading the disk from outside, where the driver can; a few by booting.
+# Most are judged by reading the disk from outside, a few by booting.
+# Not on NixOS: its driver neither keeps a machine and goes back to it, nor reads the disk of one that is off.
 
 import json
 import random

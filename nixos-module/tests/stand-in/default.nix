@@ -79,6 +79,12 @@ let
 
     inherit writeText writeTextFile;
     writeShellScript = writeText;
+    writeScriptBin =
+      name: text:
+      writeTextFile {
+        inherit name text;
+        destination = "/bin/${name}";
+      };
     runCommand = build;
     linkFarm =
       name: entries:
@@ -101,15 +107,22 @@ let
       {
         pname,
         version,
-        src,
         cargoLock,
         meta,
         ...
-      }:
+      }@arguments:
       # Files that are missing are an error here as they are in nixpkgs.
       builtins.seq (builtins.readFile cargoLock.lockFile) (
-        builtins.seq (toString src) (package "${pname}-${version}" { inherit pname version meta; })
+        builtins.deepSeq arguments (
+          package "${pname}-${version}" {
+            inherit pname version meta;
+            overrideAttrs = f: pkgs.rustPlatform.buildRustPackage (arguments // f arguments);
+          }
+        )
       );
+    # Static or not, what is built is an empty folder.
+    pkgsStatic = pkgs;
+    testers.runNixOSTest = import ./nixos/lib/testing.nix { inherit lib pkgs; };
     mkShell = _: package "shell" { };
   }
   // lib.genAttrs [
@@ -117,10 +130,12 @@ let
     "cargo"
     "clippy"
     "coreutils"
-    "gitMinimal"
+    "curl"
     "deadnix"
     "e2fsprogs"
+    "gitMinimal"
     "installShellFiles"
+    "jq"
     "nftables"
     "nix"
     "nixfmt"

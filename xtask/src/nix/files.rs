@@ -10,7 +10,7 @@ use nixmox_testbed::{NixRoot, tool, workspace_root};
 const NOT_YET_NIX: [&str; 1] = ["tests/testbed/assets/guests-flake.nix"];
 
 /// Where the files are laid out by the formatter: what users read and copy.
-const FORMATTED: [&str; 3] = ["flake.nix", "nixos-module", "examples"];
+const FORMATTED: [&str; 4] = ["flake.nix", "nixos-module", "examples", "vm-tests"];
 
 /// Parses every `.nix` file of the working tree.
 pub(super) fn parse(root: &NixRoot) -> Result<()> {

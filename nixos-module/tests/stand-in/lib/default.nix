@@ -57,6 +57,9 @@ let
       ;
 
     # Lists
+    any = builtins.any;
+    take =
+      count: list: genList (builtins.elemAt list) (if count < length list then count else length list);
     optional = condition: value: optionals condition [ value ];
     flatten = value: if isList value then concatMap lib.flatten value else [ value ];
     unique = foldl' (known: value: if elem value known then known else known ++ [ value ]) [ ];

@@ -1,6 +1,7 @@
 # The options of NixOS that our modules set or read, with the types that they have there.
 {
   config,
+  extendModules,
   lib,
   pkgs,
   ...
@@ -26,6 +27,15 @@ let
     wantedBy = strings;
     unitConfig = section;
   };
+  changed = lib.mapAttrs (
+    _: one:
+    (extendModules {
+      modules = [
+        one.configuration
+        { specialisation = lib.mkOverride 0 { }; }
+      ];
+    }).config
+  ) config.specialisation;
   failed = map (assertion: assertion.message) (
     lib.filter (assertion: !assertion.assertion) config.assertions
   );
@@ -71,6 +81,7 @@ in
       };
     };
 
+    nix.enable = option types.bool true;
     nix.package = option types.package pkgs.nix;
     nixpkgs = {
       pkgs = nothing types.raw;
@@ -84,6 +95,8 @@ in
       virtualHosts = set { extraConfig = option types.lines ""; };
     };
     services.openssh.enable = option types.bool false;
+    services.journald.rateLimitBurst = option types.int 10000;
+    services.timesyncd.enable = option types.bool (!config.boot.isContainer);
     # Those of the ready services, as far as their recipes use them, with the types of NixOS.
     services.audiobookshelf = {
       enable = option types.bool false;
@@ -168,6 +181,9 @@ in
       helpLine = option types.lines "";
     };
 
+    # Each is the whole system with these changes, which it does not have itself.
+    specialisation = set { configuration = option types.deferredModule { }; };
+
     system = {
       stateVersion = mkOption { type = types.str; };
       activationScripts = set {
@@ -180,6 +196,7 @@ in
     };
 
     systemd = {
+      oomd.enable = option types.bool true;
       package = option types.package pkgs.systemd;
       services = set (
         unit
@@ -235,7 +252,13 @@ in
             inherit (config.boot) isContainer kernel;
             inherit (config.networking) firewall;
             inherit (config.system) activationScripts;
-            etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;
+            etc = lib.mapAttrs (_: file: "${file.source}") (
+              lib.filterAttrs (_: file: file.enable) config.environment.etc
+            );
+            inherit (config.environment) systemPackages;
+            nix = config.nix.enable;
+            switch = config.system.switch;
+            specialisation = lib.mapAttrs (_: changed: "${changed.system.build.toplevel}") changed;
           }
         );
   };

@@ -28,6 +28,17 @@ let
     ++ modules;
     specialArgs = {
       inherit pkgs;
+      extendModules =
+        more:
+        import ./eval-config.nix {
+          inherit
+            lib
+            system
+            prefix
+            specialArgs
+            ;
+          modules = modules ++ more.modules;
+        };
     }
     // specialArgs;
   };

@@ -1,0 +1,9 @@
+# The static guest of the scenarios, `tests/guest`. Called with `pkgsStatic`: nothing of a C library may have to lie beside it.
+{ callPackage }:
+(callPackage ../nixos-module/package.nix { }).overrideAttrs (_: {
+  pname = "nixmox-test-guest";
+  cargoBuildFlags = [ "--package=nixmox-test-guest" ];
+  doCheck = false;
+  # What systems link to as their init, by the name that `image/static-guest` has for it.
+  postInstall = ''mv "$out/bin/nixmox-test-guest" "$out/bin/guest"'';
+})

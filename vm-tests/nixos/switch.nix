@@ -1,0 +1,29 @@
+# A host whose configuration declares a stack, and two systems to switch to: one with changes in it, one without the stack.
+{ lib, pkgs, ... }:
+let
+  guest = pkgs.pkgsStatic.callPackage ../guest.nix { };
+  web = pkgs.runCommand "nixos-system-web" { } ''
+    mkdir $out
+    echo http=80 > $out/behaviour
+    ln -s ${guest}/bin/guest $out/init
+  '';
+in
+{
+  services.nixmox.stacks.house.services = {
+    calm.system = web;
+    web.system = web;
+  };
+
+  specialisation.changed.configuration = {
+    services.nixmox.stacks.house.services = {
+      web.limits.tasks_max = 77;
+      more = {
+        system = web;
+        depends_on.web = "healthy";
+      };
+    };
+  };
+  specialisation.without.configuration = {
+    services.nixmox.stacks = lib.mkForce { };
+  };
+}
