@@ -7,6 +7,7 @@
 //!                                        ├─▶ manifests and settings, built    (cases)
 //!                                        ├─▶ systemd-analyze                  (units)
 //!                                        └─▶ compared with systemd/           (mirror)
+//!  vm-tests ──▶ pyflakes, mypy, calls that both test drivers have             (scripts)
 //!  options ──▶ docs/module.md; `nixmoxctl schema` ──▶ manifest/schema.json    (reference)
 //! ```
 //!
@@ -18,6 +19,7 @@ mod files;
 mod flake;
 mod mirror;
 mod reference;
+mod scripts;
 mod units;
 
 use std::path::PathBuf;
@@ -75,6 +77,15 @@ pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
     } else {
         tally.skipped.push("units of the module: a good configuration is not good".to_owned());
     }
+    tally.attempt("nix: test scripts", |tally| {
+        let scripts = scripts::Scripts::prepare(&root)?;
+        tally.verify("nix: names in test scripts", || scripts.names());
+        tally.verify("nix: types in test scripts", || scripts.types());
+        tally.verify("nix: test scripts that NixOS cannot run", || scripts.left_out());
+        tally.verify("nix: checks of the flake beside test scripts", || scripts.checks(&root, nixpkgs));
+        tally.verify("nix: calls of our test driver", || scripts.calls());
+        Ok(())
+    });
     tally.verify("nix: options page", || reference::page(&root, nixpkgs));
     tally.verify("nix: keys of the manifest", || reference::schema(&programs));
     Ok(())

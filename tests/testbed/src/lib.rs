@@ -54,5 +54,5 @@ pub use exec::Output;
 pub use homelab::HOMELAB_DIR;
 pub use lan::{LAN_CLIENT_ADDRESS, LAN_HOST_ADDRESS};
 pub use machine::require;
-pub use nix_root::{NixRoot, tool};
+pub use nix_root::{NixRoot, python_packages, tool};
 pub use vm::{Vm, scenarios};

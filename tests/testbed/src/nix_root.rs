@@ -26,6 +26,7 @@ use crate::{
     exec::Output,
     leftovers::RunDir,
     machine::{self, say},
+    recipe,
 };
 
 /// Runs a command in the root. $1: the root; $2: the run folder; $3: a nixpkgs, or nothing; then what runs.
@@ -82,6 +83,12 @@ impl NixRoot {
         Ok(Path::new(Self::RUN).join(name))
     }
 
+    /// Returns where the machine itself has the run folder, which is removed in the end.
+    #[must_use]
+    pub fn run_folder(&self) -> &Path {
+        self.run.path()
+    }
+
     /// Copies a file of the machine below the run folder, under its own name, and returns the folder in which commands find it.
     pub fn bring(&self, folder: &str, file: &Path) -> Result<PathBuf> {
         let outside = self.run.path().join(folder);
@@ -112,6 +119,25 @@ pub fn tool(package: &str, version: &str, program: &str) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(entry.join("bin").join(program))
+}
+
+/// Returns a folder for `PYTHONPATH` with packages from `PyPI`, from the cache. Each is `NAME==VERSION`, and what they need is among them.
+pub fn python_packages(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    machine::require(&[("python3", "python3"), ("pip3", "python3-pip")])?;
+    let mut python = Command::new("python3");
+    python.args(["-c", "import sys; print(sys.implementation.cache_tag)"]);
+    let tag = python.output().context("cannot start python3")?;
+    ensure!(tag.status.success(), "python3 failed:\n{}", String::from_utf8_lossy(&tag.stderr));
+    // What is compiled in them is for one Python.
+    let hash = recipe::hash(&[packages, &[&*String::from_utf8_lossy(&tag.stdout)]].concat());
+    Cache::open()?.entry(&format!("{name}-{hash}"), |target| {
+        say(&format!("installing {} (once, about 10 s)", packages.join(", ")));
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"]).arg(target);
+        let output = pip.args(packages).output().context("cannot start python3")?;
+        ensure!(output.status.success(), "pip install failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    })
 }
 
 /// Copies what git tracks or would track: not what was built, which is larger than all else by far.

@@ -106,7 +106,8 @@ pub(crate) fn booted_hash() -> String {
     hash(&[&[vm_hash().as_str(), tools_hash().as_str()], &VM_FIRST_BOOT[..]].concat())
 }
 
-fn hash(parts: &[&str]) -> String {
+/// Returns a short name for these parts.
+pub(crate) fn hash(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part.as_bytes());
