@@ -26,7 +26,7 @@ let
         node
       ];
       testScript = builtins.readFile script;
-      # With a KVM the longest takes some minutes; without one no builder runs them.
+      # Who hangs is ended.
       globalTimeout = 20 * 60;
     };
 

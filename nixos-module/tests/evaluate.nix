@@ -63,10 +63,15 @@ in
   system = config.system.build.toplevel.drvPath;
 
   # What of it is checked by our programs when it is built.
-  built = pkgs.linkFarm "built" {
-    stacks = config.services.nixmox.stacksFolder;
-    settings = config.environment.etc."nixmox/agent.toml".source;
-  };
+  built = pkgs.linkFarm "built" (
+    {
+      stacks = config.services.nixmox.stacksFolder;
+      settings = config.environment.etc."nixmox/agent.toml".source;
+    }
+    // lib.mapAttrs' (
+      name: changed: lib.nameValuePair "stacks-${name}" changed.configuration.services.nixmox.stacksFolder
+    ) config.specialisation
+  );
 
   texts = {
     "agent.toml" = settingsText;

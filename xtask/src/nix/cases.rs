@@ -21,6 +21,9 @@ use super::reference;
 /// The case that the others are told apart from.
 const MINIMAL: &str = "minimal";
 
+/// Hosts of NixOS tests that declare stacks, as cases.
+const ON_NIXOS: &str = "../../vm-tests/nixos";
+
 /// How an expected message begins, and when it is expected.
 const EXPECTED: &str = "# Expected: ";
 const REFUSED: &str = "# Refused when built: ";
@@ -39,23 +42,24 @@ pub(super) fn good(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<Good> {
     Ok(all)
 }
 
-/// Builds the manifests and settings of the good ones, which has them checked by the real programs in the folder `programs`.
+/// Builds the manifests and settings of the good ones and of the hosts of NixOS tests, which has them checked by the real programs in
+/// the folder `programs`.
 pub(super) fn built(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Path) -> Result<()> {
     if !nixpkgs.builds() {
         println!("left to the stand-in: nothing of nixpkgs is built here");
         return Ok(());
     }
-    for name in names("good", "nix")? {
-        let built = match nixpkgs.build(root, &format!("good/{name}"), programs)? {
+    for case in [cases("good")?, cases(ON_NIXOS)?].concat() {
+        let built = match nixpkgs.build(root, &case, programs)? {
             Ok(built) => built,
-            Err(refused) => bail!("good/{name}.nix: {refused}"),
+            Err(refused) => bail!("{case}.nix: {refused}"),
         };
         // A stack without one belongs to whoever runs `nixmoxctl up`, and a switch refuses it.
         let owner = "^owner = \"services\\.nixmox\\.stacks\\.";
-        let find = ["find", "-L", &format!("{built}/stacks"), "-name", "nixmox.toml"];
+        let find = ["find", "-L", &built, "-name", "nixmox.toml"];
         let without =
             root.run(&[&find[..], &["-exec", "grep", "--files-without-match", owner, "{}", "+"]].concat())?;
-        ensure!(without.stdout.is_empty(), "good/{name}.nix: stacks without an owner:\n{}", without.stdout);
+        ensure!(without.stdout.is_empty(), "{case}.nix: stacks without an owner:\n{}", without.stdout);
     }
     Ok(())
 }
@@ -146,6 +150,11 @@ fn page(evaluated: &Evaluated, beside: Option<&Evaluated>) -> String {
     }
     page.truncate(page.trim_end().len());
     page + "\n"
+}
+
+/// Returns the configurations of a folder.
+fn cases(kind: &str) -> Result<Vec<String>> {
+    Ok(names(kind, "nix")?.iter().map(|name| format!("{kind}/{name}")).collect())
 }
 
 fn folder(kind: &str) -> PathBuf {

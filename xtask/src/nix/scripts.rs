@@ -30,7 +30,7 @@ const PACKAGES: [&str; 7] = [
     "typing_extensions==4.16.0",
 ];
 
-/// The Python of both drivers: Debian 13's, and that of NixOS 26.05. Checked for it, whatever the machine has.
+/// The Python that scripts are checked for, whatever the machine has: Debian 13's, which our driver runs them with.
 const PYTHON: &str = "3.13";
 
 /// What a scenario says in its first lines that NixOS's driver cannot run; vm-tests/nixos.nix looks for it, too.

@@ -27,15 +27,6 @@ let
     wantedBy = strings;
     unitConfig = section;
   };
-  changed = lib.mapAttrs (
-    _: one:
-    (extendModules {
-      modules = [
-        one.configuration
-        { specialisation = lib.mkOverride 0 { }; }
-      ];
-    }).config
-  ) config.specialisation;
   failed = map (assertion: assertion.message) (
     lib.filter (assertion: !assertion.assertion) config.assertions
   );
@@ -182,7 +173,18 @@ in
     };
 
     # Each is the whole system with these changes, which it does not have itself.
-    specialisation = set { configuration = option types.deferredModule { }; };
+    specialisation = set {
+      configuration = option types.deferredModule { } // {
+        apply =
+          module:
+          (extendModules {
+            modules = [
+              module
+              { specialisation = lib.mkOverride 0 { }; }
+            ];
+          }).config;
+      };
+    };
 
     system = {
       stateVersion = mkOption { type = types.str; };
@@ -258,7 +260,9 @@ in
             inherit (config.environment) systemPackages;
             nix = config.nix.enable;
             switch = config.system.switch;
-            specialisation = lib.mapAttrs (_: changed: "${changed.system.build.toplevel}") changed;
+            specialisation = lib.mapAttrs (
+              _: changed: "${changed.configuration.system.build.toplevel}"
+            ) config.specialisation;
           }
         );
   };
