@@ -59,7 +59,7 @@ fn what_refuses_to_be_switched_goes_back_or_is_restarted() {
         let before = machine.invocations().await;
         let refuse = || {
             for _ in 0..2 {
-                machine.host.fail_next(Operation::Update(name("db")), Fault::Before);
+                machine.host.fail_next(Operation::Update(name("db")), Fault::Refused);
             }
         };
         refuse();

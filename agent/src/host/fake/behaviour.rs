@@ -88,6 +88,8 @@ pub struct BrokenGate {
 pub enum Fault {
     /// Nothing is done, and it fails as a full disk does.
     Before,
+    /// Nothing is done, and it fails as a guest does that is not switched to another system.
+    Refused,
     /// The work is done, and it fails as a lost reply does.
     After,
     /// Nothing is done, and it never returns.
@@ -102,6 +104,9 @@ impl Fault {
                 path: format!("/run/nixmox/{operation:?}").into(),
                 source: std::io::ErrorKind::StorageFull.into(),
             },
+            Self::Refused => {
+                StepError::SwitchFailed { unit: format!("{operation:?}"), result: "exit 4".to_owned() }
+            }
             Self::After | Self::Hang => StepError::Bus {
                 call: "simulated",
                 subject: format!("{operation:?}"),

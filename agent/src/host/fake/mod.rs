@@ -285,7 +285,7 @@ impl Fake {
         tokio::task::yield_now().await;
         match self.begin(&operation) {
             None => work.await,
-            Some(fault @ Fault::Before) => Err(fault.error(&operation)),
+            Some(fault @ (Fault::Before | Fault::Refused)) => Err(fault.error(&operation)),
             Some(fault @ Fault::After) => work.await.and(Err(fault.error(&operation))),
             Some(Fault::Hang) => std::future::pending().await,
         }
