@@ -72,10 +72,12 @@ pub(super) fn failed(
 }
 
 /// Returns whether a step failed because the bus or systemd was away for a moment: a bus that restarts, or a systemd
-/// that replaces itself (`systemctl daemon-reexec`) and drops the calls that it had not answered.
+/// that replaces itself (`systemctl daemon-reexec`) and drops the calls that it had not answered. A bus that has enough of our calls to
+/// answer (`max_replies_per_connection`, dbus-daemon(1)) is there again a moment later, too.
 pub(super) fn is_away(error: &StepError) -> bool {
     // D-Bus specification, "Message Bus Messages"; the name of systemd has no owner until the new one connects.
-    const AWAY: [&str; 4] = [
+    const AWAY: [&str; 5] = [
+        "org.freedesktop.DBus.Error.LimitsExceeded",
         "org.freedesktop.DBus.Error.NoReply",
         "org.freedesktop.DBus.Error.NameHasNoOwner",
         "org.freedesktop.DBus.Error.ServiceUnknown",
