@@ -3,8 +3,8 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use zbus::Connection;
-use zbus_systemd::systemd1::{ManagerProxy, UnitProxy};
+use zbus::{Connection, OwnedObjectPath};
+use zbus_systemd::systemd1::{ManagerProxy, ServiceProxy, UnitProxy};
 
 use super::enter::Guest;
 use super::{Deadline, Found, Trouble};
@@ -44,11 +44,7 @@ pub(super) fn unit(guest: &Guest, unit: &str, deadline: Deadline) -> Result<Foun
         let connection = open(stream).await?;
         // Loads it, so that a unit that never ran is `inactive` and one that is not there `not-found`.
         let path = manager(&connection).await?.load_unit(unit.to_owned()).await?;
-        let unit = UnitProxy::builder(&connection)
-            .path(path)
-            .cache_properties(zbus::proxy::CacheProperties::No)
-            .build()
-            .await?;
+        let unit = unit_at(&connection, path).await?;
         let (active, sub, load) =
             futures_util::try_join!(unit.active_state(), unit.sub_state(), unit.load_state())?;
         let text = if load == "loaded" { format!("{active} ({sub})") } else { load };
@@ -66,6 +62,26 @@ pub(super) async fn open((socket, stream): (usize, UnixStream)) -> zbus::Result<
 /// Returns the guest's manager object.
 pub(super) async fn manager(connection: &Connection) -> zbus::Result<ManagerProxy<'_>> {
     ManagerProxy::builder(connection).cache_properties(zbus::proxy::CacheProperties::No).build().await
+}
+
+/// Returns a unit of the guest's manager.
+pub(super) async fn unit_at(connection: &Connection, path: OwnedObjectPath) -> zbus::Result<UnitProxy<'_>> {
+    UnitProxy::builder(connection).path(path).cache_properties(zbus::proxy::CacheProperties::No).build().await
+}
+
+/// Asks how a service ended: its `Result`, and its exit status where that is what it ended with.
+pub(super) async fn end_at(connection: &Connection, path: OwnedObjectPath) -> zbus::Result<(String, Option<i32>)> {
+    // CLD_EXITED of waitid(2): `ExecMainStatus` is an exit status, not a signal.
+    const CLD_EXITED: i32 = 1;
+    let service = ServiceProxy::builder(connection)
+        .path(path)
+        .cache_properties(zbus::proxy::CacheProperties::No)
+        .build()
+        .await?;
+    let asked = futures_util::try_join!(service.result(), service.exec_main_code(), service.exec_main_status());
+    let (result, code, status) = asked?;
+    let status = (result == "exit-code" && code == CLD_EXITED).then_some(status);
+    Ok((result, status))
 }
 
 /// Runs a conversation to its end or to the end of its time.

@@ -12,7 +12,6 @@ use nix::fcntl::{FcntlArg, OFlag};
 use tokio::net::unix::pipe;
 use zbus::message::Type;
 use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
-use zbus_systemd::systemd1::ServiceProxy;
 
 use super::bus::{self, SOCKETS};
 use super::enter::Guest;
@@ -106,20 +105,12 @@ impl Started {
 
 /// Asks how a command that failed ended.
 async fn end_of(connection: &Connection, unit: &str) -> End {
-    // CLD_EXITED of waitid(2): `ExecMainStatus` is an exit status, not a signal.
-    const CLD_EXITED: i32 = 1;
-    let asked = async {
-        let service = ServiceProxy::builder(connection)
-            .path(format!("/org/freedesktop/systemd1/unit/{}", zbus_systemd::bus_label_escape(unit)))
-            .cache_properties(zbus::proxy::CacheProperties::No)
-            .build()
-            .await?;
-        futures_util::try_join!(service.result(), service.exec_main_code(), service.exec_main_status())
-    };
+    let path = format!("/org/freedesktop/systemd1/unit/{}", zbus_systemd::bus_label_escape(unit));
+    let asked = async { bus::end_at(connection, OwnedObjectPath::try_from(path)?).await };
     match asked.await {
-        Ok((result, CLD_EXITED, status)) if result == "exit-code" => End::Exited(status),
-        Ok((result, ..)) if result == "timeout" => End::TimedOut,
-        Ok((result, ..)) => End::Other(result),
+        Ok((_, Some(status))) => End::Exited(status),
+        Ok((result, None)) if result == "timeout" => End::TimedOut,
+        Ok((result, None)) => End::Other(result),
         Err(_forgotten) => End::Other("failed".to_owned()),
     }
 }

@@ -14,8 +14,8 @@
 
 use std::time::Duration;
 
-use zbus::{Connection, OwnedObjectPath, Variant};
-use zbus_systemd::systemd1::{ManagerProxy, ServiceProxy, UnitProxy};
+use zbus::{Connection, Variant};
+use zbus_systemd::systemd1::ManagerProxy;
 
 use super::bus::{self, SOCKETS};
 use super::enter::Guest;
@@ -26,8 +26,6 @@ const UNIT: &str = "nixmox-switch.service";
 const PAUSE: Duration = Duration::from_millis(250);
 /// Time by which the guest's systemd ends the switch before the helper gives up on it.
 const MARGIN: Duration = Duration::from_secs(2);
-/// `CLD_EXITED` of waitid(2): `ExecMainStatus` is an exit status, not a signal.
-const CLD_EXITED: i32 = 1;
 
 /// What is seen of the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,30 +83,21 @@ fn look(guest: &Guest, deadline: Deadline) -> Result<(Seen, String), Trouble> {
             }
             Err(error) => return Err(error),
         };
-        let unit = proxy_of_unit(connection, &path).await?;
+        let unit = bus::unit_at(connection, path.clone()).await?;
         let (active, title, job) = futures_util::try_join!(unit.active_state(), unit.description(), unit.job())?;
         let seen = match active.as_str() {
             // It waits for its turn.
             _ if job.0 != 0 => Seen::Runs,
             "active" => Seen::Done,
-            "failed" => Seen::Failed(how(connection, path).await?),
+            "failed" => {
+                let (result, status) = bus::end_at(connection, path).await?;
+                Seen::Failed(status.map_or(result, |status| format!("exit {status}")))
+            }
             "inactive" => Seen::Absent,
             _ => Seen::Runs,
         };
         Ok((seen, title))
     })
-}
-
-/// Returns how the unit failed.
-async fn how(connection: &Connection, path: OwnedObjectPath) -> zbus::Result<String> {
-    let service = ServiceProxy::builder(connection)
-        .path(path)
-        .cache_properties(zbus::proxy::CacheProperties::No)
-        .build()
-        .await?;
-    let asked = futures_util::try_join!(service.result(), service.exec_main_code(), service.exec_main_status());
-    let (result, code, status) = asked?;
-    Ok(if result == "exit-code" && code == CLD_EXITED { format!("exit {status}") } else { result })
 }
 
 fn start(guest: &Guest, system: &str, title: &str, deadline: Deadline) -> Result<(), Trouble> {
@@ -153,12 +142,4 @@ fn talk<T>(
         let manager = bus::manager(&connection).await?;
         work(&connection, &manager).await
     })
-}
-
-async fn proxy_of_unit<'a>(connection: &'a Connection, path: &OwnedObjectPath) -> zbus::Result<UnitProxy<'a>> {
-    UnitProxy::builder(connection)
-        .path(path.clone())
-        .cache_properties(zbus::proxy::CacheProperties::No)
-        .build()
-        .await
 }
