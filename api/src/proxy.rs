@@ -53,7 +53,8 @@ pub trait AgentProxy {
     /// Returns what differs between two generations. Role: observer.
     async fn diff(&mut self, from: u64, to: u64) -> zlink::Result<Result<DiffReply, AgentError>>;
 
-    /// Makes a stack as declared: a new generation. Returns once it is written, not once it is done. Role: operator.
+    /// Makes a stack as declared: a new generation. Returns once it is written and `Status`
+    /// shows it, not once it is done. Role: operator.
     async fn apply(&mut self, request: &Request) -> zlink::Result<Result<Applied, AgentError>>;
 
     /// Stops services of a stack and no longer desires them: a new generation. No names: the whole stack.

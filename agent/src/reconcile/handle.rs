@@ -33,6 +33,8 @@ const LOOKS_MAX: usize = 16;
 
 /// A reply channel.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, AgentError>>;
+/// Gives an answer that is ready.
+pub(super) type Answering = Box<dyn FnOnce() + Send>;
 
 /// What others ask of the reconcile task.
 #[derive(Debug)]

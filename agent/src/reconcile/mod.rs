@@ -60,7 +60,7 @@ use crate::settings::Settings;
 use crate::state::{EventNumbers, Generation, Generations, Notes, NotesFile, StateError};
 use change::Ledger;
 use execute::{Begun, Executor, Outcome};
-use handle::{Ask, Published};
+use handle::{Answering, Ask, Published};
 use oom::Look;
 use report::{Reporter, Scene};
 use supervise::{Correction, Failure, Question, Supervisor};
@@ -239,13 +239,14 @@ impl<H: Host> Reconciler<H> {
                 _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
             };
+            let mut answer: Option<Answering> = None;
             match wake {
                 Wake::Stop => break,
                 // A burst of signals becomes one round.
                 Wake::Look => time::sleep(SETTLE).await,
                 Wake::Watchdog => notify::watchdog(),
                 Wake::Ended(outcome) => self.ended(outcome),
-                Wake::Asked(ask) => self.asked(*ask).await,
+                Wake::Asked(ask) => answer = self.asked(*ask).await,
                 Wake::Answered(question, result) => self.answered(&question, result),
                 Wake::Logged(name, Logged::Tail(lines)) => {
                     self.reading.remove(&name);
@@ -262,6 +263,10 @@ impl<H: Host> Reconciler<H> {
             }
             changes.mark_unchanged();
             self.turn().await;
+            // Who asks for the status after an answer finds in it what was asked for.
+            if let Some(answer) = answer {
+                answer();
+            }
         }
         self.reporter.end();
         info!(event = "stop", "stopping; containers go on");

@@ -22,7 +22,7 @@ use nixmox_core::{model, plan};
 use tracing::{error, info};
 
 use super::change::{Asked, Ledger, Next, invalid};
-use super::handle::{self, Answer, Ask};
+use super::handle::{self, Answer, Answering, Ask};
 use super::rollback::{self, Back};
 use super::{Reconciler, chain, inside, instance, report};
 use crate::host::{Host, StepError};
@@ -37,24 +37,28 @@ struct Outlook {
 }
 
 impl<H: Host> Reconciler<H> {
-    pub(super) async fn asked(&mut self, ask: Ask) {
-        // A closed answer channel is a client that left; what it asked for is done all the same.
-        match ask {
-            Ask::Plan(request, answer) => drop(answer.send(self.plan_request(request).await)),
-            Ask::Apply(request, caller, answer) => drop(answer.send(self.apply(request, caller).await)),
-            Ask::Down(stack, names, caller, answer) => {
-                drop(answer.send(self.down(&stack, &names, caller).await));
+    /// Takes a request, and returns what gives its answer; it is given when the status shows what came of it.
+    pub(super) async fn asked(&mut self, ask: Ask) -> Option<Answering> {
+        Some(match ask {
+            Ask::Plan(request, answer) => {
+                drop(answer.send(self.plan_request(request).await));
+                return None;
             }
+            Ask::RemoveData(name, caller, answer) => {
+                self.remove_data(&name, &caller, answer);
+                return None;
+            }
+            Ask::Apply(request, caller, answer) => answering(answer, self.apply(request, caller).await),
+            Ask::Down(stack, names, caller, answer) => answering(answer, self.down(&stack, &names, caller).await),
             Ask::Rollback(stack, to, names, caller, answer) => {
-                drop(answer.send(self.rollback(&stack, to, &names, caller).await));
+                answering(answer, self.rollback(&stack, to, &names, caller).await)
             }
-            Ask::Start(names, caller, answer) => drop(answer.send(self.start(&names, &caller))),
+            Ask::Start(names, caller, answer) => answering(answer, self.start(&names, &caller)),
             Ask::Stop(names, with_dependents, caller, answer) => {
-                drop(answer.send(self.stop(&names, with_dependents, caller).await));
+                answering(answer, self.stop(&names, with_dependents, caller).await)
             }
-            Ask::Restart(names, caller, answer) => drop(answer.send(self.restart(&names, &caller).await)),
-            Ask::RemoveData(name, caller, answer) => self.remove_data(&name, &caller, answer),
-        }
+            Ask::Restart(names, caller, answer) => answering(answer, self.restart(&names, &caller).await),
+        })
     }
 
     /// Returns what `up` of this request would lead to, on the host as it is now.
@@ -597,6 +601,11 @@ impl<H: Host> Reconciler<H> {
             limits: self.own_limits(next),
         }
     }
+}
+
+fn answering<T: Send + 'static>(answer: Answer<T>, result: Result<T, AgentError>) -> Answering {
+    // A closed channel is a client that left; what it asked for is done all the same.
+    Box::new(move || drop(answer.send(result)))
 }
 
 fn now_seconds() -> u64 {

@@ -140,12 +140,10 @@ impl Machine {
     }
 
     pub(crate) async fn apply(&self, request: Request) -> Result<Applied, AgentError> {
-        let applied = self.agent().apply(request, anna()).await;
-        self.catch_up().await;
-        applied
+        self.agent().apply(request, anna()).await
     }
 
-    /// Waits until the status shows what was asked before. A question is taken when the one before it was acted on.
+    /// Waits for a round: a question is answered when what it leads to was begun and the status shows it.
     pub(crate) async fn catch_up(&self) {
         let _ = self.agent().start(Vec::new(), anna()).await;
     }
@@ -155,27 +153,19 @@ impl Machine {
     }
 
     pub(crate) async fn down_of(&self, stack: &str) -> Result<Applied, AgentError> {
-        let applied = self.agent().down(stack.to_owned(), Vec::new(), anna()).await;
-        self.catch_up().await;
-        applied
+        self.agent().down(stack.to_owned(), Vec::new(), anna()).await
     }
 
     pub(crate) async fn stop(&self, names: &[&str]) -> Result<Done, AgentError> {
-        let done = self.agent().stop(owned(names), false, anna()).await;
-        self.catch_up().await;
-        done
+        self.agent().stop(owned(names), false, anna()).await
     }
 
     pub(crate) async fn start(&self, names: &[&str]) -> Result<Done, AgentError> {
-        let done = self.agent().start(owned(names), anna()).await;
-        self.catch_up().await;
-        done
+        self.agent().start(owned(names), anna()).await
     }
 
     pub(crate) async fn restart(&self, names: &[&str]) -> Result<Done, AgentError> {
-        let done = self.agent().restart(owned(names), anna()).await;
-        self.catch_up().await;
-        done
+        self.agent().restart(owned(names), anna()).await
     }
 
     pub(crate) async fn status(&self) -> Status {

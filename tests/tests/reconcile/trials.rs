@@ -229,8 +229,8 @@ fn a_dependent_that_a_change_breaks_is_a_reason_to_go_back() {
         with_a_good_generation(machine).await;
         let other_db = good()[0].clone().built_anew('b');
         behave(machine, &other_db, HealthBehaviour::After(SECOND));
-        machine.up(&[other_db, good()[1].clone(), good()[2].clone()]).await;
         machine.host.behave(&name("web"), Behaviour { health: HealthBehaviour::Never, ..Behaviour::default() });
+        machine.up(&[other_db, good()[1].clone(), good()[2].clone()]).await;
         let back = |status: &Status| status.stacks[0].rolled_back.is_some();
         let status = machine.until("it is back", back).await;
         assert_eq!(status.stacks[0].rolled_back.as_ref().unwrap().services, ["web"]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nixmox_agent::host::fake::{Behaviour, HealthBehaviour};
+use nixmox_agent::server::Control as _;
 use nixmox_agent::settings::Settings;
 use nixmox_api::{AgentError, ServiceState};
 use nixmox_core::model::{Condition, OnUnhealthy, RestartPolicy, Service, System};
@@ -48,6 +49,28 @@ fn a_chain_starts_in_order_behind_its_gates() {
         assert_eq!(of(&status, "migrate").state, ServiceState::Completed);
         assert_eq!(machine.trace(), ["start db", "start migrate", "start app", "start proxy"]);
         assert_eq!(machine.host.broken_gates(), []);
+    });
+}
+
+#[test]
+fn an_answer_is_given_when_the_status_shows_what_was_asked_for() {
+    on_a_machine(async |machine| {
+        machine.host.behave(&name("db"), slow_db());
+        let agent = machine.agent();
+        // What is asked for is taken up at once, and the status is read the moment the answer is there.
+        let now = async |what| {
+            let status = agent.status().await;
+            assert!(status.host.busy, "{what}: {status:?}");
+            (status.host.generation, of(&status, "db").state)
+        };
+        machine.up(&[service("db")]).await;
+        assert_eq!(now("up").await, (1, ServiceState::Starting));
+        machine.until_well().await;
+        machine.restart(&["db"]).await.unwrap();
+        now("restart").await;
+        machine.until_well().await;
+        machine.down().await;
+        assert_eq!(now("down").await.0, 2);
     });
 }
 

@@ -46,20 +46,24 @@ impl Deaths {
         let good = deaths.good.clone();
         deaths.declare(&good)?;
         stack::succeed(&deaths.bed, STACK, "up")?;
+        let before = agent::status(&deaths.bed)?.host.generation;
         let begun = Instant::now();
         deaths.deploy()?;
-        deaths.wait_until_back()?;
+        let back = deaths.wait_until_back()?.host.generation;
         deaths.window = begun.elapsed();
+        ensure!(back == before + 2, "generation {back} after {before}: the deployment was never taken back");
         println!("without a death it takes {:.1?}", deaths.window);
         Ok(deaths)
     }
 
-    /// Lets a deployment fail and the agent die meanwhile; all must be as it was before.
-    pub(crate) fn point(&mut self) -> Result<()> {
+    /// Lets a deployment fail and the agent die meanwhile, somewhere in this of so many parts of the window; all must be
+    /// as it was before.
+    pub(crate) fn point(&mut self, part: u32, of: u32) -> Result<()> {
         let before = agent::status(&self.bed)?.host.generation;
         self.deploy()?;
-        let window = u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX);
-        let delay = Duration::from_millis(self.random.below(window));
+        let width = self.window / of;
+        let within = self.random.below(u64::try_from(width.as_micros()).unwrap_or(u64::MAX));
+        let delay = width * part + Duration::from_micros(within);
         thread::sleep(delay);
         let at_death =
             self.bed.succeed("systemctl kill --signal=KILL nixmox-agent; readlink /var/lib/nixmox/current")?;

@@ -12,7 +12,7 @@ use nixmox_tests::{agent, say};
 use deaths::Deaths;
 
 /// Deaths of an agent per run.
-const POINTS: usize = 16;
+const POINTS: u32 = 16;
 /// Reads the row that was written before the deployment, inside the database's container.
 const READ_ROW: &str = "systemd-run --machine=postgres --quiet --pipe --wait --uid=postgres -- \
                         psql --tuples-only --no-align --command='select text from kept'";
@@ -92,10 +92,13 @@ fn an_agent_that_is_killed_at_any_step_of_it_goes_back_all_the_same() {
     };
     let seed = number("NIXMOX_KILL_SEED").unwrap_or_else(of_the_clock);
     say(&format!("NIXMOX_KILL_SEED={seed}"));
-    let points = number("NIXMOX_KILL_POINTS").and_then(|points| usize::try_from(points).ok()).unwrap_or(POINTS);
+    let points = number("NIXMOX_KILL_POINTS").and_then(|points| u32::try_from(points).ok()).unwrap_or(POINTS);
     let mut deaths = Deaths::begin(seed).expect("a host with a good generation");
-    for point in 1..=points {
-        deaths.point().unwrap_or_else(|error| panic!("NIXMOX_KILL_SEED={seed}, point {point}: {error:?}"));
+    // One in each part of the window, so that deaths fall after the verdict whatever the seed.
+    for point in 0..points {
+        deaths
+            .point(point, points)
+            .unwrap_or_else(|error| panic!("NIXMOX_KILL_SEED={seed}, point {point}: {error:?}"));
     }
     say(&deaths.histogram());
     assert!(deaths.on_the_way_back() > 0, "no death fell after the verdict");
