@@ -87,6 +87,7 @@ pub(crate) fn test(tally: &mut Tally, nixpkgs: &Nixpkgs) -> Result<()> {
         Ok(())
     });
     tally.verify("nix: options page", || reference::page(&root, nixpkgs));
+    tally.verify("nix: what the options page shows", || reference::shown(&root, nixpkgs));
     tally.verify("nix: keys of the manifest", || reference::schema(&programs));
     Ok(())
 }

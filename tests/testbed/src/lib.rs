@@ -8,7 +8,7 @@
 //! ```
 //!
 //! And virtual machines, for what needs a kernel of its own (`vm`), from the same cache; and a Nix and a systemd that look at files
-//! without booting anything (`nix_root`).
+//! without booting anything (`nix_root`). What the documentation shows is read by `pages`.
 //!
 //! Nothing of the machine changes but installed packages, the cache folder and, while a testbed lives, one cgroup. All mounts
 //! are made in a mount namespace and all processes run in a PID namespace whose first process ends when its owner does, so a
@@ -41,6 +41,7 @@ mod lan;
 mod leftovers;
 mod machine;
 mod nix_root;
+mod pages;
 mod power;
 mod recipe;
 mod store;
@@ -55,4 +56,5 @@ pub use homelab::HOMELAB_DIR;
 pub use lan::{LAN_CLIENT_ADDRESS, LAN_HOST_ADDRESS};
 pub use machine::require;
 pub use nix_root::{NixRoot, python_packages, tool};
+pub use pages::{Block, blocks, pages};
 pub use vm::{Vm, scenarios};

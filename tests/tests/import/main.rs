@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nixmox_testbed::Behaviour;
+use nixmox_testbed::{Behaviour, blocks};
 use nixmox_tests::shared::Host;
 
 const FIXTURES: [&str; 4] = ["all", "media", "miniflux", "nextcloud"];
@@ -36,17 +36,21 @@ fn put_stand_in(host: &Host, guests: &[(&str, &Behaviour)]) {
     host.write_file("/srv/stand-in/paths.json", paths.to_string(), 0o644).expect("written");
 }
 
-/// Imports a Compose file in `/srv/compose`, and has its flake take the stand-in for nixpkgs.
-fn import(host: &Host, name: &str, text: &str) -> String {
-    host.write_file(format!("/srv/compose/{name}.yml"), text, 0o644).expect("written");
-    let said = host.succeed(&format!("cd /srv/compose && nixmoxctl import compose {name}.yml -o /srv/{name}"));
-    let said = said.expect("imported");
+/// Has the flake of an imported stack take the stand-in for nixpkgs.
+fn take_stand_in(host: &Host, name: &str) {
     let url = "github:NixOS/nixpkgs/nixos-26.05";
     host.succeed(&format!(
         "grep -qF {url} /srv/{name}/flake.nix && sed -i s,{url},path:/srv/stand-in, /srv/{name}/flake.nix"
     ))
     .expect("the flake has nixpkgs for its input");
-    said
+}
+
+/// Imports a Compose file in `/srv/compose`.
+fn import(host: &Host, name: &str, text: &str) -> String {
+    host.write_file(format!("/srv/compose/{name}.yml"), text, 0o644).expect("written");
+    let said = host.succeed(&format!("cd /srv/compose && nixmoxctl import compose {name}.yml -o /srv/{name}"));
+    take_stand_in(host, name);
+    said.expect("imported")
 }
 
 #[test]
@@ -100,4 +104,23 @@ fn an_imported_stack_comes_up_in_its_order() {
     assert!(status.contains("2 healthy"), "{status}");
     host.succeed("test -d /srv/compose/html").expect("the volume's folder was made below /srv");
     host.succeed("nixmoxctl down -f /srv/shop").expect("taken down");
+}
+
+#[test]
+fn whoever_follows_the_page_has_a_stack() {
+    let host = Host::boot("import-page").expect("the host boots");
+    put_stand_in(&host, &[("cache", &Behaviour::new().tcp(11211))]);
+    host.write_file("/srv/cloud/compose.yml", "services:\n  cache: {image: memcached}\n", 0o644).expect("written");
+    for block in blocks("docs/import.md").expect("a page") {
+        assert_eq!(block.language, "console");
+        for command in block.text.lines() {
+            let command = command.strip_prefix("$ ").expect("a command");
+            host.succeed(&format!("cd /srv && {command}")).expect("it does what the page says");
+            if command.contains("import") {
+                take_stand_in(&host, "cloud");
+            }
+        }
+    }
+    let status = host.succeed("nixmoxctl status -f /srv/cloud").expect("a status");
+    assert!(status.contains("1 healthy"), "{status}");
 }

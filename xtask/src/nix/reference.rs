@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nixmox_testbed::{NixRoot, Programs, workspace_root};
+use nixmox_testbed::{NixRoot, Programs, blocks, workspace_root};
 
 use super::evaluation::Nixpkgs;
 
+/// The page about the options.
+const PAGE: &str = "docs/module.md";
 /// What makes them anew.
 const ANEW: &str = "UPDATE_REFERENCE=1 cargo xtask nix";
 
@@ -16,10 +18,27 @@ pub(super) fn page(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<()> {
     let page = nixpkgs.evaluate(root, "page.nix", &[])?;
     let page: String = serde_json::from_str(&page).context("page.nix returned something else than a text")?;
     match nixpkgs {
-        Nixpkgs::StandIn => compare(&workspace_root().join("docs/module.md"), &page),
+        Nixpkgs::StandIn => compare(&workspace_root().join(PAGE), &page),
         // Types have other descriptions there.
         Nixpkgs::Lib(_) | Nixpkgs::Whole(_) => Ok(()),
     }
+}
+
+/// Evaluates what docs/module.md shows: hosts, and values of the options under whose headings they stand.
+pub(super) fn shown(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<()> {
+    let blocks = blocks(PAGE)?;
+    ensure!(blocks.len() > 1, "{PAGE} shows no examples any more");
+    for (number, block) in blocks.iter().enumerate() {
+        let host = match block.heading.strip_prefix('`').and_then(|heading| heading.strip_suffix('`')) {
+            Some(option) => format!("{{ {option} = {}; }}", block.text),
+            None => block.text.clone(),
+        };
+        let host = root.put(&format!("shown-{number}.nix"), &host)?;
+        nixpkgs
+            .evaluate(root, "evaluate.nix", &[("case", host.display().to_string())])
+            .with_context(|| format!("{PAGE}, under {}: it cannot be evaluated:\n{}", block.heading, block.text))?;
+    }
+    Ok(())
 }
 
 /// Compares the keys that options are made of with those that `nixmoxctl` knows.
