@@ -1,4 +1,4 @@
-# What `nix flake check` builds beside the packages: lints and format of the Rust code, and the system of every good case of the module.
+# What `nix flake check` builds beside the packages: lints, format and documentation, and the system of every good case of the module.
 { lib, pkgs }:
 let
   nixmox = pkgs.callPackage ./package.nix { };
@@ -13,6 +13,16 @@ let
       installPhase = "touch $out";
       postInstall = "";
     });
+
+  nixFiles = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../flake.nix
+      ../examples
+      ../vm-tests
+      ./.
+    ];
+  };
 
   evaluate =
     file:
@@ -30,6 +40,21 @@ in
     pkgs.clippy
   ] "cargo clippy --workspace --all-targets -- --deny warnings";
   rustfmt = instead "rustfmt" [ pkgs.rustfmt ] "cargo fmt --all --check";
+  docs = instead "docs" [ ] "RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps";
+  nix-files =
+    pkgs.runCommand "nix-files"
+      {
+        nativeBuildInputs = [
+          pkgs.deadnix
+          pkgs.nixfmt
+        ];
+      }
+      ''
+        cd ${nixFiles}
+        find . -name '*.nix' -exec nixfmt --check {} +
+        deadnix --fail .
+        touch $out
+      '';
 }
 // lib.listToAttrs (
   map (file: {

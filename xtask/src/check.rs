@@ -32,6 +32,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     tally.check("lock file of the fuzz targets", &mut fuzz::check_lock())?;
     let mut clippy = cargo(&["clippy", "--quiet", "--workspace", "--all-targets"]);
     tally.check("lints", clippy.args(["--", "--deny", "warnings"]))?;
+    let mut documentation = cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
+    tally.check("documentation of the code", documentation.env("RUSTDOCFLAGS", "--deny warnings"))?;
     let mut quick = cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"]);
     for package in TESTBED_PACKAGES {
         quick.args(["--exclude", package]);

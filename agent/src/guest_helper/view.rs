@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What is mounted there may be the host's own journal, for a service that ships it: that is no guest's, and is left out
-//! wherever it comes from (see [`Hosts`]). What is mounted below one of the folders is not in the view.
+//! wherever it comes from (see `Hosts`). What is mounted below one of the folders is not in the view.
 //!
 //! A folder of a running guest can only be cloned within its own mount namespace, so this process enters that for the
 //! time of it, and comes back with detached mounts.
