@@ -29,9 +29,17 @@ in
     # Names of the other services: the agent keeps this file up to date, and binds its folder into every guest.
     environment.etc.hosts.source = lib.mkForce "/run/host/nixmox/hosts";
 
-    # The template sets address and route before the guest's init. Servers of names are the host's, in a resolv.conf that is copied at each
-    # start: NixOS takes it over in a container (`networking.useHostResolvConf`).
+    # The template sets address and route before the guest's init.
     networking.useDHCP = lib.mkDefault false;
+
+    # The agent keeps this file up to date as well. NixOS copies the host's own at each start, which is of no use to a guest where that names
+    # a server on loopback, as systemd-resolved does. A guest with servers of its own, or a resolver, keeps to those.
+    networking.useHostResolvConf = lib.mkDefault false;
+    environment.etc."resolv.conf" =
+      lib.mkIf (config.networking.nameservers == [ ] && !config.services.resolved.enable)
+        {
+          source = lib.mkDefault "/run/host/nixmox/resolv.conf";
+        };
 
     # A changed system is switched to inside, without a restart.
     system.switch.enable = lib.mkDefault true;

@@ -2,7 +2,8 @@
 { lib, ... }:
 {
   boot.isContainer = true;
-  # Names of the other services, which the agent keeps in this file.
+  # Names of the other services, and whom to ask for all others: the agent keeps both files.
   environment.etc.hosts.source = lib.mkForce "/run/host/nixmox/hosts";
+  environment.etc."resolv.conf".source = "/run/host/nixmox/resolv.conf";
   system.stateVersion = "25.05";
 }

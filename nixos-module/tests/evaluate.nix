@@ -39,6 +39,7 @@ let
     container: ${lib.boolToString guest.boot.isContainer}
     name: ${guest.networking.hostName}
     /etc/hosts: ${toString guest.environment.etc.hosts.source}
+    /etc/resolv.conf: ${guest.environment.etc."resolv.conf".source or "its own"}
     DHCP: ${lib.boolToString guest.networking.useDHCP}
     can be switched: ${lib.boolToString guest.system.switch.enable}
     services: ${

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use nixmox_core::model::{Action, Desired, Observed, SystemState};
+use nixmox_core::model::{Action, Desired, Observed, Servers, SystemState};
 use nixmox_core::network::{FirewallTable, hosts_file};
 use nixmox_core::restart;
 use nixmox_core::slice::{self, Slices};
@@ -59,8 +59,13 @@ impl Tables {
             observed.firewall = Some(ports);
         }
         let names = hosts_file(desired);
-        if self.names.take_in(now, observed.hosts.as_ref(), &names, policy) {
+        let left = self.names.take_in(now, observed.hosts.as_ref(), &names, policy);
+        if left {
             observed.hosts = Some(names);
+        }
+        // They are written together.
+        if left || self.names.retry.due(now).is_some() {
+            observed.servers = Servers::default();
         }
         let slices = slice::slices(desired, observed.protection_of_host);
         let found = slice::are_right(&observed.slices, &slices).then_some(&slices);

@@ -45,7 +45,7 @@ pub const JOURNALS_FOLDER: &str = "/var/lib/nixos-containers/.journal";
 pub const JOURNAL_INSIDE: &str = "/var/log/journal";
 /// Where the conf file lies when `/etc` is read-only.
 pub const CONF_FOLDER_RUN: &str = "/run/nixmox/conf";
-/// The folder of the hosts file, bound read-only into every guest, so that replacing the file is seen there.
+/// The folder of the hosts file and of resolv.conf, bound read-only into every guest, so that replacing a file is seen there.
 pub const GUESTS_FOLDER: &str = "/run/nixmox/guests";
 /// Where guests see [`GUESTS_FOLDER`].
 pub const GUESTS_FOLDER_INSIDE: &str = "/run/host/nixmox";

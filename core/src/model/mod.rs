@@ -24,7 +24,7 @@ pub use facts::Facts;
 pub use name::{ContainerName, InvalidName, InvalidStorePath, Owner, StackName, StorePath};
 pub use observed::{
     ActiveState, BootStart, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Protection,
-    Retry, Slice, SystemState,
+    Retry, Servers, Slice, SystemState,
 };
 pub use plan::{Action, Change, ChangeKind, Plan, Reason, Step, StepId, Subject};
 pub use pool::{AddressPool, InvalidPool};

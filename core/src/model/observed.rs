@@ -21,10 +21,30 @@ pub struct Observed {
     pub obstacles: Vec<String>,
     /// The text of the hosts file that guests share; `None`: it is missing.
     pub hosts: Option<String>,
+    /// Who is asked for other names.
+    pub servers: Servers,
     /// The slices that may carry limits of ours, each once; one that has none and no drop-in may be absent.
     pub slices: Vec<Slice>,
     /// What files of the host's own make `machine.slice` protect.
     pub protection_of_host: Protection,
+}
+
+/// Texts of files that name servers of names (resolv.conf(5)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Servers {
+    /// The host's for guests, with those behind a stub on loopback in its place; `None`: it has none, or none that is better than
+    /// what guests have.
+    pub host: Option<String>,
+    /// The one that guests share; `None`: it is missing.
+    pub guests: Option<String>,
+}
+
+impl Servers {
+    /// Returns whether guests have those of the host, or keep what they have.
+    #[must_use]
+    pub fn are_right(&self) -> bool {
+        self.host.is_none() || self.host == self.guests
+    }
 }
 
 /// A slice in which containers run, as it is.

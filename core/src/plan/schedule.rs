@@ -135,12 +135,13 @@ impl<'a> Schedule<'a> {
         if !same {
             published.ports = Some(self.push(Subject::Host, Action::PublishPorts, BTreeSet::new()));
         }
+        // Without containers that could bind them, nobody misses the files that guests share.
+        let unshared = desired.services.values().all(|assigned| assigned.service.system == System::Adopted);
         let same = match &observed.hosts {
             Some(found) => *found == hosts_file(desired),
-            // Without containers that could bind it, nobody misses it.
-            None => desired.services.values().all(|assigned| assigned.service.system == System::Adopted),
+            None => unshared,
         };
-        if !same {
+        if !same || !(unshared || observed.servers.are_right()) {
             published.names = Some(self.push(Subject::Host, Action::PublishNames, BTreeSet::new()));
         }
         if !slice::are_right(&observed.slices, &slice::slices(desired, observed.protection_of_host)) {

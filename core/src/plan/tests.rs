@@ -459,6 +459,21 @@ fn tables_are_repaired_without_touching_a_container() {
 }
 
 #[test]
+fn guests_follow_the_hosts_servers_of_names() {
+    let mut world = World::chain(&["db"]);
+    let text = |server: &str| Some(format!("nameserver {server}\n"));
+    world.observed.servers.guests = text("192.0.2.1");
+    assert!(world.steps().is_empty(), "the host has none, or none yet: they keep theirs");
+    world.observed.servers.host = text("192.0.2.1");
+    assert!(world.steps().is_empty());
+    world.observed.servers.host = text("192.0.2.2");
+    assert_eq!(world.steps(), ["PublishNames"]);
+    world.desired.services.clear();
+    world.observed.hosts = None;
+    assert!(!world.steps().contains(&"PublishNames".to_owned()), "nobody reads them");
+}
+
+#[test]
 fn another_system_is_switched_to_where_the_guest_can_and_nothing_else_needs_a_restart() {
     let mut world = World::chain(&["db"]);
     let another = System::Store(format!("/nix/store/{}-new", "b".repeat(32)).parse().unwrap());

@@ -60,8 +60,9 @@ pub(super) fn guest() -> String {
 {{ lib, ... }}:
 {{
   boot.isContainer = true;
-  # Names of the other services, which the agent keeps in this file.
+  # Names of the other services, and whom to ask for all others: the agent keeps both files.
   environment.etc.hosts.source = lib.mkForce "/run/host/nixmox/hosts";
+  environment.etc."resolv.conf".source = "/run/host/nixmox/resolv.conf";
   # The release of the first start; it stays when nixpkgs moves on.
   system.stateVersion = "{RELEASE}";
 }}

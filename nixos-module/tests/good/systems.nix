@@ -6,6 +6,8 @@
     package.system = pkgs.writeText "nixos-system-package" "";
     path.system = "/nix/store/00000000000000000000000000000000-nixos-system-path";
     flake.system = "github:owner/repository#flake";
+    # A guest that knows whom to ask for names.
+    resolver.system.services.resolved.enable = true;
     # Two places define one guest.
     merged.system.imports = [
       { services.openssh.enable = true; }

@@ -1,6 +1,6 @@
 //! The pages of the documentation, and the blocks between their fences.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -33,9 +33,9 @@ pub fn pages() -> Result<Vec<String>> {
     let mut pages = vec!["README.md".to_owned()];
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let name = entry?.file_name();
-        let name = name.to_str().context("the name of a page is not UTF-8")?;
-        if name.ends_with(".md") {
-            pages.push(format!("docs/{name}"));
+        let name = Path::new(&name);
+        if name.extension().is_some_and(|extension| extension == "md") {
+            pages.push(format!("docs/{}", name.display()));
         }
     }
     pages.sort();

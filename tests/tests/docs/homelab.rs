@@ -81,7 +81,8 @@ fn slices(bed: &Testbed, block: &Block) {
         .text
         .lines()
         .filter_map(|line| {
-            line.split_whitespace().find(|word| word.ends_with(".slice") || word.ends_with(".service"))
+            let is_unit = |word: &&str| matches!(word.rsplit_once('.'), Some((_, "slice" | "service")));
+            line.split_whitespace().find(is_unit)
         })
         .map(|unit| unit.replace("STACK", "homelab").replace("NAME", "hello"))
         .collect();

@@ -12,12 +12,12 @@ fn modules_that_the_pages_show_make_systems() {
     let shown = ["docs/builds.md", "docs/install.md"].map(read).concat();
     let shown: Vec<Block> = shown.into_iter().filter(ours).collect();
     assert_eq!(shown.len(), 2, "{shown:?}");
-    let mut manifest = "format = 1\nstack.name = \"shown\"\n".to_owned();
+    let mut manifest = vec!["format = 1\nstack.name = \"shown\"\n".to_owned()];
     for (number, block) in shown.iter().enumerate() {
         bed.write_file(format!("/srv/shown/{number}.nix"), &block.text, 0o644).expect("written");
-        manifest += &format!("[services.shown-{number}]\nsystem = \"./{number}.nix\"\n");
+        manifest.push(format!("[services.shown-{number}]\nsystem = \"./{number}.nix\"\n"));
     }
-    bed.write_file("/srv/shown/nixmox.toml", manifest, 0o644).expect("written");
+    bed.write_file("/srv/shown/nixmox.toml", manifest.concat(), 0o644).expect("written");
     bed.succeed("cd /srv/shown && nixmoxctl up").expect("built, and up");
     let status = bed.succeed("cd /srv/shown && nixmoxctl status").expect("told");
     assert!(status.contains("2 healthy"), "{status}");

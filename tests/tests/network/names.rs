@@ -2,6 +2,7 @@
 
 use nixmox_testbed::Testbed;
 use nixmox_tests::operator::Stack;
+use nixmox_tests::shared::Host;
 
 use crate::{LIMIT, host, web};
 
@@ -53,4 +54,36 @@ fn a_running_guest_learns_the_names_of_services_as_they_come_and_go() {
     assert_eq!(stack.healthy("reader").expect("healthy"), before, "the guest was not restarted");
     assert_eq!(stack.healthy("first").expect("healthy"), other, "nor was any other");
     stack.succeed("down").expect("taken down");
+}
+
+#[test]
+fn a_running_guest_asks_whom_the_host_asks() {
+    // Of its own: who asks whom is the whole host's affair.
+    let host = Host::boot("servers").expect("a host");
+    let servers = |file: &str, server: &str| {
+        let write = format!("mkdir -p $(dirname {file}) && rm -f {file} && echo nameserver {server} > {file}");
+        host.succeed(&write).expect("written");
+    };
+    servers("/etc/resolv.conf", "192.0.2.1");
+    let stack = Stack::new(&host, "servers");
+    stack.declare(&[&web(&host, "reader", "")]).expect("a manifest");
+    stack.succeed("up").expect("it comes up");
+    let before = stack.healthy("reader").expect("healthy");
+    let seen = |server: &str| {
+        let read = inside("reader", "cat /run/host/nixmox/resolv.conf");
+        host.wait_until(&format!("{read} | grep -qx 'nameserver {server}'"), LIMIT).expect("the guest learns it");
+    };
+    seen("192.0.2.1");
+    servers("/etc/resolv.conf", "192.0.2.2");
+    seen("192.0.2.2");
+    // A stub on loopback is of no use to others: those behind it are given.
+    servers("/run/systemd/resolve/resolv.conf", "192.0.2.3");
+    servers("/etc/resolv.conf", "127.0.0.53");
+    seen("192.0.2.3");
+    // Where there is none, guests keep what they had.
+    host.succeed("rm /run/systemd/resolve/resolv.conf && nixmoxctl --all status").expect("removed");
+    seen("192.0.2.3");
+    assert_eq!(stack.healthy("reader").expect("healthy"), before, "the guest was not restarted");
+    let warnings = host.succeed("nixmoxctl --all status --json | jq -c .host.warnings").expect("told");
+    assert!(!warnings.contains("changed by somebody else"), "it is no drift: {warnings}");
 }

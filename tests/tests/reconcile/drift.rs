@@ -144,6 +144,11 @@ fn the_hosts_tables_are_put_right_at_once_and_it_is_told() {
         machine.until("the table is back", |_| machine.host.firewall() == table).await;
         machine.host.change_hosts_outside(Some("127.0.0.1 evil\n".to_owned()));
         machine.until("the file is back", |_| machine.host.hosts() == text).await;
+        // What the host itself decides is followed, and no drift.
+        machine.host.change_servers_of_host(Some("nameserver 192.0.2.1\n"));
+        let followed = |_: &_| machine.host.servers_of_guests().as_deref() == Some("nameserver 192.0.2.1\n");
+        machine.until("guests ask whom the host asks", followed).await;
+        machine.host.change_servers_of_host(None);
         let mut told = Vec::new();
         while let Ok(event) = events.try_recv() {
             if event.service.is_empty() && event.event == "drift" {

@@ -27,7 +27,7 @@ use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::model::{
     ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, Facts, InvocationId, Kind, Observed,
-    Port, Probe, Protection, Service, StorePath, System, SystemState,
+    Port, Probe, Protection, Servers, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use nixmox_core::oom::OomKill;
@@ -63,6 +63,7 @@ struct State {
     last_systems: BTreeMap<ContainerName, System>,
     firewall: Option<FirewallTable>,
     hosts: Option<String>,
+    servers: Servers,
     slices: Slices,
     facts: Facts,
     roots: BTreeSet<StorePath>,
@@ -195,6 +196,12 @@ impl Fake {
     #[must_use]
     pub fn firewall(&self) -> Option<FirewallTable> {
         self.state().firewall.clone()
+    }
+
+    /// Returns who guests ask for names.
+    #[must_use]
+    pub fn servers_of_guests(&self) -> Option<String> {
+        self.state().servers.guests.clone()
     }
 
     /// Returns the hosts file that guests share.
@@ -474,6 +481,7 @@ impl Host for Fake {
             firewall: state.firewall.clone(),
             obstacles: Vec::new(),
             hosts: state.hosts.clone(),
+            servers: state.servers.clone(),
             slices: slice::done(&state.slices),
             protection_of_host: Protection::default(),
         })
@@ -566,7 +574,11 @@ impl Host for Fake {
 
     async fn publish_names(&self, text: &str) -> Result<(), StepError> {
         let publish = async {
-            self.state().hosts = Some(text.to_owned());
+            let mut state = self.state();
+            state.hosts = Some(text.to_owned());
+            let known = state.servers.host.clone();
+            state.servers.guests = known.or(state.servers.guests.take());
+            drop(state);
             self.note_change();
             Ok(())
         };

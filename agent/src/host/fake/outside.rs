@@ -76,6 +76,12 @@ impl Fake {
         self.state().firewall = None;
     }
 
+    /// Has the host ask others for names.
+    pub fn change_servers_of_host(&self, text: Option<&str>) {
+        self.state().servers.host = text.map(str::to_owned);
+        self.note_change();
+    }
+
     /// Replaces the hosts file, or takes it away.
     pub fn change_hosts_outside(&self, text: Option<String>) {
         self.state().hosts = text;
@@ -108,7 +114,7 @@ impl Fake {
     pub fn reboot(&self) {
         let mut state = self.state();
         state.system = SystemState::Up;
-        (state.firewall, state.hosts) = (None, None);
+        (state.firewall, state.hosts, state.servers.guests) = (None, None, None);
         state.slices = Slices::default();
         for container in state.containers.values_mut() {
             let conf = std::mem::replace(&mut container.seen.conf, ConfFile::Absent);

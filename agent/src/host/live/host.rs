@@ -13,7 +13,7 @@ use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
 use tokio::sync::watch;
 
-use super::Live;
+use super::{Live, resolv};
 use crate::guest_helper::session::Work;
 use crate::host::cgroup::counts_pressure;
 use crate::host::files::{self, Durability};
@@ -99,9 +99,15 @@ impl Host for Live {
 
     async fn publish_names(&self, text: &str) -> Result<(), StepError> {
         let text = text.to_owned();
-        self.blocking(move |paths| files::replace(&paths.hosts(), &text, HOSTS_MODE, Durability::Runtime))
-            .await
-            .map(drop)
+        self.blocking(move |paths| {
+            files::replace(&paths.hosts(), &text, HOSTS_MODE, Durability::Runtime)?;
+            match resolv::of_host(paths) {
+                Some(servers) => files::replace(&paths.resolv_conf(), &servers, HOSTS_MODE, Durability::Runtime),
+                None => Ok(false),
+            }
+        })
+        .await
+        .map(drop)
     }
 
     async fn set_slices(&self, slices: &Slices) -> Result<(), StepError> {

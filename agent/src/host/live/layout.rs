@@ -1,12 +1,11 @@
 //! What the texts of containers depend on: facts of the host, found when the agent starts.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 use nixmox_core::container::Layout;
 
-use crate::host::files;
+use super::resolv;
 use crate::host::paths::Paths;
 
 /// Where a packaged agent lies; named when the running one does not know its own place.
@@ -39,29 +38,12 @@ fn is_writable(directory: &Path) -> bool {
 /// Returns whether the template gives guests servers that they can reach. Ours looks for them at each start, since at boot
 /// there may be none yet; NixOS's copies `/etc/resolv.conf` as it is, so that has to be of use.
 fn passes_dns_on(paths: &Paths) -> bool {
-    let servers = || files::read(&paths.host_path(Path::new("/etc/resolv.conf")));
-    paths.host_path(Path::new(START_SCRIPT)).exists()
-        || servers().is_some_and(|text| reachable_from_elsewhere(&text))
-}
-
-/// Returns whether the servers of a resolv.conf(5) can be reached from a network namespace of its own: there is one
-/// and none is a loopback address, as that of systemd-resolved is.
-fn reachable_from_elsewhere(text: &str) -> bool {
-    let servers: Vec<IpAddr> =
-        text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok()).collect();
-    !servers.is_empty() && servers.iter().all(|server| !server.is_loopback() && !server.is_unspecified())
+    paths.host_path(Path::new(START_SCRIPT)).exists() || resolv::can_be_copied(paths)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_resolver_on_localhost_is_of_no_use_to_guests() {
-        assert!(reachable_from_elsewhere("search lan\nnameserver 192.168.1.1\n"));
-        assert!(!reachable_from_elsewhere("nameserver 127.0.0.53\nnameserver 192.168.1.1\n"));
-        assert!(!reachable_from_elsewhere("search lan\n"));
-    }
 
     #[test]
     fn a_replaced_program_is_named_without_the_kernels_mark() {

@@ -9,6 +9,7 @@ mod logs;
 mod loopback;
 mod observe;
 mod probe;
+mod resolv;
 mod session;
 mod slices;
 mod start;

@@ -15,7 +15,7 @@ use nixmox_core::model::{
 
 use super::Live;
 use super::loopback::{self, Loopback};
-use super::switch;
+use super::{resolv, switch};
 use crate::host::cgroup::Cgroup;
 use crate::host::firewall;
 use crate::host::nspawn::Start;
@@ -35,6 +35,13 @@ struct OnDisk {
     exit: Option<ExitRecord>,
     stopped_by_agent: bool,
     can_switch: bool,
+}
+
+impl From<OnDisk> for Container {
+    fn from(found: OnDisk) -> Self {
+        let OnDisk { conf, boot_start, drop_in, exit, stopped_by_agent, can_switch } = found;
+        Self { conf, boot_start, drop_in, exit, stopped_by_agent, can_switch, ..Self::default() }
+    }
 }
 
 /// What is read of a container's process and of the files of its unit.
@@ -60,7 +67,7 @@ impl Live {
         let declared = declared.clone();
         let before = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let oom = Arc::clone(&self.oom);
-        let (running, units, on_disk, of_units, hosts, firewall) = self
+        let (running, units, on_disk, of_units, shared, firewall) = self
             .blocking(move |paths| {
                 let names: BTreeSet<_> = declared.into_iter().chain(nspawn::names_with_files(paths)).collect();
                 let on_disk: BTreeMap<_, _> = names
@@ -82,25 +89,18 @@ impl Live {
                 loopback::follow(firewall.table.as_ref(), |name| Some(&on_disk.get(name)?.conf), &mut running);
                 firewall.obstacles.extend(firewall.table.iter().flat_map(firewall::on_ipv6));
                 firewall.obstacles.extend(firewall::of_kernel());
-                Ok((running, units, on_disk, of_units, files::read(&paths.hosts()), firewall))
+                Ok((
+                    running,
+                    units,
+                    on_disk,
+                    of_units,
+                    (files::read(&paths.hosts()), resolv::servers(paths)),
+                    firewall,
+                ))
             })
             .await?;
-        let mut containers: BTreeMap<ContainerName, Container> = on_disk
-            .into_iter()
-            .map(|(name, on_disk)| {
-                let OnDisk { conf, boot_start, drop_in, exit, stopped_by_agent, can_switch } = on_disk;
-                let seen = Container {
-                    conf,
-                    boot_start,
-                    drop_in,
-                    exit,
-                    stopped_by_agent,
-                    can_switch,
-                    ..Container::default()
-                };
-                (name, seen)
-            })
-            .collect();
+        let mut containers: BTreeMap<ContainerName, Container> =
+            on_disk.into_iter().map(|(name, on_disk)| (name, on_disk.into())).collect();
         for ((listed, unit), of_unit) in units.iter().zip(of_units) {
             let container = containers.entry(listed.name.clone()).or_default();
             let ours = Settings::of(&container.drop_in);
@@ -145,7 +145,8 @@ impl Live {
         containers.retain(|_, container| *container != Container::default());
         let firewall::Seen { table: firewall, obstacles } = firewall;
         let (slices, protection_of_host) = slices;
-        Ok(Observed { system, containers, firewall, obstacles, hosts, slices, protection_of_host })
+        let (hosts, servers) = shared;
+        Ok(Observed { system, containers, firewall, obstacles, hosts, servers, slices, protection_of_host })
     }
 
     /// Reads what containers use that ran at the last look. No call to systemd: status asks often.

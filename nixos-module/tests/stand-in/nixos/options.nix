@@ -63,6 +63,8 @@ in
     networking = {
       hostName = option types.str "nixos";
       useDHCP = option types.bool true;
+      useHostResolvConf = option types.bool false;
+      nameservers = option (types.listOf types.str) [ ];
       nftables.enable = option types.bool false;
       firewall = {
         enable = option types.bool true;
@@ -85,6 +87,7 @@ in
       enable = option types.bool false;
       virtualHosts = set { extraConfig = option types.lines ""; };
     };
+    services.resolved.enable = option types.bool false;
     services.openssh.enable = option types.bool false;
     services.journald.rateLimitBurst = option types.int 10000;
     services.timesyncd.enable = option types.bool (!config.boot.isContainer);
