@@ -45,6 +45,20 @@ fn trouble_is_explained_and_what_is_used_is_shown() {
     stack.succeed("down").expect("taken down");
 }
 
+#[test]
+fn the_share_of_a_processor_is_of_the_time_since_the_start_began() {
+    let host = Host::boot("share").expect("a host");
+    let stack = Stack::new(&host, "share");
+    // One thread that spins, of which a moment lies after it is up.
+    let busy = host.guest("busy", &Behaviour::new().ready_after(Duration::from_secs(4)).spins()).expect("a system");
+    stack.declare(&[&format!("[services.busy]\nsystem = \"{busy}\"")]).expect("a manifest");
+    stack.succeed("up").expect("up");
+    let status = nixmox_tests::agent::status(&host).expect("it answers");
+    let share = status.services.first().and_then(|service| service.cpu_percent).expect("a share");
+    assert!(share > 0.0 && share < 150.0, "{share} %");
+    stack.succeed("down").expect("taken down");
+}
+
 /// Declares services of which some cannot come up, and waits until that is known.
 fn come_into_trouble(host: &Host, stack: &Stack<'_>) {
     let ill = host.guest("ill", &Behaviour::new().http(80).http_status(503)).expect("a system");

@@ -247,6 +247,8 @@ pub struct ProbeResult {
 pub struct Usage {
     /// Which run the figures are of.
     pub invocation: Option<InvocationId>,
+    /// When its start began, from where on CPU time counts, in microseconds since 1970.
+    pub began_usec: Option<u64>,
     /// When it became active, in microseconds since 1970.
     pub active_since_usec: Option<u64>,
     /// `memory.current` in bytes.

@@ -88,6 +88,7 @@ fn page() -> Page {
     let all = (
         Usage {
             invocation: None,
+            began_usec: None,
             active_since_usec: Some(1_700_000_000_250_000),
             memory_current: Some(4096),
             cpu_usec: Some(1_500_000),

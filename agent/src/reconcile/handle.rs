@@ -195,7 +195,7 @@ impl<H: Host> Handle<H> {
             service.cpu_usec = used.cpu_usec;
             let Some(cpu) = used.cpu_usec else { continue };
             let since_start = used
-                .active_since_usec
+                .began_usec
                 .and_then(|start| u64::try_from(wall_usec).ok()?.checked_sub(start))
                 .map(|wall| (wall, cpu));
             let since_sample = samples.get(&service.name).and_then(|(then, before)| {

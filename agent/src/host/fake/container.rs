@@ -98,6 +98,7 @@ impl Simulated {
         let ran = self.ran_usec();
         Usage {
             invocation: self.seen.invocation,
+            began_usec: None,
             active_since_usec: None,
             memory_current: Some(1 << 20),
             // A tenth of one CPU, from the first moment on.

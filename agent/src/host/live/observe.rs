@@ -183,6 +183,7 @@ impl Live {
 pub(super) struct Running {
     control_group: String,
     invocation: Option<InvocationId>,
+    began_usec: Option<u64>,
     active_since_usec: Option<u64>,
     /// `oom_kill` of `memory.events` at the last look; `None`: the kernel does not count.
     oom_kills: Option<u64>,
@@ -195,11 +196,16 @@ impl Running {
     fn of((listed, unit): &Unit, before: &BTreeMap<ContainerName, Self>) -> Option<(ContainerName, Self)> {
         let name = listed.name.clone();
         let control_group = unit.control_group().filter(|_| listed.active.has_processes())?.to_owned();
-        let (invocation, active_since_usec) = (unit.invocation(), unit.active_since_usec());
+        let (invocation, began_usec, active_since_usec) =
+            (unit.invocation(), unit.start_began_usec(), unit.active_since_usec());
         let known = before.get(&name).filter(|known| known.invocation == invocation);
         let loopback = known.map(|known| known.loopback).unwrap_or_default();
         let is_active = listed.active == ActiveState::Active;
-        Some((name, Self { control_group, invocation, active_since_usec, oom_kills: None, is_active, loopback }))
+        let oom_kills = None;
+        Some((
+            name,
+            Self { control_group, invocation, began_usec, active_since_usec, oom_kills, is_active, loopback },
+        ))
     }
 
     /// Returns its cgroup; `None` when it is gone, and the container with it.
@@ -210,6 +216,7 @@ impl Running {
     fn usage(&self, cgroup: &Cgroup) -> Usage {
         Usage {
             invocation: self.invocation,
+            began_usec: self.began_usec,
             active_since_usec: self.active_since_usec,
             memory_current: cgroup.memory_current(),
             cpu_usec: cgroup.cpu_usec(),
