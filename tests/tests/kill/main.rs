@@ -21,8 +21,8 @@ use trace::Journal;
 const POINTS: usize = 50;
 /// Kills between the first and the last step of an operation: four in five.
 const INSIDE: fn(usize) -> usize = |points| points * 4 / 5;
-/// Longest time from a kill until all is as desired.
-const CONVERGE_LIMIT: Duration = Duration::from_mins(1);
+/// Longest time from a kill until all is as desired, on a busy machine: what never converges ends here.
+const CONVERGE_LIMIT: Duration = Duration::from_mins(3);
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -43,8 +43,9 @@ fn the_agent_converges_from_every_point_of_death() {
         number("NIXMOX_KILL_POINTS").map_or(POINTS, |points| usize::try_from(points).expect("a small number"));
     let mut storm = Storm::begin(seed).expect("the stacks are up");
     let inside = |storm: &Storm| storm.points().iter().filter(|point| point.phase.is_inside()).count();
-    // A host that is slower or quicker than a moment ago lets some kills come too early or too late: more are made.
-    while storm.points().len() < points || (inside(&storm) < INSIDE(points) && storm.points().len() < 2 * points) {
+    // A host that is slower or quicker than a moment ago lets some kills come too early or too late: more are made, until the
+    // windows have found the steps again.
+    while storm.points().len() < points || (inside(&storm) < INSIDE(points) && storm.points().len() < 3 * points) {
         let number = storm.points().len() + 1;
         storm.point().unwrap_or_else(|error| panic!("NIXMOX_KILL_SEED={seed}, point {number}: {error:?}"));
     }
@@ -129,22 +130,17 @@ fn up_goes_on_through_a_restart_of_the_agent() {
 fn up_goes_on_while_systemd_reads_its_units_and_replaces_itself() {
     let quiet = Quiet::build("reexec").expect("a host");
     let mut journal = Journal::default();
+    // It cannot be over before systemd was replaced: a service stays ill until then.
+    quiet.answer("base", 503).expect("written");
     quiet.begin("up").expect("it begins");
     quiet.wait_for_step(&mut journal, "start", "slow").expect("the first step");
-    let count = quiet
-        .bed
-        .succeed(
-            "count=0
-             while [ ! -e /root/end ] && [ $count -lt 4 ]; do
-                 systemctl daemon-reload && systemctl daemon-reexec && count=$((count + 1))
-             done
-             echo $count",
-        )
-        .expect("systemd answers");
+    let again = "systemctl daemon-reload && systemctl daemon-reexec";
+    quiet.bed.succeed(&format!("{again} && {again} && test ! -e /root/end")).expect("systemd answers");
+    quiet.answer("base", 200).expect("written");
+    // And once more while those start that waited.
+    quiet.bed.succeed(&format!("{again} && {again}")).expect("systemd answers");
     quiet.client_end().expect("the client sees it through");
     let running = quiet.wait_until_healthy().expect("healthy");
     assert_eq!(running.len(), 4);
     assert_eq!(quiet.failed_steps().expect("readable"), "");
-    assert_ne!(count, "0", "nothing happened while it went on");
-    println!("{count} reloads and replacements");
 }
