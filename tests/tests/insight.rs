@@ -2,7 +2,7 @@
 //! who restarted what, and what it all uses.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nixmox_testbed::Behaviour;
 use nixmox_tests::operator::Stack;
@@ -10,8 +10,8 @@ use nixmox_tests::say;
 use nixmox_tests::shared::Host;
 use serde_json::Value;
 
-/// Longest time until a service that was killed is well again.
-const RECOVERY: Duration = Duration::from_mins(1);
+/// Longest time until a service that was killed is well again, on a busy machine.
+const RECOVERY: Duration = Duration::from_mins(2);
 
 /// Returns what a command printed on standard output, told to whoever runs the test.
 fn told(stack: &Stack<'_>, arguments: &str) -> String {
@@ -65,15 +65,18 @@ fn come_into_trouble(host: &Host, stack: &Stack<'_>) {
     let crash =
         host.guest("crash", &Behaviour::new().log("cannot open database").exit_at_once(3)).expect("a system");
     let well = host.guest("well", &Behaviour::new().http(80).spins()).expect("a system");
-    let check = "health = { http = \"http://localhost/\", interval = \"1s\", start_period = \"2s\", retries = 2 }";
+    let patient = "health = { http = \"http://localhost/\", interval = \"1s\" }";
+    let check = patient.replace('}', ", start_period = \"2s\", retries = 2 }");
     stack
         .declare(&[
             &format!("[services.db]\nsystem = \"{ill}\"\n{check}"),
             &format!("[services.app]\nsystem = \"{well}\"\ndepends_on = {{ db = \"healthy\" }}"),
             &format!("[services.web]\nsystem = \"{well}\"\ndepends_on = [\"app\", \"busy\"]"),
-            &format!("[services.crash]\nsystem = \"{crash}\"\nrestart = {{ delay = \"30s\" }}"),
+            &format!(
+                "[services.crash]\nsystem = \"{crash}\"\nrestart = {{ delay = \"10min\", delay_max = \"10min\" }}"
+            ),
             &format!("[services.lost]\nsystem = \"{well}\"\nmounts = [\"/srv/no-such-disk:/data\"]"),
-            &format!("[services.busy]\nsystem = \"{well}\"\n{check}\nlimits = {{ tasks_max = 64 }}"),
+            &format!("[services.busy]\nsystem = \"{well}\"\n{patient}\nlimits = {{ tasks_max = 64 }}"),
         ])
         .expect("a manifest");
     stack.ctl("up --timeout 20s").expect("whatever it says");
@@ -158,9 +161,17 @@ fn what_is_used_is_shown(host: &Host, stack: &Stack<'_>) {
     let address = stack.field("busy", "address").expect("an address");
     let fetch = || host.succeed(&format!("curl -sf -o /dev/null http://{address}/")).expect("it answers");
     fetch();
-    let first = figures();
-    say(&format!("{first}"));
-    assert!(number(&first, "cpu_percent") > 1.0 && number(&first, "cpu_usec") > 0.0, "it spins: {first}");
+    // A second in which a busy machine does not run it at all tells nothing.
+    let begun = Instant::now();
+    let first = loop {
+        let first = figures();
+        say(&format!("{first}"));
+        if number(&first, "cpu_percent") > 1.0 {
+            break first;
+        }
+        assert!(begun.elapsed() < RECOVERY, "it spins: {first}");
+    };
+    assert!(number(&first, "cpu_usec") > 0.0, "it spins: {first}");
     fetch();
     let second = figures();
     for counter in ["network_receive_bytes", "network_transmit_bytes", "cpu_usec"] {
@@ -180,6 +191,6 @@ fn what_is_used_is_shown(host: &Host, stack: &Stack<'_>) {
             host.succeed(&format!("test -r /sys/fs/cgroup{cgroup}/{file} && echo yes || echo no")).expect("told");
         assert_eq!(first.get(field).is_some(), there == "yes", "{file}: {first}");
     }
-    let table = told(stack, "top -d 0.5 --sort cpu");
+    let table = told(stack, "top -d 2 --sort cpu");
     assert!(table.lines().nth(1).is_some_and(|line| line.contains("busy") && line.contains('%')), "{table}");
 }

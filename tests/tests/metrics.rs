@@ -11,7 +11,7 @@ use nixmox_tests::shared::Host;
 use serde_json::Value;
 
 /// Longest time until a service or a scrape is as it should be.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 const SETTINGS: &str = "/etc/nixmox/agent.toml";
 const SOCKET: &str = "/run/nixmox/metrics.sock";
 const PAGE: &str = "curl -sSf http://127.0.0.1:19558/metrics";
@@ -39,8 +39,8 @@ fn figures_are_given_where_they_are_asked_for_and_a_real_prometheus_reads_them()
     who_may_read_the_socket(&host);
 
     what_cannot_be_had_is_told_and_nothing_else_suffers(&host);
-    // The one that was killed apart.
-    let after = SERVICES.map(|name| stack.healthy(name).expect("healthy"));
+    // The one that was killed apart. The last of the agents may just have begun to ask.
+    let after = SERVICES.map(|name| stack.becomes_healthy(name).expect("healthy"));
     assert_eq!(before[..2], after[..2], "no container was touched");
     stack.succeed("down").expect("taken down");
 }
@@ -125,7 +125,8 @@ fn ask(host: &Host, query: &str) -> Vec<(String, String)> {
 }
 
 fn prometheus_scrapes_it(host: &Host) {
-    let config = "global: { scrape_interval: 1s }\nscrape_configs:\n  - job_name: nixmox\n    static_configs:\n      - targets: [\"127.0.0.1:19558\"]\n";
+    // A scrape may take as long as the interval at most: more than a busy machine makes of it.
+    let config = "global: { scrape_interval: 5s, scrape_timeout: 5s }\nscrape_configs:\n  - job_name: nixmox\n    static_configs:\n      - targets: [\"127.0.0.1:19558\"]\n";
     host.write_file("/srv/prometheus/prometheus.yml", config, 0o644).expect("a configuration");
     host.succeed("promtool check config /srv/prometheus/prometheus.yml").expect("a right one");
     host.succeed(
@@ -157,8 +158,10 @@ fn prometheus_scrapes_it(host: &Host) {
                  --data-urlencode 'query=nixmox_service_restarts_total == 1 and nixmox_service_healthy == 1' \
                  | jq -e '[.data.result[].metric.name] == [\"db\"]'";
     host.wait_until(again, LIMIT).expect("the restart is counted");
-    let rate = ask(host, "rate(container_cpu_usage_seconds_total{name=\"busy\"}[30s]) > bool 0.01");
-    assert_eq!(rate, [("busy".to_owned(), "1".to_owned())]);
+    let rate = "curl -sSf -G http://127.0.0.1:9090/api/v1/query \
+                --data-urlencode 'query=rate(container_cpu_usage_seconds_total{name=\"busy\"}[1m]) > 0.01' \
+                | jq -e '[.data.result[].metric.name] == [\"busy\"]'";
+    host.wait_until(rate, LIMIT).expect("it spins");
     assert!(ask(host, "up == 0").is_empty());
     let error =
         host.succeed("curl -sf http://127.0.0.1:9090/api/v1/targets | jq -r '.data.activeTargets[].lastError'");
