@@ -85,6 +85,20 @@ pub fn look(bed: &Testbed) -> Result<Containers> {
     bed.succeed(LOOK).map(|text| parse(&text))
 }
 
+/// Fails unless the start of a container's unit began when a static guest of another one listened: before that nobody can have
+/// found it well.
+///
+/// # Errors
+/// When it began earlier, or when either of the two is not known.
+pub fn started_when_it_listened(bed: &Testbed, second: &str, first: &str) -> Result<()> {
+    let script = format!(
+        "began=$(date -d \"$(systemctl show -P InactiveExitTimestamp --timestamp=us+utc container@{second})\" +%s%6N) &&
+         listens=$(date -r /var/lib/nixos-containers/{first}/var/lib/guest/listens +%s%6N) &&
+         echo \"{second} began at $began, {first} listens since $listens\" && ((began >= listens))"
+    );
+    bed.succeed(&script).map(drop)
+}
+
 /// Reads what [`LOOK`] printed.
 #[must_use]
 pub fn parse(text: &str) -> Containers {

@@ -14,7 +14,7 @@
 //! | `listen_after` | seconds until ports are listened on |
 //! | `stop_takes` | seconds from the request to end to the end, or `never` |
 //! | `hog` | MiB to allocate and touch |
-//! | `forks` | number of idle children to keep |
+//! | `forks` | number of idle children to have; what is not allowed is tried again |
 //! | `spin` | any: keeps a processor busy |
 //! | `log` | a line for standard output |
 //! | `write` | `RATE@COUNT`: so many numbered lines a second to standard output, until there are COUNT |

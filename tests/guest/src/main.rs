@@ -42,7 +42,7 @@ const REBOOTED: u8 = 133;
 const HALT_SIGNAL: i32 = 37;
 /// `SIGRTMIN+4`: what `machinectl poweroff` sends.
 const POWER_OFF_SIGNAL: i32 = 38;
-/// How long the keeper of children sleeps between looks.
+/// How long it waits after a child that it may not have before it tries again.
 const FORK_PAUSE: Duration = Duration::from_millis(100);
 /// How much earlier than it is due a line may be printed.
 const WRITE_AHEAD: Duration = Duration::from_millis(20);
@@ -146,6 +146,8 @@ fn end(stop: Delay) {
 }
 
 fn listen(behaviour: &Behaviour) {
+    // Of the run before.
+    let _ = fs::remove_file(serve::LISTENS_FILE);
     let (after, status) = (behaviour.listen_after, behaviour.http_status);
     for port in behaviour.http.clone() {
         thread::spawn(move || {
@@ -216,14 +218,18 @@ fn write(rate: u32, count: u32) {
 
 fn keep_children(wanted: u32) {
     let mut failed = false;
-    for _ in 0..wanted {
+    let mut children = 0;
+    while children < wanted {
         // Never waited for here: `reap` takes the dead.
-        if let Err(error) = process::Command::new("/proc/self/exe").arg("idle").spawn() {
-            if !failed {
-                eprintln!("guest: cannot fork: {error}");
-                failed = true;
+        match process::Command::new("/proc/self/exe").arg("idle").spawn() {
+            Ok(_) => children += 1,
+            Err(error) => {
+                if !failed {
+                    eprintln!("guest: cannot fork: {error}");
+                    failed = true;
+                }
+                thread::sleep(FORK_PAUSE);
             }
-            thread::sleep(FORK_PAUSE);
         }
     }
 }

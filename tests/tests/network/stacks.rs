@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use nixmox_testbed::{Behaviour, LAN_HOST_ADDRESS};
-use nixmox_tests::containers::look;
+use nixmox_tests::containers::started_when_it_listened;
 use nixmox_tests::operator::Stack;
 
 use crate::from::{From, To, answers, is_unpublished};
 use crate::{host, service, web};
 
-/// How long after the dependency a service that waits for its health starts at least.
-const UNHEALTHY: Duration = Duration::from_secs(1);
-/// How long the dependency takes from its start to its health; part of it may be over when it counts as started.
+/// How long the dependency takes from its start to its health.
 const LISTENS_AFTER: Duration = Duration::from_secs(3);
 
 #[test]
@@ -42,10 +40,7 @@ fn a_dependency_on_another_stack_orders_both() {
     lower.succeed("stop base --with-dependents").expect("both are stopped");
     host.fail("systemctl is-active container@base || systemctl is-active container@top").expect("both are stopped");
     upper.succeed("start top").expect("both are started");
-    let units = look(&host).expect("systemd answers").units;
-    let (base, top) = (units["base"].active_since, units["top"].active_since);
-    let gap = Duration::from_micros(top.saturating_sub(base));
-    assert!(gap >= UNHEALTHY, "top waits until base is healthy: it started {gap:?} after it");
+    started_when_it_listened(&host, "top", "base").expect("top waits until base is healthy");
 
     upper.succeed("down").expect("taken down");
     lower.succeed("down").expect("nothing needs it any more");
