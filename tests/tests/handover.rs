@@ -7,6 +7,8 @@ use nixmox_testbed::Behaviour;
 use nixmox_tests::operator::Stack;
 use nixmox_tests::shared::Shared;
 
+/// Longest wait for anything, on a busy machine.
+const LIMIT: Duration = Duration::from_mins(1);
 /// Downs with a removal right behind.
 const REMOVALS: usize = 4;
 
@@ -87,7 +89,7 @@ fn a_soft_reboot_is_a_reboot_though_run_survives_it() {
     host.succeed("test -s /run/nixmox/exit/soft-off").expect("what a person stopped is remembered");
     // The store and /srv are mounts from outside the testbed, which a soft reboot takes away: that a start begins is all there is to see.
     let begins = "journalctl -u nixmox-agent --invocation=0 | grep ': start begins'";
-    host.wait_until(&format!("{begins} | grep soft-web"), Duration::from_secs(30)).expect("it is started again");
+    host.wait_until(&format!("{begins} | grep soft-web"), LIMIT).expect("it is started again");
     host.sync_journal().expect("synchronised");
     let begun = host.succeed(begins).expect("readable");
     assert!(begun.contains("soft-web: ") && !begun.contains("soft-off: "), "a person stopped it: {begun}");
@@ -133,7 +135,7 @@ fn data_is_removed_right_after_down() {
         "systemd-run -q --unit=theirs systemd-nspawn --keep-unit -q -M data-web -D / --volatile=yes /bin/sleep 600",
     )
     .expect("it starts");
-    host.wait_until("machinectl show data-web", Duration::from_secs(10)).expect("registered");
+    host.wait_until("machinectl show data-web", LIMIT).expect("registered");
     stack.refuse("rm data-web --data --yes", 1, &["a machine named `data-web` runs already"]).expect("refused");
     host.succeed("machinectl terminate data-web && test -e /var/lib/nixos-containers/data-web").expect("untouched");
 }
@@ -144,8 +146,7 @@ fn a_port_goes_from_the_hosts_network_to_a_published_one_in_one_up() {
     let stack = Stack::new(&host, "swap");
     let on_host = host.guest("on-host", &Behaviour::new().http(8091)).expect("a system");
     let inside = host.guest("inside", &Behaviour::new().http(80)).expect("a system");
-    let answers =
-        || host.wait_until("curl -sf http://127.0.0.1:8091/", Duration::from_secs(10)).expect("it answers");
+    let answers = || host.wait_until("curl -sf --max-time 10 http://127.0.0.1:8091/", LIMIT).expect("it answers");
     let keys = |system: &str, network: &str| format!("system = \"{system}\"\nnetwork = {network}");
     let (host_network, published) = ("{ mode = \"host\" }", "{ ports = [\"8091:80\"] }");
     // The service itself changes over; then one service takes over from another.

@@ -8,7 +8,7 @@ use nixmox_tests::operator::Stack;
 use crate::fault::{Fault, host};
 
 /// Longest time until the agent has put right what was broken behind its back.
-const RECOVERY: Duration = Duration::from_mins(1);
+const RECOVERY: Duration = Duration::from_mins(3);
 
 #[test]
 fn a_guest_whose_init_exits_at_once_is_told_with_its_last_words() {
@@ -24,14 +24,15 @@ fn a_guest_whose_init_exits_at_once_is_told_with_its_last_words() {
 #[test]
 fn a_guest_that_never_becomes_ready_is_given_up_in_time() {
     let host = host();
-    // Three minutes are the shortest that a first boot is given; the host's own drop-in shortens the test.
-    let drop_in = "[Service]\nTimeoutStartSec=5s\n";
+    // Three minutes are the shortest that a first boot is given; the host's own drop-in shortens the test, to what a guest needs
+    // on a busy machine for its first words.
+    let drop_in = "[Service]\nTimeoutStartSec=20s\n";
     host.write_file("/etc/systemd/system/container@never-bad.service.d/90-limit.conf", drop_in, 0o644)
         .expect("written");
     let system = host.guest("never", &Behaviour::new().log("migrating").never_ready()).expect("a system");
     let mended = host.guest("well", &Behaviour::new().http(80)).expect("a system");
     let keys = format!("system = \"{system}\"\nhealth = {{ http = \"http://localhost/\", start_period = \"5s\" }}");
-    let words = ["never-bad", "the guest was not ready within 5s", "migrating", "health.start_period"];
+    let words = ["never-bad", "the guest was not ready within 20s", "migrating", "health.start_period"];
     Fault { name: "never", bad: &keys, words: &words }.story(&host, |_| format!("system = \"{mended}\""));
 }
 
@@ -39,12 +40,13 @@ fn a_guest_that_never_becomes_ready_is_given_up_in_time() {
 fn a_guest_that_never_answers_is_told_with_its_last_answer() {
     let host = host();
     let system = host.guest("ill", &Behaviour::new().http(80).http_status(503)).expect("a system");
-    // Asked seldom, so that no answer from before it is mended comes once `up` has begun, which asks at once.
+    // Asked seldom, so that no answer from before it is mended comes once `up` has begun, which asks at once. It has the time that it
+    // needs on a busy machine to give an answer at all.
     let health =
-        "health = { http = \"http://localhost/\", interval = \"30s\", start_period = \"2s\", retries = 2 }";
+        "health = { http = \"http://localhost/\", interval = \"30s\", start_period = \"10s\", retries = 2 }";
     let keys = format!("system = \"{system}\"\n{health}");
     let words = [
-        "ill-bad did not become healthy within 2s",
+        "ill-bad did not become healthy within 10s",
         "http://localhost/ -> 503",
         "nixmox.toml:",
         "[services.ill-bad",
@@ -99,9 +101,14 @@ fn a_container_whose_nspawn_was_killed_recovers_by_itself() {
     }
     assert_eq!(stack.healthy("killed-keep").expect("healthy"), keep);
     stack.succeed("down").expect("taken down");
-    host.fail("grep unix-export/killed-bad /proc/self/mountinfo").expect("nothing is left");
-    host.fail("ip link show ve-killed-bad").expect("nothing is left");
-    host.fail("machinectl show killed-bad").expect("nothing is left");
+    // The kernel and machined clear up in their own time.
+    for left in [
+        "grep unix-export/killed-bad /proc/self/mountinfo",
+        "ip link show ve-killed-bad",
+        "machinectl show killed-bad",
+    ] {
+        host.wait_until(&format!("! {left}"), RECOVERY).expect("nothing is left");
+    }
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! Names and ports that somebody else has.
 
+use std::time::Duration;
+
 use nixmox_testbed::Behaviour;
 
 use crate::fault::{Fault, host};
+
+/// Longest wait for what others begin or end, on a busy machine.
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
 fn a_port_that_another_program_listens_on_is_not_taken_from_it() {
@@ -12,7 +17,7 @@ fn a_port_that_another_program_listens_on_is_not_taken_from_it() {
         "mkdir -p /srv/www && echo theirs > /srv/www/index.html && systemd-run -q --unit=their-web busybox httpd -f -p 8090 -h /srv/www",
     )
     .expect("it starts");
-    host.wait_until("curl -sf http://127.0.0.1:8090/", std::time::Duration::from_secs(10)).expect("it answers");
+    host.wait_until("curl -sf http://127.0.0.1:8090/", LIMIT).expect("it answers");
     let keys = format!("system = \"{system}\"\nnetwork = {{ ports = [\"8090:80\"] }}");
     let words = ["port-bad: port 8090/tcp is taken: busybox (pid", "listens on", "stop busybox", "network.ports"];
     Fault { name: "port", bad: &keys, words: &words }.story(&host, |_| {
@@ -31,7 +36,7 @@ fn a_machine_of_somebody_else_is_not_ended() {
         "systemd-run -q --unit=theirs systemd-nspawn --keep-unit -q -M machine-bad -D / --volatile=yes /bin/sleep 600",
     )
     .expect("it starts");
-    host.wait_until("machinectl show machine-bad", std::time::Duration::from_secs(10)).expect("registered");
+    host.wait_until("machinectl show machine-bad", LIMIT).expect("registered");
     let keys = format!("system = \"{system}\"");
     let words = [
         "a machine named `machine-bad` runs on the host that NixMox did not start",
@@ -42,7 +47,7 @@ fn a_machine_of_somebody_else_is_not_ended() {
     Fault { name: "machine", bad: &keys, words: &words }.story(&host, |_| {
         host.succeed("systemctl is-active theirs && machinectl show machine-bad").expect("theirs still runs");
         host.succeed("machinectl terminate machine-bad").expect("ended by its owner");
-        host.wait_until("! machinectl show machine-bad", std::time::Duration::from_secs(10)).expect("gone");
+        host.wait_until("! machinectl show machine-bad", LIMIT).expect("gone");
         keys.clone()
     });
 }
