@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::service::name;
 
 /// Longest wait for anything that a test expects.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// Returns the host that this program runs on.
 pub(crate) fn open() -> Live {

@@ -89,7 +89,8 @@ fn a_file_system_that_does_not_answer_is_named() {
 
 #[test]
 fn jobs_of_others_are_told_from_ours() {
-    let slow = Behaviour::new().ready_after(Duration::from_secs(2));
+    // Long enough to be seen starting by whoever does not run for a while.
+    let slow = Behaviour::new().ready_after(Duration::from_secs(8));
     on_a_real_systemd("lifecycle::jobs_of_others_are_told_from_ours", &[("slow", slow)]);
 }
 
