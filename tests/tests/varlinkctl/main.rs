@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const ADDRESS: &str = "/run/nixmox/io.nixmox.Agent";
 /// Longest wait for a message of a watch.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(2);
 /// A word that stands for a secret, wherever a request can hold one.
 const CANARY: &str = "canary-7c41";
 

@@ -69,7 +69,7 @@ fn the_content_of_a_credential_is_nowhere_but_in_its_file_and_its_guest() {
     bed.write_file("/run/nixmox/leak", &canary, 0o600).expect("written");
     bed.write_file("/var/tmp/leak", &canary, 0o644).expect("written");
     // `exec`: its arguments are in place once it counts as started (systemd.service(5)).
-    bed.succeed(&format!("systemd-run --quiet --service-type=exec bash -c 'sleep 60; :' {canary}"))
+    bed.succeed(&format!("systemd-run --quiet --service-type=exec bash -c 'sleep infinity; :' {canary}"))
         .expect("started");
     let leaks = found(&bed, &canary);
     for place in ["journal: ", "/run/nixmox/leak", "/var/tmp/leak", "/cmdline"] {
