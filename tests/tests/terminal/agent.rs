@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for anything that is to happen; far more than it takes.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 
 /// The name of the service that takes the most room.
 pub(crate) const LONG: &str = "a-service-with-the-longest-name-that-people-may-think-of";

@@ -27,7 +27,7 @@ pub(crate) fn limits() -> Limits {
 
 /// Limits that a test can wait for, and that a machine which stands still for a moment does not reach.
 pub(crate) fn short_limits() -> Limits {
-    let short = Duration::from_secs(3);
+    let short = Duration::from_secs(5);
     Limits { idle: short, write: short, ..limits() }
 }
 
