@@ -4,7 +4,7 @@
 machine.start()
 machine.wait_for_unit("nixmox-agent.service")
 web = machine.succeed("static-guest web http=80").strip()
-slow = machine.succeed("static-guest slow ready_after=8").strip()
+slow = machine.succeed("static-guest slow ready_after=20").strip()
 
 
 def declare(services):
@@ -24,16 +24,16 @@ before = invocations()
 
 with subtest("an upgrade touches no container"):
     machine.succeed("upgrade-agent")
-    machine.wait_until_succeeds("nixmoxctl plan --exit-code -f /srv/agent/nixmox.toml", timeout=60)
+    machine.wait_until_succeeds("nixmoxctl plan --exit-code -f /srv/agent/nixmox.toml", timeout=300)
     t.assertEqual(invocations(), before)
 
 with subtest("an `up` that an upgrade falls into is finished by the new agent"):
     declare([("one", web), ("two", web), ("three", slow)])
     machine.succeed("systemd-run --quiet --unit=asks --working-directory=/srv/agent nixmoxctl up")
-    machine.wait_until_succeeds("systemctl show -P ActiveState container@three.service | grep activating", timeout=60)
+    machine.wait_until_succeeds("systemctl show -P ActiveState container@three.service | grep activating", timeout=300)
     machine.succeed("upgrade-agent")
-    machine.wait_until_succeeds("nixmoxctl plan --exit-code -f /srv/agent/nixmox.toml", timeout=120)
-    machine.wait_until_succeeds("test $(systemctl show -P ActiveState asks.service) = inactive", timeout=60)
+    machine.wait_until_succeeds("nixmoxctl plan --exit-code -f /srv/agent/nixmox.toml", timeout=300)
+    machine.wait_until_succeeds("test $(systemctl show -P ActiveState asks.service) = inactive", timeout=300)
     t.assertEqual(machine.get_unit_property("asks.service", "Result"), "success")
     t.assertEqual(invocations(), before)
 
@@ -45,7 +45,7 @@ with subtest("an older agent touches nothing, and says which version it takes"):
         "ln -sfn generations/$next.json current && cp -a /var/lib/nixmox /root/before",
         "systemctl start nixmox-agent.service",
     )
-    machine.wait_until_succeeds("nixmoxctl --all status | grep 'format 99'", timeout=60)
+    machine.wait_until_succeeds("nixmoxctl --all status | grep 'format 99'", timeout=300)
     said = machine.fail("cd /srv/agent && nixmoxctl down 2>&1")
     t.assertIn("format", said)
     t.assertEqual(invocations(), before)

@@ -10,7 +10,7 @@ def state():
 
 def wait_until_healthy():
     healthy = "[.services[] | select(.state == \"healthy\")] | length == 3"
-    machine.wait_until_succeeds(f"nixmoxctl --all status --json | jq -e '{healthy}'", timeout=120)
+    machine.wait_until_succeeds(f"nixmoxctl --all status --json | jq -e '{healthy}'", timeout=600)
 
 
 def started_at(name):

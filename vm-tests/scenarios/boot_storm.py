@@ -18,7 +18,7 @@ with subtest("all return, a few at a time"):
     machine.reboot()
     machine.wait_for_unit("nixmox-agent.service")
     healthy = "[.services[] | select(.state == \"healthy\")] | length"
-    machine.wait_until_succeeds(f"nixmoxctl -s storm status --json | jq -e '{healthy} == {COUNT}'", timeout=300)
+    machine.wait_until_succeeds(f"nixmoxctl -s storm status --json | jq -e '{healthy} == {COUNT}'", timeout=900)
     units = " ".join(f"container@s{number}.service" for number in range(COUNT))
     text = machine.succeed(f"systemctl show -P InactiveExitTimestampMonotonic -P ActiveEnterTimestampMonotonic {units}")
     numbers = [int(number) for number in text.split()]

@@ -44,7 +44,7 @@ with subtest("an `up` is refused whole"):
 
 with subtest("what runs, runs; and the agent answers, also a new one"):
     machine.succeed("systemctl kill --signal=KILL nixmox-agent.service; sleep 2")
-    machine.wait_until_succeeds("nixmoxctl -s full status", timeout=60)
+    machine.wait_until_succeeds("nixmoxctl -s full status", timeout=300)
     t.assertEqual(machine.get_unit_property("container@web.service", "InvocationID"), before)
 
 with subtest("with room again it is done"):

@@ -8,8 +8,10 @@ import random
 POINTS = 20
 BOOTS = 2
 STATE = "/var/lib/nixmox"
-# Within how many seconds a cut comes: some ten generations are written meanwhile, and containers stop and start.
-SPREAD = 12.0
+# How many generations are acknowledged before a cut comes, at the most, and within how many seconds it then comes: generations
+# are written meanwhile, and containers stop and start.
+ROUNDS = 5
+SPREAD = 3.0
 
 machine.start()
 machine.wait_for_unit("nixmox-agent.service")
@@ -65,7 +67,12 @@ def cut(seed):
             f"systemd-run --quiet --unit=slow strace -f -o /dev/null -e {slow} -p $(systemctl show -P MainPID nixmox-agent)"
         )
     machine.succeed("systemd-run --quiet --unit=rounds bash /srv/cut/rounds")
-    machine.succeed(f"sleep {random.Random(seed).uniform(0, SPREAD):.3f}")
+    # So that cuts fall into different rounds and parts of them, on a slow machine as well: the first generation is the one before.
+    machine.wait_until_succeeds(f"(( $(basename $(readlink {STATE}/current) .json) > {seed // 2 % ROUNDS} ))", timeout=600)
+    if seed % 2:
+        machine.succeed(f"until compgen -G '{STATE}/generations/.*.new' > /dev/null; do sleep 0.02; done", timeout=600)
+    part = (seed // 2 % (POINTS // 2) + random.Random(seed).random()) / (POINTS // 2)
+    machine.succeed(f"sleep {part * SPREAD:.3f}")
     machine.crash()
 
 
@@ -91,7 +98,7 @@ with subtest("a boot after a cut has what was acknowledged, and brings it up"):
         before = acknowledged()
         machine.start()
         machine.wait_for_unit("nixmox-agent.service")
-        machine.wait_until_succeeds("nixmoxctl -s cut status --json | jq -e '[.services[] | select(.state == \"healthy\")] | length == 2'", timeout=180)
+        machine.wait_until_succeeds("nixmoxctl -s cut status --json | jq -e '[.services[] | select(.state == \"healthy\")] | length == 2'", timeout=600)
         number = int(machine.succeed(f"basename $(readlink {STATE}/current) .json"))
         t.assertGreaterEqual(number, before)
         machine.fail("journalctl --boot --unit=nixmox-agent --priority=err --quiet --output=cat | grep .")

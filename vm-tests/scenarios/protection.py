@@ -31,7 +31,7 @@ def press(limits):
     declare(limits, f"[services.hog]\nsystem = '{systems['hog']}'\n")
     parts = [f"$(cat {STACK}/container@hog.service/memory.{part}current)" for part in ("", "swap.")]
     took = f"(( {' + '.join(parts)} > {HOG * MIB} ))"
-    machine.wait_until_succeeds(took, timeout=120)
+    machine.wait_until_succeeds(took, timeout=600)
     held = hold("after the hog")
     declare(limits)
     return held
@@ -54,7 +54,7 @@ machine.succeed("dd if=/dev/zero of=/srv/swap bs=1M count=500 && chmod 600 /srv/
 bare = dict.fromkeys(QUIET, "")
 declare(bare)
 for name in QUIET:
-    machine.wait_until_succeeds(f"test $(cat {STACK}/container@{name}.service/memory.current) -gt {HELD * MIB}", timeout=60)
+    machine.wait_until_succeeds(f"test $(cat {STACK}/container@{name}.service/memory.current) -gt {HELD * MIB}", timeout=300)
 before = invocations()
 
 with subtest("protected, set while they run, they are left alone on the machine while there is somebody else"):
