@@ -11,7 +11,7 @@ use nixmox_testbed::Testbed;
 use serde_json::{Value, json};
 
 /// How long one call may take.
-const CALL_LIMIT: Duration = Duration::from_secs(20);
+const CALL_LIMIT: Duration = Duration::from_mins(1);
 /// How often a status is asked for while it is waited for.
 const POLL: Duration = Duration::from_millis(50);
 

@@ -13,9 +13,9 @@ use serde_json::Value;
 use crate::{say, stack};
 
 /// Longest time that one command of ours may take.
-const COMMAND_LIMIT: Duration = Duration::from_mins(5);
-/// Longest wait for a service to become healthy by itself.
-const HEALTHY_LIMIT: Duration = Duration::from_mins(1);
+const COMMAND_LIMIT: Duration = Duration::from_mins(10);
+/// Longest wait for a service to become healthy by itself, on a busy machine.
+const HEALTHY_LIMIT: Duration = Duration::from_mins(3);
 
 /// A stack in a folder of its own.
 #[derive(Clone, Copy, Debug)]

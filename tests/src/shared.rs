@@ -14,7 +14,7 @@ use anyhow::Result;
 use nixmox_testbed::{Behaviour, Options, Testbed};
 
 /// Longest time until an agent that was just started answers.
-const AGENT_LIMIT: Duration = Duration::from_secs(30);
+const AGENT_LIMIT: Duration = Duration::from_mins(2);
 
 /// A place for a host that several tests use; make it a `static`.
 #[derive(Debug)]

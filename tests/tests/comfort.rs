@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nixmox_testbed::{HOMELAB_DIR, Options, Output, Testbed};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(2);
 
 fn boot() -> Testbed {
     let bed = Testbed::boot(&Options::new("comfort")).expect("the host boots");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nixmox_testbed::{Behaviour, Options, Testbed};
 
 const FOLDER: &str = "/etc/nixmox/stacks";
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Writes what the module makes of a stack: each service with what it needs.
 fn declare(bed: &Testbed, stack: &str, services: &[(&str, &str)]) {

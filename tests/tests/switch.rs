@@ -7,7 +7,7 @@ use std::time::Duration;
 use nixmox_testbed::{Options, Testbed};
 use nixmox_tests::operator::Stack;
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Puts a system into the store that boots as the homelab's caddy does; `switch` is how a guest is switched to it.
 fn system(bed: &Testbed, name: &str, switch: &str) -> String {

@@ -24,8 +24,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{build::Build, cache::Cache, install, leftovers::RunDir, machine};
 
-/// Longest time a boot may take.
-const BOOT_LIMIT: Duration = Duration::from_mins(1);
+/// Longest time a boot may take, on a busy machine.
+const BOOT_LIMIT: Duration = Duration::from_mins(3);
 /// Longest time a power off may take: containers may take minutes to stop.
 const POWER_OFF_LIMIT: Duration = Duration::from_mins(5);
 const HOLDER: &str = include_str!("../assets/holder.sh");

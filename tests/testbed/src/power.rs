@@ -10,7 +10,7 @@ use nix::{sys::signal, unistd::Pid};
 
 use crate::bed::Testbed;
 
-const SOFT_REBOOT_LIMIT: Duration = Duration::from_mins(1);
+const SOFT_REBOOT_LIMIT: Duration = Duration::from_mins(3);
 
 impl Testbed {
     /// Reboots as `systemctl reboot` does, and waits until the host is up again.

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, time::Duration};
 use nixmox_testbed::{Behaviour, Build, Options, Testbed};
 
 /// Longest wait for a static guest to answer, and for what it says to be in the journal.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(2);
 /// Longest wait for a booted guest to do its work.
 const BOOTED_LIMIT: Duration = Duration::from_mins(2);
 

@@ -75,7 +75,7 @@ impl House {
         stack::succeed(&bed, STACK, "up")?;
         stack::succeed(&bed, STACK, &format!("stop {HELD}"))?;
         let house = Self { bed };
-        house.wait_until_healthy(Duration::from_secs(20))?;
+        house.wait_until_healthy(crate::UP_LIMIT)?;
         ensure!(house.runs_of(JOB)? == 1, "the job ran");
         ensure!(!house.changes_asked_for()?.is_empty(), "`up` and `stop` are recorded");
         Ok(house)

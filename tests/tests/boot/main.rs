@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use house::{GATE, HELD, House, JOB};
 
-/// Longest time from a boot until all is healthy.
-const UP_LIMIT: Duration = Duration::from_mins(1);
+/// Longest time from a boot until all is healthy, on a busy machine.
+const UP_LIMIT: Duration = Duration::from_mins(3);
 
 #[test]
 fn services_return_in_order_and_stop_in_reverse() {

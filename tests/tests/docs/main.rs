@@ -11,7 +11,7 @@ use std::time::Duration;
 use nixmox_testbed::{Block, Options, Testbed, blocks, pages};
 
 /// Longest time until an agent that was just started answers.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Who reads the blocks of a page; each fails at a block that it does not know.
 const READERS: [(&str, &str); 9] = [

@@ -7,7 +7,7 @@ use nixmox_tests::operator::Stack;
 
 use super::{lines_of, text};
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Returns whether one of the lines is from this source and has these words.
 fn has(lines: &[serde_json::Value], source: &str, words: &str) -> bool {

@@ -17,7 +17,7 @@ const STATIC: usize = 16;
 /// Guests that write to a journal of their own.
 const BOOTED: usize = 4;
 /// A busy machine writes slower.
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// CPU time of the agent's process, and of all of its unit, in microseconds.
 struct Used {
@@ -84,7 +84,8 @@ fn every_line_of_a_storm_is_shown_once_and_in_order() {
     for line in BufReader::new(file).lines().map_while(Result::ok) {
         let line: Value = serde_json::from_str(&line).expect("JSON");
         let (service, message) = (super::text(&line, "service"), super::text(&line, "message"));
-        if super::text(&line, "speaker") == "journald" {
+        // It says of itself, too, when memory is short or a file is full, and that is no loss.
+        if super::text(&line, "speaker") == "journald" && message.starts_with("Suppressed") {
             dropped.push(format!("{service}: {message}"));
         }
         let of = format!(" of {COUNT}");

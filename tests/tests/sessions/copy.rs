@@ -169,7 +169,7 @@ fn a_hostile_guest_leads_a_copy_nowhere() {
             name,
             "cd /trap/tree; ln -s /srv/outside/secret link; mkfifo fifo; mknod null c 1 3 2>/dev/null || mkfifo null; ln -s /srv/outside folder; touch \"$(printf 'esc\\033[2J')\"",
         );
-        let output = shell(&bed, &format!("cd /root/copy && timeout 60 nixmoxctl cp {name}:/trap/tree {name}"));
+        let output = shell(&bed, &format!("cd /root/copy && timeout 150 nixmoxctl cp {name}:/trap/tree {name}"));
         assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output}");
         assert!(output.stderr.contains("skipped tree/fifo: it is a FIFO"), "{output}");
         assert!(output.stderr.contains("skipped tree/null: it is a "), "{output}");
@@ -181,7 +181,7 @@ fn a_hostile_guest_leads_a_copy_nowhere() {
         );
         refuses(
             &bed,
-            &format!("timeout 60 nixmoxctl cp /root/tree/. {name}:/trap/tree"),
+            &format!("timeout 150 nixmoxctl cp /root/tree/. {name}:/trap/tree"),
             1,
             &["skipped ./folder: something that is no folder is there", "skipped ./fifo: a FIFO is there"],
         );

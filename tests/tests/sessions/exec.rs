@@ -87,13 +87,13 @@ fn what_a_command_is_given_in_its_environment_no_other_user_sees() {
         bed.write_file("/root/value", &value, 0o600).expect("it is written");
         // One that waits until somebody else has looked around; its environment is its own user's.
         let script = format!(
-            "KEY=$(cat /root/value) timeout 30 nixmoxctl exec -e KEY -e TERM=mine {guest} -- \
+            "KEY=$(cat /root/value) timeout 120 nixmoxctl exec -e KEY -e TERM=mine {guest} -- \
                  sh -c 'printf %s \"$KEY\"; touch /run/started; until test -e /run/seen; do sleep 0.02; done' \
                  < /dev/null > /root/out & command=$!
-             timeout 30 nixmoxctl exec {guest} sh -c 'until test -e /run/started; do sleep 0.02; done' < /dev/null
-             timeout 30 nixmoxctl exec -u nobody {guest} sh -c '
+             timeout 120 nixmoxctl exec {guest} sh -c 'until test -e /run/started; do sleep 0.02; done' < /dev/null
+             timeout 120 nixmoxctl exec -u nobody {guest} sh -c '
                  systemctl show \"nixmox-exec-*\"; cat /run/systemd/transient/nixmox-exec-*; ls -l /run/*.env' < /dev/null > /root/seen 2>&1
-             timeout 30 nixmoxctl exec {guest} touch /run/seen < /dev/null
+             timeout 120 nixmoxctl exec {guest} touch /run/seen < /dev/null
              wait $command"
         );
         is(&bed, &script, 0, "", "");

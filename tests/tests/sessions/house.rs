@@ -6,7 +6,7 @@ use nixmox_testbed::{Behaviour, Options, Output, Testbed};
 use nixmox_tests::stack;
 
 /// Longest wait for anything that is to happen; far more than it takes.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 /// Guests that are booted: one whose root is the host's root, and one with users of its own.
 pub(crate) const BOOTED: [&str; 2] = ["plain", "picked"];
 /// The guest without a systemd.

@@ -152,7 +152,7 @@ fn a_guest_has_no_say_in_what_is_opened_for_a_terminal() {
             is(&bed, &format!("nixmoxctl exec -T {guest} sh -ec '{script}'"), 0, "", "");
             refuses(
                 &bed,
-                &format!("timeout 20 nixmoxctl exec -t {guest} true < /dev/null"),
+                &format!("timeout 120 nixmoxctl exec -t {guest} true < /dev/null"),
                 1,
                 &["no terminals", "exec -T"],
             );
