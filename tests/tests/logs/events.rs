@@ -56,6 +56,8 @@ fn events_are_told_once_to_everybody_whatever_becomes_of_the_agent() {
         kill();
     }
     watch("second", &format!("--since {seen}"));
+    // Until an agent that has just started has asked how it is, all that becomes of it is said to come of that start.
+    stack.becomes_healthy("web").expect("it is asked by the new agent, too");
     // A death of its own is the agent's to mend, a request is who asked for it.
     bed.succeed("systemctl kill --signal=KILL container@web").expect("it dies");
     shows("first", r#""service":"web","event":"failed".*"by":"agent","cause":"crash""#);
