@@ -1,5 +1,5 @@
-//! Twenty containers that write 500 lines a second each for 30 s, followed: nothing is lost, doubled or turned around, and the
-//! agent has nothing to do with it.
+//! Twenty containers that write 500 lines a second each for 30 s, followed: nothing is lost, turned around, or doubled that the
+//! journal has once, and the agent has nothing to do with it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -72,13 +72,16 @@ fn every_line_of_a_storm_is_shown_once_and_in_order() {
         let unit = "systemd-run -q --unit=writer -p LogRateLimitIntervalSec=0";
         bed.succeed(&format!("{unit} -M {name} /bin/bash -c '{script}'")).expect("it writes");
     }
-    let all = COUNT as usize * (STATIC + BOOTED);
-    bed.wait_until(&format!("test $(grep -c 'line [0-9]* of {COUNT}\"' /tmp/lines) -ge {all}"), LIMIT)
-        .expect("every line comes");
+    // They come in order, so that the last one of each is the last of all.
+    let ended = format!(
+        "grep 'line {COUNT} of {COUNT}\"' /tmp/lines | grep -o '^{{\"service\":\"[^\"]*' | sort -u | wc -l"
+    );
+    bed.wait_until(&format!("test $({ended}) = {}", STATIC + BOOTED), LIMIT).expect("the last line of each comes");
     let after = used(&bed);
     bed.succeed("systemctl stop reader").expect("Ctrl-C ends it");
 
     let mut next: BTreeMap<String, u32> = BTreeMap::new();
+    let mut again: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut dropped = Vec::new();
     let file = std::fs::File::open(bed.path("/tmp/lines")).expect("what was shown");
     for line in BufReader::new(file).lines().map_while(Result::ok) {
@@ -94,12 +97,24 @@ fn every_line_of_a_storm_is_shown_once_and_in_order() {
         let source = if service.starts_with("static") { "host" } else { "guest" };
         assert_eq!(super::text(&line, "source"), source, "{line}");
         let expected = next.entry(service.to_owned()).or_insert(1);
+        if number + 1 == *expected {
+            *again.entry((service.to_owned(), message.to_owned())).or_default() += 1;
+            continue;
+        }
         assert_eq!(number, *expected, "of {service}; journald says {dropped:?}");
         *expected += 1;
     }
     assert_eq!(next.len(), STATIC + BOOTED, "{:?}", next.keys());
     assert!(next.values().all(|next| *next == COUNT + 1), "{next:?}; journald says {dropped:?}");
     assert!(dropped.is_empty(), "{dropped:?}");
+    // journald stores a line a second time, as another entry, when its file is full in the middle of it
+    // (https://github.com/systemd/systemd/issues/29016). That is a line like any other, and nothing else is shown twice.
+    for ((service, message), more) in &again {
+        let of =
+            if service.starts_with("static") { format!("-u container@{service}") } else { format!("-M {service}") };
+        let stored = bed.succeed(&format!("journalctl -q -o cat {of} --grep '^{message}$' | wc -l")).expect("read");
+        assert_eq!(stored, (1 + more).to_string(), "`{message}` of {service} is in its journal");
+    }
 
     let took = after.at.saturating_sub(before.at);
     let share = |usec: u64| {
@@ -108,7 +123,9 @@ fn every_line_of_a_storm_is_shown_once_and_in_order() {
     };
     let (agent, unit) = (after.agent.saturating_sub(before.agent), after.unit.saturating_sub(before.unit));
     nixmox_tests::say(&format!(
-        "{all} lines in {took:?}: the agent took {} of a core, its readers {}",
+        "{} lines in {took:?}, {} of them stored twice: the agent took {} of a core, its readers {}",
+        COUNT as usize * (STATIC + BOOTED),
+        again.len(),
         share(agent),
         share(unit.saturating_sub(agent))
     ));
