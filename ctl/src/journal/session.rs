@@ -198,7 +198,8 @@ impl Source {
                 Err(TooLong) => Some(Entry::left_out(&self.what, self.at_usec, LINE_BYTES_MAX)),
             };
             let Some(entry) = entry else { continue };
-            // One that follows tells its last entry again now and then where the journal begins a new file meanwhile.
+            // One that follows may tell its last entry again where the journal begins a new file meanwhile. An entry that journald
+            // itself has stored twice there, under two numbers, is told twice: nothing tells it from a line that was written twice.
             let is_told = self.after.as_ref() == Some(&entry.cursor)
                 || (!entry.cursor.is_empty() && self.cursor == entry.cursor);
             if is_told {
