@@ -37,7 +37,7 @@ fn what_is_changed_on_a_container_is_told_and_corrected_after_a_while() {
 
     // All that is told from here on is kept: on a slow machine it is corrected before each of it was looked for.
     host.succeed(
-        "systemd-run -q --unit=told --working-directory=/srv/drift -p StandardOutput=append:/tmp/told \
+        "systemd-run -q --unit=told --working-directory=/srv/drift -p StandardOutput=append:/tmp/told -p RuntimeMaxSec=10min \
          bash -c 'while :; do nixmoxctl status; sleep 0.2; done'",
     )
     .expect("somebody looks");

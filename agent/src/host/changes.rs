@@ -27,7 +27,7 @@ use super::cgroup::OomCounts;
 use super::paths::Paths;
 use super::readable::Readable;
 use super::systemd::{self, JobEnd, JobSignal, Jobs, UnitCache};
-use super::{bus, netlink};
+use super::{bus, netlink, servers};
 
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -71,15 +71,13 @@ impl Watcher {
     /// Starts the tasks; they end when `stop` is cancelled.
     pub(super) fn spawn(self, paths: &Paths, tasks: &TaskTracker) {
         let ours = [paths.conf_dir(), paths.runtime_conf_dir(), paths.guests_dir(), paths.exit_dir()];
-        self.watch_files(tasks, ours.to_vec(), Some(paths.runtime_units()), |_| {});
-        // Who guests ask for names follows whom the host asks.
-        self.watch_files(tasks, paths.folders_of_servers(), None, |_| {});
+        self.watch_files(tasks, ours.to_vec(), paths.runtime_units(), |_| {});
         // systemd sends no signal when `systemctl set-property` changes limits: it only writes them down.
-        self.watch_files(tasks, Vec::new(), Some(paths.control_dir()), UnitCache::all_changed);
+        self.watch_files(tasks, Vec::new(), paths.control_dir(), UnitCache::all_changed);
         // Without `--runtime` it writes to /etc, into a folder that it makes itself.
         let lasting = paths.lasting_control_dir();
         let parent = lasting.parent().map(Path::to_owned);
-        self.watch_files(tasks, parent.into_iter().collect(), Some(lasting), UnitCache::all_changed);
+        self.watch_files(tasks, parent.into_iter().collect(), lasting, UnitCache::all_changed);
         match netlink::ruleset_changes() {
             Ok(socket) => {
                 self.watch_fd(tasks, socket, SETTLE_TIME, Box::new(|| true));
@@ -90,15 +88,16 @@ impl Watcher {
             let kills = Arc::clone(&self.kills);
             self.watch_fd(tasks, fd, KILL_SETTLE_TIME, Box::new(move || kills.look()));
         }
+        tasks.spawn(servers::follow(paths.clone(), self.changes.clone(), self.stop.clone()));
         tasks.spawn(self.keep_connection());
     }
 
-    /// Watches folders, and `units` with those of containers and slices below it; `forget` runs before a change is noted.
+    /// Watches folders, and below `units` those of containers and slices; `forget` runs before a change is noted.
     fn watch_files(
         &self,
         tasks: &TaskTracker,
         folders: Vec<PathBuf>,
-        units: Option<PathBuf>,
+        units: PathBuf,
         forget: impl Fn(&UnitCache) + Send + 'static,
     ) {
         match WatchedFiles::new(folders, units) {
@@ -261,15 +260,15 @@ struct WatchedFiles {
     inotify: Inotify,
     folders: Vec<PathBuf>,
     /// A folder of drop-in folders.
-    units: Option<PathBuf>,
+    units: PathBuf,
 }
 
 impl WatchedFiles {
     /// Watches them, and makes those that are missing; returns the descriptor that wakes.
-    fn new(folders: Vec<PathBuf>, units: Option<PathBuf>) -> std::io::Result<(Self, OwnedFd)> {
+    fn new(folders: Vec<PathBuf>, units: PathBuf) -> std::io::Result<(Self, OwnedFd)> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let fd = inotify.as_fd().try_clone_to_owned()?;
-        for folder in folders.iter().chain(&units) {
+        for folder in folders.iter().chain([&units]) {
             // In a read-only /etc it cannot be made, and nobody else can make files in it.
             let _ = std::fs::create_dir_all(folder);
         }
@@ -280,11 +279,10 @@ impl WatchedFiles {
 
     /// Watches the folders that came since; watching one again changes nothing (inotify(7)).
     fn add_watches(&self) {
-        for folder in self.folders.iter().chain(&self.units) {
+        for folder in self.folders.iter().chain([&self.units]) {
             self.watch(folder);
         }
-        let units = self.units.iter().filter_map(|units| std::fs::read_dir(units).ok());
-        for entry in units.flatten().flatten() {
+        for entry in std::fs::read_dir(&self.units).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let unit = name.to_str().and_then(|name| name.strip_suffix(".d"));
             if unit.is_some_and(|unit| ContainerName::from_unit(unit).is_some() || slice::is_known(unit)) {

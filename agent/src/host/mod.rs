@@ -24,6 +24,7 @@ mod nspawn;
 mod oom;
 pub(crate) mod paths;
 mod readable;
+mod servers;
 mod session;
 mod systemd;
 
@@ -124,8 +125,12 @@ pub trait Host: Send + Sync + 'static {
     /// Replaces the table of published ports in one transaction.
     fn publish_ports(&self, table: &FirewallTable) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Replaces the hosts file that guests share, by rename.
-    fn publish_names(&self, text: &str) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// Replaces the hosts file that guests share, by rename, and their resolv.conf where there is another one.
+    fn publish_names(
+        &self,
+        hosts: &str,
+        resolv_conf: Option<&str>,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Makes slices carry these limits, and those of ours that are not among them none: live, without a restart of what runs
     /// in them.

@@ -3,7 +3,6 @@
 //! Owns names and places, no content and no access. It can be rooted elsewhere, for tests of the
 //! adapters on a temporary directory.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nixmox_core::container::{
@@ -127,19 +126,14 @@ impl Paths {
         self.host_path(Path::new(GUESTS_FOLDER))
     }
 
-    /// Files that name servers of names, in the order of what guests are given: what the host's own programs read, and what
-    /// systemd-resolved writes of the servers behind its stub.
-    pub(crate) fn servers_of_host(&self) -> [PathBuf; 2] {
-        [self.at("etc/resolv.conf"), self.at("run/systemd/resolve/resolv.conf")]
+    /// Whom the host's own programs ask for names (resolv.conf(5)).
+    pub(crate) fn own_resolv_conf(&self) -> PathBuf {
+        self.at("etc/resolv.conf")
     }
 
-    /// Folders in which these are replaced, as far as they are there; the first may be a link.
-    pub(crate) fn folders_of_servers(&self) -> Vec<PathBuf> {
-        let files = self.servers_of_host();
-        let linked = files.first().and_then(|file| file.canonicalize().ok());
-        let folders = files.into_iter().chain(linked).filter_map(|file| Some(file.parent()?.to_owned()));
-        let folders: BTreeSet<PathBuf> = folders.filter(|folder| folder.is_dir()).collect();
-        folders.into_iter().collect()
+    /// The servers behind the stub of systemd-resolved(8).
+    pub(crate) fn resolv_conf_behind_stub(&self) -> PathBuf {
+        self.at("run/systemd/resolve/resolv.conf")
     }
 
     /// The resolv.conf(5) that guests share.

@@ -53,7 +53,7 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 enum Order {
     PublishPorts(FirewallTable),
-    PublishNames(String),
+    PublishNames { hosts: String, resolv_conf: Option<String> },
     SetSlices(Slices),
     Stop(ContainerName),
     Remove(ContainerName),
@@ -94,7 +94,7 @@ impl Executor {
             let (spec, job) = match &order {
                 Order::Start(carried) => (Some(carried.1.spec.clone()), carried.0.service.kind == Kind::Job),
                 Order::PublishPorts(_)
-                | Order::PublishNames(_)
+                | Order::PublishNames { .. }
                 | Order::SetSlices(_)
                 | Order::Stop(_)
                 | Order::Remove(_)
@@ -235,7 +235,10 @@ fn order(subject: &Subject, action: Action, round: &Round) -> Option<Order> {
     };
     match (subject, action) {
         (Subject::Host, Action::PublishPorts) => Some(Order::PublishPorts(FirewallTable::of(desired))),
-        (Subject::Host, Action::PublishNames) => Some(Order::PublishNames(network::hosts_file(desired))),
+        (Subject::Host, Action::PublishNames) => Some(Order::PublishNames {
+            hosts: network::hosts_file(desired),
+            resolv_conf: network::servers::for_guests(&round.observed.servers),
+        }),
         (Subject::Host, Action::SetSlices) => {
             Some(Order::SetSlices(slice::slices(desired, round.observed.protection_of_host)))
         }
@@ -256,7 +259,7 @@ fn order(subject: &Subject, action: Action, round: &Round) -> Option<Order> {
 async fn carry_out<H: Host>(host: &H, order: Order) -> Result<(), StepError> {
     match order {
         Order::PublishPorts(table) => host.publish_ports(&table).await,
-        Order::PublishNames(text) => host.publish_names(&text).await,
+        Order::PublishNames { hosts, resolv_conf } => host.publish_names(&hosts, resolv_conf.as_deref()).await,
         Order::SetSlices(slices) => host.set_slices(&slices).await,
         Order::Stop(name) => host.stop(&name).await,
         Order::Remove(name) => host.remove(&name).await,

@@ -21,7 +21,7 @@ pub struct Observed {
     pub obstacles: Vec<String>,
     /// The text of the hosts file that guests share; `None`: it is missing.
     pub hosts: Option<String>,
-    /// Who is asked for other names.
+    /// Who is asked for all other names.
     pub servers: Servers,
     /// The slices that may carry limits of ours, each once; one that has none and no drop-in may be absent.
     pub slices: Vec<Slice>,
@@ -29,22 +29,15 @@ pub struct Observed {
     pub protection_of_host: Protection,
 }
 
-/// Texts of files that name servers of names (resolv.conf(5)).
+/// Texts of files that name servers of names (resolv.conf(5)); `None`: there is no such file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Servers {
-    /// The host's for guests, with those behind a stub on loopback in its place; `None`: it has none, or none that is better than
-    /// what guests have.
-    pub host: Option<String>,
-    /// The one that guests share; `None`: it is missing.
+    /// Of the host's own programs.
+    pub own: Option<String>,
+    /// Of the servers behind the stub of systemd-resolved(8).
+    pub behind_stub: Option<String>,
+    /// Of guests, which share it.
     pub guests: Option<String>,
-}
-
-impl Servers {
-    /// Returns whether guests have those of the host, or keep what they have.
-    #[must_use]
-    pub fn are_right(&self) -> bool {
-        self.host.is_none() || self.host == self.guests
-    }
 }
 
 /// A slice in which containers run, as it is.

@@ -125,7 +125,7 @@ pub struct Step {
 pub enum Action {
     /// Replaces the host's table of published ports.
     PublishPorts,
-    /// Rewrites the hosts file that guests share.
+    /// Rewrites the hosts file that guests share, and their resolv.conf.
     PublishNames,
     /// Gives the slices their limits.
     SetSlices,

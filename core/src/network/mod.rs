@@ -1,9 +1,10 @@
 //! Addresses, published ports and names: pure functions of what is desired.
 //!
-//! Owns which address a container gets and what the firewall table and the hosts file say. Does not write either
+//! Owns which address a container gets, what the firewall table and the hosts file say, and whom guests ask for names. Does not write either
 //! (the agent's `firewall` adapter does) and does not read conf files (`container::conf_addresses` does).
 
 mod allocate;
+pub mod servers;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

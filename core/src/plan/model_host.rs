@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use super::AllFiles;
 use crate::container::dependencies;
 use crate::model::{
     Action, ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Desired, DropIn,
-    ExitRecord, Health, InvocationId, Kind, Limits, Observed, OnUnhealthy, Plan, Protection, Retry, SpecField,
-    Step, StepId, Subject, System,
+    ExitRecord, Health, InvocationId, Kind, Limits, Observed, OnUnhealthy, Plan, Protection, Retry, Servers,
+    SpecField, Step, StepId, Subject, System,
 };
-use crate::network::{FirewallTable, hosts_file};
+use crate::network::{FirewallTable, hosts_file, servers};
 use crate::slice::{self, Slices};
 
 /// Something a planner must never do.
@@ -86,6 +87,7 @@ pub(super) enum Fault {
     ForeignJob,
     FirewallFlushed,
     HostsLost,
+    ServersChanged(IpAddr),
     SliceChanged,
     AgentForgets,
     Reboot,
@@ -96,6 +98,7 @@ pub(super) struct ModelHost {
     pub(super) guests: BTreeMap<ContainerName, Guest>,
     firewall: Option<FirewallTable>,
     hosts: Option<String>,
+    servers: Servers,
     slices: Slices,
     invocations: u128,
 }
@@ -103,8 +106,8 @@ pub(super) struct ModelHost {
 impl ModelHost {
     pub(super) fn observed(&self) -> Observed {
         let containers = self.guests.iter().map(|(name, guest)| (name.clone(), guest.container.clone())).collect();
-        let (firewall, hosts) = (self.firewall.clone(), self.hosts.clone());
-        Observed { containers, firewall, hosts, slices: slice::done(&self.slices), ..Observed::default() }
+        let (firewall, hosts, servers) = (self.firewall.clone(), self.hosts.clone(), self.servers.clone());
+        Observed { containers, firewall, hosts, servers, slices: slice::done(&self.slices), ..Observed::default() }
     }
 
     /// Carries one step out, after judging whether it may be taken now.
@@ -120,7 +123,10 @@ impl ModelHost {
             Subject::Host => {
                 match step.action {
                     Action::PublishPorts => self.firewall = Some(FirewallTable::of(desired)),
-                    Action::PublishNames => self.hosts = Some(hosts_file(desired)),
+                    Action::PublishNames => {
+                        self.hosts = Some(hosts_file(desired));
+                        self.servers.guests = servers::for_guests(&self.servers).or(self.servers.guests.take());
+                    }
                     Action::SetSlices => self.slices = slices(desired),
                     other => violation(Rule::Effect, format!("{other:?} of the host"))?,
                 }
@@ -428,7 +434,8 @@ impl ModelHost {
     pub(super) fn befall(&mut self, fault: Fault, name: &ContainerName, desired: &Desired, files: &AllFiles) {
         match fault {
             Fault::FirewallFlushed => return self.firewall = None,
-            Fault::HostsLost => return self.hosts = None,
+            Fault::HostsLost => return (self.hosts, self.servers.guests) = (None, None),
+            Fault::ServersChanged(own) => return self.servers.own = Some(format!("nameserver {own}\n")),
             Fault::SliceChanged => {
                 let names: Vec<String> = self.slices.iter().map(|(name, _)| name.clone()).collect();
                 return names.iter().for_each(|name| self.slices.entry(name).memory_min = Some(Bytes(7)));
@@ -478,7 +485,7 @@ impl ModelHost {
     }
 
     fn reboot(&mut self) {
-        (self.firewall, self.hosts) = (None, None);
+        (self.firewall, self.hosts, self.servers.guests) = (None, None, None);
         self.slices = Slices::default();
         for guest in self.guests.values_mut() {
             let container = &mut guest.container;
@@ -503,6 +510,9 @@ impl ModelHost {
         let managed = desired.services.values().any(|assigned| assigned.service.system != System::Adopted);
         if managed && self.hosts.as_deref() != Some(hosts_file(desired).as_str()) {
             violation(Rule::EndState, "the hosts file differs")?;
+        }
+        if managed && !servers::are_right(&self.servers) {
+            violation(Rule::EndState, "guests ask somebody else for names")?;
         }
         for (name, guest) in &self.guests {
             let container = &guest.container;

@@ -2,6 +2,7 @@
 //! was asked. Then mistakes are planted in the plans, and each must be noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -119,6 +120,8 @@ fn event() -> impl Strategy<Value = Event> {
         Fault::ForeignJob,
         Fault::FirewallFlushed,
         Fault::HostsLost,
+        Fault::ServersChanged(Ipv4Addr::new(192, 0, 2, 1).into()),
+        Fault::ServersChanged(Ipv4Addr::LOCALHOST.into()),
         Fault::SliceChanged,
         Fault::AgentForgets,
         Fault::Reboot,

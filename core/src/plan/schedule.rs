@@ -7,10 +7,15 @@ use super::verdict::satisfies;
 use super::{Entry, Host, Verdict, Work};
 use crate::container;
 use crate::model::{
-    Action, ChangeKind, Condition, DropIn, Network, Reason, Step, StepId, Subject, System, SystemState,
+    Action, Assigned, ChangeKind, Condition, DropIn, Network, Reason, Step, StepId, Subject, System, SystemState,
 };
-use crate::network::{FirewallTable, hosts_file};
+use crate::network::{FirewallTable, hosts_file, servers};
 use crate::slice;
+
+/// Said of a host whose guests with a network of their own know no server that they reach.
+const OUT_OF_REACH: &str = "guests with a network of their own have nobody to ask for names: /etc/resolv.conf names this host alone, \
+    on loopback; have its resolver listen on an address that they reach, and name that there, or say `networking.nameservers` in \
+    each of them";
 
 /// The conflicts that `conflict::find` returns.
 type Conflicts = BTreeMap<usize, BTreeSet<usize>>;
@@ -135,13 +140,20 @@ impl<'a> Schedule<'a> {
         if !same {
             published.ports = Some(self.push(Subject::Host, Action::PublishPorts, BTreeSet::new()));
         }
+        let is_apart = |assigned: &Assigned| {
+            assigned.service.system != System::Adopted
+                && matches!(assigned.service.network, Network::Private { .. })
+        };
+        if desired.services.values().any(is_apart) && servers::are_out_of_reach(&observed.servers) {
+            self.warnings.push((Subject::Host, OUT_OF_REACH.to_owned()));
+        }
         // Without containers that could bind them, nobody misses the files that guests share.
         let unshared = desired.services.values().all(|assigned| assigned.service.system == System::Adopted);
         let same = match &observed.hosts {
             Some(found) => *found == hosts_file(desired),
             None => unshared,
         };
-        if !same || !(unshared || observed.servers.are_right()) {
+        if !same || !(unshared || servers::are_right(&observed.servers)) {
             published.names = Some(self.push(Subject::Host, Action::PublishNames, BTreeSet::new()));
         }
         if !slice::are_right(&observed.slices, &slice::slices(desired, observed.protection_of_host)) {

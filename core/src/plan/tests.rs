@@ -7,8 +7,8 @@ use crate::container::{self, Layout};
 use crate::model::fixture::{assigned, name, store_path};
 use crate::model::{
     ActiveState, Assigned, BootStart, Bytes, Change, ConfFile, DropIn, ExitRecord, Health, HealthCheck, Hold,
-    InvocationId, Kind, Limits, Mount, OnUnhealthy, PressureMax, Probe, Protection, Reason, Retry, SpecField, Step,
-    Subject, System, SystemState,
+    InvocationId, Kind, Limits, Mount, OnUnhealthy, PressureMax, Probe, Protection, Reason, Retry, Servers,
+    SpecField, Step, Subject, System, SystemState,
 };
 use crate::network::{FirewallTable, hosts_file};
 use crate::slice;
@@ -464,10 +464,13 @@ fn guests_follow_the_hosts_servers_of_names() {
     let text = |server: &str| Some(format!("nameserver {server}\n"));
     world.observed.servers.guests = text("192.0.2.1");
     assert!(world.steps().is_empty(), "the host has none, or none yet: they keep theirs");
-    world.observed.servers.host = text("192.0.2.1");
+    world.observed.servers.own = text("192.0.2.1");
     assert!(world.steps().is_empty());
-    world.observed.servers.host = text("192.0.2.2");
+    world.observed.servers.own = text("192.0.2.2");
     assert_eq!(world.steps(), ["PublishNames"]);
+    world.observed.servers = Servers { own: text("127.0.0.1"), ..Servers::default() };
+    let warnings = world.plan().warnings;
+    assert!(warnings.iter().any(|(_, text)| text.contains("have nobody to ask for names")), "{warnings:?}");
     world.desired.services.clear();
     world.observed.hosts = None;
     assert!(!world.steps().contains(&"PublishNames".to_owned()), "nobody reads them");

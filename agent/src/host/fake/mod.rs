@@ -572,12 +572,11 @@ impl Host for Fake {
         self.run(Operation::PublishPorts, publish).await
     }
 
-    async fn publish_names(&self, text: &str) -> Result<(), StepError> {
+    async fn publish_names(&self, hosts: &str, resolv_conf: Option<&str>) -> Result<(), StepError> {
         let publish = async {
             let mut state = self.state();
-            state.hosts = Some(text.to_owned());
-            let known = state.servers.host.clone();
-            state.servers.guests = known.or(state.servers.guests.take());
+            state.hosts = Some(hosts.to_owned());
+            state.servers.guests = resolv_conf.map(str::to_owned).or(state.servers.guests.take());
             drop(state);
             self.note_change();
             Ok(())

@@ -78,7 +78,7 @@ impl Fake {
 
     /// Has the host ask others for names.
     pub fn change_servers_of_host(&self, text: Option<&str>) {
-        self.state().servers.host = text.map(str::to_owned);
+        self.state().servers.own = text.map(str::to_owned);
         self.note_change();
     }
 

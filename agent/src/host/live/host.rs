@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
@@ -13,7 +13,7 @@ use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
 use tokio::sync::watch;
 
-use super::{Live, resolv};
+use super::Live;
 use crate::guest_helper::session::Work;
 use crate::host::cgroup::counts_pressure;
 use crate::host::files::{self, Durability};
@@ -97,14 +97,12 @@ impl Host for Live {
         self.firewall.replace(table).await
     }
 
-    async fn publish_names(&self, text: &str) -> Result<(), StepError> {
-        let text = text.to_owned();
+    async fn publish_names(&self, hosts: &str, resolv_conf: Option<&str>) -> Result<(), StepError> {
+        let (hosts, resolv_conf) = (hosts.to_owned(), resolv_conf.map(str::to_owned));
         self.blocking(move |paths| {
-            files::replace(&paths.hosts(), &text, HOSTS_MODE, Durability::Runtime)?;
-            match resolv::of_host(paths) {
-                Some(servers) => files::replace(&paths.resolv_conf(), &servers, HOSTS_MODE, Durability::Runtime),
-                None => Ok(false),
-            }
+            let replace = |path: &Path, text: &str| files::replace(path, text, HOSTS_MODE, Durability::Runtime);
+            replace(&paths.hosts(), &hosts)?;
+            resolv_conf.map_or(Ok(false), |text| replace(&paths.resolv_conf(), &text))
         })
         .await
         .map(drop)

@@ -9,7 +9,6 @@ mod logs;
 mod loopback;
 mod observe;
 mod probe;
-mod resolv;
 mod session;
 mod slices;
 mod start;

@@ -15,11 +15,12 @@ use nixmox_core::model::{
 
 use super::Live;
 use super::loopback::{self, Loopback};
-use super::{resolv, switch};
+use super::switch;
 use crate::host::cgroup::Cgroup;
 use crate::host::firewall;
 use crate::host::nspawn::Start;
 use crate::host::paths::Paths;
+use crate::host::servers;
 use crate::host::systemd::{Context, ListedUnit, Settings, UnitProperties};
 use crate::host::{Figures, StepError, Usage, netlink};
 use crate::host::{files, nix, nspawn};
@@ -94,7 +95,7 @@ impl Live {
                     units,
                     on_disk,
                     of_units,
-                    (files::read(&paths.hosts()), resolv::servers(paths)),
+                    (files::read(&paths.hosts()), servers::read(paths)),
                     firewall,
                 ))
             })
