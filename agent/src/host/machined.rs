@@ -17,6 +17,9 @@ use super::bus::{Bus, failed, is_error};
 const UNREGISTER_GRACE: Duration = Duration::from_millis(500);
 /// How often the registration is looked at within that time.
 const UNREGISTER_INTERVAL: Duration = Duration::from_millis(20);
+/// SIGRTMIN+3, which asks the systemd of a guest to halt (systemd(1), "Signals"), and which the template has nspawn send. Two of the
+/// real-time signals are the C library's.
+const HALT_SIGNAL: i32 = 37;
 
 /// machined, as far as containers need it.
 #[derive(Debug)]
@@ -70,6 +73,18 @@ impl Machined {
             Err(Failure::Bus(error)) if is_absent(&error) => Ok(None),
             Err(Failure::Bus(error)) => Err(failed("GetMachine", name.as_str(), error)),
             Err(Failure::Step(error)) => Err(error),
+        }
+    }
+
+    /// Asks a guest to halt, as nspawn does when it is stopped itself; one that is gone has halted.
+    ///
+    /// # Errors
+    /// `Bus`.
+    pub(super) async fn ask_to_halt(&self, name: &ContainerName) -> Result<(), StepError> {
+        let connection = self.bus.connection().await?;
+        match manager(&connection).await?.kill_machine(name.to_string(), "leader".to_owned(), HALT_SIGNAL).await {
+            Err(error) if !is_absent(&error) => Err(failed("KillMachine", name.as_str(), error)),
+            _ => Ok(()),
         }
     }
 

@@ -35,7 +35,9 @@ pub fn drop_in(assigned: &Assigned, layout: &Layout) -> Result<String, Uncarriab
         System::Store(_) => false,
     };
     let mut lines = Lines(format!("{OWNER}\n[Unit]\n"));
-    lines.set("After", "network.target dbus.service systemd-machined.service");
+    // Not after systemd-machined.service: the bus starts it when nspawn calls it, also at the end, to take its name off. Had systemd
+    // to stop this unit before it starts that one, a stop would wait for its own end until that call is given up.
+    lines.set("After", "network.target dbus.service");
     for name in service.depends_on.keys() {
         lines.set("After", &name.unit());
     }

@@ -156,7 +156,7 @@ fn the_drop_in_carries_order_timeouts_limits_and_exit_records() {
     insta::assert_snapshot!(drop_in(&full(), &layout()).unwrap(), @r##"
 # Written by nixmox-agent, which overwrites changes; the manifest is the source.
 [Unit]
-After=network.target dbus.service systemd-machined.service
+After=network.target dbus.service
 After=container@cache.service
 After=container@db.service
 RequiresMountsFor=/srv/a:b
@@ -183,7 +183,7 @@ DeviceAllow=/dev/dri/renderD128 rw
     insta::assert_snapshot!(drop_in(&assigned("web", 3), &layout).unwrap(), @r##"
 # Written by nixmox-agent, which overwrites changes; the manifest is the source.
 [Unit]
-After=network.target dbus.service systemd-machined.service
+After=network.target dbus.service
 StartLimitIntervalSec=0
 
 [Service]
@@ -209,7 +209,7 @@ fn an_adopted_container_keeps_what_its_owner_decides() {
     insta::assert_snapshot!(files.drop_in, @r##"
 # Written by nixmox-agent, which overwrites changes; the manifest is the source.
 [Unit]
-After=network.target dbus.service systemd-machined.service
+After=network.target dbus.service
 After=container@cache.service
 After=container@db.service
 

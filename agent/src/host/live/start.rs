@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use nixmox_core::container::{self, Files};
@@ -21,6 +22,8 @@ const NEEDS_LIMIT: Duration = Duration::from_secs(2);
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
 /// The wait until it is looked at again.
 const UNMOUNT_PAUSE: Duration = Duration::from_millis(20);
+/// How often a guest that boots is asked to halt.
+const HALT_INTERVAL: Duration = Duration::from_secs(1);
 /// A mark names an invocation, no secret.
 const MARK_MODE: u32 = 0o644;
 
@@ -157,12 +160,28 @@ impl Live {
         // Who is held at `memory.high` is slowed down until nothing moves, nspawn and whoever writes the guest's data too.
         let throttle = unit.as_ref().map(unthrottled).unwrap_or_default();
         let lifted = !throttle.is_empty() && self.systemd.set_properties(&name.unit(), &throttle).await.is_ok();
-        let stopped = self.systemd.stop(name).await;
+        let boots = unit.as_ref().is_some_and(|unit| unit.active_state() == ActiveState::Activating);
+        let stopped = if boots { self.stop_booting(name).await } else { self.systemd.stop(name).await };
         if lifted && let Err(error) = self.forget_lifted(name).await {
             // It would win over what is declared, until the next start removes it.
             tracing::warn!(container = %name, %error, "cannot forget that MemoryHigh= was lifted");
         }
         stopped
+    }
+
+    /// Stops a container whose guest boots. Until its init has said what it does with a signal, the kernel drops all that PID 1 is sent
+    /// (pid_namespaces(7)), and nspawn asks once: the guest would boot on until it is killed.
+    async fn stop_booting(&self, name: &ContainerName) -> Result<(), StepError> {
+        let mut stop = pin!(self.systemd.stop(name));
+        loop {
+            if let Ok(stopped) = tokio::time::timeout(HALT_INTERVAL, &mut stop).await {
+                return stopped;
+            }
+            if let Err(error) = self.machined.ask_to_halt(name).await {
+                // The unit's own time limit is left.
+                tracing::warn!(container = %name, %error, "cannot ask the guest to halt");
+            }
+        }
     }
 
     async fn forget_lifted(&self, name: &ContainerName) -> Result<(), StepError> {
@@ -191,7 +210,7 @@ impl Live {
     async fn clear_leftovers(&self, name: &ContainerName) -> Result<(), StepError> {
         self.machined.clear(name).await?;
         let owner = name.clone();
-        self.blocking(move |_| nspawn::delete_link(&owner)).await?;
+        self.blocking(move |_| nspawn::delete_links(&owner)).await?;
         let end = Instant::now() + UNMOUNT_LIMIT;
         loop {
             let owner = name.clone();

@@ -1,4 +1,4 @@
-//! What a killed nspawn leaves behind, its link among it: why the next start would fail over it.
+//! What a killed nspawn leaves behind, its links among it: why the next start would fail over it.
 //!
 //! nspawn cleans up after itself only when it ends by itself. After SIGKILL its socket export stays mounted, which
 //! the next start takes for a running container, and its veth pair may outlive it for a moment. The mount is in the
@@ -21,21 +21,23 @@ pub(in crate::host) fn mounted_export(paths: &Paths, name: &ContainerName) -> Op
     is_mountpoint(&path).then(|| mount_unit(&path))
 }
 
-/// Deletes the link of a container that does not run; there being none is the usual case.
+/// Deletes the links of a container that does not run, `ve-NAME` and `vb-NAME` on a bridge; there being none is the usual case.
 ///
 /// # Errors
 /// `StepError::File` with what could not be removed.
-pub(in crate::host) fn delete_link(name: &ContainerName) -> Result<(), StepError> {
-    let link_name = format!("ve-{name}");
-    let deleted = netlink::link(&link_name).and_then(|link| match link {
-        Some(link) => {
-            tracing::warn!(container = %name, link = %link_name, "deleting the link that a killed container left");
-            netlink::delete_link(&link)
-        }
-        None => Ok(()),
-    });
-    let path = Path::new("/sys/class/net").join(link_name);
-    deleted.map_err(|source| StepError::File { action: "remove", path, source })
+pub(in crate::host) fn delete_links(name: &ContainerName) -> Result<(), StepError> {
+    for link_name in [format!("ve-{name}"), format!("vb-{name}")] {
+        let deleted = netlink::link(&link_name).and_then(|link| match link {
+            Some(link) => {
+                tracing::warn!(container = %name, link = %link_name, "deleting the link that a killed container left");
+                netlink::delete_link(&link)
+            }
+            None => Ok(()),
+        });
+        let path = Path::new("/sys/class/net").join(link_name);
+        deleted.map_err(|source| StepError::File { action: "remove", path, source })?;
+    }
+    Ok(())
 }
 
 /// Returns the name of the unit of a mount: systemd.unit(5), "String Escaping for Inclusion in Unit Names".

@@ -16,6 +16,6 @@ pub(super) use conf::{
 };
 pub(super) use data::remove_data;
 pub(super) use journals::prepare as prepare_journal;
-pub(super) use leftovers::{delete_link, mount_unit, mounted_export};
+pub(super) use leftovers::{delete_links, mount_unit, mounted_export};
 pub(super) use mounts::{Source, check_system, full_root};
 pub(super) use started_with::{Start, started_with};
