@@ -563,6 +563,9 @@ impl StepError {
                 std::io::ErrorKind::ReadOnlyFilesystem => {
                     format!("its file system is read-only (`findmnt --target {}`)", path.parent().unwrap_or(path).display())
                 }
+                std::io::ErrorKind::ResourceBusy => {
+                    format!("something is mounted there (`findmnt {0}`): `umount {0}` leaves what is on it as it is", path.display())
+                }
                 _ => return None,
             },
             Self::ConfReadOnly { .. } => "make it writable again; where /etc is meant to be read-only, `systemctl restart nixmox-agent` puts these files into /run".to_owned(),
