@@ -5,7 +5,9 @@
 //! what is right: that is each test's.
 
 pub mod agent;
+pub mod by_hand;
 pub mod containers;
+pub mod nixos;
 pub mod operator;
 pub mod random;
 mod say;

@@ -19,14 +19,21 @@ const AGENT_LIMIT: Duration = Duration::from_mins(2);
 /// A place for a host that several tests use; make it a `static`.
 #[derive(Debug)]
 pub struct Shared {
+    homelab: bool,
     bed: Mutex<Weak<Host>>,
 }
 
 impl Shared {
-    /// An empty place.
+    /// An empty place, for a host without the homelab's systems.
     #[must_use]
     pub const fn new() -> Self {
-        Self { bed: Mutex::new(Weak::new()) }
+        Self { homelab: false, bed: Mutex::new(Weak::new()) }
+    }
+
+    /// An empty place, for a host whose store has guests that boot.
+    #[must_use]
+    pub const fn with_homelab() -> Self {
+        Self { homelab: true, bed: Mutex::new(Weak::new()) }
     }
 
     /// Returns the host, booting it when nobody uses one.
@@ -36,7 +43,7 @@ impl Shared {
         if let Some(host) = place.upgrade() {
             return Ok(host);
         }
-        let host = Arc::new(Host::boot(name)?);
+        let host = Arc::new(if self.homelab { Host::with_homelab(name)? } else { Host::boot(name)? });
         *place = Arc::downgrade(&host);
         Ok(host)
     }
@@ -59,7 +66,16 @@ pub struct Host {
 impl Host {
     /// Boots a host without the homelab's systems and waits for its agent.
     pub fn boot(name: &str) -> Result<Self> {
-        let bed = Testbed::boot(&Options::new(name).without_homelab())?;
+        Self::with(&Options::new(name).without_homelab())
+    }
+
+    /// Boots a host with the homelab's systems and waits for its agent.
+    pub fn with_homelab(name: &str) -> Result<Self> {
+        Self::with(&Options::new(name))
+    }
+
+    fn with(options: &Options) -> Result<Self> {
+        let bed = Testbed::boot(options)?;
         bed.wait_until("nixmoxctl --all status", AGENT_LIMIT)?;
         Ok(Self { bed, staging: Mutex::new(()) })
     }

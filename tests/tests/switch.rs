@@ -5,24 +5,10 @@
 use std::time::Duration;
 
 use nixmox_testbed::{Options, Testbed};
+use nixmox_tests::nixos;
 use nixmox_tests::operator::Stack;
 
 const LIMIT: Duration = Duration::from_mins(2);
-
-/// Puts a system into the store that boots as the homelab's caddy does; `switch` is how a guest is switched to it.
-fn system(bed: &Testbed, name: &str, switch: &str) -> String {
-    let caddy = bed.homelab_systems().expect("systems").remove("caddy").expect("caddy");
-    let staged = format!("/var/tmp/nixos-system-{name}");
-    let init = format!("#!/bin/sh\nexec {caddy}/init \"$@\"\n");
-    let busybox = bed.read_file("/etc/testbed/busybox").expect("there is one");
-    let init = init.replace("/bin/sh", &format!("{}/bin/busybox sh", busybox.trim()));
-    bed.write_file(format!("{staged}/init"), init, 0o755).expect("written");
-    let dry = "[ $1 != dry-activate ] || { echo would restart the following units: caddy.service; exit; }";
-    let switch =
-        format!("#!/bin/sh\n{dry}\necho {name} $1 >> /var/log/switches\n{switch}\necho {name} > /etc/version\n");
-    bed.write_file(format!("{staged}/bin/switch-to-configuration"), switch, 0o755).expect("written");
-    bed.store_add(&[staged]).expect("added").remove(0)
-}
 
 #[test]
 fn a_running_guest_is_switched_to_another_system_and_back() {
@@ -36,13 +22,13 @@ fn a_running_guest_is_switched_to_another_system_and_back() {
     let switches = || bed.succeed("nixmoxctl exec web -- cat /var/log/switches").expect("told");
     let invocation = || bed.succeed("systemctl show -P InvocationID container@web").expect("told");
 
-    let first = system(&bed, "one", "");
+    let first = nixos::system(&bed, "one", "").expect("a system");
     declare(&first).expect("declared");
     stack.succeed("up").expect("it is up");
     let run = invocation();
 
     // Live, planned as such, and known to the next agent.
-    let second = system(&bed, "two", "systemctl daemon-reload");
+    let second = nixos::system(&bed, "two", "systemctl daemon-reload").expect("a system");
     declare(&second).expect("declared");
     let planned = stack.succeed("plan").expect("planned").stdout;
     assert!(planned.contains("~ web"), "{planned}");
@@ -59,7 +45,7 @@ fn a_running_guest_is_switched_to_another_system_and_back() {
     assert!(planned.contains("nothing to do: 1 service as declared"), "{planned}");
 
     // An agent that dies in the middle is no reason to begin again.
-    let slow = system(&bed, "slow", "sleep 8");
+    let slow = nixos::system(&bed, "slow", "sleep 8").expect("a system");
     declare(&slow).expect("declared");
     stack.succeed("up --detach").expect("asked for");
     bed.wait_until("nixmoxctl exec web -- grep -q slow /var/log/switches", LIMIT).expect("it is on its way");
@@ -72,7 +58,7 @@ fn a_running_guest_is_switched_to_another_system_and_back() {
     for (name, switch, why) in
         [("broken", "echo no such user >&2; exit 4", "exit 4"), ("killed", "kill -9 $$", "signal")]
     {
-        declare(&system(&bed, name, switch)).expect("declared");
+        declare(&nixos::system(&bed, name, switch).expect("a system")).expect("declared");
         let failed = stack.ctl("up").expect("it runs");
         assert_eq!(failed.code, 1, "{failed}");
         assert!(failed.stderr.contains("was not switched to") && failed.stderr.contains(why), "{failed}");
@@ -91,7 +77,7 @@ fn a_running_guest_is_switched_to_another_system_and_back() {
     assert_ne!(invocation(), run);
     declare(&first).expect("declared");
     stack.succeed("up").expect("restarted");
-    declare(&system(&bed, "slower", "sleep 300")).expect("declared");
+    declare(&nixos::system(&bed, "slower", "sleep 300").expect("a system")).expect("declared");
     stack.succeed("up --detach").expect("asked for");
     bed.wait_until("nixmoxctl exec web -- grep -q slower /var/log/switches", LIMIT).expect("it is on its way");
     stack.succeed("stop web --timeout 60s").expect("stopped");
