@@ -1,9 +1,10 @@
 //! The floors: imports go down only. Also that every file says what it owns, and that the map is true.
 //!
-//! `rules` is the table; `source` reads the paths that a file uses; `map` reads ARCHITECTURE.md, `sandbox` the unit.
+//! `rules` is the table; `source` reads the paths that a file uses; `map` reads ARCHITECTURE.md, `matrix` a page, `sandbox` the unit.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
 mod map;
+mod matrix;
 mod package;
 mod rules;
 mod sandbox;
@@ -40,6 +41,12 @@ fn rust_files() -> Vec<PathBuf> {
     files.sort();
     assert!(files.len() > 50, "the workspace is found");
     files
+}
+
+/// Returns the text of every Rust file of the workspace.
+fn sources() -> BTreeMap<String, String> {
+    let read = |file: PathBuf| (file.to_str().unwrap().to_owned(), fs::read_to_string(root().join(&file)).unwrap());
+    rust_files().into_iter().map(read).collect()
 }
 
 /// Returns what a file of the workspace uses and may not, one line each.
@@ -171,12 +178,9 @@ fn the_map_names_every_folder() {
 #[test]
 fn every_test_that_the_map_names_exists() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let named = map::tests(&map);
+    let named = map::tests(&map, "Invariants");
     assert!(named.len() >= 5, "the table of invariants is found: {named:?}");
-    let files: BTreeMap<String, String> = rust_files()
-        .into_iter()
-        .map(|file| (file.to_str().unwrap().to_owned(), fs::read_to_string(root().join(&file)).unwrap()))
-        .collect();
+    let files = sources();
     let missing: Vec<_> = named.iter().filter(|name| !map::exists(name, &files)).collect();
     let unexpected: Vec<_> = missing.iter().filter(|name| !map::NOT_YET.contains(&name.as_str())).collect();
     assert!(unexpected.is_empty(), "named as the holder of an invariant, and not there: {unexpected:?}");

@@ -13,9 +13,10 @@ pub(crate) fn folders(map: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the tests that the table of invariants names, as the table has them.
-pub(crate) fn tests(map: &str) -> BTreeSet<String> {
-    let table = map.split("## Invariants").nth(1).unwrap_or_default().split("\n## ").next().unwrap_or_default();
+/// Returns the tests that the table below a heading of a page names in its last column, as the table has them.
+pub(crate) fn tests(page: &str, heading: &str) -> BTreeSet<String> {
+    let below = page.split(&format!("## {heading}\n")).nth(1).unwrap_or_default();
+    let table = below.split("\n## ").next().unwrap_or_default();
     let last_column = |line: &str| Some(line.strip_prefix('|')?.strip_suffix('|')?.rsplit('|').next()?.to_owned());
     table
         .lines()
@@ -28,7 +29,7 @@ pub(crate) fn tests(map: &str) -> BTreeSet<String> {
 pub(crate) fn exists(name: &str, files: &BTreeMap<String, String>) -> bool {
     let (modules, last) = name.rsplit_once("::").unwrap_or(("", name));
     let lies_in = |file: &str, modules: &str| {
-        let path = format!("/{}", file.trim_end_matches(".rs").replace("/mod", "").replace("/main", ""));
+        let path = format!("/{}", file.trim_end_matches(".rs").trim_end_matches("/mod").trim_end_matches("/main"));
         modules.is_empty() || path.ends_with(&format!("/{}", modules.replace("::", "/")))
     };
     files.iter().any(|(file, text)| {
@@ -50,7 +51,7 @@ mod tests {
     #[test]
     fn the_tables_are_read() {
         assert_eq!(folders(MAP), BTreeSet::from(["core".to_owned()]));
-        let named: Vec<String> = tests(MAP).into_iter().collect();
+        let named: Vec<String> = tests(MAP, "Invariants").into_iter().collect();
         assert_eq!(named, ["floors::imports_go_down_only", "plan::properties", "wire"]);
     }
 
@@ -60,9 +61,11 @@ mod tests {
         let files = BTreeMap::from([
             ("tests/tests/floors/main.rs".to_owned(), test.clone()),
             ("core/src/plan/properties.rs".to_owned(), test),
+            ("tests/tests/builds/modules.rs".to_owned(), "#[test]\nfn x() {}".to_owned()),
             ("core/src/state.rs".to_owned(), "mod tests {\n#[test]\nfn x() {}\n}".to_owned()),
         ]);
-        let there = ["floors::imports_go_down_only", "plan::properties", "floors", "state::tests", "state::tests"];
+        let there =
+            ["floors::imports_go_down_only", "plan::properties", "floors", "state::tests", "builds::modules"];
         assert!(there.iter().all(|name| exists(name, &files)));
         let absent = ["floors::imports_go_up", "wire", "plan::tests", "model::imports_go_down_only", "oors"];
         assert!(absent.iter().all(|name| !exists(name, &files)));
