@@ -336,6 +336,12 @@ pub enum StepError {
         /// The host path.
         path: PathBuf,
     },
+    /// A bridge does not exist, or is no bridge.
+    #[error("there is no bridge `{name}` on this host")]
+    BridgeMissing {
+        /// The name of the link.
+        name: String,
+    },
     /// Nothing is mounted where the manifest says a mount point must be.
     #[error("nothing is mounted at `{path}`")]
     NotAMountpoint {
@@ -524,6 +530,9 @@ impl StepError {
             Self::DeviceMissing { path } => {
                 format!("is its driver loaded? `ls -l {}`; or take it out of `devices`", path.display())
             }
+            Self::BridgeMissing { name } => {
+                format!("the host's configuration makes it (`ip link add {name} type bridge` does until a reboot); or name another in `network.bridge`")
+            }
             Self::NotAMountpoint { path } => {
                 format!("mount it (`mount {}`), or drop `must_be_mountpoint`", path.display())
             }
@@ -593,6 +602,7 @@ impl StepError {
             | Self::SourceMissing { .. }
             | Self::CredentialMissing { .. }
             | Self::DeviceMissing { .. }
+            | Self::BridgeMissing { .. }
             | Self::NotAMountpoint { .. }
             | Self::PortTaken { .. }
             | Self::ForeignMachine { .. }

@@ -70,9 +70,9 @@ fn every_case_of_ours_stands_in_the_table() {
     assert!(cases.len() > 15, "{cases:?}");
     let missing: Vec<_> = cases.difference(&named).collect();
     assert!(missing.is_empty(), "in no row: {missing:?}");
-    let scripts = fs::read_dir(root().join("vm-tests/nixos")).unwrap().flatten();
-    let scripts =
-        scripts.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| name.ends_with(".py"));
+    let scripts = fs::read_dir(root().join("vm-tests/nixos")).unwrap().flatten().map(|entry| entry.path());
+    let scripts = scripts.filter(|path| path.extension().is_some_and(|extension| extension == "py"));
+    let scripts = scripts.filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
     let page = page();
     let missing: Vec<_> = scripts.filter(|name| !page.contains(&format!("`vm-tests/nixos/{name}`"))).collect();
     assert!(missing.is_empty(), "named nowhere: {missing:?}");

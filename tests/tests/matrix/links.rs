@@ -71,6 +71,8 @@ fn a_port_of_a_bridge_is_reached_over_it_and_what_was_left_of_it_is_no_obstacle(
     stack
         .declare(&[&debian(&host, "on-bridge", "network = { mode = \"bridge\", bridge = \"br-test\" }")])
         .expect("written");
+    let words = ["there is no bridge `br-test` on this host", "ip link add br-test type bridge", "network.bridge"];
+    stack.refuse("up", 1, &words).expect("the bridge is the host's to make");
     host.succeed(
         "ip link add br-test type bridge && ip address add 192.0.2.129/25 dev br-test && ip link set br-test up",
     )

@@ -170,7 +170,7 @@ impl Live {
     }
 
     /// Stops a container whose guest boots. Until its init has said what it does with a signal, the kernel drops all that PID 1 is sent
-    /// (pid_namespaces(7)), and nspawn asks once: the guest would boot on until it is killed.
+    /// (`pid_namespaces(7)`), and nspawn asks once: the guest would boot on until it is killed.
     async fn stop_booting(&self, name: &ContainerName) -> Result<(), StepError> {
         let mut stop = pin!(self.systemd.stop(name));
         loop {

@@ -1,11 +1,11 @@
-//! What a container is given from the host: its system, and paths that are there, mounted, or made.
+//! What a container is given from the host: its system, its bridge, and paths that are there, mounted, or made.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
-use nixmox_core::model::{ContainerName, Mount, Service, StorePath};
+use nixmox_core::model::{ContainerName, Mount, Network, Service, StorePath};
 
 use crate::host::StepError;
 use crate::host::paths::Paths;
@@ -29,6 +29,8 @@ pub(in crate::host) enum Source {
     Mount(Mount),
     Credential(String, PathBuf),
     Device(PathBuf),
+    /// A bridge by its name, and where the kernel shows that it is one.
+    Bridge(String, PathBuf),
 }
 
 impl Source {
@@ -38,21 +40,27 @@ impl Source {
         let credentials = service.credentials.iter();
         let credentials = credentials.map(|(name, path)| Self::Credential(name.clone(), path.clone()));
         let devices = service.devices.iter().map(|device| Self::Device(device.path.clone()));
-        mounts.chain(credentials).chain(devices).collect()
+        let bridge = match &service.network {
+            Network::Bridge(name) => {
+                Some(Self::Bridge(name.clone(), format!("/sys/class/net/{name}/bridge").into()))
+            }
+            Network::Private { .. } | Network::Host => None,
+        };
+        mounts.chain(credentials).chain(devices).chain(bridge).collect()
     }
 
     /// Returns where it lies on the host.
     pub(in crate::host) fn path(&self) -> &Path {
         match self {
             Self::Mount(mount) => &mount.source,
-            Self::Credential(_, path) | Self::Device(path) => path,
+            Self::Credential(_, path) | Self::Device(path) | Self::Bridge(_, path) => path,
         }
     }
 
     /// Checks that it is there, or may be made. Makes nothing.
     ///
     /// # Errors
-    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `NotAMountpoint`, `NotForTheAgent`.
+    /// `SourceMissing`, `CredentialMissing`, `DeviceMissing`, `BridgeMissing`, `NotAMountpoint`, `NotForTheAgent`.
     pub(in crate::host) fn check(&self, paths: &Paths) -> Result<Presence, StepError> {
         let there = paths.host_path(self.path());
         match self {
@@ -61,7 +69,8 @@ impl Source {
                 Err(StepError::CredentialMissing { name: name.clone(), path: path.clone() })
             }
             Self::Device(path) if !there.exists() => Err(StepError::DeviceMissing { path: path.clone() }),
-            Self::Credential(..) | Self::Device(_) => Ok(Presence::There),
+            Self::Bridge(name, _) if !there.exists() => Err(StepError::BridgeMissing { name: name.clone() }),
+            Self::Credential(..) | Self::Device(_) | Self::Bridge(..) => Ok(Presence::There),
         }
     }
 
