@@ -29,6 +29,12 @@ fn invocation(bed: &Testbed, name: &str) -> String {
     bed.succeed(&format!("systemctl show -P InvocationID container@{name}")).expect("told")
 }
 
+/// Waits until the agent says that a service does this.
+fn becomes(bed: &Testbed, name: &str, state: &str) {
+    let query = format!(".services[] | select(.name == \"{name}\") | .state == \"{state}\"");
+    bed.wait_until(&format!("nixmoxctl --all status --json | jq -e '{query}'"), LIMIT).expect("it is seen");
+}
+
 /// Waits until a container runs that is not this instance of it.
 fn runs_anew(bed: &Testbed, name: &str, before: &str) {
     let anew = format!(
@@ -136,8 +142,7 @@ fn what_either_side_starts_and_stops_the_other_sees() {
     for name in ["ours", "shared"] {
         // Stopped and started by theirs before anybody corrects it: what runs then is let be.
         host.succeed(&format!("systemctl stop container@{name}")).expect("stopped");
-        host.wait_until(&format!("nixmoxctl status --all --json | jq -e '.services[] | select(.name == \"{name}\") | .state == \"waiting\"'"), LIMIT)
-            .expect("it is seen");
+        becomes(&host, name, "waiting");
         assert!(stack.field(name, "reason").expect("a status").contains("stopped by somebody, not through NixMox"));
         host.succeed(&format!("systemctl start container@{name}")).expect("started");
         let started = invocation(&host, name);
@@ -159,6 +164,7 @@ fn what_either_side_starts_and_stops_the_other_sees() {
         host.fail(&format!("systemctl is-active container@{name}")).expect("down");
         host.succeed(&format!("systemctl start container@{name} || true")).expect("asked for");
         host.wait_until(&format!("! systemctl is-active container@{name}"), LIMIT).expect("it is held");
+        becomes(&host, name, "stopped");
         assert_eq!(stack.field(name, "held_by").expect("a status"), "root");
         assert_eq!(stack.field(name, "hint").expect("a status"), format!("nixmoxctl start {name}"));
         stack.succeed(&format!("start {name}")).expect("started");

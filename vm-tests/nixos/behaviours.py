@@ -88,7 +88,7 @@ with subtest("a guest that boots is stopped, and starts again; and one without m
     machine.succeed("timeout 60 nixmoxctl stop early")
     machine.fail("machinectl show early")
     ctl("up")
-    machine.succeed("systemctl stop systemd-machined", "timeout 20 nixos-container stop early")
+    machine.succeed("systemctl stop systemd-machined", "timeout 60 nixos-container stop early")
     t.assertEqual(machine.succeed("nixos-container status early").strip(), "down")
     ctl("down")
 
