@@ -97,6 +97,9 @@ in
   config = lib.mkIf cfg.enable {
     # The template of every container, `container@.service`.
     boot.enableContainers = true;
+    # nspawn gives a container with users and a network of its own this node, and does not start where the unit may not have it. NixOS allows
+    # it to those of the host's configuration alone.
+    systemd.services."container@".serviceConfig.DeviceAllow = [ "/dev/net/tun rwm" ];
     environment.systemPackages = [ cfg.package ];
     environment.etc."nixmox/agent.toml".source = settings;
 

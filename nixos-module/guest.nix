@@ -7,6 +7,12 @@
 }:
 let
   inherit (lib) mkOption types;
+
+  # A guest with servers of its own, or a resolver, keeps to those.
+  asksHost =
+    config.networking.nameservers == [ ]
+    && !config.services.resolved.enable
+    && !config.networking.resolvconf.useLocalResolver;
 in
 {
   options.nixmox.credentials = mkOption {
@@ -22,7 +28,7 @@ in
   };
 
   config = {
-    # Renamed in NixOS 26.05.
+    # The first implies the second, and has a switch inside leave alone what nspawn has mounted. Older releases have only the second.
     boot =
       if options.boot ? isNspawnContainer then { isNspawnContainer = true; } else { isContainer = true; };
 
@@ -33,13 +39,13 @@ in
     networking.useDHCP = lib.mkDefault false;
 
     # The agent keeps this file up to date as well. NixOS copies the host's own at each start, which is of no use to a guest where that names
-    # a server on loopback, as systemd-resolved does. A guest with servers of its own, or a resolver, keeps to those.
-    networking.useHostResolvConf = lib.mkDefault false;
-    environment.etc."resolv.conf" =
-      lib.mkIf (config.networking.nameservers == [ ] && !config.services.resolved.enable)
-        {
-          source = lib.mkDefault "/run/host/nixmox/resolv.conf";
-        };
+    # a server on loopback, as systemd-resolved does. NixOS's module for containers has the opposite as its default, so this is stronger.
+    networking.useHostResolvConf = lib.mkOverride 900 false;
+    environment.etc."resolv.conf" = lib.mkIf asksHost {
+      source = lib.mkDefault "/run/host/nixmox/resolv.conf";
+    };
+    # It would write that file, and NixOS refuses to have both.
+    networking.resolvconf.enable = lib.mkIf asksHost (lib.mkDefault false);
 
     # A changed system is switched to inside, without a restart.
     system.switch.enable = lib.mkDefault true;

@@ -17,5 +17,7 @@
       listen.ip = "0.0.0.0";
     };
     systemd.tmpfiles.rules = [ "d /var/lib/calibre-library 0750 calibre-web calibre-web -" ];
+    # The unit may write to no library but one that is named.
+    systemd.services.calibre-web.serviceConfig.ReadWritePaths = [ "/var/lib/calibre-library" ];
   };
 }

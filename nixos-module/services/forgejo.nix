@@ -1,6 +1,6 @@
 # Forgejo with a database of its own in its data. `git` over SSH is left to whoever publishes a port for it.
 {
-  description = "Forgejo, a home for git repositories; `nixmoxctl exec -u forgejo forgejo -- forgejo admin user create --admin --username NAME --email ADDRESS --random-password` makes its first user";
+  description = "Forgejo, a home for git repositories; `nixmoxctl exec -u forgejo forgejo -- forgejo --work-path /var/lib/forgejo admin user create --admin --username NAME --email ADDRESS --random-password` makes its first user";
   ports = [ 3000 ];
   data = [ "/var/lib/forgejo" ];
   service = {
@@ -11,8 +11,10 @@
     limits.memory_max = "2G";
   };
   guest =
-    { lib, ... }:
+    { config, lib, ... }:
     {
+      # For who makes users: the module gives the program to its unit alone.
+      environment.systemPackages = [ config.services.forgejo.package ];
       services.forgejo = {
         enable = true;
         database.type = lib.mkDefault "sqlite3";

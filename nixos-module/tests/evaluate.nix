@@ -48,6 +48,18 @@ let
         toString (lib.attrNames (lib.filterAttrs (_: service: service.enable or false) guest.services))
       )
     }
+    programs: ${toString (map (package: package.pname or package.name) guest.environment.systemPackages)}
+    units: ${
+      lib.concatStringsSep ", " (
+        lib.mapAttrsToList (name: settings: "${name} ${builtins.toJSON settings}") (
+          lib.filterAttrs (_: settings: settings != { }) (
+            lib.mapAttrs (
+              _: service: removeAttrs service.serviceConfig [ "ImportCredential" ]
+            ) guest.systemd.services
+          )
+        )
+      )
+    }
     open ports: ${toString guest.networking.firewall.allowedTCPPorts}
     credentials: ${
       lib.concatStringsSep ", " (
@@ -78,6 +90,9 @@ in
     "agent.toml" = settingsText;
     "activation script" = config.system.activationScripts.nixmox-plan.text;
     "forward rules of the firewall" = config.networking.firewall.extraForwardRules;
+    "device rules of every container" =
+      lib.concatLines
+        config.systemd.services."container@".serviceConfig.DeviceAllow;
     "containers that start by themselves" = lib.concatLines (
       lib.attrNames (lib.filterAttrs (_: container: container.autoStart) config.containers)
     );

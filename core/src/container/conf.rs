@@ -1,7 +1,8 @@
 //! The conf file that NixOS's `container@.service` reads: one variable a line, unquoted by systemd.
 //!
 //! The words are those of nixpkgs' `nixos-containers.nix` and of `nixos-container`, which looks for
-//! `HOST_ADDRESS=` and `LOCAL_ADDRESS=` at the start of a line, unquoted, to find free addresses.
+//! `HOST_ADDRESS=` and `LOCAL_ADDRESS=` at the start of a line, unquoted, to find free addresses. `COPY_RESOLV_CONF` is
+//! read by our own template alone: nixpkgs' copies the host's file at every start.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -133,6 +133,7 @@ let
     "curl"
     "deadnix"
     "e2fsprogs"
+    "forgejo-lts"
     "gitMinimal"
     "installShellFiles"
     "jq"

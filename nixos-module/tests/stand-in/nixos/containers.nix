@@ -1,4 +1,5 @@
-# `containers.<name>`: what the host's own configuration declares, as far as adopting it is concerned.
+# `containers.<name>`: what the host's own configuration declares, as far as adopting it is concerned; and of the template of all other
+# containers what our module changes.
 {
   config,
   lib,
@@ -25,6 +26,16 @@ in
     );
   };
 
+  config.systemd.services = lib.mkIf config.boot.enableContainers {
+    "container@" = {
+      restartIfChanged = false;
+      serviceConfig = {
+        DevicePolicy = "closed";
+        DeviceAllow = [ ];
+      };
+    };
+  };
+
   config.environment.etc = lib.mapAttrs' (
     name: container:
     lib.nameValuePair "nixos-containers/${name}.conf" {
@@ -34,7 +45,7 @@ in
             inherit lib;
             modules = [
               {
-                boot.isContainer = true;
+                boot.isNspawnContainer = true;
                 networking.hostName = lib.mkDefault name;
                 nixpkgs.pkgs = lib.mkDefault pkgs;
               }

@@ -11,8 +11,8 @@ let
   option = type: default: mkOption { inherit type default; };
   nothing = type: option (types.nullOr type) null;
   strings = option (types.listOf types.str) [ ];
-  # What stands in a section of a unit: systemd's own keys, unchecked as in NixOS.
-  section = option (types.attrsOf types.anything) { };
+  # What stands in a section of a unit: systemd's own keys, unchecked as in NixOS. Lists are put together.
+  section = option (types.attrsOf (types.either (types.listOf types.anything) types.anything)) { };
   # A file of settings in sections.
   sections = option (types.attrsOf (types.attrsOf types.anything)) { };
   set = options: option (types.attrsOf (types.submodule { inherit options; })) { };
@@ -37,8 +37,8 @@ in
     warnings = strings;
 
     boot = {
-      enableContainers = option types.bool true;
-      isContainer = option types.bool false;
+      enableContainers = option types.bool (config.containers != { });
+      isContainer = option types.bool config.boot.isNspawnContainer;
       isNspawnContainer = option types.bool false;
       kernel.sysctl = option (types.attrsOf types.anything) { };
     };
@@ -64,11 +64,15 @@ in
       hostName = option types.str "nixos";
       useDHCP = option types.bool true;
       useHostResolvConf = option types.bool false;
+      resolvconf = {
+        enable = option types.bool true;
+        useLocalResolver = option types.bool false;
+      };
       nameservers = option (types.listOf types.str) [ ];
       nftables.enable = option types.bool false;
       firewall = {
         enable = option types.bool true;
-        allowedTCPPorts = option (types.listOf types.int) [ ];
+        allowedTCPPorts = option (types.listOf types.port) [ ];
         filterForward = option types.bool false;
         extraForwardRules = option types.lines "";
       };
@@ -112,6 +116,7 @@ in
     };
     services.forgejo = {
       enable = option types.bool false;
+      package = option types.package pkgs.forgejo-lts;
       database.type = option (types.enum [
         "sqlite3"
         "mysql"
@@ -129,7 +134,7 @@ in
       ip = option types.str "localhost";
       port = option types.port 8888;
       notebookDir = option types.str "~/";
-      password = nothing types.str;
+      password = option types.str "";
     };
     services.llama-cpp = {
       enable = option types.bool false;
@@ -139,7 +144,7 @@ in
     };
     services.nextcloud = {
       enable = option types.bool false;
-      hostName = nothing types.str;
+      hostName = option types.str "";
       config = {
         dbtype = nothing (
           types.enum [
@@ -163,7 +168,14 @@ in
       enable = option types.bool false;
       enableTCPIP = option types.bool false;
       authentication = option types.lines "";
-      settings = option (types.attrsOf types.str) { };
+      settings = option (types.attrsOf (
+        types.oneOf [
+          types.bool
+          types.float
+          types.int
+          types.str
+        ]
+      )) { };
     };
     services.prometheus = {
       enable = option types.bool false;
@@ -244,8 +256,23 @@ in
   };
 
   config = {
-    # As in NixOS: both names mean a container, and the newer one sets the older.
-    boot.isContainer = lib.mkIf config.boot.isNspawnContainer true;
+    # As NixOS's modules have it: for containers, for resolved, and against two who write one file.
+    networking.useHostResolvConf = lib.mkIf config.boot.isContainer (lib.mkDefault true);
+    networking.resolvconf.enable = lib.mkIf config.services.resolved.enable false;
+    environment.etc."resolv.conf" = lib.mkIf config.services.resolved.enable {
+      source = "/run/systemd/resolve/stub-resolv.conf";
+    };
+    assertions = [
+      {
+        assertion = config.networking.resolvconf.enable -> !config.environment.etc ? "resolv.conf";
+        message = "networking.resolvconf.enable is true, and environment.etc.\"resolv.conf\" is set";
+      }
+      {
+        assertion = config.services.resolved.enable -> !config.networking.useHostResolvConf;
+        message = "services.resolved.enable and networking.useHostResolvConf are both true";
+      }
+    ];
+
     system.build.vm = pkgs.writeText "vm-${config.networking.hostName}" "";
     system.build.toplevel =
       if failed != [ ] then
@@ -255,7 +282,7 @@ in
           builtins.toJSON {
             inherit (config) systemd users;
             inherit (config.boot) isContainer kernel;
-            inherit (config.networking) firewall;
+            inherit (config.networking) firewall useHostResolvConf;
             inherit (config.system) activationScripts;
             etc = lib.mapAttrs (_: file: "${file.source}") (
               lib.filterAttrs (_: file: file.enable) config.environment.etc
