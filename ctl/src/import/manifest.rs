@@ -59,10 +59,12 @@ pub(super) fn guest() -> String {
         r#"# What every guest brings.
 {{ lib, ... }}:
 {{
-  boot.isContainer = true;
+  boot.isNspawnContainer = true;
   # Names of the other services, and whom to ask for all others: the agent keeps both files.
   environment.etc.hosts.source = lib.mkForce "/run/host/nixmox/hosts";
   environment.etc."resolv.conf".source = "/run/host/nixmox/resolv.conf";
+  # It would write that file too.
+  networking.resolvconf.enable = false;
   # The release of the first start; it stays when nixpkgs moves on.
   system.stateVersion = "{RELEASE}";
 }}

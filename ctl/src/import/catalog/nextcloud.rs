@@ -125,6 +125,8 @@ struct Secret {
 fn redis(draft: &mut Draft<'_>, secret: &mut Secret) {
     let Some(host) = draft.take("REDIS_HOST") else { return };
     draft.set("services.nextcloud.caching.redis", true);
+    // The module runs a server of its own unless told otherwise.
+    draft.set("services.nextcloud.configureRedis", false);
     let mut set = |path: &[&str], value: Nix| draft.set_in("services.nextcloud.settings", path, value);
     set(&["memcache.distributed"], "\\OC\\Memcache\\Redis".into());
     set(&["memcache.locking"], "\\OC\\Memcache\\Redis".into());

@@ -43,6 +43,8 @@ pub(super) fn navidrome(draft: &mut Draft<'_>) {
     for (name, value) in draft.take_all(|name| name.starts_with("ND_")) {
         draft.set_in("systemd.services.navidrome.environment", &[&name], value);
     }
+    // Its root folder has no more than what is bound into it, and names are asked of files that are links to this one.
+    draft.set("systemd.services.navidrome.serviceConfig.BindReadOnlyPaths", vec!["/run/host/nixmox"]);
     draft.keeps("/data", "/var/lib/navidrome");
     draft.listens(4533);
     draft.probe = Some(Probe::Http("http://localhost:4533/ping".to_owned()));
@@ -65,6 +67,8 @@ pub(super) fn audiobookshelf(draft: &mut Draft<'_>) {
 pub(super) fn sonarr(draft: &mut Draft<'_>) {
     draft.set("services.sonarr.enable", true);
     draft.set("services.sonarr.dataDir", "/var/lib/sonarr");
+    // The module gives its user no other folder than its default one.
+    draft.set("systemd.services.sonarr.serviceConfig.StateDirectory", "sonarr");
     draft.keeps("/config", "/var/lib/sonarr");
     draft.listens(8989);
     draft.probe = Some(Probe::Http("http://localhost:8989/ping".to_owned()));
@@ -74,6 +78,8 @@ pub(super) fn sonarr(draft: &mut Draft<'_>) {
 pub(super) fn radarr(draft: &mut Draft<'_>) {
     draft.set("services.radarr.enable", true);
     draft.set("services.radarr.dataDir", "/var/lib/radarr");
+    // The module gives its user no other folder than its default one.
+    draft.set("systemd.services.radarr.serviceConfig.StateDirectory", "radarr");
     draft.keeps("/config", "/var/lib/radarr");
     draft.listens(7878);
     draft.probe = Some(Probe::Http("http://localhost:7878/ping".to_owned()));

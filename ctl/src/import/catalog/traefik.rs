@@ -9,10 +9,10 @@ use crate::import::nix::Nix;
 use crate::import::secret;
 
 /// Static configuration, as the module has it.
-const STATIC: &str = "services.traefik.static.settings";
+const STATIC: &str = "services.traefik.staticConfigOptions";
 
 /// Routes that come from labels, as the module has them.
-const ROUTES: &str = "services.traefik.dynamic.files.compose.settings";
+const ROUTES: &str = "services.traefik.dynamicConfigOptions";
 
 /// Keys whose value is a list, written with commas.
 const LISTS: [&str; 8] = [
@@ -33,7 +33,7 @@ pub(super) fn write(draft: &mut Draft<'_>) {
     let config = ["yml", "yaml", "toml"].map(|ending| format!("/etc/traefik/traefik.{ending}"));
     let file = draft.mounted().find(|target| config.iter().any(|file| file == target)).map(ToOwned::to_owned);
     let ports = if let Some(file) = file {
-        draft.set("services.traefik.static.file", file);
+        draft.set("services.traefik.staticConfigFile", file);
         draft.changed(
             "its own configuration file is used; what it says about Docker finds none",
             "write routes into a file of its file provider",
@@ -94,7 +94,7 @@ fn arguments(draft: &mut Draft<'_>) -> Vec<u16> {
     }
     if !refused.is_empty() {
         let reason = "an argument holds a secret, or is not of the form `--name=value`; it is not written";
-        draft.not_mapped("command", line, reason, "services.traefik.static.settings in service.nix");
+        draft.not_mapped("command", line, reason, "services.traefik.staticConfigOptions in service.nix");
     }
     ports
 }
@@ -137,16 +137,12 @@ fn canonical(name: &str) -> String {
 
 /// Writes the labels of the other services as routes.
 fn routes(draft: &mut Draft<'_>) {
-    let mut has_routes = false;
     for neighbour in draft.neighbours() {
-        has_routes |= routes_to(draft, neighbour);
-    }
-    if has_routes {
-        draft.set("services.traefik.dynamic.dir", "/var/lib/traefik/dynamic");
+        routes_to(draft, neighbour);
     }
 }
 
-fn routes_to(draft: &mut Draft<'_>, neighbour: &Neighbour) -> bool {
+fn routes_to(draft: &mut Draft<'_>, neighbour: &Neighbour) {
     let mut routers: Vec<String> = Vec::new();
     let (mut served, mut has_routes, mut port) = (None, false, None);
     for (label, value, line) in &neighbour.labels {
@@ -165,7 +161,7 @@ fn routes_to(draft: &mut Draft<'_>, neighbour: &Neighbour) -> bool {
                 "labels",
                 *line,
                 reason,
-                "services.traefik.dynamic.files in its service.nix",
+                "services.traefik.dynamicConfigOptions in its service.nix",
             );
             continue;
         }
@@ -195,7 +191,7 @@ fn routes_to(draft: &mut Draft<'_>, neighbour: &Neighbour) -> bool {
             _ => set(draft, ROUTES, key, value),
         }
     }
-    let Some(port) = port.or(neighbour.port).filter(|_| has_routes) else { return has_routes };
+    let Some(port) = port.or(neighbour.port).filter(|_| has_routes) else { return };
     let service = served.unwrap_or_else(|| neighbour.name.clone());
     let mut address = Nix::Set(Vec::new());
     address.set(&["url"], format!("http://{}:{port}", neighbour.name).into());
@@ -206,7 +202,6 @@ fn routes_to(draft: &mut Draft<'_>, neighbour: &Neighbour) -> bool {
             draft.set_in(ROUTES, &path, service.as_str());
         }
     }
-    true
 }
 
 /// Whether something is said at a path of the routes.

@@ -19,13 +19,16 @@
             args = { inherit pkgs; };
           };
           guest = stored (paths.guests.${name} or paths.guest);
+          inherit (evaluated) config;
+          # Two who write one file: NixOS refuses it.
+          refused = config.networking.resolvconf.enable && config.environment.etc ? "resolv.conf";
         in
         {
-          config.system.build.toplevel = derivation {
+          config.system.build.toplevel = if refused then throw "two write /etc/resolv.conf" else derivation {
             inherit system;
             name = "nixos-system-${name}";
             # Forces every option that is set.
-            configuration = builtins.unsafeDiscardStringContext (builtins.toJSON evaluated.config);
+            configuration = builtins.unsafeDiscardStringContext (builtins.toJSON config);
             builder = "${busybox}/bin/busybox";
             args = [
               "sh"

@@ -45,12 +45,18 @@ let
     settings = table (types.attrsOf atom);
   };
 in
+{ config, ... }:
 {
   options = {
     boot.isContainer = flag;
+    boot.isNspawnContainer = flag;
     boot.kernel.sysctl = table atom;
     environment.etc = table (types.submodule { options.source = unset types.path; });
     hardware.graphics.enable = flag;
+    networking.resolvconf.enable = mkOption {
+      type = types.bool;
+      default = true;
+    };
     networking.firewall.enable = mkOption {
       type = types.bool;
       default = true;
@@ -121,6 +127,10 @@ in
     services.nextcloud.maxUploadSize = unset types.str;
     services.nextcloud.secretFile = unset types.str;
     services.nextcloud.caching.redis = flag;
+    services.nextcloud.configureRedis = mkOption {
+      type = types.bool;
+      default = true;
+    };
     services.nextcloud.phpOptions = table atom;
     services.nextcloud.settings = table free;
     services.nextcloud.config.dbtype = unset (types.enum [
@@ -198,10 +208,9 @@ in
 
     services.traefik.enable = flag;
     services.traefik.environmentFiles = list types.path;
-    services.traefik.static.file = unset types.path;
-    services.traefik.static.settings = table free;
-    services.traefik.dynamic.dir = unset types.path;
-    services.traefik.dynamic.files = table (types.submodule { options.settings = table free; });
+    services.traefik.staticConfigFile = unset types.path;
+    services.traefik.staticConfigOptions = table free;
+    services.traefik.dynamicConfigOptions = table free;
 
     services.vaultwarden.enable = flag;
     services.vaultwarden.dbBackend = unset (types.enum [
@@ -211,5 +220,13 @@ in
     ]);
     services.vaultwarden.environmentFile = unset types.path;
     services.vaultwarden.config = table atom;
+  };
+
+  # A server of its own, whose settings stand where another one's would.
+  config.services.nextcloud = lib.mkIf config.services.nextcloud.configureRedis {
+    settings.redis = {
+      host = "/run/redis-nextcloud/redis.sock";
+      port = 0;
+    };
   };
 }
