@@ -11,8 +11,6 @@
       start_period = "10min";
     };
     limits.memory_max = "2G";
-    # Its set-up changes users, which takes new rights.
-    nspawn_flags = [ "--inaccessible=/nix/var/nix/daemon-socket" ];
   };
   guest =
     { lib, ... }:

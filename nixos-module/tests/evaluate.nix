@@ -48,7 +48,9 @@ let
         toString (lib.attrNames (lib.filterAttrs (_: service: service.enable or false) guest.services))
       )
     }
-    programs: ${toString (map (package: package.pname or package.name) guest.environment.systemPackages)}
+    programs: ${
+      toString (map (package: package.pname or package.name) guest.environment.systemPackages)
+    }
     units: ${
       lib.concatStringsSep ", " (
         lib.mapAttrsToList (name: settings: "${name} ${builtins.toJSON settings}") (
