@@ -20,11 +20,14 @@
           };
           guest = stored (paths.guests.${name} or paths.guest);
           inherit (evaluated) config;
-          # Two who write one file: NixOS refuses it.
-          refused = config.networking.resolvconf.enable && config.environment.etc ? "resolv.conf";
+          inherit (config.services) grafana;
+          # What NixOS refuses: two who write one file, a key that is left to its default.
+          refused =
+            config.networking.resolvconf.enable && config.environment.etc ? "resolv.conf"
+            || grafana.enable && !grafana.settings ? security.secret_key;
         in
         {
-          config.system.build.toplevel = if refused then throw "two write /etc/resolv.conf" else derivation {
+          config.system.build.toplevel = if refused then throw "NixOS refuses ${name}" else derivation {
             inherit system;
             name = "nixos-system-${name}";
             # Forces every option that is set.
