@@ -12,7 +12,8 @@ let
   asksHost =
     config.networking.nameservers == [ ]
     && !config.services.resolved.enable
-    && !config.networking.resolvconf.useLocalResolver;
+    && !config.networking.resolvconf.useLocalResolver
+    && !config.networking.useDHCP;
 in
 {
   options.nixmox.credentials = mkOption {

@@ -62,7 +62,7 @@ pub(super) fn guest() -> String {
   boot.isNspawnContainer = true;
   # Names of the other services, and whom to ask for all others: the agent keeps both files.
   environment.etc.hosts.source = lib.mkForce "/run/host/nixmox/hosts";
-  environment.etc."resolv.conf".source = "/run/host/nixmox/resolv.conf";
+  environment.etc."resolv.conf".source = lib.mkDefault "/run/host/nixmox/resolv.conf";
   # It would write that file too.
   networking.resolvconf.enable = false;
   # The release of the first start; it stays when nixpkgs moves on.

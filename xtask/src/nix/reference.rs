@@ -4,12 +4,16 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nixmox_testbed::{NixRoot, Programs, blocks, workspace_root};
+use nixmox_testbed::{Block, NixRoot, Programs, blocks, workspace_root};
 
 use super::evaluation::Nixpkgs;
 
 /// The page about the options.
 const PAGE: &str = "docs/module.md";
+/// The page whose host is one that a newcomer has.
+const QUICKSTART: &str = "docs/quickstart.md";
+/// How its block begins.
+const HOST: &str = "# configuration.nix";
 /// What makes them anew.
 const ANEW: &str = "UPDATE_REFERENCE=1 cargo xtask nix";
 
@@ -24,19 +28,23 @@ pub(super) fn page(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<()> {
     }
 }
 
-/// Evaluates what docs/module.md shows: hosts, and values of the options under whose headings they stand.
+/// Evaluates the hosts that pages show: those of docs/module.md, where a block below the name of an option is a value of it, and the
+/// configuration in docs/quickstart.md.
 pub(super) fn shown(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<()> {
-    let blocks = blocks(PAGE)?;
-    ensure!(blocks.len() > 1, "{PAGE} shows no examples any more");
+    let of_quickstart = blocks(QUICKSTART)?.into_iter().filter(|block| block.first_line().starts_with(HOST));
+    let blocks: Vec<Block> = blocks(PAGE)?.into_iter().chain(of_quickstart).collect();
+    ensure!(blocks.iter().any(|block| block.page == QUICKSTART), "{QUICKSTART} shows no host any more");
+    ensure!(blocks.len() > 2, "{PAGE} shows no examples any more");
     for (number, block) in blocks.iter().enumerate() {
-        let host = match block.heading.strip_prefix('`').and_then(|heading| heading.strip_suffix('`')) {
+        let option = block.heading.strip_prefix('`').and_then(|heading| heading.strip_suffix('`'));
+        let host = match option.filter(|_| block.page == PAGE) {
             Some(option) => format!("{{ {option} = {}; }}", block.text),
             None => block.text.clone(),
         };
         let host = root.put(&format!("shown-{number}.nix"), &host)?;
-        nixpkgs
-            .evaluate(root, "evaluate.nix", &[("case", host.display().to_string())])
-            .with_context(|| format!("{PAGE}, under {}: it cannot be evaluated:\n{}", block.heading, block.text))?;
+        nixpkgs.evaluate(root, "evaluate.nix", &[("case", host.display().to_string())]).with_context(|| {
+            format!("{}, under {}: it cannot be evaluated:\n{}", block.page, block.heading, block.text)
+        })?;
     }
     Ok(())
 }

@@ -20,9 +20,9 @@ const KEYS: &[Key] = &[
     ("cpu_rt_runtime", "real-time CPU time is not limited", ""),
     ("device_cgroup_rules", "devices are named one by one", "write `devices` in service.toml"),
     ("develop", "images are not built", ""),
-    ("dns", "the guest asks the host's resolver", "networking.nameservers in service.nix"),
-    ("dns_opt", "the guest asks the host's resolver", "networking.resolvconf.extraOptions in service.nix"),
-    ("dns_search", "the guest asks the host's resolver", "networking.search in service.nix"),
+    ("dns", "the guest asks the host's resolver", "environment.etc.\"resolv.conf\".text in service.nix"),
+    ("dns_opt", "the guest asks the host's resolver", "environment.etc.\"resolv.conf\".text in service.nix"),
+    ("dns_search", "the guest asks the host's resolver", "environment.etc.\"resolv.conf\".text in service.nix"),
     ("domainname", "the host name is the service's name", "networking.domain in service.nix"),
     (
         "extra_hosts",
