@@ -12,7 +12,8 @@ rustPlatform.buildRustPackage {
   pname = "nixmox";
   inherit (workspace.package) version;
 
-  # The members of the workspace, and what they include in their programs and tests; a change of this folder builds nothing anew.
+  # The members of the workspace, what they include in their programs and tests, and the settings of the tools that check them; a change
+  # of this folder builds nothing anew.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [
@@ -21,11 +22,13 @@ rustPlatform.buildRustPackage {
       ../Cargo.toml
       ../agent
       ../api
+      ../clippy.toml
       ../core
       ../ctl
       ../docs
       ../examples
       ../nixos-module/guest.nix
+      ../rustfmt.toml
       ../systemd
       ../tests
       ../tree

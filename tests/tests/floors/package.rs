@@ -1,5 +1,5 @@
 //! What the NixOS package is built from: everything that a program or a test of it includes has to lie in there, where cargo alone sees
-//! the whole tree.
+//! the whole tree, and so have the settings of the tools that check it there.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -43,4 +43,19 @@ fn what_is_included_is_there_when_the_package_is_built() {
         }
     }
     assert!(seen > 5, "{seen}");
+}
+
+#[test]
+fn tools_find_their_settings_when_they_check_the_package() {
+    let set = file_set();
+    let mut seen = 0;
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = PathBuf::from(entry.unwrap().file_name());
+        // Without them rustfmt and clippy would go by their own.
+        if name.extension().is_some_and(|extension| extension == "toml") {
+            assert!(set.contains(&name), "{} is not there", name.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 2, "{seen}");
 }
