@@ -109,6 +109,14 @@ in
         ours config.users.users
       )
     );
+    "79-nixmox.network" =
+      let
+        network = config.systemd.network.networks."79-nixmox";
+        section =
+          name: settings:
+          "[${name}]\n" + lib.concatLines (lib.mapAttrsToList (key: value: "${key}=${value}") settings);
+      in
+      section "Match" network.matchConfig + section "Link" network.linkConfig;
     "tmpfiles.conf" = lib.concatLines config.systemd.tmpfiles.rules;
   }
   // at "units" (lib.mapAttrs (_: unit: unit.text) (ours config.systemd.units))

@@ -16,6 +16,7 @@ fn place(name: &str) -> Option<(String, u32)> {
         (_, Some("service" | "socket" | "target" | "slice")) => {
             Some((format!("/usr/lib/systemd/system/{name}"), 0o644))
         }
+        (_, Some("network")) => Some((format!("/usr/lib/systemd/network/{name}"), 0o644)),
         ("sysusers.conf", _) => Some(("/usr/lib/sysusers.d/nixmox.conf".to_owned(), 0o644)),
         ("tmpfiles.conf", _) => Some(("/usr/lib/tmpfiles.d/nixmox.conf".to_owned(), 0o644)),
         ("sysctl.conf", _) => Some(("/usr/lib/sysctl.d/60-nixmox.conf".to_owned(), 0o644)),

@@ -15,7 +15,8 @@ const CARGO: &str =
     "#!/bin/sh -eu\ntest \"$*\" = 'build --release -p nixmox-agent -p nixmoxctl'\nmv built target/release\n";
 /// What a testbed brings of ours, with its groups.
 const REMOVE: &str = "rm -r /usr/lib/nixmox /usr/lib/systemd/system/nixmox-* /usr/lib/systemd/system/container@.service \
-                      /usr/lib/sysusers.d/nixmox.conf /usr/lib/tmpfiles.d/nixmox.conf /usr/lib/sysctl.d/60-nixmox.conf && \
+                      /usr/lib/systemd/network/79-nixmox.network /usr/lib/sysusers.d/nixmox.conf /usr/lib/tmpfiles.d/nixmox.conf \
+                      /usr/lib/sysctl.d/60-nixmox.conf && \
                       for group in $(getent group | grep -o '^nixmox[^:]*'); do groupdel $group; done && systemctl daemon-reload";
 
 #[test]

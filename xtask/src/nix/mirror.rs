@@ -51,7 +51,7 @@ fn installed() -> Result<BTreeMap<String, String>> {
 fn made(module: &Evaluated) -> BTreeMap<String, String> {
     let named = |place: &str| {
         let name = place.strip_prefix("units/").or_else(|| (place != "agent.toml").then_some(place))?;
-        [".service", ".socket", ".conf"].iter().any(|end| name.ends_with(end)).then(|| name.to_owned())
+        [".service", ".socket", ".network", ".conf"].iter().any(|end| name.ends_with(end)).then(|| name.to_owned())
     };
     module.texts.iter().filter_map(|(place, text)| Some((named(place)?, text.clone()))).collect()
 }

@@ -213,6 +213,10 @@ in
     };
 
     systemd = {
+      network.networks = set {
+        matchConfig = section;
+        linkConfig = section;
+      };
       oomd.enable = option types.bool true;
       package = option types.package pkgs.systemd;
       services = set (
