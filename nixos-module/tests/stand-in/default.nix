@@ -108,13 +108,31 @@ let
         pname,
         version,
         cargoLock,
+        cargoBuildFlags,
+        postInstall,
         meta,
         ...
       }@arguments:
-      # Files that are missing are an error here as they are in nixpkgs.
+      # Files that are missing are an error here as they are in nixpkgs. A program is a script that does nothing; what is done with it once it
+      # is installed is done for real.
       builtins.seq (builtins.readFile cargoLock.lockFile) (
         builtins.deepSeq arguments (
-          package "${pname}-${version}" {
+          build "${pname}-${version}"
+            {
+              inherit postInstall;
+              programs = map (lib.removePrefix "--package=") cargoBuildFlags;
+            }
+            ''
+              mkdir -p "$out/bin"
+              for program in $programs; do
+                printf '#!/bin/bash\n# Stands for a program.\n' > "$out/bin/$program"
+                chmod +x "$out/bin/$program"
+              done
+              installManPage() { :; }
+              installShellCompletion() { :; }
+              eval "$postInstall"
+            ''
+          // {
             inherit pname version meta;
             overrideAttrs = f: pkgs.rustPlatform.buildRustPackage (arguments // f arguments);
           }

@@ -24,6 +24,17 @@ const MINIMAL: &str = "minimal";
 /// Hosts of NixOS tests that declare stacks, as cases.
 const ON_NIXOS: &str = "../../vm-tests/nixos";
 
+/// Says of every system that a path refers to how NixOS's template would find its init: a shell reads it there, and reads no program.
+const INITS: &str = r#"for path in $(nix-store --query --requisites "$1"); do
+    if [ ! -e "$path/init" ]; then
+        if [ -h "$path/init" ]; then echo "$path/init leads nowhere"; fi
+    elif grep -q '^# Stands for a program' "$path/init"; then
+        echo "$path/init is a program"
+    else
+        echo is read
+    fi
+done"#;
+
 /// How an expected message begins, and when it is expected.
 const EXPECTED: &str = "# Expected: ";
 const REFUSED: &str = "# Refused when built: ";
@@ -43,12 +54,13 @@ pub(super) fn good(root: &NixRoot, nixpkgs: &Nixpkgs) -> Result<Good> {
 }
 
 /// Builds the manifests and settings of the good ones and of the hosts of NixOS tests, which has them checked by the real programs in
-/// the folder `programs`.
+/// the folder `programs`; and looks whether NixOS's template can start what they name.
 pub(super) fn built(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Path) -> Result<()> {
     if !nixpkgs.builds() {
         println!("left to the stand-in: nothing of nixpkgs is built here");
         return Ok(());
     }
+    let mut inits = 0;
     for case in [cases("good")?, cases(ON_NIXOS)?].concat() {
         let built = match nixpkgs.build(root, &case, programs)? {
             Ok(built) => built,
@@ -60,7 +72,13 @@ pub(super) fn built(root: &NixRoot, nixpkgs: &Nixpkgs, programs: &Path) -> Resul
         let without =
             root.run(&[&find[..], &["-exec", "grep", "--files-without-match", owner, "{}", "+"]].concat())?;
         ensure!(without.stdout.is_empty(), "{case}.nix: stacks without an owner:\n{}", without.stdout);
+        let told = root.run(&["sh", "-euc", INITS, "sh", &built])?;
+        ensure!(told.success(), "{case}.nix: {}", told.stderr);
+        let (read, wrong): (Vec<&str>, Vec<&str>) = told.stdout.lines().partition(|line| *line == "is read");
+        ensure!(wrong.is_empty(), "{case}.nix: not for NixOS's template:\n{}", wrong.join("\n"));
+        inits += read.len();
     }
+    ensure!(inits > 0, "no system with an init was looked at");
     Ok(())
 }
 
