@@ -7,5 +7,7 @@
   environment.etc."resolv.conf".source = lib.mkDefault "/run/host/nixmox/resolv.conf";
   # It would write that file too.
   networking.resolvconf.enable = false;
+  # The template sets address and route before the guest's init: a DHCP client would wait for an answer that nobody gives.
+  networking.useDHCP = false;
   system.stateVersion = "26.05";
 }

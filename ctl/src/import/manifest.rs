@@ -65,6 +65,8 @@ pub(super) fn guest() -> String {
   environment.etc."resolv.conf".source = lib.mkDefault "/run/host/nixmox/resolv.conf";
   # It would write that file too.
   networking.resolvconf.enable = false;
+  # The template sets address and route before the guest's init: a DHCP client would wait for an answer that nobody gives.
+  networking.useDHCP = false;
   # The release of the first start; it stays when nixpkgs moves on.
   system.stateVersion = "{RELEASE}";
 }}

@@ -27,7 +27,7 @@
             || grafana.enable && !grafana.settings ? security.secret_key;
         in
         {
-          config.system.build.toplevel = if refused then throw "NixOS refuses ${name}" else derivation {
+          config.system.build.toplevel = if refused then throw "NixOS refuses ${name}" else if config.networking.useDHCP then throw "${name} waits for a DHCP server" else derivation {
             inherit system;
             name = "nixos-system-${name}";
             # Forces every option that is set.

@@ -57,6 +57,10 @@ in
       type = types.bool;
       default = true;
     };
+    networking.useDHCP = mkOption {
+      type = types.bool;
+      default = true;
+    };
     networking.firewall.enable = mkOption {
       type = types.bool;
       default = true;
