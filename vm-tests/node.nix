@@ -7,6 +7,7 @@
 #   /etc/nixos-containers        the agent's, writable on both: NixOS links single files into it
 #   /usr, units, the agent       no scenario names a file of ours: to change them is left to `upgrade-agent`
 #   container@.service           NixOS's own; drop-ins in /run/systemd/system, cgroups and root folders are the same
+#   init of a static guest       a line of shell that NixOS's template reads, where ours executes the program: guest.nix
 #   /srv, /mnt                   of every Debian
 #   /dev/vda, two CPUs, 2 GiB    limits name the disk and the CPUs; the machine is as large as that of QEMU
 #   memory                       NixOS's tests panic where a limit of memory kills, and systemd-oomd watches by default
