@@ -42,6 +42,11 @@ with subtest("names longer than those of links, and a published port"):
     for name in names:
         machine.wait_until_succeeds(f"curl -sf --noproxy '*' --max-time 2 http://$(nixos-container show-ip {name})/", timeout=60)
     machine.succeed("curl -sf --noproxy '*' http://127.0.0.1:10080/")
+    # systemd-networkd, which runs there, gives the host's ends no addresses of its own.
+    machine.succeed("systemctl is-active systemd-networkd")
+    for name in names:
+        addresses = machine.succeed(f"ip -j -4 address show ve-{name} | jq '[.[].addr_info[]?.local] | length'")
+        t.assertEqual(addresses.strip(), "1")
     ctl(f"stop {names[1]}")
     machine.fail("curl -sf --noproxy '*' --max-time 2 http://127.0.0.1:10080/")
     machine.fail(f"ip link show ve-{names[1]}")

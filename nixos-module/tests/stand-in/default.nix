@@ -138,7 +138,7 @@ let
           }
         )
       );
-    # Static or not, what is built is an empty folder.
+    # Static or not, the same is built.
     pkgsStatic = pkgs;
     testers.runNixOSTest = import ./nixos/lib/testing.nix { inherit lib pkgs; };
     mkShell = _: package "shell" { };

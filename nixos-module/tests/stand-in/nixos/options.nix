@@ -213,9 +213,13 @@ in
     };
 
     systemd = {
-      network.networks = set {
-        matchConfig = section;
-        linkConfig = section;
+      network = {
+        enable = option types.bool false;
+        wait-online.enable = option types.bool true;
+        networks = set {
+          matchConfig = section;
+          linkConfig = section;
+        };
       };
       oomd.enable = option types.bool true;
       package = option types.package pkgs.systemd;
