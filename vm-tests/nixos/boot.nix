@@ -2,14 +2,7 @@
 # the host's own that a stack takes over.
 { pkgs, ... }:
 let
-  guest = pkgs.pkgsStatic.callPackage ../guest.nix { };
-  system =
-    name: behaviour:
-    pkgs.runCommand "nixos-system-${name}" { } ''
-      mkdir $out
-      echo ${behaviour} > $out/behaviour
-      ln -s ${guest}/bin/guest $out/init
-    '';
+  system = import ../static-system.nix pkgs;
   web = system "web" "http=80";
   health.http = "http://localhost/";
 in

@@ -1,12 +1,7 @@
 # A host whose configuration declares a stack, and two systems to switch to: one with changes in it, one without the stack.
 { lib, pkgs, ... }:
 let
-  guest = pkgs.pkgsStatic.callPackage ../guest.nix { };
-  web = pkgs.runCommand "nixos-system-web" { } ''
-    mkdir $out
-    echo http=80 > $out/behaviour
-    ln -s ${guest}/bin/guest $out/init
-  '';
+  web = import ../static-system.nix pkgs "web" "http=80";
 in
 {
   services.nixmox.stacks.house.services = {

@@ -17,24 +17,32 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads the files. One that cannot be read names nobody; a look at it is too often for a word about that.
 pub(super) fn read(paths: &Paths) -> Servers {
-    let text = |path: &Path| fs::read_to_string(path).ok();
+    Servers { guests: text(&paths.resolv_conf()), ..of_host(paths) }
+}
+
+/// Reads those of the host alone.
+pub(super) fn of_host(paths: &Paths) -> Servers {
     Servers {
         own: text(&paths.own_resolv_conf()),
         behind_stub: text(&paths.resolv_conf_behind_stub()),
-        guests: text(&paths.resolv_conf()),
+        guests: None,
     }
 }
 
-/// Notes each change of the files.
+fn text(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+/// Notes each change of those of the host; that of guests lies in a folder that is watched.
 pub(super) async fn follow(paths: Paths, changes: Changes, stop: CancellationToken) {
-    let mut before = read(&paths);
+    let mut before = of_host(&paths);
     loop {
         // Both arms are cancel-safe.
         tokio::select! {
             () = stop.cancelled() => return,
             () = time::sleep(LOOK_INTERVAL) => {}
         }
-        let now = read(&paths);
+        let now = of_host(&paths);
         if now != before {
             before = now;
             changes.note();

@@ -1,7 +1,7 @@
 //! Addresses, published ports and names: pure functions of what is desired.
 //!
-//! Owns which address a container gets, what the firewall table and the hosts file say, and whom guests ask for names. Does not write either
-//! (the agent's `firewall` adapter does) and does not read conf files (`container::conf_addresses` does).
+//! Owns which address a container gets, what the firewall table and the hosts file say, and whom guests ask for names. Writes
+//! none of them (the agent's adapters do) and does not read conf files (`container::conf_addresses` does).
 
 mod allocate;
 pub mod servers;

@@ -13,11 +13,7 @@ use crate::model::Servers;
 #[must_use]
 pub fn for_guests(servers: &Servers) -> Option<String> {
     let Servers { own, behind_stub, guests } = servers;
-    let is_whole = |text: &&String| {
-        let mut found = named_in(text).peekable();
-        found.peek().is_some() && found.all(Server::is_reached)
-    };
-    if let Some(text) = [own, behind_stub].into_iter().flatten().find(is_whole) {
+    if let Some(text) = [own, behind_stub].into_iter().flatten().find(|text| are_all_reached(text)) {
         return Some(text.clone());
     }
     let own = own.as_ref().filter(|own| named_in(own).next().is_some())?;
@@ -26,6 +22,13 @@ pub fn for_guests(servers: &Servers) -> Option<String> {
         return Some(own.lines().filter(reached).flat_map(|line| [line, "\n"]).collect());
     }
     if guests.as_deref().is_some_and(is_of_use) { None } else { Some(own.clone()) }
+}
+
+/// Returns whether a text names servers, and all of them are reached from a network namespace of one's own.
+#[must_use]
+pub fn are_all_reached(text: &str) -> bool {
+    let mut found = named_in(text).peekable();
+    found.peek().is_some() && found.all(Server::is_reached)
 }
 
 /// Returns whether guests have what they are to have.

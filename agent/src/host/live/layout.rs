@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 use nixmox_core::container::Layout;
-use nixmox_core::model::Servers;
 use nixmox_core::network::servers;
 
 use crate::host;
@@ -40,11 +39,8 @@ fn is_writable(directory: &Path) -> bool {
 /// Returns whether the template gives guests servers that they can reach. Ours looks for them at each start, since at boot
 /// there may be none yet; NixOS's copies `/etc/resolv.conf` as it is, so that has to be of use.
 fn passes_dns_on(paths: &Paths) -> bool {
-    let is_of_use = |read: Servers| {
-        let own = Servers { own: read.own, ..Servers::default() };
-        own.own.is_some() && servers::for_guests(&own) == own.own && !servers::are_out_of_reach(&own)
-    };
-    paths.host_path(Path::new(START_SCRIPT)).exists() || is_of_use(host::servers::read(paths))
+    let own = || host::servers::of_host(paths).own;
+    paths.host_path(Path::new(START_SCRIPT)).exists() || own().is_some_and(|text| servers::are_all_reached(&text))
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Live {
         let declared = declared.clone();
         let before = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let oom = Arc::clone(&self.oom);
-        let (running, units, on_disk, of_units, shared, firewall) = self
+        let (running, units, on_disk, of_units, (hosts, servers), firewall) = self
             .blocking(move |paths| {
                 let names: BTreeSet<_> = declared.into_iter().chain(nspawn::names_with_files(paths)).collect();
                 let on_disk: BTreeMap<_, _> = names
@@ -90,14 +90,8 @@ impl Live {
                 loopback::follow(firewall.table.as_ref(), |name| Some(&on_disk.get(name)?.conf), &mut running);
                 firewall.obstacles.extend(firewall.table.iter().flat_map(firewall::on_ipv6));
                 firewall.obstacles.extend(firewall::of_kernel());
-                Ok((
-                    running,
-                    units,
-                    on_disk,
-                    of_units,
-                    (files::read(&paths.hosts()), servers::read(paths)),
-                    firewall,
-                ))
+                let shared = (files::read(&paths.hosts()), servers::read(paths));
+                Ok((running, units, on_disk, of_units, shared, firewall))
             })
             .await?;
         let mut containers: BTreeMap<ContainerName, Container> =
@@ -146,7 +140,6 @@ impl Live {
         containers.retain(|_, container| *container != Container::default());
         let firewall::Seen { table: firewall, obstacles } = firewall;
         let (slices, protection_of_host) = slices;
-        let (hosts, servers) = shared;
         Ok(Observed { system, containers, firewall, obstacles, hosts, servers, slices, protection_of_host })
     }
 
