@@ -6,8 +6,8 @@
 use nixmox_core::model::{self, Word};
 
 use crate::{
-    Dependency, Device, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, PressureMax, Restart, Service,
-    Tmpfs,
+    Dependency, Device, GpuShare, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, PressureMax, Restart,
+    Service, Tmpfs,
 };
 
 impl From<&model::Service> for Service {
@@ -30,11 +30,31 @@ impl From<&model::Service> for Service {
             credentials: service.credentials.iter().map(|(name, path)| (name.clone(), text(path))).collect(),
             environment: service.environment.clone(),
             devices: service.devices.iter().map(Device::from).collect(),
+            gpu: service.gpu.as_ref().map(GpuShare::from),
             capabilities: service.capabilities.clone(),
             ephemeral: service.ephemeral,
             private_users: service.private_users.as_word().to_owned(),
             nspawn_flags: service.nspawn_flags.clone(),
             restart: (&service.restart).into(),
+        }
+    }
+}
+
+impl From<&model::GpuShare> for GpuShare {
+    fn from(share: &model::GpuShare) -> Self {
+        let (all, count, ids) = match &share.devices {
+            model::GpuDevices::All => (true, None, Vec::new()),
+            model::GpuDevices::Count(count) => (false, Some(*count), Vec::new()),
+            model::GpuDevices::Ids(ids) => (false, None, ids.iter().map(ToString::to_string).collect()),
+        };
+        Self {
+            vendor: share.vendor.map(|vendor| vendor.as_word().to_owned()),
+            all,
+            count,
+            ids,
+            vram: share.vram.map(|size| size.0),
+            vram_min: share.vram_min.map(|size| size.0),
+            priority: share.priority,
         }
     }
 }

@@ -11,10 +11,12 @@ use nixmox_core::model::Word;
 use nixmox_core::{container, model};
 
 use crate::rule::{self, quoted, shown};
-use crate::{HealthCheck, IoLimit, Limits, Mount, Network, Port, PressureMax, Restart, Service, Tmpfs};
+use crate::{GpuShare, HealthCheck, IoLimit, Limits, Mount, Network, Port, PressureMax, Restart, Service, Tmpfs};
 
 /// The shortest time between two questions of a health check, in milliseconds.
 const INTERVAL_MIN_MS: u64 = 100;
+/// The highest priority.
+const GPU_PRIORITY_MAX: u8 = 100;
 /// The longest name of a file in `Origin`, and the most problems that one service reports.
 const ORIGIN_LENGTH_MAX: usize = 4096;
 const PROBLEMS_MAX: usize = 50;
@@ -127,6 +129,10 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         let access = faults.keep(format!("{key}.access"), rule::device_access(device.access));
         Some(model::Device { path: path?, access: access? })
     });
+    let gpu = match wire.gpu {
+        None => Some(None),
+        Some(share) => gpu_share(share, faults).map(Some),
+    };
     let capabilities = faults.each("capabilities", wire.capabilities, |faults, key, capability| {
         faults.keep(key, rule::capability(capability))
     });
@@ -157,6 +163,7 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         credentials: credentials?,
         environment: wire.environment,
         devices: devices?,
+        gpu: gpu?,
         capabilities: capabilities?,
         ephemeral: wire.ephemeral,
         private_users: private_users?,
@@ -171,6 +178,49 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         check_carriable(&service, faults);
     }
     Some(service)
+}
+
+impl GpuShare {
+    /// Checks a share from outside and returns it as the model has it.
+    ///
+    /// # Errors
+    ///
+    /// Every fault, as `gpu: key: what is wrong`.
+    pub fn into_model(self) -> Result<model::GpuShare, Vec<String>> {
+        let mut faults = Faults { service: "gpu".to_owned(), list: Vec::new() };
+        match gpu_share(self, &mut faults) {
+            Some(share) if faults.list.is_empty() => Ok(share),
+            Some(_) | None => Err(faults.list),
+        }
+    }
+}
+
+fn gpu_share(wire: GpuShare, faults: &mut Faults) -> Option<model::GpuShare> {
+    let GpuShare { vendor, all, count, ids, vram, vram_min, priority } = wire;
+    let vendor = match vendor {
+        None => Some(None),
+        Some(word) => faults.keep("gpu.vendor", model::Vendor::from_word(&word)).map(Some),
+    };
+    let ids: Vec<model::GpuId> =
+        faults.each("gpu.ids", ids, |faults, key, id| faults.keep(key, id.parse::<model::GpuId>()))?;
+    faults.unique("gpu.ids", &ids);
+    let devices = match (all, count, ids.is_empty()) {
+        (true, None, true) => Some(model::GpuDevices::All),
+        (false, Some(count @ 1..), true) => Some(model::GpuDevices::Count(count)),
+        (false, None, false) => Some(model::GpuDevices::Ids(ids)),
+        _ => {
+            faults.add("gpu", "exactly one of `all`, `count` (at least 1) and `ids` says which GPUs");
+            None
+        }
+    };
+    if vram_min.is_some_and(|min| vram.is_none_or(|max| min > max)) {
+        faults.add("gpu.vram_min", "it is more than `vram`");
+    }
+    if priority > GPU_PRIORITY_MAX {
+        faults.add("gpu.priority", "it is more than 100");
+    }
+    let [vram, vram_min] = [vram, vram_min].map(|size| size.map(model::Bytes));
+    Some(model::GpuShare { vendor: vendor?, devices: devices?, vram, vram_min, priority })
 }
 
 /// Refuses what only a container that NixMox makes can have: the files of an adopted one are never written.
@@ -211,7 +261,7 @@ fn check_together(service: &model::Service, faults: &mut Faults) {
 fn check_carriable(service: &model::Service, faults: &mut Faults) {
     // What the host adds is not the service's fault, so it does not matter here.
     let layout = container::Layout { agent: PathBuf::from("/"), conf_in_run: true, copy_resolv_conf: false };
-    let assigned = model::Assigned { service: service.clone(), addresses: None };
+    let assigned = model::Assigned { service: service.clone(), addresses: None, gpu: model::GpuStanding::None };
     if let Err(uncarriable) = container::files(&assigned, &layout) {
         let container::Uncarriable { what, value, why } = uncarriable;
         faults.add(what, format_args!("{}: {why}", quoted(&value)));

@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod from_model;
 mod from_plan;
+mod gpu;
 mod history;
 mod idl_text;
 mod interface;
@@ -27,6 +28,10 @@ pub use copy::{CopyReply, CopyRequest};
 pub use error::AgentError;
 pub use exec::{ExecFailure, ExecReply, ExecRequest, ExecTerminal};
 pub use from_plan::change_word;
+pub use gpu::{
+    Gpu, GpuDoctorReply, GpuDriver, GpuFault, GpuFitReply, GpuFitRequest, GpuInventory, GpuLayer, GpuMount,
+    GpuNode, GpuProcess, GpuRoom, GpuService, GpuShare, GpuStatus, GpuYield, GpusReply,
+};
 pub use history::{
     DiffReply, Difference, GenerationInfo, GenerationVerdict, GenerationsReply, RolledBack, ServiceDiff, StackDiff,
 };

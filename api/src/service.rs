@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
 
+use crate::GpuShare;
+
 /// A declared service with its system resolved; `nixmox_core::model::Service` documents each field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomType)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +42,10 @@ pub struct Service {
     pub environment: BTreeMap<String, String>,
     /// Host device nodes.
     pub devices: Vec<Device>,
+    /// Its share of the GPUs; absent: none.
+    // Left out where there is none, for agents that do not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuShare>,
     /// Extra capabilities.
     pub capabilities: Vec<String>,
     /// Whether its root is thrown away at each stop.

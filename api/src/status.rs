@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
 
-use crate::RolledBack;
+use crate::{GpuStatus, RolledBack};
 
 /// A snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomType)]
@@ -182,6 +182,9 @@ pub struct ServiceStatus {
     /// Its processes that the kernel killed for want of memory; absent when there was none, or nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<OomKills>,
+    /// What it has of the GPUs that it asks for; absent: it asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuStatus>,
 }
 
 /// Processes of a service that the kernel killed for want of memory, whoever's limit that was.

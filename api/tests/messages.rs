@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
-    ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, HealthCheck,
-    HostStatus, IoLimit, LastEnd, Limits, Mount, Network, OomKills, Origin, PathInfo, PathsReply, PlanReply,
-    Planned, Port, Pressure, PressureMax, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState,
-    ServiceStatus, ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind,
-    UsageReply, Warning,
+    ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, GpuShare, GpuStatus,
+    HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, OomKills, Origin, PathInfo, PathsReply,
+    PlanReply, Planned, Port, Pressure, PressureMax, Reason, Request, Restart, RolledBack, Service, ServiceDiff,
+    ServiceState, ServiceStatus, ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs,
+    Update, UpdateKind, UsageReply, Warning,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -94,6 +94,15 @@ fn full_service() -> Service {
         credentials: pair("admin-password", "/run/secrets/admin"),
         environment: pair("LANG", "C.UTF-8"),
         devices: vec![Device { path: "/dev/dri/renderD128".into(), access: "rw".into() }],
+        gpu: Some(GpuShare {
+            vendor: Some("nvidia".into()),
+            all: false,
+            count: Some(1),
+            ids: Vec::new(),
+            vram: Some(10 << 30),
+            vram_min: Some(4 << 30),
+            priority: 50,
+        }),
         capabilities: words(&["CAP_NET_ADMIN"]),
         ephemeral: false,
         private_users: "pick".into(),
@@ -185,6 +194,12 @@ fn service_status() -> ServiceStatus {
             pid: Some(812),
             resident: Some(300 << 20),
             why: "out of memory: killed php-fpm (pid 812), 300 MiB resident; limit 1 GiB; and 1 more".into(),
+        }),
+        gpu: Some(GpuStatus {
+            state: "granted".into(),
+            gpus: words(&["GPU-5a6c0a2e"]),
+            budget: Some(10 << 30),
+            used: Some(6 << 30),
         }),
     }
 }

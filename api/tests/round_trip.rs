@@ -123,6 +123,24 @@ fn file_systems() -> impl Strategy<Value = (Vec<model::Mount>, Vec<model::Tmpfs>
     })
 }
 
+fn gpu() -> impl Strategy<Value = model::GpuShare> {
+    let devices = prop_oneof![
+        Just(model::GpuDevices::All),
+        (1_u32..9).prop_map(model::GpuDevices::Count),
+        btree_set("GPU-[0-9a-f]{1,8}", 1..4)
+            .prop_map(|ids| { model::GpuDevices::Ids(ids.iter().map(|id| id.parse().expect("a name")).collect()) }),
+    ];
+    let vendor = option::of(prop::sample::select(<model::Vendor as model::Word>::ALL));
+    let vram = option::of((any::<u32>(), option::of(any::<u16>())));
+    (vendor, devices, vram, 0_u8..=100).prop_map(|(vendor, devices, vram, priority)| model::GpuShare {
+        vendor,
+        devices,
+        vram: vram.map(|(vram, _)| model::Bytes(u64::from(vram) + u64::from(u16::MAX))),
+        vram_min: vram.and_then(|(_, min)| min).map(|min| model::Bytes(min.into())),
+        priority,
+    })
+}
+
 fn devices() -> impl Strategy<Value = Vec<model::Device>> {
     let access = prop_oneof![Just("r"), Just("rw"), Just("rwm"), Just("wm")];
     btree_map("/dev/[a-z]{1,5}(/[a-z0-9]{1,5})?", access, 0..3).prop_map(|devices| {
@@ -160,6 +178,7 @@ prop_compose! {
         credentials in btree_map("[a-z][a-z0-9._-]{0,8}", path(), 0..3),
         environment in btree_map("[A-Z_][A-Z0-9_]{0,8}", "[ -~ä\\t]{0,12}", 0..3),
         devices in devices(),
+        gpu in option::of(gpu()),
         capabilities in btree_set(prop_oneof![Just("CAP_NET_ADMIN"), Just("CAP_BPF"), Just("CAP_MKNOD")], 0..3),
         nspawn_flags in vec("--[a-z]{1,8}=[a-z\\\\:]{0,8}", 0..3),
         restart in restart(),
@@ -185,6 +204,7 @@ prop_compose! {
             credentials,
             environment,
             devices,
+            gpu,
             capabilities: capabilities.into_iter().map(str::to_owned).collect(),
             ephemeral,
             private_users: if pick { model::PrivateUsers::Pick } else { model::PrivateUsers::No },

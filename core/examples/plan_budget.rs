@@ -43,7 +43,7 @@ fn service(number: u32) -> Assigned {
         ..Service::new(name(number), "cloud".parse().expect("a name"), system)
     };
     let addresses = Addresses { host: Ipv4Addr::new(10, a, b, 1), local: Ipv4Addr::new(10, a, b, 2) };
-    Assigned { service, addresses: Some(addresses) }
+    Assigned { service, addresses: Some(addresses), gpu: nixmox_core::model::GpuStanding::None }
 }
 
 fn desired() -> Desired {

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use crate::manifest::v1::Time;
 use crate::model::{
-    Condition, ContainerName, Device, HealthCheck, Limits, Mount, Network, Port, Probe, Reason, Restart, Service,
-    System, Tmpfs, Word,
+    Bytes, Condition, ContainerName, Device, GpuShare, HealthCheck, Limits, Mount, Network, Port, Probe, Reason,
+    Restart, Service, System, Tmpfs, Vendor, Word,
 };
 use crate::plan::limit_differences;
 
@@ -55,6 +55,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
         credentials,
         environment,
         devices,
+        gpu,
         capabilities,
         ephemeral,
         private_users,
@@ -74,6 +75,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
     found.list("credentials", &credentials_text(credentials), &credentials_text(&new.credentials));
     found.environment(environment, &new.environment);
     found.list("devices", &texts(devices, device_text), &texts(&new.devices, device_text));
+    found.gpu(gpu.as_ref(), new.gpu.as_ref());
     found.list("capabilities", capabilities, &new.capabilities);
     found.value("ephemeral", *ephemeral, new.ephemeral);
     found.word("private_users", *private_users, new.private_users);
@@ -123,6 +125,23 @@ impl Found {
             // The same values in another order, which means something to nspawn.
             self.value(key, from.join(" "), to.join(" "));
         }
+    }
+
+    fn gpu(&mut self, old: Option<&GpuShare>, new: Option<&GpuShare>) {
+        let (Some(old), Some(new)) = (old, new) else {
+            let text = |share: Option<&GpuShare>| share.map_or_else(String::new, |share| share.devices.to_string());
+            self.value("gpu", text(old), text(new));
+            return;
+        };
+        // Taken apart, so that a new key does not compile until it is compared.
+        let GpuShare { vendor, devices, vram, vram_min, priority } = old;
+        let size = |size: Option<Bytes>| size.map_or_else(String::new, |size| size.to_string());
+        let vendor_word = |vendor: Option<Vendor>| vendor.map_or("", Word::as_word);
+        self.value("gpu.devices", devices, &new.devices);
+        self.value("gpu.vendor", vendor_word(*vendor), vendor_word(new.vendor));
+        self.value("gpu.vram", size(*vram), size(new.vram));
+        self.value("gpu.vram_min", size(*vram_min), size(new.vram_min));
+        self.value("gpu.priority", priority, new.priority);
     }
 
     fn environment(&mut self, from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) {

@@ -9,6 +9,7 @@
 pub mod closure;
 pub mod compare;
 pub mod container;
+pub mod gpu;
 pub mod health;
 pub mod manifest;
 pub mod model;

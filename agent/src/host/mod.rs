@@ -38,9 +38,10 @@ use std::time::Duration;
 
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
+use nixmox_core::gpu::{GuestView, Inventory};
 use nixmox_core::manifest::v1::Time;
 use nixmox_core::model::{
-    Assigned, ContainerName, Facts, InvocationId, Observed, Port, Probe, Protocol, Service, StorePath,
+    Assigned, ContainerName, Facts, Grant, InvocationId, Observed, Port, Probe, Protocol, Service, StorePath,
 };
 use nixmox_core::network::FirewallTable;
 use nixmox_core::oom::OomKill;
@@ -150,6 +151,13 @@ pub trait Host: Send + Sync + 'static {
         kept: &BTreeSet<StorePath>,
         others: OtherRoots,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Looks at the GPUs of the machine, in a child of its own: a driver that hangs or crashes is a fault in what is returned.
+    /// One look at a time; who asks meanwhile is given what that one finds.
+    fn gpus(&self) -> impl Future<Output = Inventory> + Send;
+
+    /// Looks at what a running container sees of its GPUs, from where its processes are, in a child of its own.
+    fn look_into(&self, name: &ContainerName, grant: &Grant) -> impl Future<Output = GuestView> + Send;
 
     /// Asks a container for its health; `None` asks the guest's systemd whether it is `running`, and a guest
     /// without one counts as well.

@@ -8,7 +8,9 @@ use std::net::Ipv4Addr;
 
 use nixmox_api::{AgentError, Caller, RequestedStack};
 use nixmox_core::manifest::{self, HostConflict, HostView};
-use nixmox_core::model::{AddressPool, Assigned, ContainerName, Hold, Network, Service, StackName, System};
+use nixmox_core::model::{
+    AddressPool, Assigned, ContainerName, GpuStanding, Hold, Network, Service, StackName, System,
+};
 use nixmox_core::network;
 
 use crate::state::{Generation, Notes, StackRecord};
@@ -327,7 +329,7 @@ impl Ledger {
         let with_addresses = |(name, service): (ContainerName, Service)| {
             let private = matches!(service.network, Network::Private { .. }) && service.system != System::Adopted;
             let addresses = previous.get(&name).copied().filter(|_| private);
-            (name, Assigned { service, addresses })
+            (name, Assigned { service, addresses, gpu: GpuStanding::None })
         };
         Ok(services.into_iter().map(with_addresses).collect())
     }

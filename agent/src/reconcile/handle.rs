@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, LogSources, LogsRequest, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply,
-    Status, Update, UpdateKind, UsageReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, PathInfo,
+    PathsReply, PlanReply, Request, StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -47,6 +47,9 @@ pub(super) enum Ask {
     Stop(Vec<String>, bool, Caller, Answer<Done>),
     Restart(Vec<String>, Caller, Answer<Done>),
     RemoveData(String, Caller, Answer<()>),
+    Gpus(Answer<GpusReply>),
+    GpuFit(GpuFitRequest, Answer<GpuFitReply>),
+    GpuDoctor(Option<String>, Answer<GpuDoctorReply>),
 }
 
 /// Where things lie, each with a word for what it is, by service.
@@ -293,6 +296,18 @@ impl<H: Host> Control for Handle<H> {
 
     async fn diff(&self, from: u64, to: u64) -> Result<DiffReply, AgentError> {
         self.read(move |generations, _| history::diff(generations, from, to)).await
+    }
+
+    async fn gpus(&self) -> Result<GpusReply, AgentError> {
+        self.ask(Ask::Gpus).await
+    }
+
+    async fn gpu_fit(&self, request: GpuFitRequest) -> Result<GpuFitReply, AgentError> {
+        self.ask(|answer| Ask::GpuFit(request, answer)).await
+    }
+
+    async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
+        self.ask(|answer| Ask::GpuDoctor(name, answer)).await
     }
 
     async fn logs(&self, request: LogsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {

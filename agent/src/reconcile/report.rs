@@ -380,6 +380,7 @@ impl Reporter {
             probe_at: None,
             last_end: watched.and_then(|watched| watched.ends.last().cloned()),
             oom_kills: watched.and_then(|watched| watched.oom.status(service.limits.memory_max)),
+            gpu: None,
         }
     }
 
@@ -526,6 +527,7 @@ pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
         probe_at: None,
         last_end: None,
         oom_kills: None,
+        gpu: None,
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use nixmox_api::{
-    AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, ServiceState, Warning, change_word,
+    AgentError, Applied, Caller, Done, GpuDoctorReply, GpuFitReply, GpusReply, PlanReply, Planned, Reason, Request,
+    ServiceState, Warning, change_word,
 };
 use nixmox_core::compare;
 use nixmox_core::container;
@@ -46,6 +47,18 @@ impl<H: Host> Reconciler<H> {
             }
             Ask::RemoveData(name, caller, answer) => {
                 self.remove_data(&name, &caller, answer);
+                return None;
+            }
+            Ask::Gpus(answer) => {
+                drop(answer.send(Ok(GpusReply::default())));
+                return None;
+            }
+            Ask::GpuFit(_, answer) => {
+                drop(answer.send(Ok(GpuFitReply::default())));
+                return None;
+            }
+            Ask::GpuDoctor(_, answer) => {
+                drop(answer.send(Ok(GpuDoctorReply::default())));
                 return None;
             }
             Ask::Apply(request, caller, answer) => answering(answer, self.apply(request, caller).await),

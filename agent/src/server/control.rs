@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status, Update,
-    UsageReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, PathsReply,
+    PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 use tokio::sync::broadcast;
 
@@ -59,6 +59,16 @@ pub trait Control: Clone + 'static {
 
     /// Returns what differs between two generations.
     fn diff(&self, from: u64, to: u64) -> impl Future<Output = Result<DiffReply, AgentError>>;
+
+    /// Returns what is known of the GPUs, from a look that is not older than a second, and how services stand with them.
+    fn gpus(&self) -> impl Future<Output = Result<GpusReply, AgentError>>;
+
+    /// Returns what would come of a share of the GPUs; nothing is changed.
+    fn gpu_fit(&self, request: GpuFitRequest) -> impl Future<Output = Result<GpuFitReply, AgentError>>;
+
+    /// Looks at every layer between the GPUs and the services that have some, or this one.
+    fn gpu_doctor(&self, name: Option<String>) -> impl Future<Output = Result<GpuDoctorReply, AgentError>>;
+
     /// Starts to read lines of services, for this user; whoever attends the call gets the pipes.
     fn logs(
         &self,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use nixmox_api::{Caller, RolledBack};
-use nixmox_core::model::{Addresses, Assigned, ContainerName, Limits, StackName, StorePath, System};
+use nixmox_core::model::{Addresses, Assigned, ContainerName, GpuStanding, Limits, StackName, StorePath, System};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -162,7 +162,7 @@ impl TryFrom<OnDisk> for Generation {
                 (None, None) => None,
                 _ => return Err(Meaningless(format!("{}: one of two addresses is missing", service.name))),
             };
-            services.insert(service.name.clone(), Assigned { service, addresses });
+            services.insert(service.name.clone(), Assigned { service, addresses, gpu: GpuStanding::None });
         }
         Ok(Self { number: disk.number, made_at: disk.made_at, made_by: disk.made_by, stacks, services })
     }

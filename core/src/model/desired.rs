@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::{ContainerName, InvocationId, Limits, Service, StackName};
+use super::{ContainerName, GpuStanding, InvocationId, Limits, Service, StackName};
 
 /// Everything asked for on this host, over all stacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Assigned {
     pub service: Service,
     /// The ends of its veth pair; `None` unless its network is private.
     pub addresses: Option<Addresses>,
+    /// What it has of the GPUs that it asks for.
+    pub gpu: GpuStanding,
 }
 
 /// The addresses of a veth pair, each as a /32.

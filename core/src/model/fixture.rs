@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Addresses, Assigned, ContainerName, Service, StackName, StorePath, System};
+use super::{Addresses, Assigned, ContainerName, GpuStanding, Service, StackName, StorePath, System};
 
 pub(crate) fn name(text: &str) -> ContainerName {
     text.parse().unwrap()
@@ -20,5 +20,5 @@ pub(crate) fn service(text: &str) -> Service {
 /// The same with the addresses `10.233.N.1` and `10.233.N.2`.
 pub(crate) fn assigned(text: &str, n: u8) -> Assigned {
     let addresses = Addresses { host: Ipv4Addr::new(10, 233, n, 1), local: Ipv4Addr::new(10, 233, n, 2) };
-    Assigned { service: service(text), addresses: Some(addresses) }
+    Assigned { service: service(text), addresses: Some(addresses), gpu: GpuStanding::None }
 }

@@ -110,6 +110,8 @@ pub struct Container {
     pub limits: Limits,
     /// Device rules as systemd has them now, without those of the template, sorted.
     pub devices: Vec<Device>,
+    /// Nodes of its GPUs that its processes cannot use, though they are granted; empty: none, or nobody looked.
+    pub lost_nodes: Vec<PathBuf>,
     /// Processes of the running instance that the kernel killed for want of memory so far (`oom_kill` of `memory.events`);
     /// `None`: it does not run, or the kernel does not count.
     pub oom_kills: Option<u64>,
@@ -141,6 +143,7 @@ impl Default for Container {
             reload_pending: false,
             limits: Limits::default(),
             devices: Vec::new(),
+            lost_nodes: Vec::new(),
             oom_kills: None,
             exit: None,
             stopped_by_agent: false,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Bytes, ContainerName, CpuQuota, PressureMax, StackName, StorePath, Weight};
+use super::{Bytes, ContainerName, CpuQuota, GpuShare, PressureMax, StackName, StorePath, Weight};
 
 /// A declared service, realised as one nixos-container of the same name.
 ///
@@ -47,6 +47,8 @@ pub struct Service<S = System> {
     pub environment: BTreeMap<String, String>,
     /// Host device nodes it may use, in manifest order without duplicates.
     pub devices: Vec<Device>,
+    /// Its share of the GPUs; `None`: none.
+    pub gpu: Option<GpuShare>,
     /// Extra capabilities, such as `CAP_NET_ADMIN`, sorted without duplicates.
     pub capabilities: Vec<String>,
     /// Whether the root file system is thrown away at each stop.
@@ -80,6 +82,7 @@ impl<S> Service<S> {
             credentials: self.credentials,
             environment: self.environment,
             devices: self.devices,
+            gpu: self.gpu,
             capabilities: self.capabilities,
             ephemeral: self.ephemeral,
             private_users: self.private_users,
@@ -110,6 +113,7 @@ impl<S> Service<S> {
             credentials: BTreeMap::new(),
             environment: BTreeMap::new(),
             devices: Vec::new(),
+            gpu: None,
             capabilities: Vec::new(),
             ephemeral: false,
             private_users: PrivateUsers::default(),

@@ -31,6 +31,8 @@ pub enum SpecField {
     PrivateUsers,
     /// Device nodes bound at the start (their access rules are live).
     Devices,
+    /// What a share of the GPUs needs of a start: the driver's user space, and environment.
+    Gpu,
     /// Extra flags of nspawn.
     NspawnFlags,
     /// The slice of the unit.
@@ -39,7 +41,7 @@ pub enum SpecField {
 
 impl SpecField {
     /// Every field, in the order in which reasons are shown.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::System,
         Self::Network,
         Self::Mounts,
@@ -50,6 +52,7 @@ impl SpecField {
         Self::Ephemeral,
         Self::PrivateUsers,
         Self::Devices,
+        Self::Gpu,
         Self::NspawnFlags,
         Self::Slice,
     ];
@@ -68,6 +71,7 @@ impl SpecField {
             Self::Ephemeral => "ephemeral",
             Self::PrivateUsers => "private_users",
             Self::Devices => "devices",
+            Self::Gpu => "gpu",
             Self::NspawnFlags => "nspawn_flags",
             Self::Slice => "slice",
         }

@@ -1,6 +1,6 @@
 //! The model's choices as words, the same in both directions.
 
-use super::{Condition, Kind, OnUnhealthy, PrivateUsers, Protocol, RestartPolicy};
+use super::{Condition, Kind, OnUnhealthy, PrivateUsers, Protocol, RestartPolicy, Vendor};
 
 /// A choice of a few, as the word that manifests and the wire have for it.
 pub trait Word: Copy + 'static {
@@ -42,5 +42,6 @@ words! {
     OnUnhealthy { Report => "report", Restart => "restart" }
     Protocol { Tcp => "tcp", Udp => "udp" }
     PrivateUsers { No => "no", Pick => "pick" }
+    Vendor { Nvidia => "nvidia", Amd => "amd", Intel => "intel" }
     RestartPolicy { No => "no", OnFailure => "on-failure", Always => "always" }
 }

@@ -62,6 +62,7 @@ pub(crate) fn service(name: &str) -> ServiceStatus {
         probe_at: None,
         last_end: None,
         oom_kills: None,
+        gpu: None,
     }
 }
 

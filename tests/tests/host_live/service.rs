@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use nixmox_core::container::{self, Files, Layout};
-use nixmox_core::model::{Addresses, Assigned, ContainerName, Service, System};
+use nixmox_core::model::{Addresses, Assigned, ContainerName, GpuStanding, Service, System};
 
 /// The variable that holds the systems in the store: `NAME=PATH`, separated by commas.
 pub(crate) const SYSTEMS: &str = "NIXMOX_TEST_SYSTEMS";
@@ -22,7 +22,7 @@ pub(crate) fn assigned(text: &str, system: &str, number: u8) -> Assigned {
     let system = System::Store(path.unwrap_or(&none).parse().expect("a store path"));
     let service = Service::new(name(text), "test".parse().expect("a stack"), system);
     let addresses = Addresses { host: Ipv4Addr::new(10, 233, number, 1), local: Ipv4Addr::new(10, 233, number, 2) };
-    Assigned { service, addresses: Some(addresses) }
+    Assigned { service, addresses: Some(addresses), gpu: GpuStanding::None }
 }
 
 /// Returns the texts of a service.

@@ -30,6 +30,7 @@ pub(crate) fn service(text: &str) -> Service {
         credentials: BTreeMap::new(),
         environment: BTreeMap::new(),
         devices: Vec::new(),
+        gpu: None,
         capabilities: Vec::new(),
         ephemeral: false,
         private_users: PrivateUsers::No,

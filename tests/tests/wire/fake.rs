@@ -180,6 +180,18 @@ impl Control for Fake {
         Ok(GenerationsReply { generations: Vec::new() })
     }
 
+    async fn gpus(&self) -> Result<GpusReply, AgentError> {
+        Ok(GpusReply::default())
+    }
+
+    async fn gpu_fit(&self, _request: GpuFitRequest) -> Result<GpuFitReply, AgentError> {
+        Ok(GpuFitReply::default())
+    }
+
+    async fn gpu_doctor(&self, _name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
+        Ok(GpuDoctorReply::default())
+    }
+
     async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {
         Ok(DiffReply { services: Vec::new(), stacks: None })
     }

@@ -25,9 +25,10 @@ use std::time::Duration;
 
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
+use nixmox_core::gpu::{GuestView, Inventory};
 use nixmox_core::model::{
-    ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, Facts, InvocationId, Kind, Observed,
-    Port, Probe, Protection, Servers, Service, StorePath, System, SystemState,
+    ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, Facts, Grant, InvocationId, Kind,
+    Observed, Port, Probe, Protection, Servers, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use nixmox_core::oom::OomKill;
@@ -463,6 +464,14 @@ impl State {
 }
 
 impl Host for Fake {
+    async fn gpus(&self) -> Inventory {
+        Inventory::default()
+    }
+
+    async fn look_into(&self, _name: &ContainerName, grant: &Grant) -> GuestView {
+        GuestView { vendor: grant.vendor, nodes: Vec::new(), library: None, fault: None }
+    }
+
     async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
         tokio::task::yield_now().await;
         let mut state = self.state();

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{ActiveState, Assigned, Container, ContainerName, Kind, Network, Service, Spec, System};
+use nixmox_core::model::{
+    ActiveState, Assigned, Container, ContainerName, GpuStanding, Kind, Network, Service, Spec, System,
+};
 use tokio::time::Instant;
 
 use super::*;
@@ -17,7 +19,7 @@ fn assigned(kind: Kind) -> Assigned {
     let system = System::Store(format!("/nix/store/{}-x", "a".repeat(32)).parse().unwrap());
     let plain = Service::new(web(), "test".parse().unwrap(), system);
     let service = Service { kind, network: Network::Host, ..plain };
-    Assigned { service, addresses: None }
+    Assigned { service, addresses: None, gpu: GpuStanding::None }
 }
 
 fn files() -> Files {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
-use nixmox_core::model::{Assigned, ConfFile, ContainerName, Facts, Observed, Port, Probe, Service, StorePath};
+use nixmox_core::gpu::{GuestView, Inventory};
+use nixmox_core::model::{
+    Assigned, ConfFile, ContainerName, Facts, Grant, Observed, Port, Probe, Service, StorePath,
+};
 use nixmox_core::network::FirewallTable;
 use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
@@ -119,6 +122,14 @@ impl Host for Live {
     async fn root(&self, kept: &BTreeSet<StorePath>, others: OtherRoots) -> Result<(), StepError> {
         let kept = kept.clone();
         self.blocking(move |paths| nix::set_roots(&paths.gc_roots(), &kept, others)).await
+    }
+
+    async fn gpus(&self) -> Inventory {
+        Inventory::default()
+    }
+
+    async fn look_into(&self, _name: &ContainerName, grant: &Grant) -> GuestView {
+        GuestView { vendor: grant.vendor, nodes: Vec::new(), library: None, fault: None }
     }
 
     async fn probe(&self, name: &ContainerName, probe: Option<&Probe>, timeout: Duration) -> ProbeResult {

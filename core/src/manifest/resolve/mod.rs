@@ -45,8 +45,6 @@ pub struct Stack {
 pub struct Declared {
     /// What is declared.
     pub service: Service<SystemRef>,
-    /// Its share of the GPUs: parsed, not yet acted on.
-    pub gpu: Option<v1::Gpu>,
     /// What runs models in it: parsed, not yet acted on.
     pub offload: Option<v1::Offload>,
 }

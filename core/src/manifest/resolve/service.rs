@@ -7,7 +7,7 @@ use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::form::{Entry, Located, Misfit};
 use crate::manifest::v1;
 use crate::manifest::value;
-use crate::model::{ContainerName, Device, Origin, Service, StackName};
+use crate::model::{ContainerName, Device, GpuDevices, GpuId, GpuShare, Origin, Service, StackName};
 
 /// Longest value of an environment variable: far below what the kernel passes to a program at once.
 const ENVIRONMENT_LENGTH_MAX: usize = 32 * 1024;
@@ -34,6 +34,7 @@ pub(super) fn resolve<'a>(
     let network = network::resolve(scope, written.network.get());
     let (mounts, tmpfs) = storage::resolve(scope, written);
     not_yet(scope, written);
+    let gpu = written.gpu.get().map(|gpu| share(scope, gpu));
 
     let service = Service {
         // Without a name the stack is refused; its services are looked at all the same.
@@ -52,6 +53,7 @@ pub(super) fn resolve<'a>(
         credentials: storage::credentials(scope, written),
         environment: environment(scope, written),
         devices: devices(scope, written),
+        gpu,
         capabilities: capabilities(written),
         ephemeral: written.ephemeral.get().copied().unwrap_or(false),
         private_users: written.private_users.get().copied().unwrap_or_default(),
@@ -59,7 +61,7 @@ pub(super) fn resolve<'a>(
         restart: health::restart(scope, written, kind),
         name,
     };
-    let declared = Declared { service, gpu: written.gpu.get().cloned(), offload: written.offload.get().cloned() };
+    let declared = Declared { service, offload: written.offload.get().cloned() };
     Some(Candidate { source: scope.source, span: key.span.clone(), written, declared })
 }
 
@@ -189,16 +191,44 @@ fn capabilities(written: &v1::Service) -> Vec<String> {
 
 /// Warns of what is understood and has no effect, or none that is wanted.
 fn not_yet(scope: &mut Scope<'_>, written: &v1::Service) {
-    for key in written.keys.iter().filter(|key| matches!(key.value, "gpu" | "offload")) {
+    for key in written.keys.iter().filter(|key| key.value == "offload") {
         let message = format!("`{}` is read, but not yet acted on", key.value);
         let warning = Diagnostic::warning(scope.source, &key.span, message);
         scope.report(warning.help("the service runs as if it was not there"));
     }
-    if let Some(gpu) = written.gpu.get()
-        && let (Some(min), Some(max)) = (gpu.vram_min.located(), gpu.vram.get())
+}
+
+/// Returns what is asked of the GPUs.
+fn share(scope: &mut Scope<'_>, written: &v1::Gpu) -> GpuShare {
+    if let (Some(min), Some(max)) = (written.vram_min.located(), written.vram.get())
         && min.value > *max
     {
         let error = scope.error(&min.span, format!("`vram_min` is more than `vram`, {max}"));
         scope.report(error);
+    } else if let (Some(min), true) = (written.vram_min.located(), written.vram.is_absent()) {
+        let error = scope.error(&min.span, "`vram_min` says nothing without `vram`");
+        scope.report(error.help("`vram` is what it wants, `vram_min` below what it waits"));
+    }
+    let mut ids: Vec<GpuId> = Vec::new();
+    if let Some(v1::GpuDevices::Ids(written)) = written.devices.get() {
+        for id in written {
+            if ids.contains(&id.value) {
+                let error = scope.error(&id.span, format!("`{}` is here twice", id.value));
+                scope.report(error);
+            } else {
+                ids.push(id.value.clone());
+            }
+        }
+    }
+    GpuShare {
+        vendor: written.vendor.get().copied(),
+        devices: match written.devices.get() {
+            None | Some(v1::GpuDevices::All) => GpuDevices::All,
+            Some(v1::GpuDevices::Count(count)) => GpuDevices::Count(*count),
+            Some(v1::GpuDevices::Ids(_)) => GpuDevices::Ids(ids),
+        },
+        vram: written.vram.get().copied(),
+        vram_min: written.vram_min.get().copied(),
+        priority: written.priority.get().map_or(GpuShare::PRIORITY, |priority| priority.0),
     }
 }

@@ -15,9 +15,9 @@ use super::writer::written;
 use crate::container::{Layout, files};
 use crate::manifest::{SystemRef, parse_service, parse_stack, resolve};
 use crate::model::{
-    Addresses, Assigned, Bytes, Condition, ContainerName, CpuQuota, Device, HealthCheck, IoLimit, Kind, Limits,
-    Mount, Network, OnUnhealthy, Origin, Percent, Port, PressureMax, PrivateUsers, Probe, Protocol, Restart,
-    RestartPolicy, Service, Tmpfs, Weight,
+    Addresses, Assigned, Bytes, Condition, ContainerName, CpuQuota, Device, GpuDevices, GpuShare, GpuStanding,
+    HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Origin, Percent, Port, PressureMax,
+    PrivateUsers, Probe, Protocol, Restart, RestartPolicy, Service, Tmpfs, Vendor, Weight, Word,
 };
 
 /// What must hold of any text: no panic, places inside the text, and an error wherever there is no value.
@@ -200,6 +200,22 @@ fn storage() -> impl Strategy<Value = Storage> {
     (mounts, tmpfs, credentials, environment, devices)
 }
 
+fn gpu() -> impl Strategy<Value = GpuShare> {
+    let vendor = option::of(prop::sample::select(Vendor::ALL));
+    let devices = prop_oneof![
+        Just(GpuDevices::All),
+        (1_u32..9).prop_map(GpuDevices::Count),
+        btree_map("(GPU|MIG)-[0-9a-f]{1,8}", Just(()), 1..4)
+            .prop_map(|ids| GpuDevices::Ids(ids.keys().map(|id| id.parse().unwrap()).collect())),
+    ];
+    let vram = option::of((any::<u32>(), any::<u32>()));
+    (vendor, devices, vram, any::<bool>(), 0_u8..=100).prop_map(|(vendor, devices, vram, with_min, priority)| {
+        let sizes = vram.map(|(a, b)| (Bytes(a.max(b).into()), Bytes(a.min(b).into())));
+        let (vram, vram_min) = (sizes.map(|(max, _)| max), sizes.map(|(_, min)| min).filter(|_| with_min));
+        GpuShare { vendor, devices, vram, vram_min, priority }
+    })
+}
+
 fn service() -> impl Strategy<Value = Service<SystemRef>> {
     let kind = prop_oneof![3 => Just(Kind::Service), 1 => Just(Kind::Job)];
     kind.prop_flat_map(|kind| {
@@ -211,9 +227,9 @@ fn service() -> impl Strategy<Value = Service<SystemRef>> {
         let flags = prop::sample::subsequence(vec!["--quiet", "--rlimit=NOFILE=9", "--timezone=auto"], 0..=3);
         let users = prop_oneof![Just(PrivateUsers::No), Just(PrivateUsers::Pick)];
         let plain = (capability, flags, any::<bool>(), users);
-        (Just(kind), health, limits(), network(), storage(), plain, restart(kind))
+        (Just(kind), health, limits(), network(), storage(), plain, restart(kind), option::of(gpu()))
     })
-    .prop_map(|(kind, health, limits, (network, ports), storage, plain, restart)| {
+    .prop_map(|(kind, health, limits, (network, ports), storage, plain, restart, gpu)| {
         let owned = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect();
         Service {
             name: "web".parse().unwrap(),
@@ -236,6 +252,7 @@ fn service() -> impl Strategy<Value = Service<SystemRef>> {
             credentials: storage.2,
             environment: storage.3,
             devices: storage.4,
+            gpu,
             capabilities: owned(plain.0),
             ephemeral: plain.2,
             private_users: plain.3,
@@ -261,7 +278,7 @@ proptest! {
         // Whatever passes the checks can be written into the container's files.
         let system = crate::model::fixture::store_path('a', "web");
         let addresses = Addresses { host: Ipv4Addr::new(10, 233, 1, 1), local: Ipv4Addr::new(10, 233, 1, 2) };
-        let assigned = Assigned { service: declared.with_system(system), addresses: Some(addresses) };
+        let assigned = Assigned { service: declared.with_system(system), addresses: Some(addresses), gpu: GpuStanding::None };
         let layout = Layout { agent: "/bin/nixmox-agent".into(), conf_in_run: false, copy_resolv_conf: false };
         prop_assert!(files(&assigned, &layout).is_ok());
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::manifest::{SystemRef, v1};
 use crate::model::{
-    Device, HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Port, PrivateUsers, Probe, Protocol,
-    RestartPolicy, Service, Tmpfs,
+    Device, GpuDevices, GpuShare, HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Port,
+    PrivateUsers, Probe, Protocol, RestartPolicy, Service, Tmpfs, Word,
 };
 
 /// Returns the keys of a service whose system is `.#web` and which needs `db` and `migrate`.
@@ -156,6 +156,19 @@ impl Writer {
         }
     }
 
+    fn gpu(&mut self, gpu: &GpuShare) {
+        self.maybe("gpu.vendor", gpu.vendor, |vendor| text(&vendor.as_word()));
+        let devices = match &gpu.devices {
+            GpuDevices::All => text(&"all"),
+            GpuDevices::Count(count) => count.to_string(),
+            GpuDevices::Ids(ids) => list(ids, |id| text(id)),
+        };
+        self.key("gpu.devices", devices);
+        self.maybe("gpu.vram", gpu.vram, |size| text(size));
+        self.maybe("gpu.vram_min", gpu.vram_min, |size| text(size));
+        self.key("gpu.priority", gpu.priority);
+    }
+
     fn storage(&mut self, service: &Service<SystemRef>) {
         let mount = |mount: &Mount| {
             let (source, target) = (path(&mount.source), path(&mount.target));
@@ -176,5 +189,8 @@ impl Writer {
         }
         let device = |device: &Device| text(&format!("{}:{}", device.path.display(), device.access));
         self.key("devices", list(&service.devices, device));
+        if let Some(gpu) = &service.gpu {
+            self.gpu(gpu);
+        }
     }
 }

@@ -1,34 +1,34 @@
-//! Shares of a GPU, and what runs models on it: parsed, not yet acted on.
+//! Shares of a GPU, and what runs models on it.
 
 use std::borrow::Cow;
 
 use schemars::json_schema;
 use toml::de::DeValue;
 
-use crate::manifest::form::{Form, List, Reader, Value, schema, table, table_form, unsigned, word};
-use crate::model::Bytes;
+use crate::manifest::form::{Form, List, Misfit, Reader, Text, Value, schema, table, table_form, unsigned, word};
+use crate::model::{Bytes, GpuId, InvalidGpuId, Vendor};
 
 table! {
-    /// The service's share of the GPUs. The table is read and not yet acted on: a warning says so.
+    /// The service's share of the GPUs.
     pub struct Gpu {
         /// Which devices: all, a number of them, or those with these UUIDs.
-        #[key(Default("\"all\""), NotYet, "devices = [\"GPU-5a6c0a2e-0000-0000-0000-000000000000\"]")]
+        #[key(Default("\"all\""), Live, "devices = [\"GPU-5a6c0a2e-0000-0000-0000-000000000000\"]")]
         pub devices: GpuDevices,
 
         /// Whose devices.
-        #[key(Means("the only vendor that is there"), NotYet, "vendor = \"nvidia\"")]
+        #[key(Means("the only vendor that is there"), Restart, "vendor = \"nvidia\"")]
         pub vendor: Vendor,
 
         /// Video memory that it wants, and may use at most.
-        #[key(Means("no claim"), NotYet, "vram = \"10G\"")]
+        #[key(Means("no claim"), Live, "vram = \"10G\"")]
         pub vram: Bytes,
 
         /// Video memory below which it waits; not more than `vram`.
-        #[key(Means("as `vram`"), NotYet, "vram_min = \"4G\"")]
+        #[key(Means("as `vram`"), Live, "vram_min = \"4G\"")]
         pub vram_min: Bytes,
 
         /// Who goes first when there is not enough; higher wins.
-        #[key(Default("50"), NotYet, "priority = 80")]
+        #[key(Default("50"), Live, "priority = 80")]
         pub priority: Priority,
     }
 }
@@ -58,25 +58,8 @@ pub enum GpuDevices {
     /// This many, at least 1.
     Count(u32),
     /// Those with these UUIDs.
-    Uuids(List<String>),
+    Ids(List<GpuId>),
 }
-
-/// Who makes a GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vendor {
-    /// NVIDIA.
-    Nvidia,
-    /// AMD.
-    Amd,
-    /// Intel.
-    Intel,
-}
-
-word!(Vendor {
-    Nvidia "nvidia" "NVIDIA.",
-    Amd "amd" "AMD.",
-    Intel "intel" "Intel.",
-});
 
 /// A program that runs models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +122,25 @@ schema!(
     })
 );
 
+schema!(
+    GpuId,
+    json_schema!({
+        "type": "string",
+        "pattern": "^[A-Za-z0-9:._/-]{1,80}$",
+        "examples": ["GPU-5a6c0a2e-0000-0000-0000-000000000000", "0000:03:00.0"]
+    })
+);
+
+impl Text for GpuId {
+    const EXPECTED: &'static str = "the UUID of a GPU, or its PCI address";
+
+    fn from_text(text: &str) -> Result<Self, Misfit> {
+        text.parse().map_err(|error: InvalidGpuId| {
+            Misfit::new(format!("`{}` names no GPU", text.escape_debug())).help(error.to_string())
+        })
+    }
+}
+
 impl Form for GpuDevices {
     fn expected() -> Cow<'static, str> {
         "`\"all\"`, a number of devices, or a list of UUIDs".into()
@@ -151,7 +153,7 @@ impl Form for GpuDevices {
                 let count = unsigned(value).and_then(Result::ok).and_then(|count| u32::try_from(count).ok());
                 count.filter(|count| *count > 0).map(Self::Count)
             }
-            DeValue::Array(uuids) if !uuids.is_empty() => return List::read(value, reader).map(Self::Uuids),
+            DeValue::Array(uuids) if !uuids.is_empty() => return List::read(value, reader).map(Self::Ids),
             DeValue::String(_)
             | DeValue::Float(_)
             | DeValue::Boolean(_)

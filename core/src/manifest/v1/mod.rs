@@ -28,7 +28,7 @@ pub use capability::Capability;
 pub use cpus::Cpus;
 pub use dependency::{Dependencies, Dependency, ServiceRef};
 pub use duration::Time;
-pub use gpu::{CpuFallback, Engine, Gpu, GpuDevices, Offload, Priority, Vendor};
+pub use gpu::{CpuFallback, Engine, Gpu, GpuDevices, Offload, Priority};
 pub use health::{Health, HttpUrl, PortNumber, UnitName};
 pub use limits::Limits;
 pub use mount::{Mount, Tmpfs};

@@ -141,7 +141,7 @@ table! {
         pub restart: Restart,
 
         /// Its share of the GPUs.
-        #[key(Means("no GPU"), NotYet, "gpu = { devices = \"all\", vram = \"10G\" }")]
+        #[key(Means("no GPU"), PerKey, "gpu = { devices = \"all\", vram = \"10G\" }")]
         pub gpu: Gpu,
 
         /// What runs models in it.

@@ -1,7 +1,7 @@
 //! The words of the file for the model's choices.
 
 use crate::manifest::form::word;
-use crate::model::{Condition, Kind, OnUnhealthy, PrivateUsers, RestartPolicy};
+use crate::model::{Condition, Kind, OnUnhealthy, PrivateUsers, RestartPolicy, Vendor};
 
 word!(Condition {
     Started "started" "Its unit is active.",
@@ -28,4 +28,10 @@ word!(RestartPolicy {
     No "no" "Never.",
     OnFailure "on-failure" "When it ended with an error.",
     Always "always" "Whenever it ended.",
+});
+
+word!(Vendor {
+    Nvidia "nvidia" "NVIDIA.",
+    Amd "amd" "AMD.",
+    Intel "intel" "Intel.",
 });
