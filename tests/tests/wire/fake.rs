@@ -9,8 +9,8 @@ use std::time::Duration;
 use nixmox_agent::server::{Attended, Control};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, HostStatus, LogKind, LogSource, LogSources, LogsRequest, PathsReply, PlanReply, Request,
-    StacksReply, Status, Update, UpdateKind, UsageReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, HostStatus, LogKind, LogSource,
+    LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use tokio::sync::{Semaphore, broadcast};
 
