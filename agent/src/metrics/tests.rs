@@ -56,6 +56,7 @@ fn service(name: &str, state: ServiceState) -> ServiceStatus {
         depends_on: Vec::new(),
         probe_at: None,
         last_end: Some(LastEnd { at: None, kind: secret(), why: secret() }),
+        gpu: None,
         oom_kills: Some(OomKills {
             count: 3,
             at: None,
