@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use nixmox_api::{
-    AgentError, Applied, Caller, Done, GpuDoctorReply, GpuFitReply, GpusReply, PlanReply, Planned, Reason, Request,
-    ServiceState, Warning, change_word,
+    AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, ServiceState, Warning, change_word,
 };
 use nixmox_core::compare;
 use nixmox_core::container;
@@ -25,7 +24,7 @@ use tracing::{error, info};
 use super::change::{Asked, Ledger, Next, invalid};
 use super::handle::{self, Answer, Answering, Ask};
 use super::rollback::{self, Back};
-use super::{Reconciler, chain, inside, instance, report};
+use super::{GpuLook, Reconciler, chain, inside, instance, report};
 use crate::host::{Host, StepError};
 use crate::state::{Generation, Notes, PreparedNotes, StateError};
 
@@ -49,16 +48,8 @@ impl<H: Host> Reconciler<H> {
                 self.remove_data(&name, &caller, answer);
                 return None;
             }
-            Ask::Gpus(answer) => {
-                drop(answer.send(Ok(GpusReply::default())));
-                return None;
-            }
-            Ask::GpuFit(_, answer) => {
-                drop(answer.send(Ok(GpuFitReply::default())));
-                return None;
-            }
-            Ask::GpuDoctor(_, answer) => {
-                drop(answer.send(Ok(GpuDoctorReply::default())));
+            Ask::SeenGpus(inventory) => {
+                self.seen_gpus(GpuLook::Machine(inventory));
                 return None;
             }
             Ask::Apply(request, caller, answer) => answering(answer, self.apply(request, caller).await),
@@ -471,7 +462,11 @@ impl<H: Host> Reconciler<H> {
             });
         };
         let generation = &next.ledger.generation;
-        let desired = Desired { holds: next.ledger.notes.holds.clone(), ..self.desired(generation) };
+        let mut desired = Desired { holds: next.ledger.notes.holds.clone(), ..self.desired(generation) };
+        // Asking anew ends every back-off.
+        let gave_up =
+            |name: &ContainerName| !next.scope.contains(name) && self.supervisor.gave_up(self.now(), name);
+        self.gpus.preview(self.now(), &mut desired, &round.observed, gave_up);
         let files = container::all_files(&desired, &self.layout);
         let mut uncarriable: Vec<String> =
             files.iter().filter_map(|(name, files)| Some(format!("{name}: {}", files.as_ref().err()?))).collect();
