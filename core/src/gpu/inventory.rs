@@ -235,3 +235,16 @@ impl Inventory {
         if self.gpus.iter().any(is_known) { None } else { self.faults.iter().find(concerns) }
     }
 }
+
+impl Gpu {
+    /// Returns what people are told of it, as in `GPU 1 (NVIDIA GeForce RTX 3060)`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.part {
+            Part::Whole | Part::Partitioned => format!("GPU {} ({})", self.index, self.name),
+            Part::Instance { gpu_instance, compute_instance, .. } => {
+                format!("GPU {} instance {gpu_instance}/{compute_instance} ({})", self.index, self.name)
+            }
+        }
+    }
+}
