@@ -40,6 +40,8 @@ fn measured(name: &str, cpu: f64, memory: u64, limit: Option<u64>, rate: f64) ->
             io_pressure: pressure(0.3),
             tasks_current: Some(112),
             tasks_max: Some(4096),
+            vram_current: None,
+            vram_budget: None,
             network_receive_bytes: Some(9 << 30),
             network_transmit_bytes: Some(7 << 20),
             restarts: 0,
