@@ -24,6 +24,7 @@ mod status;
 mod style;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod vram;
 mod why;
 
 pub(crate) use build::{build, build_line, build_summary};

@@ -143,6 +143,24 @@ fn a_table_fits_a_terminal_of_40_columns() {
 }
 
 #[test]
+fn video_memory_has_a_column_where_a_service_has_some() {
+    let mut scene = scene();
+    assert!(!shown(&View::default(), &scene, Size { width: 120, height: 10 }).contains("VRAM"));
+    for (row, (used, budget)) in scene.rows.iter_mut().zip([(Some(6 << 30), Some(10 << 30)), (None, Some(4 << 30))])
+    {
+        (row.measured.usage.vram_current, row.measured.usage.vram_budget) = (used, budget);
+    }
+    assert_snapshot!(shown(&View::default(), &scene, Size { width: 80, height: 10 }));
+    let mut view = View { selected: Some("postgres".to_owned()), ..View::default() };
+    press(&mut view, &scene, "\n");
+    assert!(
+        shown(&view, &scene, WIDE).contains("vram      6.0G in use, budget 10G"),
+        "{}",
+        shown(&view, &scene, WIDE)
+    );
+}
+
+#[test]
 fn a_wide_terminal_shows_the_words_of_the_states_too() {
     let text = shown(&View::default(), &scene(), Size { width: 120, height: 10 });
     assert!(text.contains("STATE") && text.contains("unhealthy"), "{text}");

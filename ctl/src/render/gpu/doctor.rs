@@ -55,8 +55,8 @@ fn verdict(layers: &[GpuLayer], width: Option<usize>, style: Style) -> String {
     let (paint, text) = match layers.iter().find(|layer| layer.outcome == "failed") {
         Some(first) => {
             let remedy = if first.remedy.is_empty() { String::new() } else { format!("; try: {}", first.remedy) };
-            let what = format!("{} of {}", word(&first.layer), whose(first));
-            (Paint::Bad, format!("the first that fails is the {what}: {}{remedy}", clean(&first.found)))
+            let what = format!("{} of {}", clean(word(&first.layer)), whose(first));
+            (Paint::Bad, format!("first to fail: {what}: {}{remedy}", clean(&first.found)))
         }
         None if layers.is_empty() => {
             (Paint::Plain, "nothing to look at: no GPU in this machine, and no service that has one".to_owned())
