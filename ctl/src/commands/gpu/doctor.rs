@@ -18,7 +18,7 @@ a layer fails, or it could not be looked at.
 Examples:
   nixmoxctl gpu doctor
   nixmoxctl gpu doctor jellyfin
-  nixmoxctl gpu doctor --json | jq -r '.layers[] | select(.outcome == \"failed\").remedy'")]
+  nixmoxctl gpu doctor --json | jq '.layers[] | {layer, outcome}'")]
 pub(crate) struct Doctor {
     /// The service
     #[arg(value_name = "NAME")]
