@@ -252,7 +252,7 @@ impl<H: Host> Source for Handle<H> {
     async fn page(&self) -> Page {
         let status = Arc::clone(&self.published.borrow().status);
         let usage = self.host.figures(&super::usage::running(&status)).await;
-        Page { status, usage, records: self.recorder.read() }
+        Page { status, usage, records: self.recorder.read(), gpus: None }
     }
 }
 
