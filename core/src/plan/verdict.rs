@@ -160,7 +160,7 @@ fn running_right(assigned: &Assigned, files: &Files, container: &Container) -> P
     if unhealthy && container.retry == Retry::Now {
         return (ChangeKind::Restart, vec![Reason::Unhealthy], Work::StopStart);
     }
-    let differences = difference::live(&assigned.service, files, container);
+    let differences = difference::live(assigned, files, container);
     if !differences.is_empty() {
         return (ChangeKind::Live, differences, Work::Update);
     }
