@@ -7,6 +7,7 @@
 mod bus;
 pub(crate) mod cgroup;
 mod changes;
+pub(crate) mod devices;
 mod facts;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -33,7 +34,7 @@ pub use logs::{EventQuery, LogQuery, LogStart, Readers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
@@ -344,6 +345,70 @@ pub enum StepError {
         /// The host path.
         path: PathBuf,
     },
+    /// A node of a GPU is not there, or of a module that is not loaded any more, though it was waited for.
+    #[error("the GPU's device node `{path}` is not there")]
+    GpuNodeMissing {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// No driver in the kernel has a node of a GPU.
+    #[error("the kernel has no driver for the GPU's device node `{path}`")]
+    GpuNoDriver {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// Something else is where a node of a GPU belongs.
+    #[error("`{path}` is no device node, where the GPU's belongs")]
+    GpuNotANode {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// The user space of NVIDIA's driver is of another version than the module.
+    #[error("the loaded NVIDIA module is {module}, and its user space {library}")]
+    GpuDriverMismatch {
+        /// The version of the module.
+        module: String,
+        /// The version of the libraries.
+        library: String,
+    },
+    /// There is no user space of a GPU's driver.
+    #[error("there is no user space of the GPU's driver in `{path}`")]
+    GpuLibraryMissing {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// What a GPU's mount is bound from was there at the last look at the GPUs, and is not any more.
+    #[error("the GPU's mount source `{path}` does not exist on this host")]
+    GpuMountMissing {
+        /// The host path.
+        path: PathBuf,
+    },
+    /// Nothing can be bound into a container with users of its own while it runs.
+    #[error("`{path}` cannot be bound into `{name}` while it runs, since it has users of its own")]
+    GpuNeedsRestart {
+        /// The container.
+        name: ContainerName,
+        /// The node that it lacks.
+        path: PathBuf,
+    },
+    /// A container cannot use a node that it was given.
+    #[error("`{name}` cannot use the GPU's device node `{path}`: {found}")]
+    GpuNotUsable {
+        /// The container.
+        name: ContainerName,
+        /// The node.
+        path: PathBuf,
+        /// What was found in its place, or what came of opening it.
+        found: &'static str,
+    },
+    /// What a container has of its GPUs could not be found out.
+    #[error("cannot see what `{name}` has of its GPUs: {why}")]
+    GpuUnseen {
+        /// The container.
+        name: ContainerName,
+        /// Why, in one line.
+        why: String,
+    },
     /// A bridge does not exist, or is no bridge.
     #[error("there is no bridge `{name}` on this host")]
     BridgeMissing {
@@ -538,6 +603,25 @@ impl StepError {
             Self::DeviceMissing { path } => {
                 format!("is its driver loaded? `ls -l {}`; or take it out of `devices`", path.display())
             }
+            Self::GpuNodeMissing { path } => {
+                format!("does the GPU work on the host? `nvidia-smi`, `ls -l {}`; `dmesg` has what its driver says", path.display())
+            }
+            Self::GpuNoDriver { path } => format!("load its module (`modprobe {}`); `dmesg` says why it does not work", module_of(path)),
+            Self::GpuNotANode { path } => {
+                format!("remove it (`rm -r {}`): the node is made at the next attempt. A bind mount of a missing node leaves such a thing", path.display())
+            }
+            Self::GpuDriverMismatch { .. } => {
+                "reboot, so that the module is that of the libraries; what runs already is not affected".to_owned()
+            }
+            Self::GpuLibraryMissing { .. } => {
+                "install the driver's libraries; on NixOS `hardware.graphics.enable` with the driver in `services.xserver.videoDrivers`".to_owned()
+            }
+            Self::GpuMountMissing { .. } => "the driver was changed meanwhile; the next attempt takes what is there then".to_owned(),
+            Self::GpuNeedsRestart { name, .. } => format!("`nixmoxctl restart {name}` gives it what it lacks"),
+            Self::GpuNotUsable { name, .. } => {
+                format!("`nixmoxctl gpu doctor {name}` looks at every layer; `nixmoxctl restart {name}` binds all nodes anew")
+            }
+            Self::GpuUnseen { .. } => return None,
             Self::BridgeMissing { name } => {
                 format!("the host's configuration makes it (`ip link add {name} type bridge` does until a reboot); or name another in `network.bridge`")
             }
@@ -610,6 +694,15 @@ impl StepError {
             | Self::SourceMissing { .. }
             | Self::CredentialMissing { .. }
             | Self::DeviceMissing { .. }
+            | Self::GpuNodeMissing { .. }
+            | Self::GpuNoDriver { .. }
+            | Self::GpuNotANode { .. }
+            | Self::GpuDriverMismatch { .. }
+            | Self::GpuLibraryMissing { .. }
+            | Self::GpuMountMissing { .. }
+            | Self::GpuNeedsRestart { .. }
+            | Self::GpuNotUsable { .. }
+            | Self::GpuUnseen { .. }
             | Self::BridgeMissing { .. }
             | Self::NotAMountpoint { .. }
             | Self::PortTaken { .. }
@@ -626,6 +719,17 @@ impl StepError {
             | Self::ForeignData { .. }
             | Self::StillRunning { .. } => false,
         }
+    }
+}
+
+/// Returns the module that has a node of a GPU.
+fn module_of(node: &Path) -> &'static str {
+    match node.to_str() {
+        Some("/dev/nvidia-uvm" | "/dev/nvidia-uvm-tools") => "nvidia-uvm",
+        Some("/dev/nvidia-modeset") => "nvidia-modeset",
+        Some(path) if path.starts_with("/dev/nvidia") => "nvidia",
+        Some("/dev/kfd") => "amdgpu",
+        _ => "amdgpu` or `modprobe xe",
     }
 }
 

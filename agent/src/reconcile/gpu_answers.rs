@@ -12,7 +12,7 @@ use nixmox_api::{
     GpusReply,
 };
 use nixmox_core::gpu::admission::{self, Ask, Outcome};
-use nixmox_core::gpu::doctor::{self, Checkup, Layer, Patient};
+use nixmox_core::gpu::doctor::{self, Checkup, Layer, ServiceCheckup};
 use nixmox_core::gpu::ledger::{self, Room};
 use nixmox_core::gpu::{Claim, GuestView, Phase};
 use nixmox_core::model::{
@@ -50,7 +50,8 @@ struct Asker {
     granted: bool,
     remembered: Option<Bytes>,
     /// Device rules as systemd has them.
-    rules: Vec<Device>,
+    devices: Vec<Device>,
+    private_users: bool,
 }
 
 impl GpuScene {
@@ -71,7 +72,8 @@ impl GpuScene {
                     wants: gpus.wants(name),
                     granted: gpus.was_granted(name),
                     remembered: gpus.expected(name),
-                    rules: container.devices.clone(),
+                    devices: container.devices.clone(),
+                    private_users: assigned.service.private_users == model::PrivateUsers::Pick,
                 },
             ))
         };
@@ -217,14 +219,15 @@ pub(super) async fn doctor<H: Host>(
         Some(host.look_into(name, grant).await)
     }));
     let views: Vec<Option<GuestView>> = views.await;
-    let patients = asked.iter().zip(&views).map(|((name, asker), view)| Patient {
+    let services = asked.iter().zip(&views).map(|((name, asker), view)| ServiceCheckup {
         name,
         standing: &asker.standing,
-        is_active: asker.is_active,
-        rules: &asker.rules,
+        runs: asker.is_active,
+        private_users: asker.private_users,
+        devices: &asker.devices,
         view: view.as_ref(),
     });
-    let checkup = Checkup { inventory: &seen.inventory, patients: patients.collect() };
+    let checkup = Checkup { inventory: &seen.inventory, services: services.collect() };
     let layers = doctor::diagnose(&checkup);
     Ok(GpuDoctorReply { layers: layers.into_iter().map(wire_layer).collect() })
 }
@@ -232,8 +235,8 @@ pub(super) async fn doctor<H: Host>(
 fn wire_layer(layer: Layer) -> GpuLayer {
     GpuLayer {
         service: layer.service.map(|name| name.to_string()),
-        layer: layer.name.to_owned(),
-        outcome: layer.outcome.word().to_owned(),
+        layer: layer.kind.as_word().to_owned(),
+        outcome: layer.outcome.as_word().to_owned(),
         found: layer.found,
         remedy: layer.remedy,
     }

@@ -12,8 +12,8 @@ use nixmox_core::container;
 use nixmox_core::gpu::admission::{self, Allocation, Decision};
 use nixmox_core::gpu::{Claim, GuestView, Inventory, Phase, grant, ledger};
 use nixmox_core::model::{
-    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuShare, GpuStanding, Grant, InvocationId,
-    Kind, Observed,
+    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Kind,
+    Observed,
 };
 
 use tokio::time::Instant;
@@ -301,14 +301,16 @@ impl Gpus {
         let decisions = admission::admit(&seen.inventory, &claims);
         let is_old = now.saturating_sub(seen.at) > LOOK_AGE_MAX || self.outdated;
         for (name, assigned) in &mut desired.services {
-            let Some(share) = assigned.service.gpu.clone() else { continue };
+            if assigned.service.gpu.is_none() {
+                continue;
+            }
             let (held, runs) = (self.grants.get(name), phase(observed, name) == Phase::Up);
             assigned.gpu = match decisions.get(name) {
                 // What is not to run asks for nothing.
                 None => held.cloned().map_or(GpuStanding::None, GpuStanding::Granted),
                 Some(Decision::Granted(_)) if is_old && !runs => continue,
                 Some(Decision::Granted(allocation)) => {
-                    GpuStanding::Granted(settle(&share, allocation, &seen.inventory, held.filter(|_| runs)))
+                    GpuStanding::Granted(settle(allocation, &seen.inventory, held, runs))
                 }
                 Some(Decision::Waits { why, hint }) => waiting(held, why.clone(), hint.clone()),
                 Some(Decision::Yields { to, why }) => {
@@ -476,18 +478,12 @@ impl Gpus {
 ///
 /// What runs keeps the mounts and the environment that it was started with: those of the machine may be others after a
 /// rebuild, and count from its next start on.
-fn settle(share: &GpuShare, allocation: &Allocation, inventory: &Inventory, runs_with: Option<&Grant>) -> Grant {
-    let Some(held) = runs_with else { return grant::grant(share, allocation, inventory) };
-    // While nobody can say what its nodes are, they are what they were.
-    let is_there = |id| inventory.gpus.iter().any(|gpu| gpu.id == *id);
-    if !allocation.gpus.iter().all(is_there) {
-        return Grant { budget: allocation.budget, ..held.clone() };
+fn settle(allocation: &Allocation, inventory: &Inventory, held: Option<&Grant>, runs: bool) -> Grant {
+    let given = grant::grant(allocation, inventory, held);
+    match held.filter(|held| runs && held.gpus == given.gpus) {
+        Some(held) => Grant { mounts: held.mounts.clone(), environment: held.environment.clone(), ..given },
+        None => given,
     }
-    let given = grant::grant(share, allocation, inventory);
-    if given.gpus == held.gpus {
-        return Grant { mounts: held.mounts.clone(), environment: held.environment.clone(), ..given };
-    }
-    given
 }
 
 fn waiting(held: Option<&Grant>, why: String, hint: String) -> GpuStanding {

@@ -193,7 +193,7 @@ impl<H: Host> Handle<H> {
         let recent = self.published.borrow().gpus.seen.clone().filter(|seen| seen.is_recent());
         match recent {
             Some(seen) => seen,
-            None => Arc::new(Seen::now(self.host.gpus().await)),
+            None => Arc::new(Seen::now(self.host.gpus().await, Duration::ZERO)),
         }
     }
 
@@ -250,9 +250,12 @@ fn percent((wall, cpu): (u64, u64)) -> f64 {
 
 impl<H: Host> Source for Handle<H> {
     async fn page(&self) -> Page {
-        let status = Arc::clone(&self.published.borrow().status);
+        let (status, scene) = {
+            let published = self.published.borrow();
+            (Arc::clone(&published.status), Arc::clone(&published.gpus))
+        };
         let usage = self.host.figures(&super::usage::running(&status)).await;
-        Page { status, usage, records: self.recorder.read(), gpus: None }
+        Page { status, usage, records: self.recorder.read(), gpus: scene.seen.as_ref().map(|seen| gpu_answers::gpus(seen, &scene)) }
     }
 }
 
@@ -335,10 +338,9 @@ impl<H: Host> Control for Handle<H> {
     }
 
     async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
-        let name = name.map(|name| self.known(&name)).transpose()?;
         let seen = self.look_at_gpus().await;
         let scene = Arc::clone(&self.published.borrow().gpus);
-        gpu_answers::doctor(&*self.host, &seen, &scene, name.as_ref()).await
+        gpu_answers::doctor(&*self.host, &seen, &scene, name.as_deref()).await
     }
 
     async fn logs(&self, request: LogsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {

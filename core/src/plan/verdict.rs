@@ -168,7 +168,7 @@ fn running_right(assigned: &Assigned, files: &Files, container: &Container) -> P
     if unhealthy && container.retry == Retry::Now {
         return (ChangeKind::Restart, vec![Reason::Unhealthy], Work::StopStart);
     }
-    let mut differences = difference::live(&assigned.service, files, container);
+    let mut differences = difference::live(assigned, files, container);
     if !container.lost_nodes.is_empty() && assigned.gpu.grant().is_some() {
         differences.push(Reason::GpuLost(container.lost_nodes.clone()));
     }

@@ -42,6 +42,7 @@ impl Live {
             ActiveState::Failed | ActiveState::Inactive => {}
         }
         self.prepare(service).await?;
+        self.prepare_gpu(assigned).await?;
         let ports = service.ports.clone();
         self.blocking(move |_| check_ports_free(&ports, &BTreeSet::new())).await?;
         self.clear_leftovers(name).await?;
@@ -67,7 +68,12 @@ impl Live {
         if self.systemd.loaded_properties(name).await?.is_some_and(|unit| unit.needs_reload()) {
             self.systemd.reload().await?;
         }
-        self.start_unit(assigned).await
+        self.start_unit(assigned).await?;
+        match (&service.system, assigned.gpu.grant()) {
+            // Its owner's conf file has none of it.
+            (System::Adopted, Some(grant)) => self.bind_nodes(assigned, grant).await,
+            (System::Adopted | System::Store(_), _) => Ok(()),
+        }
     }
 
     /// Says what a start would lack, as far as that is seen at once. What does not answer, or would be mounted first, is
