@@ -11,6 +11,8 @@ mod exec;
 mod from_model;
 mod from_plan;
 mod gpu;
+mod gpu_from_model;
+mod gpu_into_model;
 mod history;
 mod idl_text;
 mod interface;
