@@ -8,6 +8,7 @@ pub mod app;
 mod chain;
 pub mod disk;
 pub mod exit_record;
+pub mod gpu_probe;
 pub mod guest_helper;
 pub mod host;
 pub mod journal;

@@ -1,7 +1,7 @@
 //! The agent program: chooses what to be, and wires the real host. The only file that names it.
 //!
-//! `nixmox-agent` serves. `nixmox-agent guest-helper`, `guest-session`, `log-reader` and `exit-record` are the children
-//! that may hang, enter a guest, or run while the agent does not.
+//! `nixmox-agent` serves. `nixmox-agent guest-helper`, `guest-session`, `gpu-probe`, `log-reader` and `exit-record` are the
+//! children that may hang, enter a guest, or run while the agent does not.
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nixmox_agent::app::{self, Parts};
 use nixmox_agent::exit_record::{self, Moment};
+use nixmox_agent::gpu_probe;
 use nixmox_agent::guest_helper;
 use nixmox_agent::host::live::Live;
 use nixmox_agent::journal;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),
         ["log-reader", reading] => finish(guest_helper::journal::read(reading).map_err(Into::into)),
         ["guest-helper"] => finish(guest_helper::run().map_err(Into::into)),
+        ["gpu-probe"] => finish(gpu_probe::run().map_err(Into::into)),
         ["guest-session"] => finish(guest_helper::session::run().map_err(Into::into)),
         ["--check-settings", file] => finish(Settings::load(Path::new(file)).map(drop).map_err(Into::into)),
         ["--version" | "-V"] => say(&format!("nixmox-agent {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS),

@@ -13,6 +13,7 @@ mod facts;
 pub mod fake;
 pub(crate) mod files;
 mod firewall;
+mod gpu;
 mod guest;
 mod journal;
 pub(crate) mod line;
@@ -29,6 +30,7 @@ mod servers;
 mod session;
 mod systemd;
 
+pub use gpu::Gpus;
 pub use logs::{EventQuery, LogQuery, LogStart, Readers};
 
 use std::collections::{BTreeMap, BTreeSet};

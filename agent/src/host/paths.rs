@@ -27,7 +27,6 @@ impl Default for Paths {
 
 impl Paths {
     /// Returns the same paths below `root`.
-    #[cfg(test)]
     pub(crate) fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), conf_in_run: false }
     }

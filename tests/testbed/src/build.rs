@@ -101,6 +101,21 @@ pub fn guest_binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Builds the stand-in for NVML (`tests/fake-nvml`), once per process, and returns the path of what stands for `libnvidia-ml.so.1`.
+pub fn fake_nvml() -> Result<PathBuf> {
+    static DONE: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut done =
+        DONE.lock().map_err(|_| anyhow::anyhow!("another thread failed to build the stand-in for NVML"))?;
+    if let Some(path) = done.as_ref() {
+        return Ok(path.clone());
+    }
+    run(cargo().args(["build", "--quiet", "--package", "nixmox-fake-nvml"]))?;
+    let path = target_dir().join("debug/libfake_nvml.so");
+    ensure!(path.is_file(), "{} is not built", path.display());
+    *done = Some(path.clone());
+    Ok(path)
+}
+
 /// Root of the workspace that this crate was built in.
 #[must_use]
 pub fn workspace_root() -> PathBuf {

@@ -49,7 +49,7 @@ mod vm;
 
 pub use bed::{Options, Testbed, children};
 pub use behaviour::Behaviour;
-pub use build::{Build, Programs, guest_binary, workspace_root};
+pub use build::{Build, Programs, fake_nvml, guest_binary, workspace_root};
 pub use cache::Cache;
 pub use exec::Output;
 pub use homelab::HOMELAB_DIR;

@@ -125,7 +125,7 @@ impl Host for Live {
     }
 
     async fn gpus(&self) -> Inventory {
-        Inventory::default()
+        self.gpus.look().await
     }
 
     async fn look_into(&self, name: &ContainerName, grant: &Grant) -> GuestView {

@@ -34,6 +34,7 @@ use super::bus::{Bus, is_away};
 use super::cgroup::OomCounts;
 use super::changes::{Changes, Watcher};
 use super::firewall::Firewall;
+use super::gpu::Gpus;
 use super::guest::Guests;
 use super::machined::Machined;
 use super::paths::Paths;
@@ -65,6 +66,7 @@ pub struct Live {
     machined: Machined,
     firewall: Firewall,
     guests: Guests,
+    gpus: Gpus,
     sessions: Sessions,
     changes: Changes,
     oom: Arc<OomCounts>,
@@ -109,6 +111,7 @@ impl Live {
             machined: Machined::new(bus),
             firewall: Firewall::default(),
             guests: Guests::new(PathBuf::from(SELF)),
+            gpus: Gpus::new(PathBuf::from(SELF)),
             sessions,
             changes,
             oom,
@@ -123,6 +126,7 @@ impl Live {
     #[must_use]
     pub fn with_helper_of(mut self, agent: PathBuf) -> Self {
         self.guests = Guests::new(agent.clone());
+        self.gpus = Gpus::new(agent.clone());
         self.sessions = self.sessions.with_program(agent);
         self
     }

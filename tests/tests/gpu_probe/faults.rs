@@ -1,0 +1,210 @@
+//! What goes wrong with NVML and its driver: everything is a fault, and nothing takes the agent with it.
+
+use std::time::{Duration, Instant};
+
+use nixmox_core::gpu::{FaultKind, Inventory};
+use nixmox_core::model::Vendor;
+
+use super::machine::{Machine, TWO, block_on};
+
+/// Returns the one fault of a look: its kind and what it says.
+fn fault(found: &Inventory) -> (FaultKind, String) {
+    let [fault] = found.faults.as_slice() else { panic!("{:?}", found.faults) };
+    assert_eq!(fault.vendor, Some(Vendor::Nvidia));
+    (fault.kind, fault.message.clone())
+}
+
+/// Returns the one fault of a look at two GPUs where this goes wrong as well.
+fn with(line: &str) -> (FaultKind, String, Inventory) {
+    let found = Machine::with_nvidia(&format!("{TWO}{line}\n")).look();
+    let (kind, message) = fault(&found);
+    (kind, message, found)
+}
+
+#[test]
+fn hardware_without_a_library_and_a_library_without_a_driver_are_told_apart() {
+    let machine = Machine::new();
+    machine.write("sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n");
+    machine.write("sys/bus/pci/devices/0000:01:00.0/class", "0x030000\n");
+    assert_eq!(fault(&machine.look()).0, FaultKind::NoLibrary);
+    machine.install_nvml();
+    let (kind, message) = fault(&machine.look());
+    assert_eq!(kind, FaultKind::NoDriver);
+    assert!(message.contains("nvmlInit_v2"), "{message}");
+    machine.state(TWO);
+    assert_eq!(machine.gpus_of_look().len(), 2, "NVML decides");
+}
+
+#[test]
+fn a_library_that_does_not_fit_its_module_is_told_with_both_versions() {
+    let (kind, message, found) = with("error nvmlInit_v2 18");
+    assert_eq!(kind, FaultKind::Mismatch);
+    assert!(message.contains("module 570.124.06, library 570.124.06"), "{message}");
+    assert_eq!(found.gpus, []);
+    assert!(found.drivers.contains_key(&Vendor::Nvidia), "what files say is known all the same");
+}
+
+#[test]
+fn a_library_that_cannot_be_loaded_is_told() {
+    let machine = Machine::new();
+    machine.write("usr/lib64/libnvidia-ml.so.1", "no library\n");
+    let (kind, message) = fault(&machine.look());
+    assert_eq!(kind, FaultKind::Failed);
+    assert!(message.contains("libnvidia-ml.so.1"), "{message}");
+}
+
+#[test]
+fn the_user_space_of_the_booted_system_answers_where_the_new_one_cannot() {
+    let machine = Machine::new();
+    machine.write("proc/devices", "Character devices:\n  1 nvidia\n");
+    machine.write("sys/module/nvidia/version", "550.54.14\n");
+    machine.write("run/opengl-driver/lib/libcuda.so.570.124.06", "");
+    // This one would be refused.
+    machine.write("run/opengl-driver/lib/libnvidia-ml.so.1", "no library\n");
+    machine.write("run/booted-system/etc/tmpfiles.d/x.conf", "L+ /run/opengl-driver - - - - /nix/store/old\n");
+    machine.write("nix/store/old/lib/libcuda.so.550.54.14", "");
+    machine.link(nixmox_testbed::fake_nvml().unwrap().to_str().unwrap(), "nix/store/old/lib/libnvidia-ml.so.1");
+    machine.state(TWO);
+    let found = machine.look();
+    assert_eq!((found.faults.as_slice(), found.gpus.len()), ([].as_slice(), 2));
+    let driver = &found.drivers[&Vendor::Nvidia];
+    assert_eq!((driver.library.as_deref(), driver.booted.as_deref()), (Some("570.124.06"), Some("550.54.14")));
+}
+
+#[test]
+fn one_call_that_fails_costs_one_figure() {
+    let found = Machine::with_nvidia(&format!("{TWO}error nvmlDeviceGetPowerUsage 999\n")).look();
+    let told: Vec<_> =
+        found.faults.iter().map(|fault| (fault.kind, fault.message.split(':').next().unwrap())).collect();
+    let of = |gpu: usize| (FaultKind::Failed, format!("nvmlDeviceGetPowerUsage of {}", found.gpus[gpu].id));
+    assert_eq!(told.iter().map(|(kind, call)| (*kind, (*call).to_owned())).collect::<Vec<_>>(), [of(0), of(1)]);
+    assert_eq!((found.gpus[0].sensors.power, found.gpus[0].sensors.temperature), (None, Some(45)));
+}
+
+#[test]
+fn a_gpu_that_fell_off_the_bus_is_told_of_once() {
+    let calls =
+        ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetName"];
+    let lost: String = calls.iter().map(|call| format!("error {call} 15\n")).collect();
+    let (kind, message) = fault(&Machine::with_nvidia(&format!("gpu\nuuid GPU-1\ntotal 8G\n{lost}")).look());
+    assert_eq!(kind, FaultKind::Failed);
+    assert!(message.contains("fell off the bus"), "{message}");
+}
+
+#[test]
+fn a_gpu_without_a_name_for_good_is_not_told() {
+    let machine = Machine::with_nvidia("gpu\nuuid GPU 1; rm\ngpu\nuuid GPU-2\ngpu\nuuid GPU-2\n");
+    let found = machine.look();
+    assert_eq!(found.gpus.len(), 1);
+    let kinds: Vec<_> = found.faults.iter().map(|fault| fault.kind).collect();
+    assert_eq!(kinds, [FaultKind::Rubbish, FaultKind::Rubbish]);
+    assert!(found.faults[1].message.contains("GPU-2"), "{:?}", found.faults);
+}
+
+#[test]
+fn figures_that_cannot_be_true_are_dropped_and_named() {
+    for (line, call) in [
+        ("used 30G", "nvmlDeviceGetMemoryInfo_v2"),
+        ("reserved 18446744073709551615", "nvmlDeviceGetMemoryInfo_v2"),
+        ("temperature -40", "nvmlDeviceGetTemperature"),
+        ("slowdown 9000", "nvmlDeviceGetTemperatureThreshold"),
+        ("power 4000000000", "nvmlDeviceGetPowerUsage"),
+        ("utilization 101", "nvmlDeviceGetUtilizationRates"),
+        ("minor 4294967295", "nvmlDeviceGetMinorNumber"),
+        ("pci over there", "nvmlDeviceGetPciInfo_v3"),
+        ("process compute 0 1G", "the list of processes"),
+        ("process compute 7 900G", "the list of processes"),
+        ("processes 1000000", "nvmlDeviceGetComputeRunningProcesses_v3"),
+    ] {
+        let found = Machine::with_nvidia(&format!("gpu\nuuid GPU-1\ntotal 24G\nminor 1\n{line}\n")).look();
+        let (kind, message) = fault(&found);
+        assert_eq!(kind, FaultKind::Rubbish, "{line}");
+        assert!(message.starts_with(&format!("{call} of GPU-1: ")), "{line}: {message}");
+        assert_eq!(found.gpus.len(), 1, "{line}");
+        assert!(found.gpus[0].processes.len() <= 1, "{line}");
+    }
+}
+
+#[test]
+fn names_that_are_no_text_are_not_passed_on() {
+    let machine = Machine::with_nvidia("");
+    machine.state(b"gpu\nuuid GPU-1\nname \xff\xfe\n".as_slice());
+    let found = machine.look();
+    assert_eq!(fault(&found).0, FaultKind::Rubbish);
+    assert_eq!(found.gpus[0].name, "");
+    machine.state("gpu\nuuid GPU-1\nname a\u{1b}[2Jb\u{7}\n");
+    assert_eq!(machine.gpus_of_look()[0].name, "a [2Jb");
+}
+
+#[test]
+fn more_gpus_than_any_machine_has_are_not_all_told() {
+    let many: String = (0..200).map(|number| format!("gpu\nuuid GPU-{number}\ntotal 8G\n")).collect();
+    let found = Machine::with_nvidia(&many).look();
+    assert_eq!(fault(&found).0, FaultKind::Rubbish);
+    assert_eq!(found.gpus.len(), 64);
+}
+
+#[test]
+fn a_call_that_hangs_is_named_and_costs_nobody_elses_gpus() {
+    for call in ["nvmlInit_v2", "nvmlDeviceGetName"] {
+        let machine = Machine::with_nvidia(&format!("{TWO}hang {call}\n"));
+        super::sysfs::add_amd(&machine);
+        let begin = Instant::now();
+        let found = machine.look_for(Duration::from_secs(3));
+        assert!(begin.elapsed() < Duration::from_secs(30), "it is not waited for");
+        let (kind, message) = fault(&found);
+        assert_eq!(kind, FaultKind::Hangs);
+        assert!(message.contains(call) && message.contains("3 s"), "{message}");
+        let vendors: Vec<_> = found.gpus.iter().map(|gpu| gpu.vendor).collect();
+        assert_eq!(vendors, [Vendor::Amd]);
+        assert!(found.blind(Some(Vendor::Nvidia)).is_some());
+    }
+}
+
+#[test]
+fn a_call_that_ends_the_process_is_named() {
+    for (line, how) in [
+        ("crash nvmlDeviceGetName", "signal: 11 (SIGSEGV)"),
+        ("abort nvmlDeviceGetName", "signal: 6 (SIGABRT)"),
+        ("exit nvmlDeviceGetName", "exit status: 0"),
+    ] {
+        let (kind, message, found) = with(line);
+        assert_eq!(kind, FaultKind::Crashed, "{line}");
+        assert!(message.contains(how) && message.contains("nvmlDeviceGetName of GPU-1"), "{line}: {message}");
+        assert_eq!(found.gpus, []);
+    }
+}
+
+#[test]
+fn what_a_library_prints_is_nobodys() {
+    let machine = Machine::with_nvidia(&format!("{TWO}noise nvmlInit_v2\nnoise nvmlDeviceGetName\n"));
+    assert_eq!(machine.gpus_of_look().len(), 2);
+}
+
+#[test]
+fn who_asks_while_a_look_is_under_way_is_given_what_it_finds() {
+    let machine = Machine::with_nvidia(&format!("{TWO}hang nvmlDeviceGetCount_v2\n"));
+    let gpus = machine.gpus(Duration::from_secs(3));
+    block_on(async {
+        let begin = Instant::now();
+        let (one, other, third) = tokio::join!(gpus.look(), gpus.look(), gpus.look());
+        assert!(begin.elapsed() < Duration::from_secs(6), "one look, and not three: {:?}", begin.elapsed());
+        assert_eq!(fault(&one).0, FaultKind::Hangs);
+        assert_eq!((&one, &one), (&other, &third));
+        // The child was ended: the next look is a new one.
+        machine.state(TWO);
+        assert_eq!(gpus.look().await.gpus.len(), 2);
+    });
+}
+
+#[test]
+fn a_look_that_is_given_up_by_who_asked_does_not_stop_the_next_one() {
+    let machine = Machine::with_nvidia(&format!("{TWO}hang nvmlDeviceGetCount_v2\n"));
+    let gpus = machine.gpus(Duration::from_secs(60));
+    block_on(async {
+        let given_up = tokio::time::timeout(Duration::from_millis(500), gpus.look()).await;
+        assert!(given_up.is_err());
+        machine.state(TWO);
+        assert_eq!(gpus.look().await.gpus.len(), 2);
+    });
+}
