@@ -255,7 +255,8 @@ impl<H: Host> Source for Handle<H> {
             (Arc::clone(&published.status), Arc::clone(&published.gpus))
         };
         let usage = self.host.figures(&super::usage::running(&status)).await;
-        Page { status, usage, records: self.recorder.read(), gpus: scene.seen.as_ref().map(|seen| gpu_answers::gpus(seen, &scene)) }
+        let gpus = scene.seen.as_ref().map(|seen| Arc::new(gpu_answers::gpus(seen, &scene)));
+        Page { status, usage, records: self.recorder.read(), gpus }
     }
 }
 
