@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container;
-use nixmox_core::gpu::admission::{self, Allocation, Decision};
+use nixmox_core::gpu::admission::{self, Allocation, Ask, Decision, Outcome};
 use nixmox_core::gpu::{Claim, GuestView, Inventory, Phase, grant, ledger};
 use nixmox_core::model::{
     ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Kind,
@@ -319,6 +319,19 @@ impl Gpus {
             };
         }
         (decisions, wanting)
+    }
+
+    /// Returns why this machine can never give a service what it asks for, and the way out; `None`: it can, or nobody knows.
+    pub(super) fn never_fits(
+        &self,
+        name: &ContainerName,
+        desired: &Desired,
+        observed: &Observed,
+    ) -> Option<(String, String)> {
+        let seen = self.seen.as_ref().filter(|seen| !seen.inventory.gpus.is_empty())?;
+        let claims = self.claims(desired, observed, |_| false);
+        let fit = admission::fit(&seen.inventory, &claims, &Ask { name: Some(name), share: None })?;
+        (fit.outcome == Outcome::Never).then_some((fit.why, fit.hint))
     }
 
     /// Leaves what runs as it is, before anything is known of the GPUs.

@@ -81,6 +81,7 @@ impl<H: Host> Reconciler<H> {
             next.ledger.widen_trial(&stack, is_well);
         }
         let mut outlook = self.outlook(&next)?;
+        self.check_new_shares(&next, &outlook.desired)?;
         self.check_new_ports(&next, &outlook.plan).await?;
         self.look_at_machine(&next, &mut outlook).await;
         let reply = self.reply(&next, &outlook);
@@ -88,6 +89,22 @@ impl<H: Host> Reconciler<H> {
             Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
             _ => Ok((next, reply)),
         }
+    }
+
+    /// Refuses a share of the GPUs that this machine can never give: what waits for it would wait for ever. One that was declared before
+    /// was refused to nobody, and a machine without GPUs may only lack their driver.
+    fn check_new_shares(&self, next: &Next, desired: &Desired) -> Result<(), AgentError> {
+        let Some(observed) = self.round.as_ref().map(|round| &round.observed) else { return Ok(()) };
+        let is_new = |name: &&ContainerName| {
+            let share = |ledger: &Ledger| ledger.generation.services.get(*name).map(|it| it.service.gpu.clone());
+            share(&self.ledger) != share(&next.ledger)
+        };
+        for name in next.scope.iter().filter(is_new) {
+            if let Some((reason, hint)) = self.gpus.never_fits(name, desired, observed) {
+                return Err(AgentError::Refused { reason: format!("{name}: {reason}; nothing was changed"), hint });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses to publish a port that another program listens on: the table would take its packets away, whether or not

@@ -12,7 +12,7 @@ use nixmox_core::gpu::{
 };
 use nixmox_core::model::{Bytes, GpuDevices, GpuShare, Kind, Service, Vendor};
 
-use crate::declare::{Declare, job, service};
+use crate::declare::{job, service};
 use crate::machine::{Machine, is_well, name, of, on_a_machine, request, shown};
 
 const GIB: u64 = 1 << 30;
