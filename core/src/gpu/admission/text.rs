@@ -54,9 +54,12 @@ impl Pass<'_> {
             };
             target.counted.iter().map(of).fold(0, u64::saturating_add)
         };
-        let ending = (0..self.claims.len()).filter(|claim| *claim != index && comes_back(claim) > 0);
-        let ending =
-            list(ending.map(|claim| format!("{} of `{}`", up(comes_back(&claim)), self.claims[claim].name)));
+        let mut ending: Vec<usize> =
+            (0..self.claims.len()).filter(|claim| *claim != index && comes_back(claim) > 0).collect();
+        ending.sort_unstable_by_key(|claim| self.claims[*claim].name);
+        let ending = list(
+            ending.into_iter().map(|claim| format!("{} of `{}`", up(comes_back(&claim)), self.claims[claim].name)),
+        );
         let free = self.frees(target, |pass, gpu| pass.free(gpu, index), index);
         (format!("{}; {free}; waits for {ending} to come back", self.needs(target)), String::new())
     }
