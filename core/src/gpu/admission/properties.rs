@@ -128,12 +128,25 @@ impl Draw {
     }
 }
 
+/// Half of them are tight: a high priority comes to machines that are in use.
 fn world() -> impl Strategy<Value = World> {
     let cards = prop::collection::vec(drawn_card(), 1..4);
-    (cards, prop::collection::vec(draw(), 1..7)).prop_map(|(cards, draws)| {
-        let services =
-            draws.into_iter().enumerate().map(|(index, draw)| draw.service(index, cards.len())).collect();
-        World { cards, services }
+    let tight = prop::option::of((8_u64..44).prop_map(|grains| Bytes(grains * GRAIN * MIB)));
+    (cards, prop::collection::vec(draw(), 1..7), tight).prop_map(|(cards, draws, tight)| {
+        let mut draws = draws;
+        if tight.is_some() {
+            for draw in draws.iter_mut().filter(|draw| draw.phase != Phase::Down) {
+                (draw.phase, draw.wants) = (Phase::Up, true);
+            }
+            (draws[0].phase, draws[0].wants, draws[0].priority) = (Phase::Down, true, 100);
+        }
+        let services = draws.into_iter().enumerate().map(|(index, draw)| draw.service(index, cards.len()));
+        let mut world = World { services: services.collect(), cards };
+        if let Some(vram) = tight {
+            let share = &mut world.services[0].share;
+            (share.vram, share.vram_min) = (Some(vram), share.vram_min.filter(|least| *least <= vram));
+        }
+        world
     })
 }
 
@@ -263,6 +276,23 @@ fn passes_that_are_carried_out_come_to_rest_and_nobody_starves() {
         both.map_err(|violation| TestCaseError::fail(violation.to_string()))
     });
     result.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn the_machines_that_are_made_up_have_something_to_decide() {
+    let (mut yield_at_all, mut yield_together, mut wait, mut start, mut run) = (0, 0, 0, 0, 0);
+    for world in samples(1000) {
+        let decisions = admit(&world.inventory(), &world.claims());
+        let yields = decisions.values().filter(|decision| matches!(decision, Decision::Yields { .. })).count();
+        yield_at_all += usize::from(yields > 0);
+        yield_together += usize::from(yields > 1);
+        wait += usize::from(decisions.values().any(|decision| matches!(decision, Decision::Waits { .. })));
+        let granted = |service: &&Service| matches!(decisions.get(&service.name), Some(Decision::Granted(_)));
+        start += usize::from(world.services.iter().filter(granted).any(|service| service.phase == Phase::Down));
+        run += usize::from(world.services.iter().filter(granted).any(|service| service.phase == Phase::Up));
+    }
+    println!("of 1000: yields {yield_at_all}, several {yield_together}, waits {wait}, starts {start}, runs {run}");
+    assert!(yield_at_all > 100 && yield_together > 20 && wait > 200 && start > 200 && run > 200);
 }
 
 /// A mistake that a pass could make.

@@ -167,7 +167,7 @@ fn numbers(world: &World, decisions: &Decisions) -> Result<(), Violation> {
             let mut totals = cards.map(|card| crate::model::Bytes(world.cards[*card].total * MIB).to_string());
             let each = crate::model::Bytes(asked.share.div_ceil(MIB) * MIB).to_string();
             // Where it was seen to use more, that is told.
-            (why.starts_with(&format!("needs {each} ")) || service.remembered.is_some())
+            (why.starts_with(&format!("needs {each}")) || service.remembered.is_some())
                 && totals.all(|total| {
                     why.contains(&format!(" of {total} free")) || why.contains(&format!(" of its {total} at most"))
                 })
