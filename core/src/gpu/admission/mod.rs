@@ -31,6 +31,15 @@ mod place;
 mod target;
 mod text;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //!
 //! Sizes are rounded to whole MiB, what is free down and what is used up, so that a figure never promises more than is there.
 
-use super::super::{Gpu, Phase};
+use super::super::Phase;
 use super::Pass;
 use super::target::Target;
 use crate::model::{Bytes, Vendor};
@@ -54,11 +54,14 @@ impl Pass<'_> {
             };
             target.counted.iter().map(of).fold(0, u64::saturating_add)
         };
-        let ending = (0..self.claims.len()).filter(|claim| *claim != index && comes_back(claim) > 0);
-        let ending =
-            list(ending.map(|claim| format!("{} of `{}`", up(comes_back(&claim)), self.claims[claim].name)));
-        let free = self.frees(target, |pass, gpu| pass.free(gpu, index), index);
-        (format!("{}; {free}; waits for {ending} to come back", self.needs(target)), String::new())
+        let mut ending: Vec<usize> =
+            (0..self.claims.len()).filter(|claim| *claim != index && comes_back(claim) > 0).collect();
+        ending.sort_unstable_by_key(|claim| self.claims[*claim].name);
+        let ending = list(
+            ending.into_iter().map(|claim| format!("{} of `{}`", up(comes_back(&claim)), self.claims[claim].name)),
+        );
+        let needs = self.needs_and_free(target, index, Self::free);
+        (format!("{needs}; it waits until {ending} came back"), String::new())
     }
 
     /// Returns why a claim waits that others yield to.
@@ -68,19 +71,25 @@ impl Pass<'_> {
             format!("`{}` (priority {}, {})", claims[*claim].name, claims[*claim].share.priority, self.has(*claim))
         };
         let ending = list(victims.iter().map(victim));
-        let free = self.frees(target, |pass, gpu| pass.free_then(gpu, index), index);
+        let needs = self.needs_and_free(target, index, Self::free_then);
         let priority = self.claims[index].share.priority;
-        (format!("{}; {free}; {ending} is stopped for its priority {priority}", self.needs(target)), String::new())
+        let verb = if victims.len() == 1 { "is" } else { "are" };
+        (format!("{needs}; {ending} {verb} asked to end for it (priority {priority})"), String::new())
     }
 
     /// Returns why a claim waits for memory that nobody is asked for.
     pub(super) fn waits_for_memory(&self, target: &Target, index: usize) -> (String, String) {
-        let free = self.frees(target, |pass, gpu| pass.free_then(gpu, index), index);
-        let priority = self.claims[index].share.priority;
+        let needs = self.needs_and_free(target, index, Self::free_then);
+        let claim = &self.claims[index];
+        let less = match claim.share.vram {
+            Some(_) => "a lower `gpu.vram_min`",
+            None => "`gpu.vram`, which says how much it needs",
+        };
+        let priority = claim.share.priority;
         let hint = format!(
-            "a lower `gpu.vram_min`, a higher `gpu.priority` (it is {priority}), or `nixmoxctl stop` of what can go without"
+            "{less}, a higher `gpu.priority` (it is {priority}), or `nixmoxctl stop` of what can go without"
         );
-        (format!("{}; {free}", self.needs(target)), hint)
+        (needs, hint)
     }
 
     /// Returns why a claim can never be given what it asks for.
@@ -91,14 +100,14 @@ impl Pass<'_> {
             let total = gpu.memory.map_or(0, |memory| memory.total.0);
             let kept = total.saturating_sub(capacity);
             format!(
-                "{} gives {} of its {} at most, {} being kept free or the driver's",
+                "{} gives {} of its {} at most ({} are the driver's or stay free)",
                 gpu.label(),
                 down(capacity.into()),
                 down(total.into()),
                 up(kept)
             )
         };
-        let why = format!("{}; {}", self.needs(target), list(target.counted.iter().map(|gpu| most(*gpu))));
+        let why = format!("{}: {}", self.needs(target), list(target.counted.iter().map(|gpu| most(*gpu))));
         (why, "a lower `gpu.vram_min`, or more GPUs for it (`gpu.devices`)".to_owned())
     }
 
@@ -121,26 +130,26 @@ impl Pass<'_> {
     fn needs(&self, target: &Target) -> String {
         let required = target.counted.iter().map(|gpu| target.required(&self.then.accounts[*gpu]));
         let each = required.max().unwrap_or(0);
-        let seen = if each > target.share { ", as much as it was seen to use" } else { "" };
-        let one = |gpu: &Gpu| format!("needs {} on {}{seen}", up(each), gpu.label());
+        let seen = if each > target.share { " (as much as it was seen to use)" } else { "" };
+        let needs = format!("needs {}{seen}", up(each));
         match (target.counted.as_slice(), target.take) {
-            ([gpu], 1) => one(&self.inventory.gpus[*gpu]),
-            (gpus, 1) => format!("needs {} on one of {} GPUs{seen}", up(each), gpus.len()),
-            (gpus, take) if gpus.len() == take => format!("needs {} on each of {take} GPUs{seen}", up(each)),
-            (gpus, take) => format!("needs {} on each of {take} of {} GPUs{seen}", up(each), gpus.len()),
+            ([_], _) => needs,
+            (gpus, 1) => format!("{needs} on one of {} GPUs", gpus.len()),
+            (gpus, take) if gpus.len() == take => format!("{needs} on each of {take} GPUs"),
+            (gpus, take) => format!("{needs} on each of {take} of {} GPUs", gpus.len()),
         }
     }
 
-    /// Returns what is free of each GPU that comes into question, and who has the rest.
-    fn frees(&self, target: &Target, free: impl Fn(&Self, usize) -> i128, without: usize) -> String {
+    /// Returns what a claim needs, what is free of each GPU that comes into question, and who has the rest.
+    fn needs_and_free(&self, target: &Target, index: usize, free: impl Fn(&Self, usize, usize) -> i128) -> String {
         let one = |gpu: &usize| {
             let label = self.inventory.gpus[*gpu].label();
             let total = self.inventory.gpus[*gpu].memory.map_or(0, |memory| memory.total.0);
-            let rest = self.rest(*gpu, without);
+            let rest = self.rest(*gpu, index);
             let rest = if rest.is_empty() { rest } else { format!(" ({rest})") };
-            format!("{label} has {} of {} free{rest}", down(free(self, *gpu)), down(total.into()))
+            format!("{label} has {} of {} free{rest}", down(free(self, *gpu, index)), down(total.into()))
         };
-        list(target.counted.iter().map(one))
+        format!("{}: {}", self.needs(target), list(target.counted.iter().map(one)))
     }
 
     /// Returns who has what of a GPU, the most first.
