@@ -3,6 +3,9 @@
 //! A GPU is named by its id, and a process by its service alone: what processes and units of the host call themselves is
 //! not on the page.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::collections::BTreeMap;
 
 use nixmox_api::{Gpu, GpuService, GpusReply};

@@ -9,10 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nixmox_api::{
-    Drift, Gpu, GpuFault, GpuInventory, GpuProcess, GpuService, GpusReply, HostStatus, LastEnd, OomKills,
-    ServiceState, ServiceStatus, Status,
-};
+use nixmox_api::{Drift, HostStatus, LastEnd, OomKills, ServiceState, ServiceStatus, Status};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +21,8 @@ use crate::host::{Figures, Pressure, Usage};
 
 /// Longest wait for anything that is to happen; far more than it takes.
 const LIMIT: Duration = Duration::from_secs(20);
-const SECRET: &str = "hunter2";
+/// What is on no page.
+pub(super) const SECRET: &str = "hunter2";
 
 fn service(name: &str, state: ServiceState) -> ServiceStatus {
     let secret = || SECRET.to_owned();
@@ -72,7 +70,7 @@ fn service(name: &str, state: ServiceState) -> ServiceStatus {
 }
 
 /// One that has every figure, one that has few, one that does not run, and a job that is done.
-fn page() -> Page {
+pub(super) fn page() -> Page {
     let states = [
         ("web", ServiceState::Healthy),
         ("db", ServiceState::Starting),
@@ -132,68 +130,11 @@ fn page() -> Page {
         status: Arc::new(Status { host, services, ..Status::default() }),
         usage: [("web", all), ("db", few)].map(|(name, used)| (name.parse().unwrap(), used)).into(),
         records: recorder.read(),
-        gpus: Some(Arc::new(gpus())),
+        gpus: Some(Arc::new(gpus::tests::sample())),
     }
 }
 
-/// One GPU that tells all and is used by two services, one of them with a process that the driver knows no figure of; one
-/// that tells nothing; and faults.
-fn gpus() -> GpusReply {
-    let secret = || SECRET.to_owned();
-    let process = |container: Option<&str>, memory| GpuProcess {
-        container: container.map(str::to_owned),
-        unit: container.is_none().then(secret),
-        memory,
-        name: secret(),
-        kind: "compute".to_owned(),
-        pid: 7,
-    };
-    let full = Gpu {
-        id: "GPU-5a6c0a2e".to_owned(),
-        name: secret(),
-        pci: Some(secret()),
-        memory_total: Some(12_000),
-        memory_reserved: Some(300),
-        memory_used: Some(0),
-        temperature: Some(61),
-        power: Some(118_500),
-        utilization: Some(87),
-        throttle: vec![secret()],
-        processes: vec![
-            process(Some("web"), Some(4096)),
-            process(Some("web"), Some(4)),
-            process(Some("db"), Some(4096)),
-            process(Some("db"), None),
-            process(None, Some(4096)),
-        ],
-        ..Gpu::default()
-    };
-    let silent = Gpu { id: "0000:03:00.0".to_owned(), ..Gpu::default() };
-    let fault = |vendor: Option<&str>, kind: &str| GpuFault {
-        vendor: vendor.map(str::to_owned),
-        kind: kind.to_owned(),
-        message: secret(),
-    };
-    let faults = vec![fault(Some("amd"), "failed"), fault(None, "hangs"), fault(Some("amd"), "failed")];
-    let service = |name: &str, budget| GpuService {
-        name: name.to_owned(),
-        stack: "cloud".to_owned(),
-        state: "granted".to_owned(),
-        reason: secret(),
-        hint: secret(),
-        gpus: vec![full.id.clone()],
-        budget,
-        ..GpuService::default()
-    };
-    GpusReply {
-        at_usec: 1,
-        services: vec![service("web", Some(8192)), service("db", None)],
-        inventory: GpuInventory { gpus: vec![full, silent], drivers: Vec::new(), faults },
-        rooms: Vec::new(),
-    }
-}
-
-fn own() -> Own {
+pub(super) fn own() -> Own {
     Own {
         cpu_usec: Some(12_345),
         resident_bytes: Some(7 << 20),
@@ -277,18 +218,6 @@ fn the_page_about_metrics_has_them_all() {
         std::fs::write(path, &expected).unwrap();
     }
     assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
-}
-
-#[test]
-fn of_gpus_that_nobody_looked_at_or_that_are_not_there_nothing_is_said() {
-    for gpus in [None, Some(Arc::default())] {
-        let page = Page { gpus, ..page() };
-        assert!(!families::write(&page, &own(), Form::OpenMetrics).contains("gpu"), "{:?}", page.gpus);
-    }
-    let silent =
-        GpuInventory { gpus: vec![Gpu { id: "a".to_owned(), ..Gpu::default() }], ..GpuInventory::default() };
-    let page = Page { gpus: Some(Arc::new(GpusReply { inventory: silent, ..GpusReply::default() })), ..page() };
-    assert!(!families::write(&page, &own(), Form::OpenMetrics).contains("gpu"), "a figure that nobody tells");
 }
 
 #[test]

@@ -193,7 +193,9 @@ mod tests {
     fn thousandths_are_exact() {
         let mut text = Text::new(Form::Prometheus);
         let family = Family { name: "a", kind: Kind::Gauge, help: "" };
-        [0, 10, 870, 118_500].into_iter().for_each(|value| text.sample(&family, &[], Value::Milli(value)));
+        for value in [0, 10, 870, 118_500] {
+            text.sample(&family, &[], Value::Milli(value));
+        }
         assert_eq!(text.end(), "a 0.0\na 0.01\na 0.87\na 118.5\n");
     }
 
