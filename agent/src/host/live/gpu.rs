@@ -43,11 +43,11 @@ impl Live {
     /// # Errors
     /// `GpuNodeMissing`, `GpuNoDriver`, `GpuNotANode`, `File`.
     pub(super) async fn prepare_nodes(&self, grant: &Grant) -> Result<(), StepError> {
-        let end = Instant::now() + NODES_LIMIT;
         let wrong = self.wrong_nodes(grant).await?;
         for call in devices::calls(wrong.iter().map(PathBuf::as_path)) {
             devices::run(&call).await;
         }
+        let end = Instant::now() + NODES_LIMIT;
         loop {
             let wrong = self.wrong_nodes(grant).await?;
             if wrong.is_empty() {
