@@ -36,6 +36,12 @@ async fn what_a_guest_lost_is_seen_and_given_back() {
     host.update(&web, &files(&web)).await.expect("it is put right");
     assert_eq!(tries("web"), right, "after rules were cleared");
 
+    // All that was ever set at run time is removed, our drop-in too.
+    shell("systemctl revert container@web.service");
+    assert_eq!(observe(&host, "web").await.devices, []);
+    host.update(&web, &files(&web)).await.expect("it is put right");
+    assert_eq!(tries("web"), right, "after a revert");
+
     // systemd lists a rule that lets nothing through: there was no node when it was set.
     let rules = ["/dev/net/tun rwm", "/dev/nvidia-uvm rw", &format!("{path} rw"), "/dev/nvidiactl rw"];
     let set = rules.map(|rule| format!("DeviceAllow='{rule}'")).join(" ");

@@ -68,6 +68,18 @@ async fn missing_nodes_are_made_stale_ones_replaced_and_late_ones_waited_for() {
     assert_eq!(number(GPUS[2]), made(OTHER_MAJOR, GPUS[2]), "what was not granted is somebody else's affair");
     shell("test $(ls -A /dev | grep -c '^[.]nvidia') = 0");
 
+    // Many at once that all lack the same.
+    shell(&stand_in::remove_nodes());
+    let many = (1..=8_u8).map(|number| {
+        let many = given(&assigned(&format!("many{number}"), "web", number), &GPUS);
+        let host = &host;
+        async move {
+            host.start(&many, &files(&many)).await.expect("it starts");
+            host.stop(&many.service.name).await.expect("it stops");
+        }
+    });
+    futures_util::future::join_all(many).await;
+
     shell(&stand_in::remove_nodes());
     shell(&stand_in::unload());
     let (begin, load) = (Instant::now(), stand_in::load(MAJOR));
