@@ -8,9 +8,9 @@ use crate::inside::{observe, open, shell};
 use crate::service::{assigned, files, name};
 use crate::stand_in::{self, GPUS, MAJOR, OTHER_MAJOR, given, grant, node};
 
-/// What comes of opening a number behind which there is nothing.
+/// What comes of opening a number behind which there is nothing, and one of a major that no driver has.
 const NOTHING_BEHIND: i32 = 19;
-const NO_SUCH_CPU: i32 = 6;
+const NO_DRIVER: i32 = 6;
 
 #[tokio::test]
 #[ignore = "runs inside the testbed"]
@@ -36,12 +36,25 @@ async fn what_a_guest_lost_is_seen_and_given_back() {
     host.update(&web, &files(&web)).await.expect("it is put right");
     assert_eq!(tries("web"), right, "after rules were cleared");
 
-    // systemd lists a rule that lets nothing through: there was no node when it read it.
-    shell(&format!("mv {path} /dev/away; systemctl daemon-reload; mv /dev/away {path}"));
-    assert!(observe(&host, "web").await.devices.iter().any(|rule| rule.path.as_os_str() == path.as_str()));
+    // All that was ever set at run time is removed, our drop-in too.
+    shell("systemctl revert container@web.service");
+    assert_eq!(observe(&host, "web").await.devices, []);
+    host.update(&web, &files(&web)).await.expect("it is put right");
+    assert_eq!(tries("web"), right, "after a revert");
+
+    // systemd lists a rule that lets nothing through: there was no node when it was set.
+    let rules = ["/dev/net/tun rwm", "/dev/nvidia-uvm rw", &format!("{path} rw"), "/dev/nvidiactl rw"];
+    let set = rules.map(|rule| format!("DeviceAllow='{rule}'")).join(" ");
+    shell(&format!("mv {path} /dev/away"));
+    shell(&format!(
+        "systemctl set-property --runtime container@web.service DeviceAllow= {set}; mv /dev/away {path}"
+    ));
+    let mut devices = web.device_rules();
+    devices.sort();
+    assert_eq!(observe(&host, "web").await.devices, devices);
     assert_eq!(of_gpu(&look(&host, &[gpu]).await, gpu).1, Some(Opened::Refused));
     host.update(&web, &files(&web)).await.expect("it is put right");
-    assert_eq!(tries("web"), right, "after a reload without a node");
+    assert_eq!(tries("web"), right, "after a node was away while rules were set");
 
     // The node is taken out of the guest.
     inside(&format!("umount {path}"));
@@ -59,7 +72,7 @@ async fn what_a_guest_lost_is_seen_and_given_back() {
     assert!(view.lost(number).contains(&path.clone().into()));
     host.update(&web, &files(&web)).await.expect("it is put right");
     assert_eq!(shell(&format!("stat -c %Hr:%Lr {path}")), format!("{OTHER_MAJOR}:{gpu}"), "on the host");
-    let moved = usable(&[gpu], &[], NO_SUCH_CPU, NO_SUCH_CPU);
+    let moved = usable(&[gpu], &[], NO_DRIVER, NO_DRIVER);
     assert_eq!(tries("web"), moved, "after the modules were loaded anew");
     shell("systemctl daemon-reload");
     assert_eq!(tries("web"), moved);

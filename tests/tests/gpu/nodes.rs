@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nixmox_agent::host::{Host, StepError};
-use nixmox_core::model::{Assigned, GpuStanding};
+use nixmox_core::model::{Assigned, Device, GpuStanding};
 
 use crate::grants::{ABSENT, OPENS, tries, usable};
 use crate::inside::{open, shell, wait_until};
@@ -49,7 +49,9 @@ async fn a_guest_starts_on_a_host_without_nodes() {
 async fn missing_nodes_are_made_stale_ones_replaced_and_late_ones_waited_for() {
     let host = open();
     let gpu = GPUS[1];
-    let web = given(&assigned("web", "web", 1), &[gpu]);
+    let mut web = given(&assigned("web", "web", 1), &[gpu]);
+    // Named by the service as well, which is no reason to miss it.
+    web.service.devices = vec![Device { path: node(gpu).into(), access: "rw".to_owned() }];
     let start = async || {
         host.start(&web, &files(&web)).await.expect("it starts");
         let seen = tries("web");
@@ -65,6 +67,18 @@ async fn missing_nodes_are_made_stale_ones_replaced_and_late_ones_waited_for() {
     assert_eq!(number(gpu), made(MAJOR, gpu), "stale");
     assert_eq!(number(GPUS[2]), made(OTHER_MAJOR, GPUS[2]), "what was not granted is somebody else's affair");
     shell("test $(ls -A /dev | grep -c '^[.]nvidia') = 0");
+
+    // Many at once that all lack the same.
+    shell(&stand_in::remove_nodes());
+    let many = (1..=8_u8).map(|number| {
+        let many = given(&assigned(&format!("many{number}"), "web", number), &GPUS);
+        let host = &host;
+        async move {
+            host.start(&many, &files(&many)).await.expect("it starts");
+            host.stop(&many.service.name).await.expect("it stops");
+        }
+    });
+    futures_util::future::join_all(many).await;
 
     shell(&stand_in::remove_nodes());
     shell(&stand_in::unload());
@@ -87,11 +101,8 @@ async fn what_stays_missing_is_named_and_nothing_is_started() {
         let begin = Instant::now();
         let error = host.start(assigned, &files(assigned)).await.expect_err("a node is missing");
         assert!(begin.elapsed() < IN_VAIN, "it is not waited for without end: {:?}", begin.elapsed());
-        assert_eq!(
-            shell("systemctl show -P ExecMainStartTimestampMonotonic container@web"),
-            "0",
-            "nothing was started"
-        );
+        let started = format!("systemctl show -P ExecMainStartTimestampMonotonic {}", assigned.service.name.unit());
+        assert_eq!(shell(&started), "0", "nothing was started");
         error
     };
     let web = given(&plain, &[gpu]);
@@ -101,20 +112,16 @@ async fn what_stays_missing_is_named_and_nothing_is_started() {
     assert!(error.hint().is_some_and(|hint| hint.contains(&format!("rm -r {}", node(gpu)))));
     shell(&format!("rmdir {}", node(gpu)));
 
-    shell(&stand_in::unload());
-    let error = fails(&web).await;
-    assert!(matches!(&error, StepError::GpuNoDriver { path } if path == Path::new("/dev/nvidia-uvm")), "{error}");
-    assert!(error.hint().is_some_and(|hint| hint.contains("modprobe nvidia-uvm")));
-
     // Nodes of the kernel's own drivers are udev's.
-    let mut grant = grant(&[]);
-    grant.nodes = vec!["/dev/dri/renderD200".into()];
-    let amd = Assigned { gpu: GpuStanding::Granted(grant), ..plain };
-    let error = fails(&amd).await;
-    assert!(
-        matches!(&error, StepError::GpuNoDriver { path } if path == Path::new("/dev/dri/renderD200")),
-        "{error}"
-    );
+    let mut render = grant(&[]);
+    render.nodes = vec!["/dev/dri/renderD200".into()];
+    let amd = Assigned { gpu: GpuStanding::Granted(render), ..assigned("amd", "web", 2) };
+    shell(&stand_in::unload());
+    let (no_module, no_card) = tokio::join!(fails(&web), fails(&amd));
+    let is_named = |error: &StepError, named: &str| matches!(error, StepError::GpuNoDriver { path } if path == Path::new(named));
+    assert!(is_named(&no_module, "/dev/nvidia-uvm"), "{no_module}");
+    assert!(no_module.hint().is_some_and(|hint| hint.contains("modprobe nvidia-uvm")));
+    assert!(is_named(&no_card, "/dev/dri/renderD200"), "{no_card}");
 
     // The module says that its nodes are the host owner's affair.
     shell(&stand_in::load(MAJOR));
@@ -156,5 +163,5 @@ async fn the_drivers_own_program_is_asked_first_and_may_hang() {
     host.start(&web, &files(&web)).await.expect("it starts all the same");
     assert!(begin.elapsed() < IN_VAIN, "{:?}", begin.elapsed());
     assert_eq!(number(gpu), made(MAJOR, gpu));
-    wait_until("! pgrep -f 'sleep 4321'");
+    wait_until("! pgrep -f '[s]leep 4321'");
 }

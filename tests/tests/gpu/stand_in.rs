@@ -9,8 +9,9 @@ use nixmox_core::model::{Assigned, GpuMount, GpuStanding, Grant, Vendor};
 
 /// The major of misc devices.
 pub(crate) const MAJOR: u32 = 10;
-/// Another major, behind which nothing is that opens: CPUs (`/dev/cpu/N/cpuid`) that no machine has.
-pub(crate) const OTHER_MAJOR: u32 = 203;
+/// Another major, which no driver has (Documentation/admin-guide/devices.txt, "local use"): opening it fails with `ENXIO` once the rules
+/// let it through.
+pub(crate) const OTHER_MAJOR: u32 = 60;
 /// Minors of the GPUs: misc devices that every kernel has. Not that of tun, which the template of containers allows.
 pub(crate) const GPUS: [u32; 4] = [229, 234, 235, 237];
 /// The version of the module.

@@ -39,7 +39,7 @@ impl Machine {
         let libraries = "/usr/lib/x86_64-linux-gnu";
         bed.copy_in(fake_nvml().expect("it is built"), format!("{libraries}/libnvidia-ml.so.1")).expect("copied");
         bed.succeed(&format!(
-            "cd {libraries}; echo library > libcuda.so.{VERSION}; ln -s libcuda.so.{VERSION} libcuda.so.1"
+            "cd {libraries}; cp libc.so.6 libcuda.so.{VERSION}; ln -s libcuda.so.{VERSION} libcuda.so.1"
         ))
         .expect("a user space");
         let script = format!(

@@ -28,9 +28,10 @@ const DRIVER_LINK: &str = "/run/opengl-driver";
 const BOOTED_TMPFILES: &str = "/run/booted-system/etc/tmpfiles.d";
 /// Below this guests see the host's folders of libraries.
 const FOLDERS_INSIDE: &str = "/run/host/gpu";
-/// Libraries of NVIDIA's driver, by the beginnings of their names. GL's own dispatcher is the guest's.
-const DRIVER_LIBRARIES: [&str; 8] = [
-    "libcuda",
+/// Libraries of NVIDIA's driver, by the beginnings of their names. GL's own dispatcher and CUDA's toolkit (`libcudart`) are the guest's.
+const DRIVER_LIBRARIES: [&str; 9] = [
+    "libcuda.so",
+    "libcudadebugger.so",
     "libnvidia-",
     "libnvcuvid",
     "libnvoptix",
@@ -58,13 +59,15 @@ pub(in crate::host) fn prepare(paths: &Paths, grant: &Grant) -> Result<(), StepE
     let folder = paths.gpu_dir();
     let is_ours = |mount: &&GpuMount| paths.host_path(&mount.source).starts_with(&folder);
     for mount in grant.mounts.iter().filter(is_ours) {
-        let target = match (fs::canonicalize(paths.host_path(Path::new(DRIVER_LINK))), grant.vendor) {
-            (Ok(current), Vendor::Nvidia) => fitting(paths, current)?,
-            (Ok(current), Vendor::Amd | Vendor::Intel) => current,
-            (Err(_), Vendor::Nvidia) => collected(paths, grant, &mount.source)?,
-            (Err(_), Vendor::Amd | Vendor::Intel) => {
-                return Err(StepError::GpuLibraryMissing { path: PathBuf::from(DRIVER_LINK) });
-            }
+        let current = || {
+            let led = fs::canonicalize(paths.host_path(Path::new(DRIVER_LINK)));
+            led.map_err(|_nowhere| StepError::GpuLibraryMissing { path: PathBuf::from(DRIVER_LINK) })
+        };
+        let is_collected = grant.mounts.iter().any(|mount| mount.target.starts_with(FOLDERS_INSIDE));
+        let target = match grant.vendor {
+            Vendor::Nvidia if is_collected => collected(paths, grant, &mount.source)?,
+            Vendor::Nvidia => fitting(paths, current()?)?,
+            Vendor::Amd | Vendor::Intel => current()?,
         };
         lead(&paths.host_path(&mount.source), &target)?;
     }

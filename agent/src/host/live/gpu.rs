@@ -1,7 +1,7 @@
 //! What a container is given of GPUs: made ready before a start, bound while it runs, and looked at from where its processes are.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_core::gpu::{Found, GuestView, Opened, SeenNode};
@@ -16,6 +16,8 @@ use crate::host::devices::{self, Numbers};
 use crate::host::paths::Paths;
 use crate::host::{StepError, line};
 
+/// Where nodes are made.
+const NODES: &str = "/dev";
 /// How long nodes are waited for: at boot their module, or udev, may be later than the agent.
 const NODES_LIMIT: Duration = Duration::from_secs(10);
 /// The wait between two looks at them.
@@ -35,7 +37,8 @@ impl Live {
         let Some(grant) = assigned.gpu.grant() else { return Ok(()) };
         self.prepare_nodes(grant).await?;
         let grant = grant.clone();
-        self.blocking(move |paths| devices::prepare_user_space(paths, &grant)).await
+        let key = self.paths.gpu_dir();
+        self.on(&self.unhurried_own, &key, move |paths| devices::prepare_user_space(paths, &grant)).await
     }
 
     /// Makes the nodes that are NVIDIA's where they are missing or stale, and waits for those that are not there yet.
@@ -43,11 +46,11 @@ impl Live {
     /// # Errors
     /// `GpuNodeMissing`, `GpuNoDriver`, `GpuNotANode`, `File`.
     pub(super) async fn prepare_nodes(&self, grant: &Grant) -> Result<(), StepError> {
-        let end = Instant::now() + NODES_LIMIT;
         let wrong = self.wrong_nodes(grant).await?;
         for call in devices::calls(wrong.iter().map(PathBuf::as_path)) {
             devices::run(&call).await;
         }
+        let end = Instant::now() + NODES_LIMIT;
         loop {
             let wrong = self.wrong_nodes(grant).await?;
             if wrong.is_empty() {
@@ -58,7 +61,8 @@ impl Live {
                 let numbers = Numbers::read(paths);
                 made.iter().try_for_each(|path| devices::put_right(paths, &numbers, path))
             };
-            self.blocking(make).await?;
+            // By one start at a time: many may need the same.
+            self.on(&self.unhurried_own, Path::new(NODES), make).await?;
             let left = self.wrong_nodes(grant).await?;
             match left.into_iter().next() {
                 None => return Ok(()),

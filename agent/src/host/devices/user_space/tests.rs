@@ -138,6 +138,7 @@ fn libraries_of_a_host_are_collected_as_guests_see_them() {
     let folder = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     root.library(&format!("{folder}/libc.so.6"));
     root.library(&format!("{folder}/libGLESv2.so.2"));
+    root.library(&format!("{folder}/libcudart.so.12"));
     root.library("/opt/libcuda-elsewhere.so.1");
     root.link(&format!("{folder}/libcuda-elsewhere.so.1"), "/opt/libcuda-elsewhere.so.1");
     root.write(&format!("{folder}/libnvidia-32.so.1"), [0x7f, b'E', b'L', b'F', 9, 0]);
