@@ -12,7 +12,7 @@ use crate::{fuzz, nix, vm};
 const TESTBED_PACKAGES: [&str; 2] = ["nixmox-testbed", "nixmox-tests"];
 
 /// Test programs of `nixmox-tests` that need no testbed, nor root.
-const IN_PROCESS: [&str; 4] = ["floors", "reconcile", "terminal", "wire"];
+const IN_PROCESS: [&str; 5] = ["floors", "gpu_probe", "reconcile", "terminal", "wire"];
 
 /// What to leave out.
 #[derive(clap::Args)]

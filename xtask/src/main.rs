@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask demo | test | fuzz | bench | nix | testbed | vm`.
+//! The task runner: `cargo xtask demo | test | fuzz | bench | nix | testbed | vm | gpu-check`.
 //!
 //! Each command is a file; this one reads the command line.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod figures;
 mod fuzz;
+mod gpu_check;
 mod large;
 mod measure;
 mod nix;
@@ -43,6 +44,8 @@ enum Command {
     Testbed(testbed::Arguments),
     /// Run scenarios on a virtual machine
     Vm(vm::Arguments),
+    /// Build the program that compares what is read of GPUs with nvidia-smi, and run it where there is one
+    GpuCheck,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Nix(arguments) => nix::run(&arguments),
         Command::Testbed(arguments) => testbed::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
+        Command::GpuCheck => gpu_check::run(),
     };
     match result {
         Ok(code) => code,

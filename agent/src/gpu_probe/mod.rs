@@ -64,12 +64,6 @@ pub fn run_below(root: &std::path::Path) -> io::Result<()> {
     look_below(&Paths::below(root))
 }
 
-/// Looks at the GPUs in this very process, which a driver in trouble takes with it: for a program that does nothing else.
-#[must_use]
-pub fn look_here(root: &std::path::Path) -> Inventory {
-    look(&Paths::below(root), &mut Progress::silent())
-}
-
 fn look_below(paths: &Paths) -> io::Result<()> {
     setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE_MAX, ADDRESS_SPACE_MAX)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;

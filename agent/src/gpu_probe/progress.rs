@@ -13,18 +13,13 @@ pub(crate) const ASKS: &str = "? ";
 /// Where it is said.
 #[derive(Debug)]
 pub(super) struct Progress {
-    output: Option<File>,
+    output: File,
 }
 
 impl Progress {
     /// Says it there.
     pub(super) fn new(output: OwnedFd) -> Self {
-        Self { output: Some(output.into()) }
-    }
-
-    /// Says nothing.
-    pub(super) fn silent() -> Self {
-        Self { output: None }
+        Self { output: output.into() }
     }
 
     /// Says what is asked next.
@@ -42,8 +37,7 @@ impl Progress {
     }
 
     fn line(&mut self, text: &[u8]) -> io::Result<()> {
-        let Some(output) = &mut self.output else { return Ok(()) };
-        output.write_all(&[text, b"\n"].concat())
+        self.output.write_all(&[text, b"\n"].concat())
     }
 }
 

@@ -27,6 +27,7 @@ impl Default for Paths {
 
 impl Paths {
     /// Returns the same paths below `root`.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), conf_in_run: false }
     }

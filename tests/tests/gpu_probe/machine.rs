@@ -109,7 +109,7 @@ impl Machine {
             ("PROBE_ROOT".to_owned(), path(self.root())),
             ("FAKE_NVML_STATE".to_owned(), path(&self.root().join("state"))),
         ];
-        Gpus::new(env!("CARGO_BIN_EXE_gpu-probe").into()).with(environment, limit)
+        Gpus::new(env!("CARGO_BIN_EXE_gpu-check").into()).with(environment, limit)
     }
 
     /// Looks at it.

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says what it expected")]
 
 mod cdi;
+mod check;
 mod faults;
 mod machine;
 mod nvidia;
