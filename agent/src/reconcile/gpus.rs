@@ -5,6 +5,7 @@
 //! follows from it. What runs goes on with what it was given, whatever becomes of NVML meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Seen {
 #[derive(Debug)]
 struct View {
     invocation: Option<InvocationId>,
-    lost: Vec<std::path::PathBuf>,
+    lost: Vec<PathBuf>,
     /// When the next look is due.
     next: Duration,
     /// Repairs since it could last use all.
@@ -165,6 +166,10 @@ impl Gpus {
             if let (Some(container), Some(used)) = (container, ledger::used(&inventory, &name)) {
                 self.remember(&name, container, used);
             }
+        }
+        if self.seen.as_ref().is_some_and(|seen| numbers(&seen.inventory) != numbers(&inventory)) {
+            // A module was loaded anew: what guests have is of numbers that are gone.
+            self.views.values_mut().for_each(|view| view.next = now);
         }
         self.seen = Some(Arc::new(Seen::now(inventory, now)));
         news.extend(self.news_of_over_use());
@@ -397,7 +402,7 @@ impl Gpus {
     pub(super) fn viewed(&mut self, now: Duration, look: &Look, seen: &GuestView) -> Option<News> {
         self.viewing.remove(&look.name);
         let inventory = self.seen.as_ref().map(|seen| &seen.inventory);
-        let number = |path: &std::path::PathBuf| inventory.and_then(|inventory| inventory.number_of(path));
+        let number = |path: &PathBuf| inventory.and_then(|inventory| inventory.number_of(path));
         let lost = seen.lost(number);
         let view = self.views.get_mut(&look.name).filter(|view| view.invocation == look.invocation)?;
         (view.next, view.changed) = (now.saturating_add(VIEW_INTERVAL), false);
@@ -499,6 +504,13 @@ fn settle(allocation: &Allocation, inventory: &Inventory, held: Option<&Grant>, 
     }
 }
 
+/// Returns the number that the kernel has for each node that it knows.
+fn numbers(inventory: &Inventory) -> BTreeMap<&Path, (u32, u32)> {
+    let of_gpus = inventory.gpus.iter().flat_map(|gpu| &gpu.nodes);
+    let nodes = of_gpus.chain(inventory.drivers.values().flat_map(|driver| &driver.nodes));
+    nodes.filter_map(|node| Some((node.path.as_path(), node.number?))).collect()
+}
+
 fn waiting(held: Option<&Grant>, why: String, hint: String) -> GpuStanding {
     GpuStanding::Waiting { keeps: held.cloned(), why, hint }
 }
@@ -519,6 +531,6 @@ fn is_completed(assigned: &Assigned, observed: &Observed) -> bool {
         && exit.is_some_and(|exit| exit.succeeded() && exit.spec.as_ref() == Some(&container::spec(assigned)))
 }
 
-fn shown(nodes: &[std::path::PathBuf]) -> String {
+fn shown(nodes: &[PathBuf]) -> String {
     nodes.iter().map(|node| node.display().to_string()).collect::<Vec<_>>().join(", ")
 }
