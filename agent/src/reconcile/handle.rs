@@ -50,6 +50,8 @@ pub(super) enum Ask {
     Stop(Vec<String>, bool, Caller, Answer<Done>),
     Restart(Vec<String>, Caller, Answer<Done>),
     RemoveData(String, Caller, Answer<()>),
+    /// That the host is looked at.
+    Look(Answer<()>),
     /// Nothing: somebody looked at the GPUs.
     SeenGpus(Inventory),
 }
@@ -339,7 +341,9 @@ impl<H: Host> Control for Handle<H> {
     }
 
     async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
-        let seen = self.look_at_gpus().await;
+        // What was a moment ago is no diagnosis: neither of the machine, nor of what systemd has.
+        self.ask(Ask::Look).await?;
+        let seen = Seen::now(self.host.gpus().await, Duration::ZERO);
         let scene = Arc::clone(&self.published.borrow().gpus);
         gpu_answers::doctor(&*self.host, &seen, &scene, name.as_deref()).await
     }

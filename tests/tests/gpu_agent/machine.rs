@@ -109,6 +109,12 @@ impl Machine {
         output.stdout
     }
 
+    /// Returns what `nixmoxctl gpu` shows now: it is content with a look that is a second old.
+    pub(crate) fn overview(&self) -> String {
+        std::thread::sleep(Duration::from_millis(1100));
+        self.says("gpu")
+    }
+
     /// Waits until a service is in a state.
     pub(crate) fn is(&self, name: &str, state: &str) {
         let script = format!(

@@ -12,7 +12,7 @@ fn memory_is_given_by_priority_and_comes_back() {
     let pid = machine.pid("low");
     machine.tell(&[(0, Told { used: 7, processes: vec![(pid, 7)] })], "");
 
-    let gpu = machine.says("gpu");
+    let gpu = machine.overview();
     for part in ["NVIDIA Stand-in 0", "low", "12G", "50"] {
         assert!(gpu.contains(part), "{part}: {gpu}");
     }
@@ -36,7 +36,8 @@ fn memory_is_given_by_priority_and_comes_back() {
 
     // The desktop takes what it likes: nobody is stopped for it, and it is told.
     machine.tell(&[(0, Told { used: 6, processes: vec![(1, 6)] })], "");
-    assert!(machine.says("gpu").contains("init.scope"), "{}", machine.says("gpu"));
+    let gpu = machine.overview();
+    assert!(gpu.contains("init.scope"), "{gpu}");
     machine.is("high", "healthy");
     machine.tell(&[], "");
 
@@ -52,7 +53,6 @@ fn memory_is_given_by_priority_and_comes_back() {
         .bed
         .wait_until("journalctl -u nixmox-agent -o cat | grep -q 'low: uses 10G'", crate::machine::LIMIT)
         .expect("told");
-    assert!(machine.says("metrics").contains("nixmox_service_gpu_memory_bytes") || !machine.journal().is_empty());
 
     // What can never be.
     let never = machine.up(&[("low", &low), ("high", &on("vram = \"40G\""))]);

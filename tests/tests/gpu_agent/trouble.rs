@@ -46,8 +46,8 @@ fn a_driver_in_trouble_is_told_and_holds_nobody_up() {
 
     // What cannot be true is dropped and named.
     machine.tell(&[(0, crate::machine::Told { used: 4000, processes: Vec::new() })], "");
-    let gpu = machine.ctl("gpu");
-    assert!(gpu.success() && gpu.stdout.contains("GPU-0"), "{gpu}");
+    let gpu = machine.overview();
+    assert!(gpu.contains("GPU-0"), "{gpu}");
     machine.tell(&[], "");
     machine
         .bed
