@@ -34,8 +34,10 @@ const RECENT: Duration = Duration::from_secs(1);
 const VIEW_INTERVAL: Duration = Duration::from_mins(1);
 /// The same after a repair.
 const VIEW_INTERVAL_AFTER_REPAIR: Duration = Duration::from_secs(3);
-/// Repairs in a row of what a guest cannot use; then it is left to a person.
+/// Repairs in a row of what a guest cannot use; then it is a person's to look at it, and tried again but seldom.
 const REPAIRS_MAX: u32 = 3;
+/// Time between two of those.
+const REPAIR_INTERVAL: Duration = Duration::from_mins(10);
 /// How much more memory a service must have been seen with before that is written down: a write costs more than it tells.
 const VRAM_STEP: u64 = 64 << 20;
 
@@ -71,13 +73,15 @@ struct View {
     next: Duration,
     /// Repairs since it could last use all.
     repairs: u32,
+    /// When the last one was.
+    repaired: Duration,
     /// It was changed since it was looked into.
     changed: bool,
 }
 
 impl View {
     fn new(invocation: Option<InvocationId>, now: Duration) -> Self {
-        Self { invocation, lost: Vec::new(), next: now, repairs: 0, changed: false }
+        Self { invocation, lost: Vec::new(), next: now, repairs: 0, repaired: Duration::ZERO, changed: false }
     }
 }
 
@@ -434,6 +438,7 @@ impl Gpus {
         if let Some(view) = self.views.get_mut(name) {
             if !view.lost.is_empty() {
                 view.repairs = view.repairs.saturating_add(1);
+                view.repaired = now;
             }
             view.changed = true;
             view.next =
@@ -442,11 +447,13 @@ impl Gpus {
     }
 
     /// Tells the plan what guests cannot use, as long as that is to be repaired.
-    pub(super) fn mark_lost(&self, observed: &mut Observed) {
+    pub(super) fn mark_lost(&self, now: Duration, observed: &mut Observed) {
         for (name, container) in &mut observed.containers {
             let view = self.views.get(name).filter(|view| view.invocation == container.invocation);
             // One repair at a time: whether it helped is seen by the next look.
-            let repairs = view.filter(|view| view.repairs < REPAIRS_MAX && !self.is_to_be_seen(name, view));
+            let is_due =
+                |view: &&View| view.repairs < REPAIRS_MAX || now.saturating_sub(view.repaired) >= REPAIR_INTERVAL;
+            let repairs = view.filter(is_due).filter(|view| !self.is_to_be_seen(name, view));
             container.lost_nodes = repairs.map(|view| view.lost.clone()).unwrap_or_default();
         }
     }

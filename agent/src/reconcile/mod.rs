@@ -372,7 +372,7 @@ impl<H: Host> Reconciler<H> {
         let now = self.now();
         let gave_up = |name: &ContainerName| self.supervisor.gave_up(now, name);
         self.gpus.stand(now, &mut desired, &observed, gave_up);
-        self.gpus.mark_lost(&mut observed);
+        self.gpus.mark_lost(now, &mut observed);
         self.take_notes(&desired, &mut observed);
         let acting_on = self.executor.acting_on();
         let dead = self.supervisor.take_in(now, &desired, &mut observed, &acting_on, self.settings.drift);

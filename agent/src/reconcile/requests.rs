@@ -48,7 +48,10 @@ impl<H: Host> Reconciler<H> {
                 self.remove_data(&name, &caller, answer);
                 return None;
             }
-            Ask::Look(answer) => answering(answer, Ok(())),
+            Ask::Look(answer) => {
+                self.host.distrust();
+                answering(answer, Ok(()))
+            }
             Ask::SeenGpus(inventory) => {
                 self.seen_gpus(GpuLook::Machine(inventory));
                 return None;
