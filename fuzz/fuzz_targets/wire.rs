@@ -12,11 +12,11 @@ use libfuzzer_sys::fuzz_target;
 use nixmox_agent::server::{Attended, Control, Limits, Role, serve_stream};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, LogSources, LogsRequest, PathsReply, PlanReply, Request, Service, StacksReply, Status,
-    Update, UpdateKind, UsageReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, PathsReply,
+    PlanReply, Request, Service, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use nixmox_core::container::{Layout, files};
-use nixmox_core::model::{Addresses, Assigned, ContainerName, Network, StackName};
+use nixmox_core::model::{Addresses, Assigned, ContainerName, GpuStanding, Network, StackName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
@@ -98,7 +98,7 @@ impl Guard {
             let wire = Service::from(&service);
             assert_eq!(wire.into_model(&stack.name), Ok(service.clone()), "a service is another behind the wire");
             let private = matches!(service.network, Network::Private { .. });
-            let assigned = Assigned { service, addresses: private.then_some(addresses) };
+            let assigned = Assigned { service, addresses: private.then_some(addresses), gpu: GpuStanding::None };
             files(&assigned, &layout).expect("what passed the checks can be carried");
         }
         Ok(PlanReply {
@@ -173,6 +173,25 @@ impl Control for Guard {
     async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {
         self.expect_observer();
         Ok(DiffReply { services: Vec::new(), stacks: None })
+    }
+
+    async fn gpus(&self) -> Result<GpusReply, AgentError> {
+        self.expect_observer();
+        Ok(GpusReply::default())
+    }
+
+    async fn gpu_fit(&self, request: GpuFitRequest) -> Result<GpuFitReply, AgentError> {
+        self.expect_observer();
+        request.name.iter().for_each(|name| expect_name(name));
+        let problems = request.share.and_then(|share| share.into_model().err()).unwrap_or_default();
+        assert!(!problems.concat().contains(char::is_control), "a problem that a terminal would act on");
+        Ok(GpuFitReply::default())
+    }
+
+    async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
+        self.expect_observer();
+        name.iter().for_each(|name| expect_name(name));
+        Ok(GpuDoctorReply::default())
     }
 
     async fn logs(&self, _request: LogsRequest, _uid: u32) -> Result<Attended<LogSources>, AgentError> {

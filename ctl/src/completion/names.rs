@@ -71,7 +71,11 @@ impl Lookup {
     /// Reads the options out of the words before the cursor, as far as they make sense.
     pub(super) fn of(command: &Command, words: &[OsString], folder: &Path) -> Self {
         let matches = command.clone().ignore_errors(true).try_get_matches_from(words).unwrap_or_default();
-        let below = matches.subcommand().map_or(&matches, |(_, below)| below);
+        // As deep as commands lie in each other.
+        let mut below = &matches;
+        while let Some((_, deeper)) = below.subcommand() {
+            below = deeper;
+        }
         let given = values::<String>(below, "names").into_iter().chain(values(below, "name"));
         Self {
             file: values(below, "file").pop().map(at_home),

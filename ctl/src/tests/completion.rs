@@ -54,6 +54,8 @@ fn names_of_running_services_come_from_the_agent() {
     }
     assert_eq!(words(agent.folder(), "stop p"), ["postgres", "paperless"]);
     assert_eq!(words(agent.folder(), "stop postgres -d p"), ["paperless"], "what was named is not named twice");
+    assert_eq!(words(agent.folder(), "gpu fit postgres p"), ["paperless"], "also below a command of a command");
+    assert_eq!(words(agent.folder(), "gpu doctor n"), ["nextcloud"]);
     assert_eq!(words(agent.folder(), "stop nope"), [""; 0]);
     let Answer::Words(found) = asked(agent.folder(), "stop pap") else { panic!("a name") };
     assert_eq!(found[0].about, "stopped, of cloud");
