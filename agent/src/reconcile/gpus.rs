@@ -339,7 +339,9 @@ impl Gpus {
     ) -> Option<(String, String)> {
         let seen = self.seen.as_ref().filter(|seen| !seen.inventory.gpus.is_empty())?;
         let claims = self.claims(desired, observed, |_| false);
-        let fit = admission::fit(&seen.inventory, &claims, &Ask { name: Some(name), share: None })?;
+        // As if it was started anew: what it has now says nothing of what it asks for.
+        let share = desired.services.get(name)?.service.gpu.as_ref();
+        let fit = admission::fit(&seen.inventory, &claims, &Ask { name: Some(name), share })?;
         (fit.outcome == Outcome::Never).then_some((fit.why, fit.hint))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::machine::{LIMIT, Machine, granted};
+use crate::machine::{LIMIT, Machine, Told, granted};
 use crate::stand_in::{self, GPUS, MAJOR, OTHER_MAJOR, VERSION};
 
 /// A layer, what breaks it, and what mends it.
@@ -133,7 +133,12 @@ fn each_layer_is_broken_once_and_named() {
     machine.is("model", "healthy");
     assert_eq!(first_failed(&machine), "null", "{}", machine.ctl("gpu doctor"));
 
-    // One that waits.
+    // What this machine does not have is refused, and one that waits says so.
     let amd = machine.up(&[("model", "vram = \"4G\"\nvendor = \"amd\"")]);
-    assert!(!amd.success() || first_failed(&machine).starts_with("grant model "), "{}", machine.ctl("gpu doctor"));
+    assert!(!amd.success() && amd.stderr.contains("AMD"), "{amd}");
+    machine.tell(&[(1, Told { used: 11, processes: Vec::new() })], "");
+    machine.bed.succeed("systemctl kill -s KILL --kill-whom=all container@model.service").expect("killed");
+    machine.is("model", "waiting");
+    let first = first_failed(&machine);
+    assert!(first.starts_with("grant model "), "{first}\n{}", machine.ctl("gpu doctor"));
 }
