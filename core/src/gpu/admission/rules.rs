@@ -31,6 +31,8 @@ pub(super) enum Rule {
     Everybody,
     /// Passes that are carried out come to rest.
     Settles,
+    /// Nobody is stopped for one that is not granted anything by it.
+    Purpose,
     /// The highest priority does not wait for lower ones for ever.
     Starves,
 }
@@ -62,7 +64,7 @@ pub(super) fn first_placed(world: &World) -> Option<usize> {
     let placed = (0..world.services.len()).filter(|index| world.is_placed(*index));
     placed.min_by_key(|index| {
         let service = &world.services[*index];
-        (Reverse(service.share.priority), !service.stays(), !service.granted, service.name.clone())
+        (Reverse(service.share.priority), !service.stays(), service.since, service.name.clone())
     })
 }
 
@@ -247,7 +249,9 @@ fn kept(world: &World, decisions: &Decisions, first: usize, yielding: &[usize]) 
             let granted = matches!(decisions.get(&service.name), Some(Decision::Granted(_))) && service.wants;
             // Who yields to others ends as well.
             match (granted, service.stays()) {
-                (true, _) if service.stays() => load_after(world, decisions, index, **card).0,
+                (true, _) if service.stays() => {
+                    (service.use_of(**card) * MIB).max(promised(decisions, world, index, **card))
+                }
                 (true, _) => {
                     load_after(world, decisions, index, **card).0.min(promised(decisions, world, index, **card))
                 }
