@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Claim, Gpu, Inventory, Phase, ProcessOwner};
+use super::{Claim, Gpu, Inventory, Part, Phase, ProcessOwner};
 use crate::model::{Bytes, ContainerName, GpuId};
 
 /// Left free on every GPU: contexts grow by themselves, and what a driver tells is a moment old.
@@ -45,7 +45,8 @@ pub fn headroom(total: Bytes) -> Bytes {
     HEADROOM.min(Bytes(total.0 / 100 * HEADROOM_PERCENT_MAX))
 }
 
-/// Returns how the memory of each GPU is given out, in the order of the inventory; without GPUs of which no ledger can be kept.
+/// Returns how the memory of each GPU is given out, in the order of the inventory; without GPUs of which no ledger
+/// can be kept, and those that are cut into instances: they have theirs.
 #[must_use]
 pub fn rooms(inventory: &Inventory, claims: &[Claim<'_>]) -> Vec<Room> {
     let ledger = Ledger::new(inventory, claims);
@@ -70,7 +71,9 @@ pub fn rooms(inventory: &Inventory, claims: &[Claim<'_>]) -> Vec<Room> {
 #[must_use]
 pub fn used(inventory: &Inventory, name: &ContainerName) -> Option<Bytes> {
     let mut sum = 0_u64;
-    for usage in inventory.gpus.iter().map(Usage::of) {
+    // What is used of an instance can be told of its GPU, too.
+    let whole = inventory.gpus.iter().filter(|gpu| gpu.part != Part::Partitioned);
+    for usage in whole.map(Usage::of) {
         let Some(used) = usage.containers.get(name) else { continue };
         if used.hidden {
             return None;
@@ -165,9 +168,9 @@ impl Account {
     }
 }
 
-/// Returns what can be given out of a GPU that nobody uses; `None`: no ledger can be kept of it.
+/// Returns what can be given out of a GPU that nobody uses; `None`: no ledger can be kept of it, or its instances have theirs.
 fn capacity(gpu: &Gpu) -> Option<u64> {
-    let memory = gpu.memory.filter(|_| !gpu.shares_memory)?;
+    let memory = gpu.memory.filter(|_| !gpu.shares_memory && gpu.part != Part::Partitioned)?;
     Some(memory.total.0.saturating_sub(memory.reserved.0).saturating_sub(headroom(memory.total).0))
 }
 
@@ -344,6 +347,9 @@ mod tests {
         assert_eq!(told(&inventory, &world).len(), 1);
         inventory.gpus[1].memory = None;
         assert!(told(&inventory, &world).is_empty());
+        let mut whole = World { cards: vec![card(8 * 1024); 2], services: Vec::new() }.inventory();
+        whole.gpus[0].part = Part::Partitioned;
+        assert_eq!(rooms(&whole, &[]).len(), 1);
     }
 
     #[test]
