@@ -23,8 +23,8 @@
 //!   higher priority yields than must, and none that need not.
 //! - Services are made room for one after the other: while one waits for what ends, nobody is asked to yield to one behind it on the
 //!   same GPUs. What comes free could go to the first after all, and somebody would have been stopped for nothing.
-//! - A budget that was given below `vram` grows when room is there that nobody waits for; it never shrinks while the service runs,
-//!   unless less is declared.
+//! - A budget that was given below `vram` grows when room is there that nobody waits for, and a change of which GPUs a service asks for
+//!   is carried out then; a budget never shrinks while the service runs, unless less is declared.
 //! - What a service was seen to use counts where it is more than it declares. It is no reason to wait for what others use: the service
 //!   did not say that it cannot go with less.
 
@@ -154,26 +154,22 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let found = self.place(index);
-            if let Some(found) = &found {
-                for victim in &found.victims {
-                    findings[*victim] = Some(self.yields(*victim, index));
-                }
+            for victim in &found.victims {
+                findings[*victim] = Some(self.yields(*victim, index));
             }
-            findings[index] = found;
+            findings[index] = Some(found);
         }
+        // What is left goes to those that have something and want more, or something else.
         for index in order {
-            let claim = &self.claims[index];
-            if let (None, Some(grant)) = (&findings[index], claim.holds.filter(|_| claim.phase != Phase::Down)) {
-                findings[index] = Some(Finding::granted(self.keeps(index, grant)));
-            } else if let Some(Finding { allocation: Some(allocation), outcome: Outcome::Fits, .. }) =
-                &findings[index]
-            {
-                let mut allocation = allocation.clone();
-                if let Some(more) = self.grows(index, &allocation) {
-                    allocation.budget = Some(more);
-                    findings[index] = Some(Finding::granted(allocation));
+            let more = match &findings[index] {
+                None => self.goes_on(index),
+                Some(Finding { allocation: Some(allocation), outcome: Outcome::Fits, .. }) => {
+                    let allocation = allocation.clone();
+                    self.grows(index, &allocation).map(|more| Allocation { budget: Some(more), ..allocation })
                 }
-            }
+                Some(_waits_or_yields) => None,
+            };
+            findings[index] = more.map(Finding::granted).or(findings[index].take());
         }
         findings
     }
@@ -188,11 +184,10 @@ impl<'a> Pass<'a> {
         order
     }
 
-    /// Returns whether GPUs are to be found for a claim: it is to start, or runs without those that it asks for.
+    /// Returns whether GPUs are to be found for a claim: it is to start, or runs without any.
     fn is_to_be_placed(&self, index: usize) -> bool {
         let claim = &self.claims[index];
-        let is_right = |grant| claim.stays() && self.agrees(index, grant);
-        claim.wants && !claim.holds.is_some_and(is_right)
+        claim.wants && !(claim.stays() && claim.holds.is_some())
     }
 
     /// Returns whether a running service has the GPUs that it asks for. One that is not seen any more is kept: it is in use.
@@ -209,30 +204,22 @@ impl<'a> Pass<'a> {
             }
     }
 
-    /// Finds GPUs for a claim, and writes into the books what it is given or will be. `None`: it goes on with what it has.
-    fn place(&mut self, index: usize) -> Option<Finding> {
+    /// Finds GPUs for a claim, and writes into the books what it is given or will be.
+    fn place(&mut self, index: usize) -> Finding {
         let claim = &self.claims[index];
-        // Of one that runs nothing is taken for a fault, or for a change that cannot be carried out now.
-        let has_some = claim.stays() && claim.holds.is_some();
         let target = match Target::of(self.inventory, claim) {
             Ok(target) => target,
-            Err(_) if has_some => return None,
-            Err(refusal) => return Some(Finding::refused(refusal)),
+            Err(refusal) => return Finding::refused(refusal),
         };
-        if let Some(gpus) = self.choose(&target, index, |pass, gpu| pass.free(gpu, index)) {
-            let allocation = self.promise(&target, index, &gpus, Self::free);
-            self.occupy(index);
-            return Some(Finding::granted(allocation));
-        }
-        if has_some {
-            return None;
+        if let Some(allocation) = self.takes(&target, index) {
+            return Finding::granted(allocation);
         }
         if let Some(refusal) = self.never(&target) {
-            return Some(Finding::refused(refusal));
+            return Finding::refused(refusal);
         }
         let waits = |(why, hint), allocation, victims: Vec<usize>| {
             let outcome = if victims.is_empty() { Outcome::Waits } else { Outcome::Yields };
-            Some(Finding { decision: Decision::Waits { why, hint }, outcome, allocation, victims })
+            Finding { decision: Decision::Waits { why, hint }, outcome, allocation, victims }
         };
         if let Some(gpus) = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index)) {
             let said = self.waits_for_the_end(&target, index);
@@ -248,9 +235,9 @@ impl<'a> Pass<'a> {
             for victim in &victims {
                 self.ends(*victim);
             }
-            let gpus = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index))?;
-            let allocation = self.promise(&target, index, &gpus, Self::free_then);
-            return waits(said, Some(allocation), victims);
+            let gpus = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index));
+            let allocation = gpus.map(|gpus| self.promise(&target, index, &gpus, Self::free_then));
+            return waits(said, allocation, victims);
         }
         let said = self.waits_for_memory(&target, index);
         if let Some(gpus) = self.choose_without_others(&target, index) {
@@ -315,7 +302,29 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Returns what a running service goes on with: what it has, with the budget that is declared now.
+    /// Gives a claim GPUs that have room for it at once.
+    fn takes(&mut self, target: &Target, index: usize) -> Option<Allocation> {
+        let gpus = self.choose(target, index, |pass, gpu| pass.free(gpu, index))?;
+        let allocation = self.promise(target, index, &gpus, Self::free);
+        self.occupy(index);
+        Some(allocation)
+    }
+
+    /// Returns what a service that is not down goes on with: what it asks for now, or else what it has. Of one that runs nothing is taken for a
+    /// fault, or for a change that cannot be carried out now.
+    fn goes_on(&mut self, index: usize) -> Option<Allocation> {
+        let claim = &self.claims[index];
+        let grant = claim.holds.filter(|_| claim.phase != Phase::Down)?;
+        if claim.stays() && !self.agrees(index, grant) {
+            let other = Target::of(self.inventory, claim).ok().and_then(|target| self.takes(&target, index));
+            if let Some(other) = other {
+                return Some(other);
+            }
+        }
+        Some(self.keeps(index, grant))
+    }
+
+    /// Returns what it has, with the budget that is declared now.
     fn keeps(&mut self, index: usize, grant: &Grant) -> Allocation {
         let claim = &self.claims[index];
         let mut kept = Allocation { vendor: grant.vendor, gpus: grant.gpus.clone(), budget: grant.budget };

@@ -61,7 +61,10 @@ pub(super) fn shuffled(world: &World) -> World {
 
 /// Returns the service that is served first of those for which GPUs have to be found.
 pub(super) fn first_placed(world: &World) -> Option<usize> {
-    let placed = (0..world.services.len()).filter(|index| world.is_placed(*index));
+    let placed = (0..world.services.len()).filter(|index| {
+        let service = &world.services[*index];
+        service.wants && !(service.stays() && service.holds.is_some())
+    });
     placed.min_by_key(|index| {
         let service = &world.services[*index];
         (Reverse(service.share.priority), !service.stays(), service.since, service.name.clone())
@@ -146,8 +149,8 @@ fn untouched(world: &World, decisions: &Decisions) -> Result<(), Violation> {
                     (had, None) if !service.wants => had,
                     (_, _) => None,
                 };
-                let moved = !world.is_placed(index) && allocation.gpus != grant.gpus;
-                if moved || (!world.is_placed(index) && allocation.budget < least) {
+                let moved = !world.is_to_change(index) && allocation.gpus != grant.gpus;
+                if moved || (!world.is_to_change(index) && allocation.budget < least) {
                     return broken(Rule::Untouched, format!("{name} had {grant:?} and has {allocation:?}"));
                 }
             }
@@ -186,7 +189,6 @@ fn numbers(world: &World, decisions: &Decisions) -> Result<(), Violation> {
 /// Checks what becomes of the one that is served first, and could start on this machine.
 fn of_the_first(world: &World, decisions: &Decisions, first: usize) -> Result<(), Violation> {
     let service = &world.services[first];
-    let has_some = service.stays() && service.holds.is_some();
     let stays = |index: usize| world.services[index].stays();
     let is_now = world.fits_now_and_then(first);
     let yielding: Vec<usize> = (0..world.services.len())
@@ -196,19 +198,18 @@ fn of_the_first(world: &World, decisions: &Decisions, first: usize) -> Result<()
         })
         .collect();
     let granted = matches!(decisions.get(&service.name), Some(Decision::Granted(_)));
-    let best =
-        if is_now || has_some || world.fits(first, stays) { Some(Vec::new()) } else { cheapest(world, first) };
+    let best = if is_now || world.fits(first, stays) { Some(Vec::new()) } else { cheapest(world, first) };
     let right = best.clone().unwrap_or_default();
     if right != yielding {
         return broken(Rule::Cheapest, format!("to {} yield {yielding:?}, and {right:?} is right", service.name));
     }
-    if is_now != granted && !has_some {
+    if is_now != granted {
         return broken(Rule::Cheapest, format!("{} fits now: {is_now}", service.name));
     }
-    if is_now && !has_some {
+    if is_now {
         places(world, decisions, first)?;
     }
-    if best.is_some() && !has_some && !is_now {
+    if best.is_some() && !is_now {
         kept(world, decisions, first, &yielding)?;
     }
     Ok(())

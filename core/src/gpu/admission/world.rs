@@ -299,8 +299,8 @@ impl World {
         self.has_cards_for(index) && asked.cards.iter().filter(can).count() >= asked.take
     }
 
-    /// Whether GPUs have to be found for it.
-    pub(in crate::gpu) fn is_placed(&self, index: usize) -> bool {
+    /// Whether it runs, or is to, without the GPUs that it asks for.
+    pub(in crate::gpu) fn is_to_change(&self, index: usize) -> bool {
         let service = &self.services[index];
         let agrees = |grant: &Grant| match &service.share.devices {
             GpuDevices::All => grant.gpus.len() == self.cards.len(),
