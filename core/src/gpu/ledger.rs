@@ -192,11 +192,7 @@ impl<'a> Promise<'a> {
             return Self { gpus: &[], budget: 0, remembered: 0 };
         };
         // Less than it had counts as soon as less is declared; more only when it is granted.
-        let budget = grant.budget.map_or(0, |budget| match claim.share.vram {
-            Some(vram) if claim.stays() => budget.0.min(vram.0),
-            None if claim.stays() => 0,
-            Some(_) | None => budget.0,
-        });
+        let budget = grant.budget.zip(claim.share.vram).map_or(0, |(had, vram)| had.min(vram).0);
         let of_it = |gpu: &&Gpu| grant.gpus.contains(&gpu.id);
         let uncounted = inventory.gpus.iter().filter(of_it).filter(|gpu| !is_counted(gpu)).count();
         let counted = grant.gpus.len().saturating_sub(uncounted);

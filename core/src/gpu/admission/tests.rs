@@ -242,6 +242,25 @@ fn a_budget_grows_into_what_nobody_waits_for_and_a_change_counts_while_it_runs()
 }
 
 #[test]
+fn what_is_open_stays_in_use_when_the_container_is_given_another_gpu() {
+    let moves = service("llm", 2 * 1024, 50).on(&[1]).runs(&[0], 2 * 1024).uses(&[3 * 1024]);
+    let grows = service("grows", 8 * 1024, 20).on(&[0]).least(1024).runs(&[0], 1024);
+    assert_eq!(
+        decided(&[8 * 1024, 8 * 1024], vec![moves.clone(), grows]),
+        "grows: granted GPU-0, 4864M\nllm: granted GPU-1, 2G\n"
+    );
+    // Nor does it count as what comes back.
+    let after = |index: usize| {
+        let world = World { cards: vec![card(8 * 1024); 2], services: vec![moves.clone()] };
+        let (inventory, claims) = (world.inventory(), world.claims());
+        let mut pass = super::Pass::new(&inventory, &claims);
+        assert!(pass.goes_on(0).is_some());
+        pass.then.accounts[index].loads[0] / MIB
+    };
+    assert_eq!((after(0), after(1)), (3 * 1024, 2 * 1024));
+}
+
+#[test]
 fn a_restart_takes_no_more_than_it_had_from_one_that_waits() {
     let mut restarts = service("a", 6 * 1024, 50).least(2 * 1024);
     (restarts.holds, restarts.granted) = (Some(held(&[0], Some(3 * 1024))), true);

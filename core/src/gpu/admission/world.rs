@@ -234,7 +234,7 @@ impl World {
             None => 0,
             Some(grant) => {
                 let counted = self.counted().into_iter().filter(|card| service.has(*card)).count().max(1) as u64;
-                let most = if service.stays() { service.share.vram.map_or(0, |vram| vram.0) } else { u64::MAX };
+                let most = service.share.vram.map_or(0, |vram| vram.0);
                 let budget = grant.budget.map_or(0, |budget| budget.0.min(most).div_ceil(counted));
                 budget.max(service.excess().div_ceil(counted).min(self.capacity(card)))
             }
