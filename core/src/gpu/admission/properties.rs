@@ -290,7 +290,7 @@ fn every_pass_keeps_the_rules() {
 
 #[test]
 fn passes_that_are_carried_out_come_to_rest_and_nobody_starves() {
-    let result = runner(cases(1_500)).run(&world(), |world| {
+    let result = runner(cases(1_000)).run(&world(), |world| {
         let both = settle(&world, &admit, false).and_then(|()| settle(&world, &admit, true));
         both.map_err(|violation| TestCaseError::fail(violation.to_string()))
     });

@@ -337,18 +337,12 @@ impl World {
                     service.phase = Phase::Ending;
                 }
                 (Phase::Down | Phase::Up, Some(allocation)) => {
-                    let is_new = service.phase == Phase::Down;
-                    let share = allocation.budget.map_or(0, |budget| budget.0 / MIB) / allocation.gpus.len() as u64;
-                    for card in 0..cards {
-                        let is_its = allocation.gpus.contains(&id(card));
-                        let uses = &mut service.uses[card];
-                        *uses = if !is_its {
-                            0
-                        } else if is_new {
-                            share * percent / 100
-                        } else {
-                            *uses
-                        };
+                    // What runs goes on using what it uses, wherever that is.
+                    if service.phase == Phase::Down {
+                        let budget = allocation.budget.map_or(0, |budget| budget.0 / MIB);
+                        let share = budget / allocation.gpus.len() as u64 * percent / 100;
+                        let of = |card| if allocation.gpus.contains(&id(card)) { share } else { 0 };
+                        service.uses = (0..cards).map(of).collect();
                     }
                     service.phase = Phase::Up;
                 }
