@@ -1,7 +1,7 @@
 //! What NixMox decides: values in, values out.
 //!
 //! Owns the manifest's grammar, the model of what is desired and observed, the plan that leads from one
-//! to the other, the health and restart state machines, and the trial of what is new. Does no IO, reads no clock, starts no thread:
+//! to the other, the health and restart state machines, the trial of what is new, and who is given what of the GPUs. Does no IO, reads no clock, starts no thread:
 //! times and observations are arguments.
 //!
 //! Data goes one way: `manifest` → `model::Desired` → `plan` (with `model::Observed`) → `model::Plan`.

@@ -9,15 +9,17 @@ pub struct Claim<'a> {
     pub name: &'a ContainerName,
     /// What it asks for.
     pub share: &'a GpuShare,
-    /// What it runs with or, while it is down, had last; `None`: nothing, or nobody knows.
+    /// What it was granted last: what it runs with, has still to be started with, or had when it ran; `None`: nothing, or nobody knows.
     pub holds: Option<&'a Grant>,
     /// Where its unit is.
     pub phase: Phase,
     /// Whether it is to run: declared, not held, and not given up.
     pub wants: bool,
-    /// Whether it was granted what it asks for in the last round. A restart, or a crash with its back-off, loses no place to one of
-    /// the same priority by that.
+    /// Whether that was in the last round: then it takes no more than it had from one that waits, when it is started anew.
     pub granted: bool,
+    /// Since when it is to run, in any measure; of the same priority, the lower goes first. It stays the same while the service waits,
+    /// runs, restarts or yields, so that nobody loses a place by a restart, and begins anew when it was held or not declared.
+    pub since: u64,
     /// The most video memory that it was seen to use, over all of its GPUs; `None`: none was seen.
     pub remembered: Option<Bytes>,
 }

@@ -126,3 +126,143 @@ fn environment(gpus: &[&Gpu], driver: &Driver) -> BTreeMap<String, String> {
     }
     environment
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{amd, healthy, id, node, nvidia, paths};
+    use super::*;
+    use crate::model::Bytes;
+
+    fn allocation(gpus: &[&str]) -> Allocation {
+        let gpus = gpus.iter().map(|gpu| id(gpu)).collect();
+        Allocation { vendor: Vendor::Nvidia, gpus, budget: Some(Bytes(1 << 30)) }
+    }
+
+    fn mount(source: &str, target: &str) -> GpuMount {
+        GpuMount { source: source.into(), target: target.into() }
+    }
+
+    #[test]
+    fn the_nodes_of_the_gpu_alone_and_those_that_all_share_are_granted() {
+        let granted = grant(&allocation(&["GPU-1"]), &healthy(), None);
+        let shared =
+            ["/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia0", "/dev/nvidiactl"];
+        assert_eq!(granted.nodes, paths(&shared));
+        assert_eq!(granted.mounts, [mount(USER_SPACE_NVIDIA, "/run/opengl-driver")]);
+        let environment: Vec<_> = granted.environment.into_iter().collect();
+        assert_eq!(environment, [("LD_LIBRARY_PATH".to_owned(), "/run/opengl-driver/lib".to_owned())]);
+    }
+
+    #[test]
+    fn what_computing_goes_without_is_left_out_when_it_is_not_right() {
+        let mut inventory = healthy();
+        let driver = inventory.drivers.get_mut(&Vendor::Nvidia).unwrap();
+        driver.nodes.iter_mut().for_each(|node| node.state = NodeState::Missing);
+        let granted = grant(&allocation(&["GPU-0"]), &inventory, None);
+        // Those that are needed are made before a start.
+        assert_eq!(granted.nodes, paths(&["/dev/nvidia-uvm", "/dev/nvidia1", "/dev/nvidiactl"]));
+    }
+
+    #[test]
+    fn an_instance_needs_the_node_of_its_gpu_and_its_capabilities_and_is_named() {
+        let mut inventory = healthy();
+        inventory.gpus[0].part = Part::Partitioned;
+        let caps = |numbers: [u32; 2]| {
+            numbers.map(|number| node(&format!("/dev/nvidia-caps/nvidia-cap{number}"), (237, number))).to_vec()
+        };
+        for (place, numbers) in [(1, [21, 22]), (2, [30, 31])] {
+            let part = Part::Instance { parent: id("GPU-0"), gpu_instance: 1, compute_instance: 0 };
+            let instance = Gpu { id: id(&format!("MIG-{place}")), part, nodes: caps(numbers), ..nvidia(0) };
+            inventory.gpus.insert(place, instance);
+        }
+        let granted = grant(&allocation(&["MIG-2"]), &inventory, None);
+        let own = ["/dev/nvidia-caps/nvidia-cap30", "/dev/nvidia-caps/nvidia-cap31", "/dev/nvidia1"];
+        assert!(paths(&own).iter().all(|path| granted.nodes.contains(path)), "{:?}", granted.nodes);
+        assert_eq!(granted.nodes.len(), 3 + 4);
+        assert_eq!(granted.environment["CUDA_VISIBLE_DEVICES"], "MIG-2");
+    }
+
+    #[test]
+    fn elsewhere_than_on_nixos_the_folders_of_libraries_are_bound() {
+        let mut inventory = healthy();
+        let driver = inventory.drivers.get_mut(&Vendor::Nvidia).unwrap();
+        driver.user_space =
+            UserSpace::Libraries(paths(&["/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu/nvidia"]));
+        let libcuda = "/usr/lib/x86_64-linux-gnu/libcuda.so.570.1";
+        driver.cdi_mounts = vec![mount(libcuda, libcuda), mount("/usr/bin/nvidia-smi", "/usr/bin/nvidia-smi")];
+        let expected = [
+            mount("/usr/lib/x86_64-linux-gnu", "/run/host/gpu/0"),
+            mount("/usr/lib/x86_64-linux-gnu/nvidia", "/run/host/gpu/1"),
+            mount(USER_SPACE_NVIDIA, "/run/opengl-driver"),
+            mount("/usr/bin/nvidia-smi", "/usr/bin/nvidia-smi"),
+        ];
+        assert_eq!(grant(&allocation(&["GPU-0"]), &inventory, None).mounts, expected);
+    }
+
+    #[test]
+    fn a_cdi_specification_puts_nothing_over_what_is_the_guests() {
+        let mut inventory = healthy();
+        let driver = inventory.drivers.get_mut(&Vendor::Nvidia).unwrap();
+        let socket = "/run/nvidia-persistenced/socket";
+        let ours = [
+            "/",
+            "/etc",
+            "/etc/passwd",
+            "/nix/store",
+            "/nix/store/x",
+            "/usr",
+            "/usr/bin",
+            "/usr/bin/env",
+            "/run",
+            "/run/systemd",
+            "/run/opengl-driver/lib",
+            "/run/host/gpu/0",
+            "/proc/driver",
+            "/dev/nvidia0",
+            "/usr/../etc/shadow",
+            "usr/lib/x",
+            "/bin/sh",
+            "/root/x",
+            "/lib/firmware",
+        ];
+        driver.cdi_mounts = ours.iter().map(|target| mount("/opt/x", target)).collect();
+        driver.cdi_mounts.push(mount("/run/opengl-driver/lib/libcuda.so.1", "/usr/lib/libcuda.so.1"));
+        driver.cdi_mounts.push(mount(socket, socket));
+        driver.cdi_mounts.push(mount("/opt/other", socket));
+        driver.cdi_mounts.push(mount("/nix/store/x/bin/nvidia-smi", "/usr/bin/nvidia-smi"));
+        let expected = [
+            mount(socket, socket),
+            mount(USER_SPACE_NVIDIA, "/run/opengl-driver"),
+            mount("/nix/store/x/bin/nvidia-smi", "/usr/bin/nvidia-smi"),
+        ];
+        assert_eq!(grant(&allocation(&["GPU-0"]), &inventory, None).mounts, expected);
+    }
+
+    #[test]
+    fn of_a_gpu_that_is_not_seen_everything_stays() {
+        let held = grant(&allocation(&["GPU-0", "GPU-1"]), &healthy(), None);
+        let mut inventory = healthy();
+        inventory.gpus.pop();
+        assert_eq!(grant(&allocation(&["GPU-0", "GPU-1"]), &inventory, Some(&held)), held);
+        assert_eq!(grant(&allocation(&["GPU-0", "GPU-1"]), &Inventory::default(), Some(&held)), held);
+        let less = Allocation { budget: None, ..allocation(&["GPU-0", "GPU-1"]) };
+        assert_eq!(grant(&less, &inventory, Some(&held)).budget, None);
+        // What is seen is not taken from there.
+        let other = grant(&allocation(&["GPU-0"]), &healthy(), Some(&held));
+        assert!(!other.nodes.contains(&"/dev/nvidia0".into()));
+    }
+
+    #[test]
+    fn guests_of_amd_are_given_what_is_shared_and_their_own_node() {
+        let mut inventory = healthy();
+        inventory.gpus.push(amd());
+        let driver = Driver { nodes: vec![node("/dev/kfd", (234, 0))], ..Driver::default() };
+        inventory.drivers.insert(Vendor::Amd, driver);
+        let allocation = Allocation { vendor: Vendor::Amd, gpus: vec![id("0000:03:00.0")], budget: None };
+        let granted = grant(&allocation, &inventory, None);
+        assert_eq!(granted.nodes, paths(&["/dev/dri/renderD128", "/dev/kfd"]));
+        assert!(granted.mounts.is_empty() && granted.environment.is_empty(), "they bring their own user space");
+        inventory.drivers.get_mut(&Vendor::Amd).unwrap().user_space = UserSpace::OpenglDriver;
+        assert_eq!(grant(&allocation, &inventory, None).mounts, [mount(USER_SPACE_MESA, "/run/opengl-driver")]);
+    }
+}

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Claim, Gpu, Inventory, Phase, ProcessOwner};
+use super::{Claim, Gpu, Inventory, Part, Phase, ProcessOwner};
 use crate::model::{Bytes, ContainerName, GpuId};
 
 /// Left free on every GPU: contexts grow by themselves, and what a driver tells is a moment old.
@@ -45,7 +45,8 @@ pub fn headroom(total: Bytes) -> Bytes {
     HEADROOM.min(Bytes(total.0 / 100 * HEADROOM_PERCENT_MAX))
 }
 
-/// Returns how the memory of each GPU is given out, in the order of the inventory; without GPUs of which no ledger can be kept.
+/// Returns how the memory of each GPU is given out, in the order of the inventory; without GPUs of which no ledger
+/// can be kept, and those that are cut into instances: they have theirs.
 #[must_use]
 pub fn rooms(inventory: &Inventory, claims: &[Claim<'_>]) -> Vec<Room> {
     let ledger = Ledger::new(inventory, claims);
@@ -70,7 +71,9 @@ pub fn rooms(inventory: &Inventory, claims: &[Claim<'_>]) -> Vec<Room> {
 #[must_use]
 pub fn used(inventory: &Inventory, name: &ContainerName) -> Option<Bytes> {
     let mut sum = 0_u64;
-    for usage in inventory.gpus.iter().map(Usage::of) {
+    // What is used of an instance can be told of its GPU, too.
+    let whole = inventory.gpus.iter().filter(|gpu| gpu.part != Part::Partitioned);
+    for usage in whole.map(Usage::of) {
         let Some(used) = usage.containers.get(name) else { continue };
         if used.hidden {
             return None;
@@ -165,9 +168,9 @@ impl Account {
     }
 }
 
-/// Returns what can be given out of a GPU that nobody uses; `None`: no ledger can be kept of it.
+/// Returns what can be given out of a GPU that nobody uses; `None`: no ledger can be kept of it, or its instances have theirs.
 fn capacity(gpu: &Gpu) -> Option<u64> {
-    let memory = gpu.memory.filter(|_| !gpu.shares_memory)?;
+    let memory = gpu.memory.filter(|_| !gpu.shares_memory && gpu.part != Part::Partitioned)?;
     Some(memory.total.0.saturating_sub(memory.reserved.0).saturating_sub(headroom(memory.total).0))
 }
 
@@ -188,14 +191,12 @@ impl<'a> Promise<'a> {
         let Some(grant) = claim.holds.filter(|_| claim.phase != Phase::Down) else {
             return Self { gpus: &[], budget: 0, remembered: 0 };
         };
+        // Less than it had counts as soon as less is declared; more only when it is granted.
+        let budget = grant.budget.zip(claim.share.vram).map_or(0, |(had, vram)| had.min(vram).0);
         let of_it = |gpu: &&Gpu| grant.gpus.contains(&gpu.id);
         let uncounted = inventory.gpus.iter().filter(of_it).filter(|gpu| !is_counted(gpu)).count();
         let counted = grant.gpus.len().saturating_sub(uncounted);
-        Self {
-            gpus: &grant.gpus,
-            budget: split(grant.budget.map_or(0, |budget| budget.0), counted),
-            remembered: split(claim.excess(), counted),
-        }
+        Self { gpus: &grant.gpus, budget: split(budget, counted), remembered: split(claim.excess(), counted) }
     }
 
     fn on(&self, gpu: &GpuId, capacity: u64) -> u64 {
@@ -250,5 +251,132 @@ impl<'a> Usage<'a> {
         }
         usage.unknown = gpu.memory.map_or(0, |memory| memory.used.0).saturating_sub(known);
         usage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admission::world::{MIB, World, card, service};
+    use super::*;
+    use crate::model::fixture::name;
+
+    /// Total, reserved, headroom, promised, others and free of each, in MiB.
+    fn told(inventory: &Inventory, world: &World) -> Vec<[u64; 6]> {
+        let rooms = rooms(inventory, &world.claims());
+        let parts = |room: &Room| [room.total, room.reserved, room.headroom, room.promised, room.others, room.free];
+        rooms.iter().map(|room| parts(room).map(|bytes| bytes.0 / MIB)).collect()
+    }
+
+    #[test]
+    fn all_memory_is_told_apart() {
+        let mut world = World {
+            cards: vec![card(8 * 1024), card(20 * 1024)],
+            services: vec![
+                // Over its promise on one, under it on the other.
+                service("a", 6 * 1024, 50).runs(&[0, 1], 6 * 1024).uses(&[4 * 1024, 1024]),
+                // It has no promise where it is.
+                service("b", 1024, 50).uses(&[512, 0]),
+            ],
+        };
+        world.cards[0].reserved = 300;
+        world.cards[0].foreign = 100;
+        world.cards[1].unknown = 50;
+        let expected = [
+            [8 * 1024, 300, 256, 4 * 1024 + 512, 100, 8 * 1024 - 300 - 256 - 4 * 1024 - 512 - 100],
+            [20 * 1024, 0, 256, 3 * 1024, 50, 17 * 1024 - 256 - 50],
+        ];
+        assert_eq!(told(&world.inventory(), &world), expected);
+        assert_eq!(used(&world.inventory(), &name("a")), Some(Bytes(5 << 30)));
+        assert_eq!(used(&world.inventory(), &name("none")), Some(Bytes(0)));
+        // Who is not declared, or without a share, is one of the others.
+        let inventory = world.inventory();
+        world.services.clear();
+        assert_eq!(told(&inventory, &world)[0][3..5], [0, 100 + 4 * 1024 + 512]);
+    }
+
+    #[test]
+    fn small_gpus_keep_a_part_of_their_memory_free() {
+        assert_eq!(headroom(Bytes(1000)), Bytes(50));
+        assert_eq!(headroom(Bytes(80 << 30)), HEADROOM);
+    }
+
+    #[test]
+    fn what_computes_and_draws_is_counted_once() {
+        let world = World { cards: vec![card(8 * 1024)], services: vec![service("a", 1024, 50).uses(&[512])] };
+        let mut inventory = world.inventory();
+        let mut twice = inventory.gpus[0].processes[0].clone();
+        twice.kind = super::super::ProcessKind::Graphics;
+        inventory.gpus[0].processes.push(twice);
+        assert_eq!(told(&inventory, &world)[0][3..], [512, 0, 8 * 1024 - 256 - 512]);
+    }
+
+    #[test]
+    fn memory_that_the_driver_hides_is_not_counted_twice() {
+        let mut world = World {
+            cards: vec![card(12 * 1024)],
+            services: vec![service("a", 6 * 1024, 50).runs(&[0], 6 * 1024).uses(&[4 * 1024])],
+        };
+        let hide = |inventory: &mut Inventory| {
+            inventory.gpus[0].processes.iter_mut().for_each(|process| process.memory = None);
+        };
+        let mut inventory = world.inventory();
+        hide(&mut inventory);
+        assert_eq!(told(&inventory, &world)[0][3..5], [6 * 1024, 0], "it is what was promised to it");
+        assert_eq!(used(&inventory, &name("a")), None, "nobody knows");
+        // More than was promised is of somebody.
+        world.services[0] = world.services[0].clone().uses(&[7 * 1024]);
+        inventory = world.inventory();
+        hide(&mut inventory);
+        assert_eq!(told(&inventory, &world)[0][3..5], [6 * 1024, 1024]);
+        // With a stranger beside it, all of it can be the stranger's.
+        world.cards[0].foreign = 1024;
+        inventory = world.inventory();
+        hide(&mut inventory);
+        assert_eq!(told(&inventory, &world)[0][3..], [6 * 1024, 8 * 1024, 0]);
+    }
+
+    #[test]
+    fn of_a_gpu_without_memory_of_its_own_there_is_no_ledger() {
+        let mut world = World { cards: vec![card(8 * 1024); 2], services: Vec::new() };
+        world.cards[0].is_shared = true;
+        let mut inventory = world.inventory();
+        assert_eq!(told(&inventory, &world).len(), 1);
+        inventory.gpus[1].memory = None;
+        assert!(told(&inventory, &world).is_empty());
+        let mut whole = World { cards: vec![card(8 * 1024); 2], services: Vec::new() }.inventory();
+        whole.gpus[0].part = Part::Partitioned;
+        assert_eq!(rooms(&whole, &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_process_is_of_the_first_unit_that_is_no_slice() {
+        let container = |text: &str| ProcessOwner::Container(name(text));
+        let unit = |text: &str| ProcessOwner::Unit(text.to_owned());
+        for (cgroup, owned) in [
+            ("0::/machine.slice/container@web.service/payload/system.slice/ollama.service\n", container("web")),
+            ("0::/machine.slice/machine-cloud.slice/container@web-1.service/supervisor", container("web-1")),
+            ("0::/machine.slice/machine-my\\x2dcloud.slice/container@a_b.service", container("a_b")),
+            ("12:memory:/x\n1:name=systemd:/y\n0::/system.slice/sshd.service\n", unit("sshd.service")),
+            ("0::/machine.slice/container@web.service/payload (deleted)", container("web")),
+            ("0::/user.slice/user-1000.slice/session-2.scope", unit("session-2.scope")),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope", unit("user@1000.service")),
+            ("0::/system.slice/_cpu.service", unit("cpu.service")),
+            ("0::/system.slice/system-dbus\\x2d1.slice/dbus@a\\x2db.service", unit("dbus@a\\x2db.service")),
+            ("0::/init.scope", unit("init.scope")),
+            // What a unit calls things below it is its own.
+            ("0::/user.slice/user-1000.slice/user@1000.service/container@web.service", unit("user@1000.service")),
+            ("0::/machine.slice/container@a.service/payload/container@b.service", container("a")),
+            ("0::/system.slice/systemd-nspawn@web.service/payload", unit("systemd-nspawn@web.service")),
+            ("0::/machine.slice/container@a\\x2fb.service", unit("container@a\\x2fb.service")),
+            ("0::/../../machine.slice/container@web.service", ProcessOwner::Unknown),
+            ("0::/machine.slice/../container@web.service", ProcessOwner::Unknown),
+            ("0::/docker/0123abcd", ProcessOwner::Unknown),
+            ("0::/machine.slice", ProcessOwner::Unknown),
+            ("0::/", ProcessOwner::Unknown),
+            ("1:name=systemd:/machine.slice/container@web.service", ProcessOwner::Unknown),
+            ("", ProcessOwner::Unknown),
+        ] {
+            assert_eq!(owner(cgroup), owned, "{cgroup}");
+        }
     }
 }

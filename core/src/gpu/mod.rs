@@ -1,17 +1,23 @@
 //! GPUs: what is there, who uses it, who may be given what of it, and what is wrong with it.
 //!
 //! Owns every decision about GPUs as values. How they are looked at is the agent's (`gpu_probe`); what a grant becomes in a
-//! container is `container`'s.
+//! container is `container`'s; when a service is started or stopped for it is `plan`'s.
 //!
 //! ```text
-//! Inventory (a look) ─┬─▶ ledger: whose the memory is
-//! claims ─────────────┴─▶ admission: start, wait, yield or refuse ─▶ grant: nodes, mounts, environment
-//! Inventory, guest ─────▶ doctor: the first layer that fails, and the remedy
+//! Inventory (a look) ─┬─▶ ledger: whose the memory is ─▶ admission: start, wait or yield ─▶ grant: nodes, mounts, environment
+//! Claim (a service) ──┘                                      └▶ fit: the same question, and nothing is done
+//! Inventory, GuestView ─▶ doctor: the first layer that fails, and the remedy
 //! ```
+//!
+//! Nothing is remembered here: what a service holds, whether it was granted that in the last round, and how much it was seen to use are
+//! parts of its [`Claim`]. So a pass over the same claims decides the same, and a look that finds nothing (a driver that hangs) takes
+//! nothing from what runs.
 
 pub mod admission;
 pub mod claim;
 pub mod doctor;
+#[cfg(test)]
+mod fixture;
 pub mod grant;
 pub mod guest;
 pub mod inventory;

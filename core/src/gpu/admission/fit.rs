@@ -70,6 +70,7 @@ pub fn fit(inventory: &Inventory, claims: &[Claim<'_>], ask: &Ask<'_>) -> Option
             phase: Phase::Down,
             wants: true,
             granted: false,
+            since: u64::MAX,
             remembered: None,
         },
         (None, None) => return None,

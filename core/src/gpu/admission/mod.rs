@@ -5,7 +5,7 @@
 //! a service is stopped or started the planner's.
 //!
 //! A pass keeps two books: the memory as it is `now`, and as it is `then`, when everything has ended that is being stopped or asked
-//! to. A service is granted what is free in both. In the order of priorities, then what runs, what was granted before, and names:
+//! to. A service is granted what is free in both. In the order of priorities, then what runs, then first come, then names:
 //!
 //! ```text
 //!                  there is room now ─────────────────────────────▶ Granted
@@ -21,8 +21,10 @@
 //!   for. Which ones yield: those whose highest priority is the lowest, then those with the least memory together, then the fewest,
 //!   then the first by name. That is exact for up to [`EXACT_MAX`] candidates of the priorities that must be touched; among more, no
 //!   higher priority yields than must, and none that need not.
-//! - A budget that was given below `vram` grows when room is there that nobody waits for; it never shrinks while the service runs,
-//!   unless less is declared.
+//! - Services are made room for one after the other: while one waits for what ends, nobody is asked to yield to one behind it on the
+//!   same GPUs. What comes free could go to the first after all, and somebody would have been stopped for nothing.
+//! - A budget that was given below `vram` grows when room is there that nobody waits for, and a change of which GPUs a service asks for
+//!   is carried out then; a budget never shrinks while the service runs, unless less is declared.
 //! - What a service was seen to use counts where it is more than it declares. It is no reason to wait for what others use: the service
 //!   did not say that it cannot go with less.
 
@@ -32,16 +34,18 @@ mod target;
 mod text;
 
 #[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod world;
+pub(super) mod world;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::{Ledger, split};
 use super::{Claim, Inventory, Phase};
@@ -126,12 +130,14 @@ struct Pass<'a> {
     now: Ledger,
     /// The memory when everything has ended that ends.
     then: Ledger,
+    /// GPUs of which one who was served before will have some when others have ended.
+    awaited: BTreeSet<usize>,
 }
 
 impl<'a> Pass<'a> {
     fn new(inventory: &'a Inventory, claims: &'a [Claim<'a>]) -> Self {
         let now = Ledger::new(inventory, claims);
-        let mut pass = Self { inventory, claims, then: now.clone(), now };
+        let mut pass = Self { inventory, claims, then: now.clone(), now, awaited: BTreeSet::new() };
         for (index, _) in claims.iter().enumerate().filter(|(_, claim)| !claim.stays()) {
             pass.ends(index);
         }
@@ -148,18 +154,22 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let found = self.place(index);
-            if let Some(found) = &found {
-                for victim in &found.victims {
-                    findings[*victim] = Some(self.yields(*victim, index));
-                }
+            for victim in &found.victims {
+                findings[*victim] = Some(self.yields(*victim, index));
             }
-            findings[index] = found;
+            findings[index] = Some(found);
         }
+        // What is left goes to those that have something and want more, or something else.
         for index in order {
-            let claim = &self.claims[index];
-            if let (None, Some(grant)) = (&findings[index], claim.holds.filter(|_| claim.phase != Phase::Down)) {
-                findings[index] = Some(Finding::granted(self.keeps(index, grant)));
-            }
+            let more = match &findings[index] {
+                None => self.goes_on(index),
+                Some(Finding { allocation: Some(allocation), outcome: Outcome::Fits, .. }) => {
+                    let allocation = allocation.clone();
+                    self.grows(index, &allocation).map(|more| Allocation { budget: Some(more), ..allocation })
+                }
+                Some(_waits_or_yields) => None,
+            };
+            findings[index] = more.map(Finding::granted).or(findings[index].take());
         }
         findings
     }
@@ -169,16 +179,15 @@ impl<'a> Pass<'a> {
         let mut order: Vec<usize> = (0..self.claims.len()).collect();
         order.sort_by_key(|index| {
             let claim = &self.claims[*index];
-            (Reverse(claim.share.priority), !claim.stays(), !claim.granted, claim.name)
+            (Reverse(claim.share.priority), !claim.stays(), claim.since, claim.name)
         });
         order
     }
 
-    /// Returns whether GPUs are to be found for a claim: it is to start, or runs without those that it asks for.
+    /// Returns whether GPUs are to be found for a claim: it is to start, or runs without any.
     fn is_to_be_placed(&self, index: usize) -> bool {
         let claim = &self.claims[index];
-        let is_right = |grant| claim.stays() && self.agrees(index, grant);
-        claim.wants && !claim.holds.is_some_and(is_right)
+        claim.wants && !(claim.stays() && claim.holds.is_some())
     }
 
     /// Returns whether a running service has the GPUs that it asks for. One that is not seen any more is kept: it is in use.
@@ -195,44 +204,40 @@ impl<'a> Pass<'a> {
             }
     }
 
-    /// Finds GPUs for a claim, and writes into the books what it is given or will be. `None`: it goes on with what it has.
-    fn place(&mut self, index: usize) -> Option<Finding> {
+    /// Finds GPUs for a claim, and writes into the books what it is given or will be.
+    fn place(&mut self, index: usize) -> Finding {
         let claim = &self.claims[index];
-        // Of one that runs nothing is taken for a fault, or for a change that cannot be carried out now.
-        let has_some = claim.stays() && claim.holds.is_some();
         let target = match Target::of(self.inventory, claim) {
             Ok(target) => target,
-            Err(_) if has_some => return None,
-            Err(refusal) => return Some(Finding::refused(refusal)),
+            Err(refusal) => return Finding::refused(refusal),
         };
-        if let Some(gpus) = self.choose(&target, index, |pass, gpu| pass.free(gpu, index)) {
-            let allocation = self.promise(&target, index, &gpus, Self::free);
-            self.occupy(index);
-            return Some(Finding::granted(allocation));
-        }
-        if has_some {
-            return None;
+        if let Some(allocation) = self.takes(&target, index) {
+            return Finding::granted(allocation);
         }
         if let Some(refusal) = self.never(&target) {
-            return Some(Finding::refused(refusal));
+            return Finding::refused(refusal);
         }
         let waits = |(why, hint), allocation, victims: Vec<usize>| {
             let outcome = if victims.is_empty() { Outcome::Waits } else { Outcome::Yields };
-            Some(Finding { decision: Decision::Waits { why, hint }, outcome, allocation, victims })
+            Finding { decision: Decision::Waits { why, hint }, outcome, allocation, victims }
         };
         if let Some(gpus) = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index)) {
             let said = self.waits_for_the_end(&target, index);
+            self.awaited.extend(&target.counted);
             let allocation = self.promise(&target, index, &gpus, Self::free_then);
             return waits(said, Some(allocation), Vec::new());
         }
-        if let Some(victims) = self.victims(&target, index) {
+        // Who is served before may still take another of these GPUs, or more of one: nobody is stopped before that is clear.
+        let is_clear = target.counted.iter().all(|gpu| !self.awaited.contains(gpu));
+        if let Some(victims) = self.victims(&target, index).filter(|_| is_clear) {
             let said = self.waits_for_victims(&target, index, &victims);
+            self.awaited.extend(&target.counted);
             for victim in &victims {
                 self.ends(*victim);
             }
-            let gpus = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index))?;
-            let allocation = self.promise(&target, index, &gpus, Self::free_then);
-            return waits(said, Some(allocation), victims);
+            let gpus = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index));
+            let allocation = gpus.map(|gpus| self.promise(&target, index, &gpus, Self::free_then));
+            return waits(said, allocation, victims);
         }
         let said = self.waits_for_memory(&target, index);
         if let Some(gpus) = self.choose_without_others(&target, index) {
@@ -267,11 +272,16 @@ impl<'a> Pass<'a> {
         let counted: Vec<usize> = gpus.iter().copied().filter(|gpu| target.counted.contains(gpu)).collect();
         let budget = target.budget(counted.iter().map(|gpu| free(self, *gpu, index)));
         self.ends(index);
-        for gpu in &counted {
-            let account = &mut self.then.accounts[*gpu];
-            let measured = if self.claims[index].stays() { account.measured[index] } else { 0 };
-            let promised = split(budget.unwrap_or(0), counted.len());
-            account.loads[index] = promised.max(target.required(account)).max(measured);
+        // Whoever has a GPU open keeps what it has there, whatever its container is given.
+        let stays = self.claims[index].stays();
+        for (gpu, account) in self.then.accounts.iter_mut().enumerate() {
+            let measured = if stays { account.measured[index] } else { 0 };
+            let promised = if counted.contains(&gpu) {
+                split(budget.unwrap_or(0), counted.len()).max(target.required(account))
+            } else {
+                0
+            };
+            account.loads[index] = promised.max(measured);
         }
         let gpus = gpus.iter().map(|gpu| self.inventory.gpus[*gpu].id.clone()).collect();
         Allocation { vendor: target.vendor, gpus, budget: budget.map(Bytes) }
@@ -292,43 +302,63 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Returns what a running service goes on with: what it has, with the budget that is declared now.
-    fn keeps(&mut self, index: usize, grant: &Grant) -> Allocation {
-        let claim = &self.claims[index];
-        let had = grant.budget.map(|budget| budget.0);
-        let budget = match claim.share.vram.filter(|_| claim.stays()) {
-            Some(vram) => self.grows(index, grant, vram.0).max(had.map(|had| had.min(vram.0))),
-            None if claim.stays() => None,
-            None => had,
-        };
-        Allocation { vendor: grant.vendor, gpus: grant.gpus.clone(), budget: budget.map(Bytes) }
+    /// Gives a claim GPUs that have room for it at once.
+    fn takes(&mut self, target: &Target, index: usize) -> Option<Allocation> {
+        let gpus = self.choose(target, index, |pass, gpu| pass.free(gpu, index))?;
+        let allocation = self.promise(target, index, &gpus, Self::free);
+        self.occupy(index);
+        Some(allocation)
     }
 
-    /// Grows the budget of a running service into what is free of its GPUs; `None`: there is no room for it.
-    fn grows(&mut self, index: usize, grant: &Grant, vram: u64) -> Option<u64> {
+    /// Returns what a service that is not down goes on with: what it asks for now, or else what it has. Of one that runs nothing is taken for a
+    /// fault, or for a change that cannot be carried out now.
+    fn goes_on(&mut self, index: usize) -> Option<Allocation> {
         let claim = &self.claims[index];
-        let is_its = |gpu: &usize| grant.gpus.contains(&self.inventory.gpus[*gpu].id);
+        let grant = claim.holds.filter(|_| claim.phase != Phase::Down)?;
+        if claim.stays() && !self.agrees(index, grant) {
+            let other = Target::of(self.inventory, claim).ok().and_then(|target| self.takes(&target, index));
+            if let Some(other) = other {
+                return Some(other);
+            }
+        }
+        Some(self.keeps(index, grant))
+    }
+
+    /// Returns what it has, with the budget that is declared now.
+    fn keeps(&mut self, index: usize, grant: &Grant) -> Allocation {
+        let claim = &self.claims[index];
+        let mut kept = Allocation { vendor: grant.vendor, gpus: grant.gpus.clone(), budget: grant.budget };
+        if claim.stays() {
+            kept.budget = claim.share.vram.and_then(|vram| Some(grant.budget?.min(vram)));
+            kept.budget = self.grows(index, &kept).or(kept.budget);
+        }
+        kept
+    }
+
+    /// Grows the budget of what is granted into what is free of its GPUs; `None`: it does not grow.
+    fn grows(&mut self, index: usize, granted: &Allocation) -> Option<Bytes> {
+        let claim = &self.claims[index];
+        claim.share.vram.filter(|vram| granted.budget.is_none_or(|had| had < *vram))?;
+        let is_its = |gpu: &usize| granted.gpus.contains(&self.inventory.gpus[*gpu].id);
         let gpus: Vec<usize> = (0..self.inventory.gpus.len()).filter(is_its).collect();
-        if gpus.len() != grant.gpus.len() {
+        if gpus.len() != granted.gpus.len() {
             return None;
         }
-        let target = Target::on(self.inventory, claim, grant.vendor, gpus.clone());
-        let has_room =
-            |gpu: &usize| self.free(*gpu, index) >= i128::from(target.required(&self.then.accounts[*gpu]));
-        let counted = &target.counted;
-        if counted.is_empty() {
-            return Some(vram);
-        }
-        if !counted.iter().all(has_room) {
+        let target = Target::on(self.inventory, claim, granted.vendor, gpus.clone());
+        let has_room = |gpu: &usize| {
+            let required = target.required(&self.then.accounts[*gpu]);
+            required == 0 || self.free(*gpu, index) >= i128::from(required)
+        };
+        if !target.counted.iter().all(has_room) {
             return None;
         }
-        let budget = target.budget(counted.iter().map(|gpu| self.free(*gpu, index)))?;
-        if grant.budget.is_some_and(|had| had.0 >= budget) {
+        let budget = target.budget(target.counted.iter().map(|gpu| self.free(*gpu, index))).map(Bytes)?;
+        if granted.budget.is_some_and(|had| had >= budget) {
             return None;
         }
         let allocation = self.promise(&target, index, &gpus, Self::free);
         self.occupy(index);
-        allocation.budget.map(|budget| budget.0)
+        allocation.budget
     }
 
     fn yields(&self, index: usize, to: usize) -> Finding {

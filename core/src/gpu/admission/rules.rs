@@ -31,6 +31,8 @@ pub(super) enum Rule {
     Everybody,
     /// Passes that are carried out come to rest.
     Settles,
+    /// Nobody is stopped for one that is not granted anything by it.
+    Purpose,
     /// The highest priority does not wait for lower ones for ever.
     Starves,
 }
@@ -59,10 +61,13 @@ pub(super) fn shuffled(world: &World) -> World {
 
 /// Returns the service that is served first of those for which GPUs have to be found.
 pub(super) fn first_placed(world: &World) -> Option<usize> {
-    let placed = (0..world.services.len()).filter(|index| world.is_placed(*index));
+    let placed = (0..world.services.len()).filter(|index| {
+        let service = &world.services[*index];
+        service.wants && !(service.stays() && service.holds.is_some())
+    });
     placed.min_by_key(|index| {
         let service = &world.services[*index];
-        (Reverse(service.share.priority), !service.stays(), !service.granted, service.name.clone())
+        (Reverse(service.share.priority), !service.stays(), service.since, service.name.clone())
     })
 }
 
@@ -144,8 +149,8 @@ fn untouched(world: &World, decisions: &Decisions) -> Result<(), Violation> {
                     (had, None) if !service.wants => had,
                     (_, _) => None,
                 };
-                let moved = !world.is_placed(index) && allocation.gpus != grant.gpus;
-                if moved || (!world.is_placed(index) && allocation.budget < least) {
+                let moved = !world.is_to_change(index) && allocation.gpus != grant.gpus;
+                if moved || (!world.is_to_change(index) && allocation.budget < least) {
                     return broken(Rule::Untouched, format!("{name} had {grant:?} and has {allocation:?}"));
                 }
             }
@@ -184,7 +189,6 @@ fn numbers(world: &World, decisions: &Decisions) -> Result<(), Violation> {
 /// Checks what becomes of the one that is served first, and could start on this machine.
 fn of_the_first(world: &World, decisions: &Decisions, first: usize) -> Result<(), Violation> {
     let service = &world.services[first];
-    let has_some = service.stays() && service.holds.is_some();
     let stays = |index: usize| world.services[index].stays();
     let is_now = world.fits_now_and_then(first);
     let yielding: Vec<usize> = (0..world.services.len())
@@ -194,19 +198,18 @@ fn of_the_first(world: &World, decisions: &Decisions, first: usize) -> Result<()
         })
         .collect();
     let granted = matches!(decisions.get(&service.name), Some(Decision::Granted(_)));
-    let best =
-        if is_now || has_some || world.fits(first, stays) { Some(Vec::new()) } else { cheapest(world, first) };
+    let best = if is_now || world.fits(first, stays) { Some(Vec::new()) } else { cheapest(world, first) };
     let right = best.clone().unwrap_or_default();
     if right != yielding {
         return broken(Rule::Cheapest, format!("to {} yield {yielding:?}, and {right:?} is right", service.name));
     }
-    if is_now != granted && !has_some {
+    if is_now != granted {
         return broken(Rule::Cheapest, format!("{} fits now: {is_now}", service.name));
     }
-    if is_now && !has_some {
+    if is_now {
         places(world, decisions, first)?;
     }
-    if best.is_some() && !has_some && !is_now {
+    if best.is_some() && !is_now {
         kept(world, decisions, first, &yielding)?;
     }
     Ok(())
@@ -247,7 +250,9 @@ fn kept(world: &World, decisions: &Decisions, first: usize, yielding: &[usize]) 
             let granted = matches!(decisions.get(&service.name), Some(Decision::Granted(_))) && service.wants;
             // Who yields to others ends as well.
             match (granted, service.stays()) {
-                (true, _) if service.stays() => load_after(world, decisions, index, **card).0,
+                (true, _) if service.stays() => {
+                    (service.use_of(**card) * MIB).max(promised(decisions, world, index, **card))
+                }
                 (true, _) => {
                     load_after(world, decisions, index, **card).0.min(promised(decisions, world, index, **card))
                 }

@@ -81,6 +81,12 @@ impl Target {
         target.take = target.counted.len().min(take);
         target.take_uncounted = take - target.take;
         target.set_shares(claim);
+        // More than it had it is given only when everybody was served.
+        if let (true, Some(vram), Some(had)) =
+            (claim.granted, target.vram, claim.holds.and_then(|grant| grant.budget))
+        {
+            target.vram = Some(vram.min(had.0.max(target.least)));
+        }
         Ok(target)
     }
 

@@ -102,11 +102,22 @@ fn who_waits_for_what_ends_says_so() {
 }
 
 #[test]
-fn equal_priorities_do_not_yield_and_the_one_that_was_granted_goes_first() {
-    let waits = service("a", 6 * 1024, 50);
-    let mut restarts = service("b", 6 * 1024, 50);
-    restarts.granted = true;
-    insta::assert_snapshot!(decided(&[8 * 1024], vec![waits.clone(), restarts]));
+fn the_room_of_who_waits_for_memory_to_come_back_is_kept_and_of_who_waits_for_higher_ones_is_used() {
+    let top = service("top", 6 * 1024, 80);
+    let low = service("low", 1024, 10);
+    let mut world = World { cards: vec![card(8 * 1024)], services: vec![top.clone(), low.clone()] };
+    world.cards[0].foreign = 5 * 1024;
+    let mut text = told(&world.inventory(), &world);
+    text.push_str("beside a higher one\n");
+    text.push_str(&decided(&[8 * 1024], vec![top, low, service("high", 5 * 1024, 90).runs(&[0], 5 * 1024)]));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn equal_priorities_do_not_yield_and_the_one_that_came_first_goes_first() {
+    let mut waits = service("a", 6 * 1024, 50);
+    waits.since = 7;
+    insta::assert_snapshot!(decided(&[8 * 1024], vec![waits.clone(), service("b", 6 * 1024, 50)]));
     insta::assert_snapshot!(decided(&[8 * 1024], vec![waits, service("b", 6 * 1024, 50).runs(&[0], 6 * 1024)]));
 }
 
@@ -225,9 +236,40 @@ fn a_budget_grows_into_what_nobody_waits_for_and_a_change_counts_while_it_runs()
         ("makes one now", Some(4 * 1024), None, &[0]),
         ("wants another GPU", Some(4 * 1024), Some(4 * 1024), &[1]),
     ] {
-        text.push_str(&format!("{what}\n{}", grown(vram, budget, cards)));
+        text.extend([what, "\n", &grown(vram, budget, cards)]);
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_is_open_stays_in_use_when_the_container_is_given_another_gpu() {
+    let moves = service("llm", 2 * 1024, 50).on(&[1]).runs(&[0], 2 * 1024).uses(&[3 * 1024]);
+    let grows = service("grows", 8 * 1024, 20).on(&[0]).least(1024).runs(&[0], 1024);
+    assert_eq!(
+        decided(&[8 * 1024, 8 * 1024], vec![moves.clone(), grows]),
+        "grows: granted GPU-0, 4864M\nllm: granted GPU-1, 2G\n"
+    );
+    // Nor does it count as what comes back.
+    let after = |index: usize| {
+        let world = World { cards: vec![card(8 * 1024); 2], services: vec![moves.clone()] };
+        let (inventory, claims) = (world.inventory(), world.claims());
+        let mut pass = super::Pass::new(&inventory, &claims);
+        assert!(pass.goes_on(0).is_some());
+        pass.then.accounts[index].loads[0] / MIB
+    };
+    assert_eq!((after(0), after(1)), (3 * 1024, 2 * 1024));
+}
+
+#[test]
+fn a_restart_takes_no_more_than_it_had_from_one_that_waits() {
+    let mut restarts = service("a", 6 * 1024, 50).least(2 * 1024);
+    (restarts.holds, restarts.granted) = (Some(held(&[0], Some(3 * 1024))), true);
+    let waits = service("b", 4 * 1024, 50);
+    assert_eq!(
+        decided(&[8 * 1024], vec![restarts.clone(), waits]),
+        "a: granted GPU-0, 3840M\nb: granted GPU-0, 4G\n"
+    );
+    assert_eq!(decided(&[8 * 1024], vec![restarts]), "a: granted GPU-0, 6G\n");
 }
 
 #[test]

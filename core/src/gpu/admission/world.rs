@@ -10,53 +10,54 @@ use crate::model::fixture::name;
 use crate::model::{Bytes, ContainerName, GpuDevices, GpuId, GpuShare, Grant, Vendor};
 
 /// One MiB.
-pub(super) const MIB: u64 = 1 << 20;
+pub(in crate::gpu) const MIB: u64 = 1 << 20;
 
 /// One GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Card {
-    pub(super) total: u64,
-    pub(super) reserved: u64,
+pub(in crate::gpu) struct Card {
+    pub(in crate::gpu) total: u64,
+    pub(in crate::gpu) reserved: u64,
     /// What processes of the desktop use.
-    pub(super) foreign: u64,
+    pub(in crate::gpu) foreign: u64,
     /// What is in use and of no process.
-    pub(super) unknown: u64,
+    pub(in crate::gpu) unknown: u64,
     /// Whether its memory is the machine's.
-    pub(super) is_shared: bool,
+    pub(in crate::gpu) is_shared: bool,
 }
 
 /// One service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Service {
-    pub(super) name: ContainerName,
-    pub(super) share: GpuShare,
-    pub(super) holds: Option<Grant>,
-    pub(super) phase: Phase,
-    pub(super) wants: bool,
-    pub(super) granted: bool,
-    pub(super) remembered: Option<u64>,
+pub(in crate::gpu) struct Service {
+    pub(in crate::gpu) name: ContainerName,
+    pub(in crate::gpu) share: GpuShare,
+    pub(in crate::gpu) holds: Option<Grant>,
+    pub(in crate::gpu) phase: Phase,
+    pub(in crate::gpu) wants: bool,
+    pub(in crate::gpu) granted: bool,
+    pub(in crate::gpu) since: u64,
+    pub(in crate::gpu) remembered: Option<u64>,
     /// What it uses of each card.
-    pub(super) uses: Vec<u64>,
+    pub(in crate::gpu) uses: Vec<u64>,
     /// Rounds until it has ended.
-    pub(super) ends_in: u8,
+    pub(in crate::gpu) ends_in: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct World {
-    pub(super) cards: Vec<Card>,
-    pub(super) services: Vec<Service>,
+pub(in crate::gpu) struct World {
+    pub(in crate::gpu) cards: Vec<Card>,
+    pub(in crate::gpu) services: Vec<Service>,
 }
 
-pub(super) fn id(card: usize) -> GpuId {
+pub(in crate::gpu) fn id(card: usize) -> GpuId {
     format!("GPU-{card}").parse().unwrap()
 }
 
-pub(super) fn card(total: u64) -> Card {
+pub(in crate::gpu) fn card(total: u64) -> Card {
     Card { total, reserved: 0, foreign: 0, unknown: 0, is_shared: false }
 }
 
 /// A service that is down and wants one GPU, whichever.
-pub(super) fn service(text: &str, vram: impl Into<Option<u64>>, priority: u8) -> Service {
+pub(in crate::gpu) fn service(text: &str, vram: impl Into<Option<u64>>, priority: u8) -> Service {
     let vram = vram.into().map(|vram| Bytes(vram * MIB));
     let share = GpuShare { vendor: None, devices: GpuDevices::Count(1), vram, vram_min: None, priority };
     Service {
@@ -66,6 +67,7 @@ pub(super) fn service(text: &str, vram: impl Into<Option<u64>>, priority: u8) ->
         phase: Phase::Down,
         wants: true,
         granted: false,
+        since: 0,
         remembered: None,
         uses: Vec::new(),
         ends_in: 0,
@@ -73,33 +75,33 @@ pub(super) fn service(text: &str, vram: impl Into<Option<u64>>, priority: u8) ->
 }
 
 impl Service {
-    pub(super) fn on(mut self, cards: &[usize]) -> Self {
+    pub(in crate::gpu) fn on(mut self, cards: &[usize]) -> Self {
         self.share.devices = GpuDevices::Ids(cards.iter().copied().map(id).collect());
         self
     }
 
-    pub(super) fn least(mut self, least: u64) -> Self {
+    pub(in crate::gpu) fn least(mut self, least: u64) -> Self {
         self.share.vram_min = Some(Bytes(least * MIB));
         self
     }
 
     /// It runs with these cards and this budget.
-    pub(super) fn runs(mut self, cards: &[usize], budget: impl Into<Option<u64>>) -> Self {
+    pub(in crate::gpu) fn runs(mut self, cards: &[usize], budget: impl Into<Option<u64>>) -> Self {
         self.holds = Some(held(cards, budget.into()));
         (self.phase, self.granted) = (Phase::Up, true);
         self
     }
 
-    pub(super) fn uses(mut self, uses: &[u64]) -> Self {
+    pub(in crate::gpu) fn uses(mut self, uses: &[u64]) -> Self {
         self.uses = uses.to_vec();
         self
     }
 
-    pub(super) fn use_of(&self, card: usize) -> u64 {
+    pub(in crate::gpu) fn use_of(&self, card: usize) -> u64 {
         self.uses.get(card).copied().unwrap_or(0)
     }
 
-    pub(super) fn stays(&self) -> bool {
+    pub(in crate::gpu) fn stays(&self) -> bool {
         self.phase == Phase::Up && self.wants
     }
 
@@ -108,12 +110,12 @@ impl Service {
         self.remembered.map(|seen| seen * MIB).filter(|seen| *seen > vram).unwrap_or(0)
     }
 
-    pub(super) fn has(&self, card: usize) -> bool {
+    pub(in crate::gpu) fn has(&self, card: usize) -> bool {
         self.holds.as_ref().is_some_and(|grant| grant.gpus.contains(&id(card)))
     }
 }
 
-pub(super) fn held(cards: &[usize], budget: Option<u64>) -> Grant {
+pub(in crate::gpu) fn held(cards: &[usize], budget: Option<u64>) -> Grant {
     Grant {
         vendor: Vendor::Nvidia,
         gpus: cards.iter().copied().map(id).collect(),
@@ -125,17 +127,17 @@ pub(super) fn held(cards: &[usize], budget: Option<u64>) -> Grant {
 }
 
 /// What a service asks of the cards.
-pub(super) struct Asked {
+pub(in crate::gpu) struct Asked {
     /// Those with memory of their own.
-    pub(super) cards: Vec<usize>,
-    pub(super) take: usize,
+    pub(in crate::gpu) cards: Vec<usize>,
+    pub(in crate::gpu) take: usize,
     /// Of each, as declared.
-    pub(super) share: u64,
+    pub(in crate::gpu) share: u64,
     seen: u64,
 }
 
 impl World {
-    pub(super) fn inventory(&self) -> Inventory {
+    pub(in crate::gpu) fn inventory(&self) -> Inventory {
         let gpus = self.cards.iter().enumerate().map(|(index, card)| {
             let of = |pid, memory: u64, owner| Process {
                 pid,
@@ -172,7 +174,7 @@ impl World {
         Inventory { gpus: gpus.collect(), ..Inventory::default() }
     }
 
-    pub(super) fn claims(&self) -> Vec<Claim<'_>> {
+    pub(in crate::gpu) fn claims(&self) -> Vec<Claim<'_>> {
         let claim = |service: &'_ Service| -> (Option<Bytes>, Phase) {
             (service.remembered.map(|seen| Bytes(seen * MIB)), service.phase)
         };
@@ -187,6 +189,7 @@ impl World {
                     phase,
                     wants: service.wants,
                     granted: service.granted,
+                    since: service.since,
                     remembered,
                 }
             })
@@ -202,14 +205,21 @@ impl World {
         (self.known(card) + unknown).min(total - reserved)
     }
 
+    /// What nobody explains stays as much as it is, whatever ends: more than a card has cannot be in use.
+    pub(in crate::gpu) fn settle_unknown(&mut self) {
+        for card in 0..self.cards.len() {
+            self.cards[card].unknown = self.used(card).saturating_sub(self.known(card));
+        }
+    }
+
     /// What can be given out of an empty card.
-    pub(super) fn capacity(&self, card: usize) -> u64 {
+    pub(in crate::gpu) fn capacity(&self, card: usize) -> u64 {
         let Card { total, reserved, .. } = self.cards[card];
         let headroom = (total * MIB / 100 * 5).min(256 * MIB);
         ((total - reserved) * MIB).saturating_sub(headroom)
     }
 
-    pub(super) fn others(&self, card: usize) -> u64 {
+    pub(in crate::gpu) fn others(&self, card: usize) -> u64 {
         (self.cards[card].foreign + self.used(card).saturating_sub(self.known(card))) * MIB
     }
 
@@ -218,20 +228,21 @@ impl World {
     }
 
     /// What a service has of a card, or was promised of it.
-    pub(super) fn load(&self, index: usize, card: usize) -> u64 {
+    pub(in crate::gpu) fn load(&self, index: usize, card: usize) -> u64 {
         let service = &self.services[index];
         let promised = match service.holds.as_ref().filter(|_| service.phase != Phase::Down && service.has(card)) {
             None => 0,
             Some(grant) => {
                 let counted = self.counted().into_iter().filter(|card| service.has(*card)).count().max(1) as u64;
-                let budget = grant.budget.map_or(0, |budget| budget.0.div_ceil(counted));
+                let most = service.share.vram.map_or(0, |vram| vram.0);
+                let budget = grant.budget.map_or(0, |budget| budget.0.min(most).div_ceil(counted));
                 budget.max(service.excess().div_ceil(counted).min(self.capacity(card)))
             }
         };
         promised.max(service.use_of(card) * MIB)
     }
 
-    pub(super) fn asked(&self, index: usize) -> Asked {
+    pub(in crate::gpu) fn asked(&self, index: usize) -> Asked {
         let service = &self.services[index];
         let all: Vec<usize> = match &service.share.devices {
             GpuDevices::All | GpuDevices::Count(_) => (0..self.cards.len()).collect(),
@@ -248,29 +259,29 @@ impl World {
     }
 
     /// Whether so many cards are there.
-    pub(super) fn has_cards_for(&self, index: usize) -> bool {
+    pub(in crate::gpu) fn has_cards_for(&self, index: usize) -> bool {
         match self.services[index].share.devices {
             GpuDevices::Count(count) => self.cards.len() >= count as usize,
             GpuDevices::All | GpuDevices::Ids(_) => true,
         }
     }
 
-    pub(super) fn required(&self, asked: &Asked, card: usize) -> u64 {
+    pub(in crate::gpu) fn required(&self, asked: &Asked, card: usize) -> u64 {
         asked.share.max(asked.seen.min(self.capacity(card).saturating_sub(self.others(card))))
     }
 
     /// Whether a service fits where `stay` says which others stay.
-    pub(super) fn fits(&self, index: usize, stay: impl Fn(usize) -> bool) -> bool {
+    pub(in crate::gpu) fn fits(&self, index: usize, stay: impl Fn(usize) -> bool) -> bool {
         self.fitting(index, stay).len() >= self.asked(index).take
     }
 
     /// Whether it fits with all that is there, what ends among it.
-    pub(super) fn fits_now_and_then(&self, index: usize) -> bool {
+    pub(in crate::gpu) fn fits_now_and_then(&self, index: usize) -> bool {
         self.fits(index, |_all| true)
     }
 
     /// The cards on which it has room then.
-    pub(super) fn fitting(&self, index: usize, stay: impl Fn(usize) -> bool) -> Vec<usize> {
+    pub(in crate::gpu) fn fitting(&self, index: usize, stay: impl Fn(usize) -> bool) -> Vec<usize> {
         let asked = self.asked(index);
         let fits = |card: &usize| {
             let loads = (0..self.services.len()).filter(|other| *other != index && stay(*other));
@@ -282,14 +293,14 @@ impl World {
     }
 
     /// Whether it could ever start.
-    pub(super) fn is_possible(&self, index: usize) -> bool {
+    pub(in crate::gpu) fn is_possible(&self, index: usize) -> bool {
         let asked = self.asked(index);
         let can = |card: &&usize| self.capacity(**card) >= asked.share;
         self.has_cards_for(index) && asked.cards.iter().filter(can).count() >= asked.take
     }
 
-    /// Whether GPUs have to be found for it.
-    pub(super) fn is_placed(&self, index: usize) -> bool {
+    /// Whether it runs, or is to, without the GPUs that it asks for.
+    pub(in crate::gpu) fn is_to_change(&self, index: usize) -> bool {
         let service = &self.services[index];
         let agrees = |grant: &Grant| match &service.share.devices {
             GpuDevices::All => grant.gpus.len() == self.cards.len(),
@@ -302,40 +313,40 @@ impl World {
     }
 
     /// Carries decisions out. What starts uses this many percent of its budget.
-    pub(super) fn carry_out(&mut self, decisions: &BTreeMap<ContainerName, Decision>, percent: u64) {
+    pub(in crate::gpu) fn carry_out(&mut self, decisions: &BTreeMap<ContainerName, Decision>, percent: u64) {
         let cards = self.cards.len();
         for service in &mut self.services {
             service.uses.resize(cards, 0);
             let decision = decisions.get(&service.name);
             service.granted = matches!(decision, Some(Decision::Granted(_))) && service.wants;
-            match service.phase {
-                Phase::Ending if service.ends_in > 0 => service.ends_in -= 1,
-                Phase::Ending => {
+            let allocation = match decision {
+                Some(Decision::Granted(allocation)) if service.wants => Some(allocation),
+                Some(Decision::Granted(_) | Decision::Waits { .. } | Decision::Yields { .. }) | None => None,
+            };
+            if let Some(allocation) = allocation {
+                let (gpus, budget) = (allocation.gpus.clone(), allocation.budget);
+                service.holds = Some(Grant { gpus, budget, ..held(&[], None) });
+            }
+            match (service.phase, allocation) {
+                (Phase::Ending, _) if service.ends_in > 0 => service.ends_in -= 1,
+                (Phase::Ending, _) => {
                     service.phase = Phase::Down;
                     service.uses.fill(0);
                 }
-                Phase::Up if !service.wants || matches!(decision, Some(Decision::Yields { .. })) => {
+                (Phase::Up, _) if !service.wants || matches!(decision, Some(Decision::Yields { .. })) => {
                     service.phase = Phase::Ending;
                 }
-                Phase::Down | Phase::Up => {
-                    let Some(Decision::Granted(allocation)) = decision.filter(|_| service.wants) else { continue };
-                    let is_new = service.phase == Phase::Down;
-                    let share = allocation.budget.map_or(0, |budget| budget.0 / MIB) / allocation.gpus.len() as u64;
-                    let grant =
-                        Grant { gpus: allocation.gpus.clone(), budget: allocation.budget, ..held(&[], None) };
-                    for card in 0..cards {
-                        let is_its = allocation.gpus.contains(&id(card));
-                        let uses = &mut service.uses[card];
-                        *uses = if !is_its {
-                            0
-                        } else if is_new {
-                            share * percent / 100
-                        } else {
-                            *uses
-                        };
+                (Phase::Down | Phase::Up, Some(allocation)) => {
+                    // What runs goes on using what it uses, wherever that is.
+                    if service.phase == Phase::Down {
+                        let budget = allocation.budget.map_or(0, |budget| budget.0 / MIB);
+                        let share = budget / allocation.gpus.len() as u64 * percent / 100;
+                        let of = |card| if allocation.gpus.contains(&id(card)) { share } else { 0 };
+                        service.uses = (0..cards).map(of).collect();
                     }
-                    (service.holds, service.phase) = (Some(grant), Phase::Up);
+                    service.phase = Phase::Up;
                 }
+                (Phase::Down | Phase::Up, None) => {}
             }
         }
     }

@@ -208,7 +208,17 @@ impl<'a> Machine<'a> {
 
     /// Of AMD and Intel, what sysfs says.
     fn nvml(&self) -> Judged {
+        if !self.is_loaded() {
+            return Judged::skipped("no module is loaded");
+        }
         match (self.fault, self.gpus.len()) {
+            // An earlier layer says that already.
+            (Some(fault), _) if fault.kind == FaultKind::NoLibrary && self.driver.library.is_none() => {
+                Judged::skipped("there is no library to ask")
+            }
+            (Some(fault), _) if fault.kind == FaultKind::Mismatch && self.driver.library != self.driver.module => {
+                Judged::skipped("the library does not fit the module")
+            }
             (Some(fault), _) => Judged::failed(&fault.message, remedy_of_fault(fault.kind)),
             (None, 0) => Judged::failed("no GPU answers", "`nvidia-smi -L` lists those that the driver knows"),
             (None, 1) => Judged::ok("1 GPU answers"),

@@ -11,6 +11,9 @@
 mod guest;
 mod host;
 
+#[cfg(test)]
+mod tests;
+
 use super::{GuestView, Inventory};
 use crate::model::{ContainerName, Device, GpuStanding};
 
