@@ -48,6 +48,7 @@ struct Asker {
     held: bool,
     wants: bool,
     granted: bool,
+    since: u64,
     remembered: Option<Bytes>,
     /// Device rules as systemd has them.
     devices: Vec<Device>,
@@ -71,6 +72,7 @@ impl GpuScene {
                     held: desired.holds.contains_key(name),
                     wants: gpus.wants(name),
                     granted: gpus.was_granted(name),
+                    since: gpus.since(name),
                     remembered: gpus.expected(name),
                     devices: container.devices.clone(),
                     private_users: assigned.service.private_users == model::PrivateUsers::Pick,
@@ -92,6 +94,7 @@ impl GpuScene {
             phase: asker.phase,
             wants: asker.wants,
             granted: asker.granted,
+            since: asker.since,
             remembered: asker.remembered,
         };
         self.askers.iter().map(|(name, asker)| claim(name, asker)).collect()

@@ -103,8 +103,12 @@ pub(super) struct Gpus {
     grants: BTreeMap<ContainerName, Grant>,
     /// Who was granted what it asks for in the last round.
     granted: BTreeSet<ContainerName>,
-    /// Who was to run in the last round.
-    wanting: BTreeSet<ContainerName>,
+    /// Who was to run in the last round, and its place among those who were: who came first has the lower number.
+    wanting: BTreeMap<ContainerName, u64>,
+    /// The last place that was given.
+    places: u64,
+    /// The instance of each that was seen last.
+    instances: BTreeMap<ContainerName, Option<InvocationId>>,
     vram: BTreeMap<ContainerName, VramSeen>,
     views: BTreeMap<ContainerName, View>,
     viewing: BTreeSet<ContainerName>,
@@ -214,16 +218,6 @@ impl Gpus {
         news
     }
 
-    /// Takes note that an instance came or went: what the last look says of its memory is over.
-    pub(super) fn changed(&mut self, name: &ContainerName) {
-        if self.grants.contains_key(name) {
-            self.outdated = true;
-            if let Some(view) = self.views.get_mut(name) {
-                view.next = Duration::ZERO;
-            }
-        }
-    }
-
     /// Returns whether a look is due now; it is then under way.
     pub(super) fn begin_look(&mut self, now: Duration, desired: &Desired) -> bool {
         if self.looking || self.next_look(desired).is_none_or(|due| due > now) {
@@ -266,8 +260,15 @@ impl Gpus {
             .retain(|name, _| desired.services.get(name).is_some_and(|assigned| assigned.service.gpu.is_some()));
         self.vram.retain(|name, _| self.grants.contains_key(name));
         self.granted.retain(|name| self.grants.contains_key(name));
+        self.see_instances(observed);
         let (decisions, wanting) = self.preview(now, desired, observed, gave_up);
-        self.wanting = wanting;
+        self.wanting.retain(|name, _| wanting.contains(name));
+        for name in wanting {
+            if !self.wanting.contains_key(&name) {
+                self.places = self.places.saturating_add(1);
+                self.wanting.insert(name, self.places);
+            }
+        }
         for (name, decision) in decisions {
             match decision {
                 Decision::Granted(_) => self.granted.insert(name),
@@ -284,6 +285,19 @@ impl Gpus {
         };
         self.waits =
             desired.services.iter().any(|(name, assigned)| waits(assigned) && !desired.holds.contains_key(name));
+    }
+
+    /// Takes note of instances that came or went, by whomever: what the last look says of their memory is over.
+    fn see_instances(&mut self, observed: &Observed) {
+        let instance = |name: &ContainerName| {
+            let container = observed.containers.get(name)?;
+            container.invocation.filter(|_| container.active.has_processes())
+        };
+        let now: BTreeMap<_, _> = self.grants.keys().map(|name| (name.clone(), instance(name))).collect();
+        let came_or_went =
+            now.iter().any(|(name, now)| self.instances.get(name).is_some_and(|before| before != now));
+        self.outdated |= came_or_went;
+        self.instances = now;
     }
 
     /// Decides the same of what is only asked about. Returns the decisions, of which there are none before the first look, and
@@ -372,6 +386,7 @@ impl Gpus {
                 phase: phase(observed, name),
                 wants: !done,
                 granted: self.granted.contains(name),
+                since: self.since(name),
                 remembered: self.expected(name),
             })
         };
@@ -492,7 +507,13 @@ impl Gpus {
 
     /// Returns whether a service was to run in the last round.
     pub(super) fn wants(&self, name: &ContainerName) -> bool {
-        self.wanting.contains(name)
+        self.wanting.contains_key(name)
+    }
+
+    /// Returns the place of a service among those that are to run.
+    pub(super) fn since(&self, name: &ContainerName) -> u64 {
+        // Who was not to run comes last.
+        self.wanting.get(name).copied().unwrap_or(u64::MAX)
     }
 
     /// Returns the most that was seen of a service.

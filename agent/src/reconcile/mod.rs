@@ -486,11 +486,8 @@ impl<H: Host> Reconciler<H> {
             self.supervisor.changed(now, &self.ledger.all_on_trial());
         }
         let Subject::Service(name) = &step.subject else { return };
-        match step.action {
-            Action::Start | Action::Stop => self.gpus.changed(name),
-            Action::Update => self.gpus.updated(now, name),
-            Action::PublishPorts | Action::PublishNames | Action::SetSlices | Action::Remove | Action::Await(_) => {
-            }
+        if step.action == Action::Update {
+            self.gpus.updated(now, name);
         }
         let verb = execute::verb(step.action);
         info!(service = %name, event = "step-done", step = verb, "{name}: {verb} took {} ms", took.as_millis());
