@@ -309,7 +309,7 @@ fn vendor(kind: &str) -> Option<Vendor> {
 
 /// Returns whose a file may be that does not say so: whom its name names, or anybody.
 fn vendors_of_name(file: &Path) -> Vec<Vendor> {
-    let name = file.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let named: Vec<Vendor> = Vendor::ALL.iter().copied().filter(|vendor| name.contains(vendor.as_word())).collect();
     if named.is_empty() { Vendor::ALL.to_vec() } else { named }
 }
