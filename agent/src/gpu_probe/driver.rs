@@ -63,10 +63,7 @@ pub(super) fn of_nvidia(paths: &Paths) -> Facts {
     let majors = Majors::read(paths);
     let module = module_version(paths);
     let (user_space, library) = user_space(paths);
-    let nvml = match &user_space {
-        UserSpace::OpenglDriver => existing(paths, &Path::new(OPENGL_DRIVER).join("lib").join(NVML)),
-        UserSpace::None | UserSpace::Libraries(_) => None,
-    };
+    let nvml = existing(paths, &Path::new(OPENGL_DRIVER).join("lib").join(NVML));
     let nvml = nvml.or_else(|| in_folders(paths, NVML));
     let booted = booted_driver(paths).filter(|_| module.is_some() && module != library);
     let booted = booted.map(|driver| driver.join("lib"));

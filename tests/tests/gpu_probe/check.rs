@@ -1,6 +1,5 @@
 //! `gpu-check` beside a made-up `nvidia-smi`: what agrees is said to, and each field that does not is found.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -53,13 +52,10 @@ fn machine() -> (Machine, bool) {
     }
     let control = machine.root().join("dev/nvidiactl");
     let is_made = mknod(&control, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(1, 255)).is_ok();
-    for (file, text) in
-        [("nvidia-smi", SMI), ("gpus", GPUS), ("processes", PROCESSES), ("long", LONG), ("list", "")]
-    {
+    for (file, text) in [("gpus", GPUS), ("processes", PROCESSES), ("long", LONG), ("list", "")] {
         machine.write(&format!("smi/{file}"), text);
     }
-    let program = machine.root().join("smi/nvidia-smi");
-    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    machine.script("smi/nvidia-smi", SMI);
     (machine, is_made)
 }
 
@@ -164,7 +160,7 @@ fn a_fault_and_a_wrong_node_are_told_and_an_nvidia_smi_that_fails_is_no_comparis
     for field in ["fault Failed", "node /dev/nvidia7"] {
         assert!(found.iter().any(|found| found == field), "{found:?}");
     }
-    machine.write("smi/nvidia-smi", "#!/bin/sh\necho 'Field \"x\" is not a valid field to query.'\nexit 2\n");
+    machine.script("smi/nvidia-smi", "#!/bin/sh\necho 'Field \"x\" is not a valid field to query.'\nexit 2\n");
     let output = check(&machine);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a valid field"));
