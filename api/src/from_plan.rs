@@ -31,6 +31,12 @@ impl From<&model::Reason> for Reason {
                 ("foreign_conf", "a conf file of the same name is there that NixMox did not write".to_owned())
             }
             model::Reason::Stopping => ("stopping", "the host shuts down".to_owned()),
+            model::Reason::GpuWaits(why) => ("gpu_waits", why.clone()),
+            model::Reason::GpuYields { to, why } => ("gpu_yields", format!("gives way to {to}: {why}")),
+            model::Reason::GpuLost(nodes) => {
+                let nodes: Vec<String> = nodes.iter().map(|node| node.display().to_string()).collect();
+                ("gpu_lost", format!("cannot use {}", nodes.join(", ")))
+            }
             model::Reason::Uncarriable(why) => ("uncarriable", why.clone()),
         };
         Self { kind: kind.to_owned(), text }

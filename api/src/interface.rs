@@ -10,11 +10,12 @@ use zlink::names::{FieldName, InterfaceName, TypeName};
 use crate::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
     EventsRequest, ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict,
-    GenerationsReply, HealthCheck, HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf,
-    LogsRequest, Mount, Network, OomKills, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure,
-    PressureMax, Reason, Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus,
-    ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply,
-    Warning,
+    GenerationsReply, Gpu, GpuDoctorReply, GpuDriver, GpuFault, GpuFitReply, GpuFitRequest, GpuInventory, GpuLayer,
+    GpuMount, GpuNode, GpuProcess, GpuRoom, GpuService, GpuShare, GpuStatus, GpuYield, GpusReply, HealthCheck,
+    HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf, LogsRequest, Mount, Network,
+    OomKills, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, PressureMax, Reason, Request,
+    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackDiff, StackInfo,
+    StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -90,6 +91,29 @@ const METHODS: &[&Method<'static>] = &[
         &[FROM, TO],
         fields::<DiffReply>(),
         &[&Comment::new("Returns what differs between two generations. Role: observer.")],
+    ),
+    &method(
+        "Gpus",
+        &[],
+        fields::<GpusReply>(),
+        &[&Comment::new("Returns what is known of the GPUs, and how services stand with them. Role: observer.")],
+    ),
+    &method(
+        "GpuFit",
+        &[GPU_FIT_REQUEST],
+        fields::<GpuFitReply>(),
+        &[&Comment::new("Returns what would come of a share of the GPUs; nothing is changed. Role: observer.")],
+    ),
+    &method(
+        "GpuDoctor",
+        &[NAME_OR_ALL],
+        fields::<GpuDoctorReply>(),
+        &[
+            &Comment::new(
+                "Looks at every layer between the GPUs and a service. Without a name: and all services that",
+            ),
+            &Comment::new("have some. Role: observer."),
+        ],
     ),
     &method(
         "Apply",
@@ -201,6 +225,20 @@ const TYPES: &[&CustomType<'static>] = &[
     Tmpfs::CUSTOM_TYPE,
     Device::CUSTOM_TYPE,
     Restart::CUSTOM_TYPE,
+    GpuShare::CUSTOM_TYPE,
+    GpuStatus::CUSTOM_TYPE,
+    GpuInventory::CUSTOM_TYPE,
+    Gpu::CUSTOM_TYPE,
+    GpuNode::CUSTOM_TYPE,
+    GpuProcess::CUSTOM_TYPE,
+    GpuDriver::CUSTOM_TYPE,
+    GpuMount::CUSTOM_TYPE,
+    GpuFault::CUSTOM_TYPE,
+    GpuRoom::CUSTOM_TYPE,
+    GpuService::CUSTOM_TYPE,
+    GpuFitRequest::CUSTOM_TYPE,
+    GpuYield::CUSTOM_TYPE,
+    GpuLayer::CUSTOM_TYPE,
     PlanReply::CUSTOM_TYPE,
     Planned::CUSTOM_TYPE,
     Reason::CUSTOM_TYPE,
@@ -217,6 +255,7 @@ const TYPES: &[&CustomType<'static>] = &[
 ];
 
 const NAME: &Parameter<'static> = &parameter("name", String::TYPE);
+const NAME_OR_ALL: &Parameter<'static> = &parameter("name", <Option<String>>::TYPE);
 const NAMES: &Parameter<'static> = &parameter("names", <Vec<String>>::TYPE);
 const FROM: &Parameter<'static> = &parameter("from", u64::TYPE);
 const TO: &Parameter<'static> = &parameter("to", u64::TYPE);
@@ -227,6 +266,7 @@ const REQUEST: &Parameter<'static> = &parameter("request", Request::TYPE);
 const COPY: &Parameter<'static> = &parameter("request", CopyRequest::TYPE);
 const EXEC: &Parameter<'static> = &parameter("request", ExecRequest::TYPE);
 const EVENTS_REQUEST: &Parameter<'static> = &parameter("request", EventsRequest::TYPE);
+const GPU_FIT_REQUEST: &Parameter<'static> = &parameter("request", GpuFitRequest::TYPE);
 const LOGS_REQUEST: &Parameter<'static> = &parameter("request", LogsRequest::TYPE);
 
 const fn method(

@@ -7,8 +7,8 @@ use zlink::proxy;
 
 use crate::{
     AgentError, Applied, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, LogSources, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status,
-    Update, UsageReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, Nothing,
+    PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 
 /// Calls of `io.nixmox.Agent` on a connection.
@@ -52,6 +52,15 @@ pub trait AgentProxy {
 
     /// Returns what differs between two generations. Role: observer.
     async fn diff(&mut self, from: u64, to: u64) -> zlink::Result<Result<DiffReply, AgentError>>;
+
+    /// Returns what is known of the GPUs, and how services stand with them. Role: observer.
+    async fn gpus(&mut self) -> zlink::Result<Result<GpusReply, AgentError>>;
+
+    /// Returns what would come of a share of the GPUs; nothing is changed. Role: observer.
+    async fn gpu_fit(&mut self, request: &GpuFitRequest) -> zlink::Result<Result<GpuFitReply, AgentError>>;
+
+    /// Looks at every layer between the GPUs and a service; without a name, and all services that have some. Role: observer.
+    async fn gpu_doctor(&mut self, name: Option<&str>) -> zlink::Result<Result<GpuDoctorReply, AgentError>>;
 
     /// Makes a stack as declared: a new generation. Returns once it is written and `Status`
     /// shows it, not once it is done. Role: operator.

@@ -74,6 +74,12 @@ pub struct ServiceUsage {
     /// `pids.max` in force; absent: no limit, or no figure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks_max: Option<u64>,
+    /// Video memory in use at the last look, in bytes, over all of its GPUs; absent: it has none, or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vram_current: Option<u64>,
+    /// Video memory that it was granted, in bytes; absent: it made no claim, or was granted none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vram_budget: Option<u64>,
     /// Bytes that it received through the interface that the host gave it; absent on the host's network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_receive_bytes: Option<u64>,

@@ -226,6 +226,8 @@ fn usage() -> UsageReply {
         io_pressure: Some(Pressure { some_avg10: 0.5, full_avg10: None }),
         tasks_current: Some(12),
         tasks_max: Some(512),
+        vram_current: Some(6 << 30),
+        vram_budget: Some(10 << 30),
         network_receive_bytes: Some(1024),
         network_transmit_bytes: Some(2048),
         restarts: 1,
@@ -406,7 +408,7 @@ fn the_errors_are_as_their_golden_file_has_them() {
 #[test]
 fn a_field_that_this_version_does_not_know_is_refused() {
     let mut request = serde_json::to_value(full_service()).expect("a message can be written");
-    request["gpu"] = serde_json::json!({ "vram": 1 });
-    let refused = serde_json::from_value::<Service>(request).expect_err("`gpu` is not known");
-    assert!(refused.to_string().contains("unknown field `gpu`"), "{refused}");
+    request["offload"] = serde_json::json!({ "engine": "ollama" });
+    let refused = serde_json::from_value::<Service>(request).expect_err("`offload` is not known");
+    assert!(refused.to_string().contains("unknown field `offload`"), "{refused}");
 }

@@ -60,6 +60,9 @@ fn at_rest(name: &ContainerName, container: &Container, job: bool, plan: &Plan) 
         ChangeKind::Create | ChangeKind::Restart if waits_for(name, plan).is_empty() => State::Starting,
         ChangeKind::Create | ChangeKind::Restart => State::Waiting,
         ChangeKind::Blocked => {
+            if reasons.iter().any(|reason| matches!(reason, Reason::GpuWaits(_) | Reason::GpuYields { .. })) {
+                return State::Waiting;
+            }
             let by_others = container.exit.as_ref().is_some_and(|exit| exit.stopped);
             if reasons.contains(&Reason::BackOff) && by_others { State::Waiting } else { State::Failed }
         }

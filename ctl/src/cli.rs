@@ -76,6 +76,7 @@ pub(crate) enum Command {
     Why(commands::why::Why),
     Top(commands::top::Top),
     Graph(commands::graph::Drawn),
+    Gpu(commands::gpu::GpuOf),
     Logs(commands::logs::Logs),
     Events(commands::events::Events),
     Analyze(commands::analyze::Analyze),
@@ -192,11 +193,12 @@ impl Command {
             Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
             Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
             Self::Rollback(_) => return Ok(()),
-            Self::Events(_) | Self::Analyze(_) | Self::Stacks(_) if options.all => return Ok(()),
+            Self::Events(_) | Self::Analyze(_) | Self::Stacks(_) | Self::Gpu(_) if options.all => return Ok(()),
             Self::Analyze(_) => ("what came of the last request is of the whole host", "nixmoxctl analyze"),
             Self::Events(_) => {
                 ("events are of the whole host, or of services that are named", "nixmoxctl events NAME")
             }
+            Self::Gpu(_) => ("GPUs are of the whole host", "nixmoxctl gpu"),
             Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
             Self::Down(_)
             | Self::Status(_)
@@ -220,6 +222,7 @@ impl Command {
             Self::Why(why) => why.run(context),
             Self::Top(top) => top.run(context),
             Self::Graph(graph) => graph.run(context),
+            Self::Gpu(gpu) => gpu.run(context),
             Self::Logs(logs) => logs.run(context),
             Self::Events(events) => events.run(context),
             Self::Analyze(analyze) => analyze.run(context),

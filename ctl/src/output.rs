@@ -3,6 +3,7 @@
 //! Knows whether a terminal is there, how wide it is and whether it wants colours; knows nothing of what is written.
 //! A command that has much to say begins with [`Output::page`].
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
@@ -74,12 +75,13 @@ impl Output {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
         };
+        let is_ascii = !is_utf8(|name| std::env::var_os(name));
         let screen = Screen {
             size: (out.is_terminal() && !dumb).then(terminal_size),
             error_size: (err.is_terminal() && !dumb).then(terminal_size),
             error_width: err.is_terminal().then(|| terminal_size().width),
-            style: Style::new(colored(out.is_terminal())),
-            error_style: Style::new(colored(err.is_terminal())),
+            style: Style::new(colored(out.is_terminal())).in_ascii(is_ascii),
+            error_style: Style::new(colored(err.is_terminal())).in_ascii(is_ascii),
         };
         Self { out: Box::new(out), err: Box::new(err), screen, choice, pager: None }
     }
@@ -155,6 +157,16 @@ impl Screen {
     }
 }
 
+/// Whether the locale's characters are those of Unicode, as its name says (locale(7)): the first of these that is not empty
+/// counts, and without any it is `C`, which is ASCII.
+fn is_utf8(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let said = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    said.is_some_and(|locale| {
+        let locale = locale.to_string_lossy().to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
 fn terminal_size() -> Size {
     // A terminal of size 0 exists: serial lines, and pseudo terminals that nobody sized.
     match terminal_size::terminal_size() {
@@ -162,5 +174,22 @@ fn terminal_size() -> Size {
             Size { width: usize::from(columns.0).max(20), height: usize::from(rows.0).max(2) }
         }
         Some(_) | None => Size { width: WIDTH, height: 24 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_variable_that_says_something_is_the_locale() {
+        let of = |given: &[(&str, &str)]| {
+            is_utf8(|name| given.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+        };
+        assert!(of(&[("LANG", "de_DE.UTF-8")]) && of(&[("LC_CTYPE", "C.utf8")]));
+        assert!(of(&[("LC_ALL", ""), ("LANG", "en_US.UTF-8@x")]));
+        assert!(!of(&[]) && !of(&[("LANG", "")]) && !of(&[("LANG", "de_DE.ISO-8859-1")]));
+        assert!(!of(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]));
+        assert!(of(&[("LC_ALL", "C.UTF-8"), ("LANG", "C")]));
     }
 }

@@ -6,6 +6,7 @@ mod changes;
 mod completion;
 mod errors;
 mod examples;
+mod gpu;
 mod graph;
 mod help;
 mod history;

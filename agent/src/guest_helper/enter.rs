@@ -18,6 +18,8 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::Trouble;
 
+/// Where cgroup v2 is mounted: file-hierarchy(7).
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Longest `/proc/PID/cgroup` that is read.
 const CGROUP_BYTES_MAX: u64 = 16 * 1024;
 
@@ -44,6 +46,18 @@ impl Guest {
     pub(super) fn enter_mounts(&self) -> Result<(), Trouble> {
         let namespace = openat(&self.leader, "ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         namespace.and_then(|fd| setns(fd, CloneFlags::CLONE_NEWNS)).map_err(entering)
+    }
+
+    /// Moves this process into a cgroup of the guest's unit: device rules are for whoever is below that (cgroup v2, "Device controller").
+    pub(super) fn enter_cgroup(&self, unit: &str) -> Result<(), Trouble> {
+        let text = cgroups(&self.leader).map_err(Trouble::Enter)?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or(Trouble::Gone)?;
+        let (above, _) = path.split_once(&format!("/{unit}")).ok_or(Trouble::Gone)?;
+        // nspawn's own has processes and is none of the guest's, which could freeze its. Without it, the leader's.
+        let of_nspawn = format!("{CGROUPS}{above}/{unit}/supervisor/cgroup.procs");
+        let of_leader = format!("{CGROUPS}{path}/cgroup.procs");
+        // 0 is whoever writes it.
+        std::fs::write(of_nspawn, "0").or_else(|_| std::fs::write(of_leader, "0")).map_err(Trouble::Enter)
     }
 
     /// Makes this process root as the guest has it: in its user namespace, where it has one. Its services look at
@@ -116,17 +130,19 @@ impl Guest {
 
 /// Returns whether a process is in a unit or below it: guests have cgroups of their own.
 fn is_in(process: &OwnedFd, unit: &str) -> bool {
-    let read = || -> std::io::Result<String> {
-        let fd = openat(process, "cgroup", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let mut text = String::new();
-        File::from(fd).take(CGROUP_BYTES_MAX).read_to_string(&mut text)?;
-        Ok(text)
-    };
     // proc_pid_cgroup(5): hierarchy:controllers:path.
     let paths = |text: String| {
         text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| path.split('/').any(|p| p == unit))
     };
-    read().is_ok_and(paths)
+    cgroups(process).is_ok_and(paths)
+}
+
+/// Reads which cgroups a process is in.
+fn cgroups(process: &OwnedFd) -> std::io::Result<String> {
+    let fd = openat(process, "cgroup", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut text = String::new();
+    File::from(fd).take(CGROUP_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Returns the addresses at which a service of the guest may listen, in the order in which they are tried: loopback,

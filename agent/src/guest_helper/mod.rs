@@ -16,6 +16,7 @@
 
 mod bus;
 pub(crate) mod channel;
+pub mod devices;
 mod enter;
 mod exec;
 mod http;
@@ -70,6 +71,8 @@ pub enum Question {
     Exec(Vec<String>),
     /// Whether the guest, which is one of NixOS, was switched to this system: it is, unless it is already on the way.
     Switch(String),
+    /// What it has of these device nodes, and of the user space of their driver.
+    Devices(Vec<devices::Asked>),
 }
 
 /// What was found.
@@ -79,6 +82,9 @@ pub struct Answer {
     pub healthy: bool,
     /// What was asked and answered, in one line.
     pub output: String,
+    /// What was found of device nodes, where that was asked and could be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<devices::Seen>,
 }
 
 /// Why there is no answer of the guest.
@@ -146,6 +152,7 @@ fn be_the_first_to_go() {
 
 fn answer(request: &Request) -> Answer {
     let deadline = Deadline(Instant::now() + Duration::from_millis(request.timeout_ms));
+    let mut seen = None;
     let asked = enter::Guest::open(request.leader, &request.unit).and_then(|guest| match &request.question {
         Question::Ready => bus::ready(&guest, deadline),
         Question::Http(url) => http::get(&guest, url, deadline),
@@ -153,12 +160,16 @@ fn answer(request: &Request) -> Answer {
         Question::Unit(unit) => bus::unit(&guest, unit, deadline),
         Question::Exec(command) => exec::run(&guest, command, deadline),
         Question::Switch(system) => switch::run(&guest, system, deadline),
+        Question::Devices(nodes) => {
+            seen = Some(devices::look(&guest, &request.unit, nodes)?);
+            Ok(Found { healthy: true, text: "looked at".to_owned() })
+        }
     });
     let (healthy, found) = match asked {
         Ok(Found { healthy, text }) => (healthy, text),
         Err(trouble) => (false, trouble.to_string()),
     };
-    Answer { healthy, output: line::clean(&format!("{} -> {found}", request.question)) }
+    Answer { healthy, output: line::clean(&format!("{} -> {found}", request.question)), devices: seen }
 }
 
 /// What the guest answered.
@@ -176,6 +187,7 @@ impl fmt::Display for Question {
             Self::Unit(unit) => f.write_str(unit),
             Self::Exec(command) => f.write_str(&command.join(" ")),
             Self::Switch(system) => write!(f, "{system}/bin/switch-to-configuration test"),
+            Self::Devices(_) => f.write_str("device nodes"),
         }
     }
 }

@@ -43,9 +43,20 @@ impl Guests {
 
     /// Asks for what takes long, beside all questions.
     pub(super) async fn order(&self, request: &Request) -> ProbeResult {
+        let Answer { healthy, output, devices: _ } = self.answer_now(request).await;
+        ProbeResult { healthy, output: line::clean(&output) }
+    }
+
+    /// Asks one question whose answer is more than a line.
+    pub(super) async fn answer(&self, request: &Request) -> Answer {
+        let _turn = self.turns.acquire().await;
+        self.answer_now(request).await
+    }
+
+    async fn answer_now(&self, request: &Request) -> Answer {
         let limit = Duration::from_millis(request.timeout_ms) + HELPER_MARGIN;
         match tokio::time::timeout(limit, talk(&self.program, request)).await {
-            Ok(Ok(Answer { healthy, output })) => ProbeResult { healthy, output: line::clean(&output) },
+            Ok(Ok(answer)) => answer,
             Ok(Err(error)) => unasked(request, &error.to_string()),
             // The child is killed with its handle.
             Err(_elapsed) => unasked(request, "no answer in time"),
@@ -53,8 +64,9 @@ impl Guests {
     }
 }
 
-fn unasked(request: &Request, why: &str) -> ProbeResult {
-    ProbeResult { healthy: false, output: line::clean(&format!("{} -> {why}", request.question)) }
+fn unasked(request: &Request, why: &str) -> Answer {
+    let output = line::clean(&format!("{} -> {why}", request.question));
+    Answer { healthy: false, output, devices: None }
 }
 
 async fn talk(program: &Path, request: &Request) -> std::io::Result<Answer> {

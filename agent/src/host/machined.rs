@@ -4,6 +4,7 @@
 //! without it has no machines, and its containers cannot start anyway.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use nixmox_core::model::ContainerName;
@@ -86,6 +87,18 @@ impl Machined {
             Err(error) if !is_absent(&error) => Err(failed("KillMachine", name.as_str(), error)),
             _ => Ok(()),
         }
+    }
+
+    /// Binds a path of the host to the same path in a container that runs, on top of what is there.
+    ///
+    /// # Errors
+    /// `Bus`: also where the container has users of its own.
+    pub(super) async fn bind(&self, name: &ContainerName, path: &Path) -> Result<(), StepError> {
+        let connection = self.bus.connection().await?;
+        let text = path.to_string_lossy().into_owned();
+        let manager = manager(&connection).await?;
+        let bound = manager.bind_mount_machine(name.to_string(), text.clone(), text, false, true).await;
+        bound.map_err(|e| failed("BindMountMachine", name.as_str(), e))
     }
 
     /// Waits until this name is free, and frees it when its machine is a leftover of a dead container.

@@ -146,6 +146,11 @@ impl Paths {
         self.guests_dir().join("hosts")
     }
 
+    /// The directory of what guests are given of GPUs' drivers.
+    pub(crate) fn gpu_dir(&self) -> PathBuf {
+        self.at("run/nixmox/gpu")
+    }
+
     /// The directory of exit records.
     pub(crate) fn exit_dir(&self) -> PathBuf {
         self.host_path(Path::new(EXIT_FOLDER))

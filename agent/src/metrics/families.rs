@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nixmox_api::{ServiceState, ServiceStatus, Status};
+use nixmox_api::{GpusReply, ServiceState, ServiceStatus, Status};
 use nixmox_core::model::ContainerName;
 
+use super::gpus;
 use super::own::Own;
 use super::records::Records;
 use super::text::{Family, Form, Kind, Text, Value};
@@ -24,6 +25,8 @@ pub struct Page {
     pub usage: BTreeMap<ContainerName, (Usage, Figures)>,
     /// What the reconcile task noted.
     pub records: Records,
+    /// What the last look at the GPUs found; `None`: nobody looked.
+    pub gpus: Option<Arc<GpusReply>>,
 }
 
 /// A service, with what it uses if it runs.
@@ -194,7 +197,7 @@ pub fn shown(page: &Page) -> String {
 /// Writes a page.
 pub(super) fn write(page: &Page, own: &Own, form: Form) -> String {
     let mut text = Text::new(form);
-    let Page { status, usage, records } = page;
+    let Page { status, usage, records, gpus } = page;
     text.family(&BUILD);
     text.sample(&BUILD, &[("version", env!("CARGO_PKG_VERSION"))], Value::Whole(1));
     each(&mut text, AGENT, status);
@@ -212,6 +215,9 @@ pub(super) fn write(page: &Page, own: &Own, form: Form) -> String {
     }
     let seen = |service| Seen::of(service, usage, records);
     services(&mut text, &status.services.iter().map(seen).collect::<Vec<_>>());
+    if let Some(gpus) = gpus {
+        gpus::write(&mut text, gpus);
+    }
     each(&mut text, PROCESS, own);
     text.end()
 }
@@ -308,7 +314,7 @@ fn count(number: usize) -> Option<Value> {
     u64::try_from(number).ok().map(Value::Whole)
 }
 
-const fn gauge(name: &'static str, help: &'static str) -> Family {
+pub(super) const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: Kind::Gauge, help }
 }
 

@@ -11,6 +11,7 @@
 //! ```
 
 mod families;
+mod gpus;
 mod histogram;
 mod http;
 mod listen;

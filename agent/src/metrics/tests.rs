@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::families::{self, Page};
 use super::own::Own;
 use super::text::{Family, Form, Kind};
-use super::{Limits, Listener, Recorder, Source, serve};
+use super::{Limits, Listener, Recorder, Source, gpus, serve};
 use crate::host::{Figures, Pressure, Usage};
 
 /// Longest wait for anything that is to happen; far more than it takes.
 const LIMIT: Duration = Duration::from_secs(20);
-const SECRET: &str = "hunter2";
+/// What is on no page.
+pub(super) const SECRET: &str = "hunter2";
 
 fn service(name: &str, state: ServiceState) -> ServiceStatus {
     let secret = || SECRET.to_owned();
@@ -69,7 +70,7 @@ fn service(name: &str, state: ServiceState) -> ServiceStatus {
 }
 
 /// One that has every figure, one that has few, one that does not run, and a job that is done.
-fn page() -> Page {
+pub(super) fn page() -> Page {
     let states = [
         ("web", ServiceState::Healthy),
         ("db", ServiceState::Starting),
@@ -129,10 +130,11 @@ fn page() -> Page {
         status: Arc::new(Status { host, services, ..Status::default() }),
         usage: [("web", all), ("db", few)].map(|(name, used)| (name.parse().unwrap(), used)).into(),
         records: recorder.read(),
+        gpus: Some(Arc::new(gpus::tests::sample())),
     }
 }
 
-fn own() -> Own {
+pub(super) fn own() -> Own {
     Own {
         cpu_usec: Some(12_345),
         resident_bytes: Some(7 << 20),
@@ -196,6 +198,11 @@ fn tables() -> String {
     let work =
         [(families::OBSERVE, ""), (families::PLAN, ""), (families::STEP, "step"), (families::FAILURES, "step")];
     table("The agent", agent.chain(work).collect());
+    let of_gpus = [(gpus::MEMORY, "gpu kind")].into_iter();
+    let of_gpus = of_gpus.chain(gpus::SENSORS.iter().map(|(family, _)| (*family, "gpu")));
+    let of_services =
+        [(gpus::SERVICE_MEMORY, "name stack gpu"), (gpus::BUDGET, "name stack"), (gpus::FAULT, "vendor kind")];
+    table("GPUs", of_gpus.chain(of_services).collect());
     table("The agent's process", families::PROCESS.iter().map(|(family, _)| (*family, "")).collect());
     text
 }

@@ -46,6 +46,8 @@ pub(super) enum Value {
     Whole(u64),
     /// A time in microseconds, written in seconds.
     Usec(u64),
+    /// A number in thousandths, written as a whole with digits after the point.
+    Milli(u64),
 }
 
 /// The page as far as it is written.
@@ -87,7 +89,7 @@ impl Family {
 
     /// Returns its unit, which a name ends with; `None`: a count, or a name that others chose without.
     pub(super) fn unit(&self) -> Option<&'static str> {
-        ["seconds", "bytes"].into_iter().find(|unit| self.name.ends_with(unit))
+        ["seconds", "bytes", "celsius", "watts", "ratio"].into_iter().find(|unit| self.name.ends_with(unit))
     }
 }
 
@@ -158,13 +160,21 @@ impl Text {
         let _ = match value {
             Value::Whole(number) => writeln!(self.out, " {number}"),
             Value::Usec(usec) => writeln!(self.out, " {}", seconds(usec)),
+            Value::Milli(thousandths) => {
+                writeln!(self.out, " {}", parts(thousandths / 1000, thousandths % 1000 * 1000))
+            }
         };
     }
 }
 
 /// Returns microseconds as seconds, with one digit after the point at least.
 fn seconds(usec: u64) -> String {
-    let text = format!("{}.{:06}", usec / 1_000_000, usec % 1_000_000);
+    parts(usec / 1_000_000, usec % 1_000_000)
+}
+
+/// Returns a whole and its millionths with one digit after the point at least.
+fn parts(whole: u64, millionths: u64) -> String {
+    let text = format!("{whole}.{millionths:06}");
     let short = text.trim_end_matches('0');
     if short.ends_with('.') { format!("{short}0") } else { short.to_owned() }
 }
@@ -177,6 +187,16 @@ mod tests {
     fn seconds_are_exact() {
         let written = [0, 1, 500, 1_000_000, 1_500_000, 60_000_000, u64::MAX].map(seconds);
         assert_eq!(written, ["0.0", "0.000001", "0.0005", "1.0", "1.5", "60.0", "18446744073709.551615"]);
+    }
+
+    #[test]
+    fn thousandths_are_exact() {
+        let mut text = Text::new(Form::Prometheus);
+        let family = Family { name: "a", kind: Kind::Gauge, help: "" };
+        for value in [0, 10, 870, 118_500] {
+            text.sample(&family, &[], Value::Milli(value));
+        }
+        assert_eq!(text.end(), "a 0.0\na 0.01\na 0.87\na 118.5\n");
     }
 
     #[test]

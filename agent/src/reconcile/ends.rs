@@ -113,6 +113,9 @@ fn coming(cause: &Cause<'_>) -> Option<LastEnd> {
             | Reason::ForeignMachine
             | Reason::ForeignConf
             | Reason::Stopping
+            | Reason::GpuWaits(_)
+            | Reason::GpuYields { .. }
+            | Reason::GpuLost(_)
             | Reason::Uncarriable(_) => return None,
         })
     })?;

@@ -11,11 +11,14 @@ use nixmox_api::{
     GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, PathInfo,
     PathsReply, PlanReply, Request, StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
+use nixmox_core::gpu::Inventory;
 use nixmox_core::model::ContainerName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::change::unknown_service;
+use super::gpu_answers::{self, GpuScene};
+use super::gpus::Seen;
 use super::{history, inside, session};
 use crate::host::Host;
 use crate::metrics::{Page, Recorder, Source};
@@ -47,9 +50,10 @@ pub(super) enum Ask {
     Stop(Vec<String>, bool, Caller, Answer<Done>),
     Restart(Vec<String>, Caller, Answer<Done>),
     RemoveData(String, Caller, Answer<()>),
-    Gpus(Answer<GpusReply>),
-    GpuFit(GpuFitRequest, Answer<GpuFitReply>),
-    GpuDoctor(Option<String>, Answer<GpuDoctorReply>),
+    /// That the host is looked at.
+    Look(Answer<()>),
+    /// Nothing: somebody looked at the GPUs.
+    SeenGpus(Inventory),
 }
 
 /// Where things lie, each with a word for what it is, by service.
@@ -72,6 +76,8 @@ pub(super) struct Published {
     pub(super) memory_high: Arc<BTreeMap<ContainerName, u64>>,
     /// When the last probe of each was answered, in seconds since 1970. Nobody is woken for it.
     pub(super) probed: BTreeMap<ContainerName, u64>,
+    /// What answers about GPUs are made of.
+    pub(super) gpus: Arc<GpuScene>,
 }
 
 impl Published {
@@ -184,6 +190,24 @@ impl<H: Host> Handle<H> {
         known.ok_or_else(|| unknown_service(name, places.keys()))
     }
 
+    /// Looks at the GPUs, unless somebody did a moment ago.
+    async fn look_at_gpus(&self) -> Arc<Seen> {
+        let recent = self.published.borrow().gpus.seen.clone().filter(|seen| seen.is_recent());
+        match recent {
+            Some(seen) => seen,
+            None => Arc::new(Seen::now(self.host.gpus().await, Duration::ZERO)),
+        }
+    }
+
+    /// Has the task know of the GPUs, where a request asks for some: what it then says of them is not a guess.
+    async fn look_for(&self, request: &Request) -> Result<(), AgentError> {
+        if request.services.iter().any(|service| service.gpu.is_some()) {
+            let inventory = self.host.gpus().await;
+            self.asks.send(Ask::SeenGpus(inventory)).await.map_err(|_| stopping())?;
+        }
+        Ok(())
+    }
+
     /// Adds what the containers use now. Percentages are of the time since the last look, or since the start.
     async fn with_usage(&self, mut status: Status) -> Status {
         let usage = self.host.usage(&super::usage::running(&status)).await;
@@ -191,7 +215,11 @@ impl<H: Host> Handle<H> {
         let wall_usec = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.retain(|name, _| usage.contains_key(name.as_str()));
+        let vram = self.published.borrow().gpus.used();
         for service in &mut status.services {
+            if let Some(gpu) = &mut service.gpu {
+                gpu.used = vram.get(service.name.as_str()).map(|bytes| bytes.0);
+            }
             let Some(used) = usage.get(service.name.as_str()) else { continue };
             service.memory_current = used.memory_current;
             service.tasks_current = used.tasks_current;
@@ -224,9 +252,13 @@ fn percent((wall, cpu): (u64, u64)) -> f64 {
 
 impl<H: Host> Source for Handle<H> {
     async fn page(&self) -> Page {
-        let status = Arc::clone(&self.published.borrow().status);
+        let (status, scene) = {
+            let published = self.published.borrow();
+            (Arc::clone(&published.status), Arc::clone(&published.gpus))
+        };
         let usage = self.host.figures(&super::usage::running(&status)).await;
-        Page { status, usage, records: self.recorder.read() }
+        let gpus = scene.seen.as_ref().map(|seen| Arc::new(gpu_answers::gpus(seen, &scene)));
+        Page { status, usage, records: self.recorder.read(), gpus }
     }
 }
 
@@ -299,15 +331,21 @@ impl<H: Host> Control for Handle<H> {
     }
 
     async fn gpus(&self) -> Result<GpusReply, AgentError> {
-        self.ask(Ask::Gpus).await
+        let seen = self.look_at_gpus().await;
+        Ok(gpu_answers::gpus(&seen, &self.published.borrow().gpus))
     }
 
     async fn gpu_fit(&self, request: GpuFitRequest) -> Result<GpuFitReply, AgentError> {
-        self.ask(|answer| Ask::GpuFit(request, answer)).await
+        let seen = self.look_at_gpus().await;
+        gpu_answers::fit(&seen, &self.published.borrow().gpus, request)
     }
 
     async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
-        self.ask(|answer| Ask::GpuDoctor(name, answer)).await
+        // What was a moment ago is no diagnosis: neither of the machine, nor of what systemd has.
+        self.ask(Ask::Look).await?;
+        let seen = Seen::now(self.host.gpus().await, Duration::ZERO);
+        let scene = Arc::clone(&self.published.borrow().gpus);
+        gpu_answers::doctor(&*self.host, &seen, &scene, name.as_deref()).await
     }
 
     async fn logs(&self, request: LogsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {
@@ -327,6 +365,7 @@ impl<H: Host> Control for Handle<H> {
     }
 
     async fn plan(&self, request: Request) -> Result<PlanReply, AgentError> {
+        self.look_for(&request).await?;
         self.ask(|answer| Ask::Plan(request, answer)).await
     }
 
@@ -336,6 +375,7 @@ impl<H: Host> Control for Handle<H> {
     }
 
     async fn apply(&self, request: Request, caller: Caller) -> Result<Applied, AgentError> {
+        self.look_for(&request).await?;
         self.ask(|answer| Ask::Apply(request, caller, answer)).await
     }
 

@@ -21,6 +21,8 @@ mod cause;
 mod change;
 mod ends;
 mod execute;
+mod gpu_answers;
+mod gpus;
 mod handle;
 mod history;
 mod inside;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::container::{self, Layout};
+use nixmox_core::gpu::{GuestView, Inventory};
 use nixmox_core::model::{
     Action, Container, ContainerName, Desired, InvocationId, Kind, Observed, Plan, Spec, StackName, Subject, System,
 };
@@ -60,6 +63,8 @@ use crate::settings::Settings;
 use crate::state::{EventNumbers, Generation, Generations, Notes, NotesFile, StateError};
 use change::Ledger;
 use execute::{Begun, Executor, Outcome};
+use gpu_answers::GpuScene;
+use gpus::Gpus;
 use handle::{Answering, Ask, Published};
 use oom::Look;
 use report::{Reporter, Scene};
@@ -121,6 +126,9 @@ pub struct Reconciler<H> {
     executor: Executor,
     probes: JoinSet<(Question, ProbeResult)>,
     logs: JoinSet<(ContainerName, Logged)>,
+    /// What is known of the GPUs.
+    gpus: Gpus,
+    gpu_looks: JoinSet<GpuLook>,
     /// Turns to read a log.
     log_turns: Arc<Semaphore>,
     /// Whose log is being read.
@@ -155,6 +163,15 @@ enum Logged {
     Kills(Look, Vec<OomKill>),
 }
 
+/// What was seen of GPUs.
+#[derive(Debug)]
+enum GpuLook {
+    /// On the machine.
+    Machine(Inventory),
+    /// In a guest.
+    Guest(gpus::Look, GuestView),
+}
+
 /// Why the task woke up.
 #[derive(Debug)]
 enum Wake {
@@ -163,6 +180,7 @@ enum Wake {
     Ended(Outcome),
     Answered(Question, ProbeResult),
     Logged(ContainerName, Logged),
+    SeenGpus(GpuLook),
     /// The data of a container is gone, or what there was to do about it was done.
     Removed(ContainerName),
     /// A signal, or a time that has come: the next round sees for itself.
@@ -185,6 +203,7 @@ impl<H: Host> Reconciler<H> {
         let (events, _) = broadcast::channel(EVENTS);
         let on_disk = (generations.clone(), notes_file.clone());
         let recorder = Recorder::default();
+        let gpus = Gpus::new(&standing.notes);
         let reconciler = Self {
             layout: host.layout(),
             reporter: Reporter::new(published, events.clone(), EventNumbers::open(generations.state())),
@@ -201,6 +220,8 @@ impl<H: Host> Reconciler<H> {
             executor: Executor::new(settings.parallel_starts),
             probes: JoinSet::new(),
             logs: JoinSet::new(),
+            gpus,
+            gpu_looks: JoinSet::new(),
             log_turns: Arc::new(Semaphore::new(LOG_READERS_MAX)),
             reading: BTreeSet::new(),
             stuck: BTreeMap::new(),
@@ -235,6 +256,7 @@ impl<H: Host> Reconciler<H> {
                 Some(ask) = self.asks.recv() => Wake::Asked(Box::new(ask)),
                 Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
                 Some(Ok((name, logged))) = self.logs.join_next() => Wake::Logged(name, logged),
+                Some(Ok(look)) = self.gpu_looks.join_next() => Wake::SeenGpus(look),
                 Some(Ok(name)) = self.removals.join_next() => Wake::Removed(name),
                 _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
@@ -253,6 +275,10 @@ impl<H: Host> Reconciler<H> {
                     self.supervisor.logged(&name, lines);
                 }
                 Wake::Logged(name, Logged::Kills(look, kills)) => self.killed(&name, look, kills),
+                Wake::SeenGpus(look) => {
+                    self.gpus.end_look(&look);
+                    self.seen_gpus(look);
+                }
                 Wake::Removed(name) => drop(self.removing.remove(&name)),
             }
             while let Some(outcome) = self.executor.ended_already() {
@@ -326,6 +352,7 @@ impl<H: Host> Reconciler<H> {
                 (question, result)
             });
         }
+        self.look_at_gpus();
         for (name, look) in self.supervisor.kills_due(now) {
             self.read_log(name, Some(look));
         }
@@ -341,10 +368,13 @@ impl<H: Host> Reconciler<H> {
         let begun = Instant::now();
         let mut observed = self.host.observe(&names).await?;
         self.recorder.observed(begun.elapsed());
-        self.take_notes(&mut observed);
-        let desired = self.desired(&self.ledger.generation);
-        let acting_on = self.executor.acting_on();
+        let mut desired = self.desired(&self.ledger.generation);
         let now = self.now();
+        let gave_up = |name: &ContainerName| self.supervisor.gave_up(now, name);
+        self.gpus.stand(now, &mut desired, &observed, gave_up);
+        self.gpus.mark_lost(&mut observed);
+        self.take_notes(&desired, &mut observed);
+        let acting_on = self.executor.acting_on();
         let dead = self.supervisor.take_in(now, &desired, &mut observed, &acting_on, self.settings.drift);
         for name in dead {
             self.fetch_log(name);
@@ -381,9 +411,9 @@ impl<H: Host> Reconciler<H> {
 
     /// Makes the success of a job durable, and tells the plan of one that systemd has forgotten. A restart is done as
     /// soon as there is another instance.
-    fn take_notes(&mut self, observed: &mut Observed) {
+    fn take_notes(&mut self, desired: &Desired, observed: &mut Observed) {
         let mut notes = self.ledger.notes.clone();
-        for (name, assigned) in &self.ledger.generation.services {
+        for (name, assigned) in &desired.services {
             if assigned.service.kind != Kind::Job {
                 continue;
             }
@@ -402,6 +432,7 @@ impl<H: Host> Reconciler<H> {
                 container.exit = Some(before.clone());
             }
         }
+        self.gpus.write_down(&mut notes);
         let now = &observed.containers;
         notes.restarts.retain(|name, replaced| now.get(name).and_then(instance) == Some(*replaced));
         self.note(notes);
@@ -455,6 +486,12 @@ impl<H: Host> Reconciler<H> {
             self.supervisor.changed(now, &self.ledger.all_on_trial());
         }
         let Subject::Service(name) = &step.subject else { return };
+        match step.action {
+            Action::Start | Action::Stop => self.gpus.changed(name),
+            Action::Update => self.gpus.updated(now, name),
+            Action::PublishPorts | Action::PublishNames | Action::SetSlices | Action::Remove | Action::Await(_) => {
+            }
+        }
         let verb = execute::verb(step.action);
         info!(service = %name, event = "step-done", step = verb, "{name}: {verb} took {} ms", took.as_millis());
         let generation = self.ledger.generation.number;
@@ -496,7 +533,8 @@ impl<H: Host> Reconciler<H> {
             self.supervisor.refused_switch(name);
         }
         error!(service = %name, step = verb, event = "step-failed", "{name}: {verb} failed: {}", failure.message);
-        let declared = self.ledger.generation.services.get(name);
+        // With what it was given, as it was started.
+        let declared = self.round.as_ref().and_then(|round| round.desired.services.get(name));
         let start_of = match step.action {
             // What was declared before says nothing about what is declared now.
             Action::Start => match declared.filter(|assigned| step.spec == Some(container::spec(assigned))) {
@@ -514,6 +552,36 @@ impl<H: Host> Reconciler<H> {
         self.supervisor.failed(self.now(), (&step.subject, step.action), start_of, failure);
         if error.is_of_a_run(name) {
             self.fetch_log(name.clone());
+        }
+    }
+
+    /// Looks at the GPUs, and into guests that have some, where that is due.
+    fn look_at_gpus(&mut self) {
+        let now = self.now();
+        let Some(round) = &self.round else { return };
+        if self.gpus.begin_look(now, &round.desired) {
+            let host = Arc::clone(&self.host);
+            self.gpu_looks.spawn(async move { GpuLook::Machine(host.gpus().await) });
+        }
+        for look in self.gpus.begin_views(now, &round.desired, &round.observed) {
+            let host = Arc::clone(&self.host);
+            self.gpu_looks.spawn(async move {
+                let seen = host.look_into(&look.name, &look.grant).await;
+                GpuLook::Guest(look, seen)
+            });
+        }
+    }
+
+    fn seen_gpus(&mut self, look: GpuLook) {
+        let now = self.now();
+        let observed = self.round.as_ref().map(|round| &round.observed);
+        let news = match look {
+            GpuLook::Machine(inventory) => self.gpus.looked(now, inventory, observed),
+            GpuLook::Guest(look, seen) => self.gpus.viewed(now, &look, &seen).into_iter().collect(),
+        };
+        for gpus::News { service, text } in news {
+            let name = service.as_ref().map_or("", ContainerName::as_str);
+            self.reporter.tell(self.ledger.generation.number, name, "gpu", text);
         }
     }
 
@@ -572,14 +640,16 @@ impl<H: Host> Reconciler<H> {
             policy: self.settings.drift,
             warnings: self.warnings(),
         };
+        self.reporter.gpus(Arc::new(GpuScene::of(&self.gpus, &round.desired, &round.observed)));
         self.reporter.publish(&scene);
     }
 
     /// Returns what hinders the host as a whole, as far as the agent's own state goes.
     fn warnings(&self) -> Vec<String> {
         let stuck = self.stuck.values().map(|stuck| &stuck.why);
+        let gpus = self.round.as_ref().map(|round| self.gpus.warnings(&round.desired)).unwrap_or_default();
         let others = self.outdated.iter().chain(&self.hands_off).chain(&self.unrooted).chain(stuck);
-        self.warnings.iter().chain(others).cloned().collect()
+        self.warnings.iter().chain(others).cloned().chain(gpus).collect()
     }
 
     /// Returns when to look again though nothing happens.
@@ -589,7 +659,9 @@ impl<H: Host> Reconciler<H> {
             now.saturating_add(BLIND_RETRY)
         } else {
             let look = now.saturating_add(PERIODIC_LOOK);
-            self.supervisor.next_due(now, self.settings.drift).map_or(look, |due| due.min(look))
+            let gpus = self.round.as_ref().and_then(|round| self.gpus.next_due(&round.desired));
+            let due = self.supervisor.next_due(now, self.settings.drift).into_iter().chain(gpus).min();
+            due.map_or(look, |due| due.min(look))
         };
         let due = self.stuck.values().filter_map(|stuck| stuck.retry.due(now)).fold(due, Duration::min);
         let due = self.began + due;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_api::{
-    Caller, Dependency, HostStatus, RolledBack, ServiceState, ServiceStatus, StackInfo, StackStatus, Status,
-    Update, UpdateKind,
+    Caller, Dependency, GpuStatus, HostStatus, RolledBack, ServiceState, ServiceStatus, StackInfo, StackStatus,
+    Status, Update, UpdateKind,
 };
 use nixmox_core::container;
 use nixmox_core::health;
@@ -25,9 +25,10 @@ use tracing::{info, warn};
 
 use super::cause::{Cause, Causes};
 use super::change::Ledger;
+use super::gpu_answers::GpuScene;
 use super::handle::{Places, Published, now_usec};
 use super::supervise::{Supervisor, Watched, start_period};
-use super::words::{difference, drift, line, millis, place, port_text, reason, wire_state, with_hint};
+use super::words::{difference, drift, gpu_word, line, millis, place, port_text, reason, wire_state, with_hint};
 use crate::notify;
 use crate::settings::DriftPolicy;
 use crate::state::{EventNumbers, Generation, StackRecord};
@@ -190,6 +191,7 @@ impl Reporter {
         next.sequence = self.number();
         let generation = next.host.generation;
         let mut probed = self.published.borrow().probed.clone();
+        let gpus = Arc::clone(&self.published.borrow().gpus);
         probed.retain(|name, _| next.services.iter().any(|service| service.name == name.as_str()));
         self.published.send_replace(Published {
             status: Arc::new(next),
@@ -200,6 +202,7 @@ impl Reporter {
             places,
             memory_high,
             probed,
+            gpus,
         });
         notify::status(&line(&self.published.borrow().status));
         for (number, event) in (first..).zip(updates) {
@@ -226,7 +229,7 @@ impl Reporter {
         let record = "event";
         let text = if service.is_empty() { message.clone() } else { format!("{service}: {message}") };
         match word {
-            "failed" | "unhealthy" | "drift" | "oom" => {
+            "failed" | "unhealthy" | "drift" | "oom" | "gpu" => {
                 warn!(record, number, service, event = word, generation, by, cause, request, needs, "{text}");
             }
             _ => info!(record, number, service, event = word, generation, by, cause, request, needs, "{text}"),
@@ -251,6 +254,14 @@ impl Reporter {
     pub(super) fn probed(&self, name: &ContainerName) {
         self.published.send_if_modified(|published| {
             published.probed.insert(name.clone(), now_usec() / 1_000_000);
+            false
+        });
+    }
+
+    /// Publishes what answers about GPUs are made of. No event: a look tells nothing that is to be remembered.
+    pub(super) fn gpus(&self, scene: Arc<GpuScene>) {
+        self.published.send_if_modified(|published| {
+            published.gpus = scene;
             false
         });
     }
@@ -380,7 +391,7 @@ impl Reporter {
             probe_at: None,
             last_end: watched.and_then(|watched| watched.ends.last().cloned()),
             oom_kills: watched.and_then(|watched| watched.oom.status(service.limits.memory_max)),
-            gpu: None,
+            gpu: gpu_status(scene, assigned),
         }
     }
 
@@ -529,6 +540,19 @@ pub(super) fn unknown(name: &ContainerName) -> ServiceStatus {
         oom_kills: None,
         gpu: None,
     }
+}
+
+/// Returns what is told of a service's share of the GPUs; what it uses is added when somebody asks.
+fn gpu_status(scene: &Scene<'_>, assigned: &Assigned) -> Option<GpuStatus> {
+    assigned.service.gpu.as_ref()?;
+    let held = scene.desired.holds.contains_key(&assigned.service.name);
+    let grant = assigned.gpu.grant().filter(|_| !held);
+    Some(GpuStatus {
+        state: gpu_word(&assigned.gpu, held).to_owned(),
+        gpus: grant.iter().flat_map(|grant| &grant.gpus).map(ToString::to_string).collect(),
+        budget: grant.and_then(|grant| grant.budget).map(|budget| budget.0),
+        used: None,
+    })
 }
 
 /// Returns whether a service is as it was asked for.

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use nixmox_api::{
-    AgentError, Applied, Caller, Done, GpuDoctorReply, GpuFitReply, GpusReply, PlanReply, Planned, Reason, Request,
-    ServiceState, Warning, change_word,
+    AgentError, Applied, Caller, Done, PlanReply, Planned, Reason, Request, ServiceState, Warning, change_word,
 };
 use nixmox_core::compare;
 use nixmox_core::container;
@@ -25,7 +24,7 @@ use tracing::{error, info};
 use super::change::{Asked, Ledger, Next, invalid};
 use super::handle::{self, Answer, Answering, Ask};
 use super::rollback::{self, Back};
-use super::{Reconciler, chain, inside, instance, report};
+use super::{GpuLook, Reconciler, chain, inside, instance, report};
 use crate::host::{Host, StepError};
 use crate::state::{Generation, Notes, PreparedNotes, StateError};
 
@@ -49,16 +48,9 @@ impl<H: Host> Reconciler<H> {
                 self.remove_data(&name, &caller, answer);
                 return None;
             }
-            Ask::Gpus(answer) => {
-                drop(answer.send(Ok(GpusReply::default())));
-                return None;
-            }
-            Ask::GpuFit(_, answer) => {
-                drop(answer.send(Ok(GpuFitReply::default())));
-                return None;
-            }
-            Ask::GpuDoctor(_, answer) => {
-                drop(answer.send(Ok(GpuDoctorReply::default())));
+            Ask::Look(answer) => answering(answer, Ok(())),
+            Ask::SeenGpus(inventory) => {
+                self.seen_gpus(GpuLook::Machine(inventory));
                 return None;
             }
             Ask::Apply(request, caller, answer) => answering(answer, self.apply(request, caller).await),
@@ -90,6 +82,7 @@ impl<H: Host> Reconciler<H> {
             next.ledger.widen_trial(&stack, is_well);
         }
         let mut outlook = self.outlook(&next)?;
+        self.check_new_shares(&next, &outlook.desired)?;
         self.check_new_ports(&next, &outlook.plan).await?;
         self.look_at_machine(&next, &mut outlook).await;
         let reply = self.reply(&next, &outlook);
@@ -97,6 +90,22 @@ impl<H: Host> Reconciler<H> {
             Some(expected) if expected != reply.base => Err(AgentError::Stale { expected, actual: reply.base }),
             _ => Ok((next, reply)),
         }
+    }
+
+    /// Refuses a share of the GPUs that this machine can never give: what waits for it would wait for ever. One that was declared before
+    /// was refused to nobody, and a machine without GPUs may only lack their driver.
+    fn check_new_shares(&self, next: &Next, desired: &Desired) -> Result<(), AgentError> {
+        let Some(observed) = self.round.as_ref().map(|round| &round.observed) else { return Ok(()) };
+        let is_new = |name: &&ContainerName| {
+            let share = |ledger: &Ledger| ledger.generation.services.get(*name).map(|it| it.service.gpu.clone());
+            share(&self.ledger) != share(&next.ledger)
+        };
+        for name in next.scope.iter().filter(is_new) {
+            if let Some((reason, hint)) = self.gpus.never_fits(name, desired, observed) {
+                return Err(AgentError::Refused { reason: format!("{name}: {reason}; nothing was changed"), hint });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses to publish a port that another program listens on: the table would take its packets away, whether or not
@@ -471,7 +480,11 @@ impl<H: Host> Reconciler<H> {
             });
         };
         let generation = &next.ledger.generation;
-        let desired = Desired { holds: next.ledger.notes.holds.clone(), ..self.desired(generation) };
+        let mut desired = Desired { holds: next.ledger.notes.holds.clone(), ..self.desired(generation) };
+        // Asking anew ends every back-off.
+        let gave_up =
+            |name: &ContainerName| !next.scope.contains(name) && self.supervisor.gave_up(self.now(), name);
+        self.gpus.preview(self.now(), &mut desired, &round.observed, gave_up);
         let files = container::all_files(&desired, &self.layout);
         let mut uncarriable: Vec<String> =
             files.iter().filter_map(|(name, files)| Some(format!("{name}: {}", files.as_ref().err()?))).collect();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nixmox_core::container;
 use nixmox_core::health::{self, Timing};
 use nixmox_core::model::{
-    Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Health, HealthCheck,
+    Action, ActiveState, ChangeKind, Container, ContainerName, Desired, ExitRecord, Grant, Health, HealthCheck,
     InvocationId, Kind, Observed, OnUnhealthy, Plan, PressureMax, Probe, Reason, Restart, Retry, Service, Spec,
     Subject,
 };
@@ -42,6 +42,7 @@ pub(super) struct Supervisor {
 pub(super) struct Watched {
     last: Option<Sight>,
     spec: Option<Spec>,
+    grant: Option<Grant>,
     health: Option<health::Tracker>,
     /// When it is started again.
     pub(super) retry: restart::Tracker,
@@ -185,6 +186,11 @@ impl Supervisor {
                     (watched.failure, watched.unswitched) = (None, 0);
                 }
                 watched.spec = Some(spec);
+            }
+            if watched.grant.as_ref() != assigned.gpu.grant() {
+                // What its texts say of nodes follows the machine: nobody changed them behind our back.
+                watched.grant = assigned.gpu.grant().cloned();
+                watched.accord = Accord::Open;
             }
             if watched.oom.see(now, container) && watched.doubt.since <= now {
                 watched.changed(now.saturating_add(AFTER_KILL));
@@ -490,6 +496,11 @@ impl Supervisor {
         self.containers.iter().filter_map(of).chain(self.tables.next_due(now)).min()
     }
 
+    /// Returns whether a container is not started again by itself.
+    pub(super) fn gave_up(&self, now: Duration, name: &ContainerName) -> bool {
+        self.containers.get(name).is_some_and(|watched| watched.retry.retry(now) == Retry::Never)
+    }
+
     /// Returns what is remembered of a container.
     pub(super) fn of(&self, name: &ContainerName) -> Option<&Watched> {
         self.containers.get(name)
@@ -684,7 +695,9 @@ fn succeeded_job(exit: &ExitRecord, service: &Service) -> bool {
 /// Returns whether a change follows from what somebody asked for or declared, rather than from what changed
 /// behind the agent's back.
 fn asked_for(reasons: &[Reason]) -> bool {
-    reasons.iter().any(|reason| matches!(reason, Reason::Requested | Reason::Unhealthy))
+    // What a driver or a daemon-reload took away is nobody's wish.
+    let at_once = |reason: &Reason| matches!(reason, Reason::Requested | Reason::Unhealthy | Reason::GpuLost(_));
+    reasons.iter().any(at_once)
 }
 
 /// Returns the timing of a health check, or of the question that stands in for one.

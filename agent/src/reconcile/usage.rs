@@ -20,12 +20,15 @@ pub(super) fn running(status: &Status) -> BTreeSet<ContainerName> {
 /// Returns the figures of all services that are published.
 pub(super) async fn reply<H: Host>(host: &H, published: &Published) -> UsageReply {
     let mut read = host.figures(&running(&published.status)).await;
+    let (vram, budgets) = (published.gpus.used(), published.gpus.budgets());
     let services = published.status.services.iter().map(|service| {
         let declared = ServiceUsage {
             name: service.name.clone(),
             stack: service.stack.clone(),
             memory_max_declared: service.memory_max,
             memory_high_declared: published.memory_high.get(service.name.as_str()).copied(),
+            vram_current: vram.get(service.name.as_str()).map(|bytes| bytes.0),
+            vram_budget: budgets.get(service.name.as_str()).map(|bytes| bytes.0),
             restarts: service.restarts,
             ..ServiceUsage::default()
         };

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use nixmox_api::{Drift, ServiceState, ServiceStatus, Status};
 use nixmox_core::manifest::HostConflict;
-use nixmox_core::model::{ChangeKind, Condition, Container, ContainerName, Port, Reason, Subject, Word};
+use nixmox_core::model::{
+    ChangeKind, Condition, Container, ContainerName, GpuStanding, Port, Reason, Subject, Word,
+};
 use nixmox_core::status::{self, State};
 
 use super::report::Scene;
@@ -52,6 +54,10 @@ pub(super) fn reason(
         State::Unhealthy | State::Starting => probe(),
         State::Waiting => {
             let gates = status::waits_for(name, scene.plan);
+            let standing = scene.desired.services.get(name).map(|assigned| &assigned.gpu);
+            if let Some(GpuStanding::Waiting { why, hint, .. }) = standing.filter(|_| gates.is_empty()) {
+                return (why.clone(), hint.clone());
+            }
             let gate =
                 |(name, condition): &(ContainerName, Condition)| format!("{name} to be {}", condition.as_word());
             let gates: Vec<String> = gates.iter().map(gate).collect();
@@ -89,6 +95,16 @@ pub(super) fn reason(
     (reason, hint)
 }
 
+/// Returns how a service stands with the GPUs that it asks for, in a word.
+pub(super) fn gpu_word(standing: &GpuStanding, held: bool) -> &'static str {
+    match standing {
+        _ if held => "held",
+        GpuStanding::None | GpuStanding::Waiting { .. } => "waiting",
+        GpuStanding::Granted(_) => "granted",
+        GpuStanding::Yielding { .. } => "yielding",
+    }
+}
+
 /// Returns what of others keeps a service from starting, and the way out; `None`: nothing does.
 fn in_the_way(scene: &Scene<'_>, name: &ContainerName) -> Option<(String, String)> {
     let change = scene.plan.changes.get(name).filter(|change| change.kind == ChangeKind::Blocked)?;
@@ -110,6 +126,9 @@ fn in_the_way(scene: &Scene<'_>, name: &ContainerName) -> Option<(String, String
         | Reason::GaveUp
         | Reason::ForeignJob
         | Reason::Stopping
+        | Reason::GpuWaits(_)
+        | Reason::GpuYields { .. }
+        | Reason::GpuLost(_)
         | Reason::Uncarriable(_) => None,
     })?;
     Some((conflict.to_string(), conflict.help()))

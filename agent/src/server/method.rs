@@ -17,6 +17,9 @@ pub(super) enum Method {
     Generations,
     Diff,
     Plan,
+    Gpus,
+    GpuFit,
+    GpuDoctor,
     Apply,
     Down,
     Rollback,
@@ -31,7 +34,7 @@ pub(super) enum Method {
 use Role::{Observer, Operator};
 
 /// Every method with its full name and the role that it needs; `None`: anybody may call it.
-const METHODS: [(Method, &str, Option<Role>); 21] = [
+const METHODS: [(Method, &str, Option<Role>); 24] = [
     (Method::GetInfo, "org.varlink.service.GetInfo", None),
     (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
     (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
@@ -44,6 +47,9 @@ const METHODS: [(Method, &str, Option<Role>); 21] = [
     (Method::Generations, "io.nixmox.Agent.Generations", Some(Observer)),
     (Method::Diff, "io.nixmox.Agent.Diff", Some(Observer)),
     (Method::Plan, "io.nixmox.Agent.Plan", Some(Observer)),
+    (Method::Gpus, "io.nixmox.Agent.Gpus", Some(Observer)),
+    (Method::GpuFit, "io.nixmox.Agent.GpuFit", Some(Observer)),
+    (Method::GpuDoctor, "io.nixmox.Agent.GpuDoctor", Some(Observer)),
     (Method::Apply, "io.nixmox.Agent.Apply", Some(Operator)),
     (Method::Down, "io.nixmox.Agent.Down", Some(Operator)),
     (Method::Rollback, "io.nixmox.Agent.Rollback", Some(Operator)),

@@ -21,6 +21,7 @@ mod control;
 mod limits;
 mod listener;
 mod method;
+mod parameters;
 mod peer;
 mod roles;
 mod session;

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use nixmox_api::{
-    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, LogSources, LogsRequest, Nothing, PathsReply, PlanReply, Request, StacksReply, Status,
+    AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
+    GpuDoctorReply, GpuFitReply, GpusReply, LogSources, Nothing, PathsReply, PlanReply, StacksReply, Status,
     UsageReply, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
@@ -33,6 +33,9 @@ use zlink::varlink_service::{self, Info};
 use super::audit::{self, Refusals};
 use super::connection::{Connection, Ended};
 use super::method::Method;
+use super::parameters::{
+    Copy, Events, Execution, GpuFit, Logs, Name, NameOrAll, Names, Requested, Rollback, Stack, Stop, Two,
+};
 use super::{Attended, Control, Peer, Role};
 
 /// How long the look-up of a user's name may take; it may ask the network (nsswitch.conf(5)).
@@ -76,6 +79,9 @@ enum Answer {
     Generations(GenerationsReply),
     Diff(DiffReply),
     Plan(PlanReply),
+    Gpus(GpusReply),
+    GpuFit(GpuFitReply),
+    GpuDoctor(GpuDoctorReply),
     Applied(Applied),
     Done(Done),
     Nothing(Nothing),
@@ -223,6 +229,22 @@ impl<C: Control> Session<C> {
                 let may_ask = is_wanted && self.role >= Some(Role::Operator);
                 Answer::Plan(if may_ask { self.control.look_inside(plan, systems).await } else { plan })
             }
+            Method::Gpus => {
+                self.control.ready().await;
+                Answer::Gpus(self.control.gpus().await?)
+            }
+            Method::GpuFit => {
+                let GpuFit { mut request } = parse(parameters)?;
+                request.name = request.name.map(service).transpose()?;
+                self.control.ready().await;
+                Answer::GpuFit(self.control.gpu_fit(request).await?)
+            }
+            Method::GpuDoctor => {
+                let NameOrAll { name } = parse(parameters)?;
+                let name = name.map(service).transpose()?;
+                self.control.ready().await;
+                Answer::GpuDoctor(self.control.gpu_doctor(name).await?)
+            }
             Method::Apply => {
                 let Requested { request } = parse(parameters)?;
                 Answer::Applied(self.control.apply(request, self.caller().await).await?)
@@ -355,78 +377,6 @@ impl<C: Control> Session<C> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Name {
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Names {
-    names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stop {
-    names: Vec<String>,
-    with_dependents: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stack {
-    stack: String,
-    names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Two {
-    from: u64,
-    to: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rollback {
-    stack: String,
-    #[serde(default)]
-    to: Option<u64>,
-    names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Requested {
-    request: Request,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Execution {
-    request: ExecRequest,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Copy {
-    request: CopyRequest,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Logs {
-    request: LogsRequest,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Events {
-    request: EventsRequest,
-}
-
-#[derive(Deserialize)]
 struct InterfaceName {
     interface: String,
 }
@@ -490,6 +440,9 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             | Answer::Generations(_)
             | Answer::Diff(_)
             | Answer::Plan(_)
+            | Answer::Gpus(_)
+            | Answer::GpuFit(_)
+            | Answer::GpuDoctor(_)
             | Answer::Nothing(Nothing {}),
         ) => "done",
         Err(failure) => failed(failure),

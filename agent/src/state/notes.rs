@@ -1,10 +1,12 @@
 //! What outlives a generation and is no part of it: holds, which specification of a job succeeded, restarts that were
-//! accepted and are not done, and which generations proved good.
+//! accepted and are not done, which generations proved good, and what services were given of the GPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use nixmox_core::model::{ContainerName, ExitRecord, Hold, InvocationId, Spec, StackName};
+use nixmox_core::model::{
+    Bytes, ContainerName, ExitRecord, GpuId, GpuMount, Grant, Hold, InvocationId, Spec, StackName, Vendor, Word,
+};
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
@@ -30,6 +32,29 @@ pub struct Notes {
     pub earlier: BTreeMap<ContainerName, Vec<ExitRecord>>,
     /// By stack, the generations whose change of it has proven good: the newest few hundred.
     pub good: BTreeMap<StackName, BTreeSet<u64>>,
+    /// What each service was last given of the GPUs: what runs goes on with it while nobody can look at them.
+    pub grants: BTreeMap<ContainerName, Grant>,
+    /// What each service was seen to need of their memory.
+    pub vram: BTreeMap<ContainerName, VramSeen>,
+}
+
+/// The most video memory that was seen of a service, over all of its GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VramSeen {
+    /// Which run was seen last.
+    pub invocation: InvocationId,
+    /// The most in that run.
+    pub most: Bytes,
+    /// The most in the run before it.
+    pub most_before: Bytes,
+}
+
+impl VramSeen {
+    /// Returns what it is to be expected to need: the most of its last two runs, since the one that goes on may still grow.
+    #[must_use]
+    pub fn expected(&self) -> Bytes {
+        self.most.max(self.most_before)
+    }
 }
 
 /// The file `notes.json`.
@@ -52,6 +77,30 @@ struct OnDisk {
     /// Generations by stack.
     #[serde(default)]
     good: BTreeMap<String, BTreeSet<u64>>,
+    /// By name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    grants: BTreeMap<String, GrantOnDisk>,
+    /// By name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    vram: BTreeMap<String, VramOnDisk>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GrantOnDisk {
+    vendor: String,
+    gpus: Vec<String>,
+    budget: Option<u64>,
+    nodes: Vec<PathBuf>,
+    /// Source and target.
+    mounts: Vec<(PathBuf, PathBuf)>,
+    environment: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VramOnDisk {
+    invocation: String,
+    most: u64,
+    most_before: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,7 +202,9 @@ impl Notes {
     /// Forgets what is about services that are not declared: it ended with them.
     pub fn retain_declared(&mut self, declared: impl Fn(&ContainerName) -> bool) {
         // What a stack was once stays true when it is gone.
-        let Self { holds, completed, restarts, earlier, good: _ } = self;
+        let Self { holds, completed, restarts, earlier, good: _, grants, vram } = self;
+        grants.retain(|name, _| declared(name));
+        vram.retain(|name, _| declared(name));
         holds.retain(|name, _| declared(name));
         completed.retain(|name, _| declared(name));
         earlier.retain(|name, _| declared(name));
@@ -190,6 +241,16 @@ impl From<OnDisk> for Notes {
                 .filter_map(|(name, id)| Some((name.parse().ok()?, invocation(id)?)))
                 .collect(),
             good: disk.good.into_iter().filter_map(|(name, good)| Some((name.parse().ok()?, good))).collect(),
+            grants: disk
+                .grants
+                .into_iter()
+                .filter_map(|(name, grant)| Some((name.parse().ok()?, grant.into_grant()?)))
+                .collect(),
+            vram: disk
+                .vram
+                .into_iter()
+                .filter_map(|(name, seen)| Some((name.parse().ok()?, seen.into_seen()?)))
+                .collect(),
         }
     }
 }
@@ -214,7 +275,52 @@ impl From<&Notes> for OnDisk {
             earlier: notes.earlier.iter().map(earlier).collect(),
             restarts: notes.restarts.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
             good: notes.good.iter().map(|(name, good)| (name.to_string(), good.clone())).collect(),
+            grants: notes.grants.iter().map(|(name, grant)| (name.to_string(), grant.into())).collect(),
+            vram: notes.vram.iter().map(|(name, seen)| (name.to_string(), seen.into())).collect(),
         }
+    }
+}
+
+impl GrantOnDisk {
+    /// Returns the grant; `None` when a part of it makes no sense: it is then given out anew.
+    fn into_grant(self) -> Option<Grant> {
+        let gpus: Option<Vec<GpuId>> = self.gpus.iter().map(|id| id.parse().ok()).collect();
+        Some(Grant {
+            vendor: Vendor::from_word(&self.vendor).ok()?,
+            gpus: gpus.filter(|gpus| !gpus.is_empty())?,
+            budget: self.budget.map(Bytes),
+            nodes: self.nodes,
+            mounts: self.mounts.into_iter().map(|(source, target)| GpuMount { source, target }).collect(),
+            environment: self.environment,
+        })
+    }
+}
+
+impl From<&Grant> for GrantOnDisk {
+    fn from(grant: &Grant) -> Self {
+        let Grant { vendor, gpus, budget, nodes, mounts, environment } = grant;
+        Self {
+            vendor: vendor.as_word().to_owned(),
+            gpus: gpus.iter().map(ToString::to_string).collect(),
+            budget: budget.map(|budget| budget.0),
+            nodes: nodes.clone(),
+            mounts: mounts.iter().map(|mount| (mount.source.clone(), mount.target.clone())).collect(),
+            environment: environment.clone(),
+        }
+    }
+}
+
+impl VramOnDisk {
+    fn into_seen(self) -> Option<VramSeen> {
+        let invocation = invocation(&self.invocation)?;
+        Some(VramSeen { invocation, most: Bytes(self.most), most_before: Bytes(self.most_before) })
+    }
+}
+
+impl From<&VramSeen> for VramOnDisk {
+    fn from(seen: &VramSeen) -> Self {
+        let VramSeen { invocation, most, most_before } = *seen;
+        Self { invocation: invocation.to_string(), most: most.0, most_before: most_before.0 }
     }
 }
 
@@ -245,6 +351,21 @@ mod tests {
             completed: BTreeMap::from([("migrate".parse().unwrap(), job)]),
             restarts: BTreeMap::from([("db".parse().unwrap(), InvocationId(9))]),
             good: BTreeMap::from([("cloud".parse().unwrap(), BTreeSet::from([3, 4]))]),
+            grants: BTreeMap::from([(
+                "ollama".parse().unwrap(),
+                Grant {
+                    vendor: Vendor::Nvidia,
+                    gpus: vec!["GPU-1".parse().unwrap()],
+                    budget: Some(Bytes(1 << 30)),
+                    nodes: vec!["/dev/nvidia1".into(), "/dev/nvidiactl".into()],
+                    mounts: vec![GpuMount { source: "/usr/lib".into(), target: "/run/host/gpu/0".into() }],
+                    environment: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
+                },
+            )]),
+            vram: BTreeMap::from([(
+                "ollama".parse().unwrap(),
+                VramSeen { invocation: InvocationId(11), most: Bytes(7), most_before: Bytes(9) },
+            )]),
         };
         file.write(&notes).unwrap();
         assert_eq!(file.load().unwrap(), notes);

@@ -83,7 +83,7 @@ fn nspawn_flags(assigned: &Assigned) -> Result<String, Uncarriable> {
         // Writing to a String cannot fail.
         let _ = flags.write_fmt(flag);
     };
-    if !service.environment.is_empty() {
+    if !assigned.environment().is_empty() {
         add(format_args!("--bind-ro={ENVIRONMENT_FOLDER}/{}.conf:{ENVIRONMENT_FILE_INSIDE}", service.name));
     }
     for mount in &service.mounts {
@@ -106,8 +106,13 @@ fn nspawn_flags(assigned: &Assigned) -> Result<String, Uncarriable> {
         let (name, source) = (word("the name of a credential", name)?, path("a credential", source)?);
         add(format_args!("--load-credential={name}:{source}"));
     }
-    for device in &service.devices {
+    for device in assigned.device_rules() {
         add(format_args!("--bind={}", part("a device", &device.path)?));
+    }
+    for mount in assigned.gpu_mounts() {
+        // Programs and libraries, which everybody may read whoever owns them.
+        let (source, target) = (part("a GPU's mount", &mount.source)?, part("a GPU's mount", &mount.target)?);
+        add(format_args!("--bind-ro={source}:{target}"));
     }
     for capability in &service.capabilities {
         add(format_args!("--capability={}", word("a capability", capability)?));

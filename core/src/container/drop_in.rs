@@ -76,7 +76,7 @@ pub fn drop_in(assigned: &Assigned, layout: &Layout) -> Result<String, Uncarriab
     lines.set("ExecStop", &format!("-{agent} exit-record --stop %i"));
     lines.set("ExecStopPost", &format!("-{agent} exit-record %i"));
     lines.limits(&service.limits)?;
-    for device in &service.devices {
+    for device in &assigned.device_rules() {
         if device.access.is_empty() || !device.access.chars().all(|c| "rwm".contains(c)) {
             return Err(Uncarriable::new("the access to a device", &device.access, "only `rwm` is allowed"));
         }

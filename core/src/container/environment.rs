@@ -15,11 +15,12 @@ use crate::model::{Assigned, Spec, StorePath};
 ///
 /// When a name is not one of an environment variable, or a value has a control character.
 pub fn environment_file(assigned: &Assigned) -> Result<Option<String>, Uncarriable> {
-    if assigned.service.environment.is_empty() {
+    let environment = assigned.environment();
+    if environment.is_empty() {
         return Ok(None);
     }
     let mut text = String::from("# Written by nixmox-agent.\n[Manager]\n");
-    for (name, value) in &assigned.service.environment {
+    for (name, value) in environment {
         let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !valid {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Addresses, Assigned, Network, PrivateUsers, Spec, SpecField, System};
+use crate::model::{Addresses, Assigned, Grant, Network, PrivateUsers, Service, Spec, SpecField, System, Word};
 
 /// Returns the fingerprint of everything about a service that only a restart can change.
 ///
@@ -49,6 +49,9 @@ pub fn spec(assigned: &Assigned) -> Spec {
     add_list(SpecField::Devices, service.devices.is_empty(), devices);
     let flags = service.nspawn_flags.iter().fold(Encoder::new(), |encoder, flag| encoder.text(flag));
     add_list(SpecField::NspawnFlags, service.nspawn_flags.is_empty(), flags);
+    if let Some(grant) = assigned.gpu.grant() {
+        fields.insert(SpecField::Gpu, gpu(service, grant));
+    }
     if service.ephemeral {
         fields.insert(SpecField::Ephemeral, Encoder::new().number(1).finish());
     }
@@ -59,6 +62,20 @@ pub fn spec(assigned: &Assigned) -> Spec {
         }
     }
     Spec::new(fields)
+}
+
+/// What a start alone can give a container of its GPUs: the vendor's user space, environment, and nodes where they cannot be bound
+/// while it runs. What is mounted is not part of it, for that changes with the host's driver and counts from the next start.
+fn gpu(service: &Service, grant: &Grant) -> u32 {
+    let needed: Vec<_> =
+        grant.environment.iter().filter(|(name, _)| !service.environment.contains_key(*name)).collect();
+    let encoder = Encoder::new().text(grant.vendor.as_word()).number(needed.len() as u64);
+    let encoder = needed.into_iter().fold(encoder, |encoder, (name, value)| encoder.text(name).text(value));
+    match service.private_users {
+        PrivateUsers::No => encoder.finish(),
+        // machined binds nothing into a container with users of its own (`BindMountMachine`, org.freedesktop.machine1(5)).
+        PrivateUsers::Pick => grant.nodes.iter().fold(encoder, |encoder, node| encoder.path(node)).finish(),
+    }
 }
 
 fn network(assigned: &Assigned) -> u32 {

@@ -1,5 +1,7 @@
 //! Tests of the texts: golden ones, a reader that unquotes as systemd and the shell do, hostile values.
 
+mod gpu;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What one look at the GPUs found.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::{Bytes, ContainerName, GpuId, GpuMount, Vendor};
 
@@ -219,11 +219,32 @@ pub enum FaultKind {
 }
 
 impl Inventory {
+    /// Returns the number that the kernel has for a node; `None`: none, or nobody knows of the node.
+    #[must_use]
+    pub fn number_of(&self, path: &Path) -> Option<(u32, u32)> {
+        let of_gpus = self.gpus.iter().flat_map(|gpu| &gpu.nodes);
+        let nodes = of_gpus.chain(self.drivers.values().flat_map(|driver| &driver.nodes));
+        nodes.filter(|node| node.path == path).find_map(|node| node.number)
+    }
+
     /// Returns the fault because of which nothing is known of a vendor's GPUs; `None`: they are known, or there are none.
     #[must_use]
     pub fn blind(&self, vendor: Option<Vendor>) -> Option<&Fault> {
         let concerns = |fault: &&Fault| fault.vendor.is_none() || vendor.is_none() || fault.vendor == vendor;
         let is_known = |gpu: &Gpu| vendor.is_none_or(|vendor| gpu.vendor == vendor);
         if self.gpus.iter().any(is_known) { None } else { self.faults.iter().find(concerns) }
+    }
+}
+
+impl Gpu {
+    /// Returns what people are told of it, as in `GPU 1 (NVIDIA GeForce RTX 3060)`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.part {
+            Part::Whole | Part::Partitioned => format!("GPU {} ({})", self.index, self.name),
+            Part::Instance { gpu_instance, compute_instance, .. } => {
+                format!("GPU {} instance {gpu_instance}/{compute_instance} ({})", self.index, self.name)
+            }
+        }
     }
 }

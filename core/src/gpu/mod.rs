@@ -9,11 +9,21 @@
 //! Inventory, guest ─────▶ doctor: the first layer that fails, and the remedy
 //! ```
 
+pub mod admission;
+pub mod claim;
+pub mod doctor;
+pub mod grant;
 pub mod guest;
 pub mod inventory;
+pub mod ledger;
 
+pub use admission::{Allocation, Ask, Decision, Fit, Outcome, Yielded, admit, fit};
+pub use claim::{Claim, Phase};
+pub use doctor::{Checkup, Layer, LayerKind, LayerOutcome, ServiceCheckup, diagnose, first_failed};
+pub use grant::grant;
 pub use guest::{Found, GuestView, Opened, SeenNode};
 pub use inventory::{
     Driver, Fault, FaultKind, Gpu, Inventory, Memory, Node, NodeState, Part, Process, ProcessKind, ProcessOwner,
     Sensors, UserSpace,
 };
+pub use ledger::{Room, owner, rooms, used};

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
-use super::{ContainerName, GpuStanding, InvocationId, Limits, Service, StackName};
+use super::{ContainerName, Device, GpuMount, GpuStanding, InvocationId, Limits, Service, StackName};
 
 /// Everything asked for on this host, over all stacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,45 @@ pub struct Assigned {
     pub addresses: Option<Addresses>,
     /// What it has of the GPUs that it asks for.
     pub gpu: GpuStanding,
+}
+
+/// What a node of a GPU is opened for. Nobody makes nodes in a container.
+const NODE_ACCESS: &str = "rw";
+
+impl Assigned {
+    /// Returns the device rules of its unit: those of its own devices, in manifest order, then of the nodes of its GPUs. A node
+    /// that it names itself is there once, with the access of both.
+    #[must_use]
+    pub fn device_rules(&self) -> Vec<Device> {
+        let mut rules = self.service.devices.clone();
+        for node in self.gpu.grant().iter().flat_map(|grant| &grant.nodes) {
+            match rules.iter_mut().find(|rule| rule.path == *node) {
+                Some(rule) => {
+                    let allowed = |c: &char| rule.access.contains(*c) || NODE_ACCESS.contains(*c);
+                    rule.access = "rwm".chars().filter(allowed).collect();
+                }
+                None => rules.push(Device { path: node.clone(), access: NODE_ACCESS.to_owned() }),
+            }
+        }
+        rules
+    }
+
+    /// Returns the environment of the guest's services, by name: its own, and what its GPUs need where it does not say otherwise.
+    #[must_use]
+    pub fn environment(&self) -> BTreeMap<&str, &str> {
+        let gpu = self.gpu.grant().into_iter().flat_map(|grant| &grant.environment);
+        let all = gpu.chain(&self.service.environment);
+        all.map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    /// Returns what is bound read-only for its GPUs, but where it has something mounted itself.
+    pub fn gpu_mounts(&self) -> impl Iterator<Item = &GpuMount> {
+        let own = |target: &Path| {
+            self.service.mounts.iter().any(|mount| mount.target == target)
+                || self.service.tmpfs.iter().any(|tmpfs| tmpfs.target == target)
+        };
+        self.gpu.grant().into_iter().flat_map(|grant| &grant.mounts).filter(move |mount| !own(&mount.target))
+    }
 }
 
 /// The addresses of a veth pair, each as a /32.

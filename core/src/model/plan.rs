@@ -1,6 +1,7 @@
 //! What a plan says: a change with its reasons per service, and the steps that bring it about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::{Condition, ContainerName, SpecField};
 
@@ -43,7 +44,7 @@ pub enum ChangeKind {
     Restart,
     /// `-` It is stopped; its files but not its data are removed.
     Remove,
-    /// `○` It is stopped because it is held.
+    /// `○` It is stopped because it is held, or gives way to another one.
     Hold,
     /// `…` It should run and will not be started now: see the reasons.
     Blocked,
@@ -96,6 +97,17 @@ pub enum Reason {
     ForeignConf,
     /// The host shuts down.
     Stopping,
+    /// It is not to be started before it can be given its share of the GPUs: why, with the numbers.
+    GpuWaits(String),
+    /// It gives its share of the GPUs up for one that goes first.
+    GpuYields {
+        /// For whom.
+        to: ContainerName,
+        /// Why, with the numbers.
+        why: String,
+    },
+    /// Its processes cannot use these nodes of its GPUs, though they are granted.
+    GpuLost(Vec<PathBuf>),
     /// A value of it cannot be carried to systemd-nspawn: which, and why.
     Uncarriable(String),
 }

@@ -55,6 +55,20 @@ impl FromStr for Bytes {
     }
 }
 
+impl Bytes {
+    /// Returns the size for people, with one digit after the point, such as `7.5G`.
+    #[must_use]
+    pub fn roughly(self) -> String {
+        let units = [(40, 'T'), (30, 'G'), (20, 'M')];
+        let (shift, unit) = units.into_iter().find(|(shift, _)| self.0 >> shift > 0).unwrap_or((20, 'M'));
+        let tenths = ((self.0 >> (shift - 10)).saturating_mul(10).saturating_add(512)) >> 10;
+        match tenths % 10 {
+            0 => format!("{}{unit}", tenths / 10),
+            rest => format!("{}.{rest}{unit}", tenths / 10),
+        }
+    }
+}
+
 impl fmt::Display for Bytes {
     /// Writes the exact value in the largest unit that divides it: reads back as the same number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,14 +3,14 @@
 use std::fmt::Display;
 
 use crate::container::Files;
-use crate::model::{ConfFile, Container, Device, DropIn, IoLimit, Limits, Reason, Service};
+use crate::model::{Assigned, ConfFile, Container, Device, DropIn, IoLimit, Limits, Reason};
 
 /// Returns every live difference, the most telling first.
 ///
 /// That our files differ is only said when nothing else explains it: a new limit is in the drop-in too.
-pub(super) fn live(service: &Service, files: &Files, container: &Container) -> Vec<Reason> {
-    let mut reasons = limits(&container.limits, &service.limits);
-    if !same_devices(&container.devices, &service.devices) {
+pub(super) fn live(assigned: &Assigned, files: &Files, container: &Container) -> Vec<Reason> {
+    let mut reasons = limits(&container.limits, &assigned.service.limits);
+    if !same_devices(&container.devices, &assigned.device_rules()) {
         reasons.push(Reason::DeviceRules);
     }
     let conf_differs = files.conf.as_ref().is_some_and(|text| match &container.conf {

@@ -107,8 +107,8 @@ fn over_committed(desired: &Desired, facts: &Facts) -> Option<String> {
         format!(
             "the limits allow {} of memory together (`memory_max`), and this machine has {}{more}: when all is used, the \
              kernel kills; lower `memory_max`, or give a stack a budget (`stack.limits`)",
-            roughly(sum),
-            roughly(total.0)
+            Bytes(sum).roughly(),
+            total.roughly()
         )
     })
 }
@@ -122,8 +122,8 @@ fn over_protected(desired: &Desired, facts: &Facts) -> Option<String> {
         format!(
             "{} of memory is never to be reclaimed (`memory_min`), and this machine has {}: the kernel will kill instead \
              of reclaiming, the host's own services too; lower `memory_min`, or write `memory_low`",
-            roughly(sum.0),
-            roughly(total.0)
+            sum.roughly(),
+            total.roughly()
         )
     })
 }
@@ -260,17 +260,6 @@ fn names(owners: &[Owner<'_>], is_meant: impl Fn(&Limits) -> bool) -> Option<Str
         0 if names.is_empty() => None,
         0 => Some(listed),
         more => Some(format!("{listed} and {more} more")),
-    }
-}
-
-/// Returns a size for people, with one digit after the point.
-fn roughly(bytes: u64) -> String {
-    let units = [(40, 'T'), (30, 'G'), (20, 'M')];
-    let (shift, unit) = units.into_iter().find(|(shift, _)| bytes >> shift > 0).unwrap_or((20, 'M'));
-    let tenths = ((bytes >> (shift - 10)) * 10 + 512) >> 10;
-    match tenths % 10 {
-        0 => format!("{}{unit}", tenths / 10),
-        rest => format!("{}.{rest}{unit}", tenths / 10),
     }
 }
 

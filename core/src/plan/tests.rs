@@ -13,6 +13,8 @@ use crate::model::{
 use crate::network::{FirewallTable, hosts_file};
 use crate::slice;
 
+mod gpus;
+
 /// A host on which everything declared runs as declared.
 struct World {
     desired: Desired,

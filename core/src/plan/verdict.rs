@@ -4,8 +4,8 @@ use super::difference;
 use super::{Entry, Host};
 use crate::container::Files;
 use crate::model::{
-    ActiveState, Assigned, Change, ChangeKind, Condition, ConfFile, Container, DropIn, ExitRecord, Health, Kind,
-    OnUnhealthy, Reason, Retry, SpecField, System, SystemState,
+    ActiveState, Assigned, Change, ChangeKind, Condition, ConfFile, Container, ContainerName, DropIn, ExitRecord,
+    GpuStanding, Health, Kind, OnUnhealthy, Reason, Retry, SpecField, System, SystemState,
 };
 
 /// What happens to one service.
@@ -69,6 +69,8 @@ pub(super) fn judge(host: &Host<'_>, entry: &Entry<'_>) -> Verdict {
     };
     let proposal = if host.desired.holds.contains_key(entry.name) {
         held(container)
+    } else if let GpuStanding::Yielding { to, why, .. } = &assigned.gpu {
+        yielding(container, to, why)
     } else {
         match entry.files {
             Some(Ok(files)) => {
@@ -104,6 +106,12 @@ fn undeclared(container: &Container) -> Option<Proposal> {
     }
     let work = if container.active.has_processes() { Work::StopRemove } else { Work::Remove };
     Some((ChangeKind::Remove, vec![Reason::Undeclared], work))
+}
+
+/// Decides about one that is to make room on a GPU.
+fn yielding(container: &Container, to: &ContainerName, why: &str) -> Proposal {
+    let reasons = vec![Reason::GpuYields { to: to.clone(), why: why.to_owned() }];
+    if container.active.has_processes() { (ChangeKind::Hold, reasons, Work::Stop) } else { blocked(reasons) }
 }
 
 fn held(container: &Container) -> Proposal {
@@ -160,7 +168,10 @@ fn running_right(assigned: &Assigned, files: &Files, container: &Container) -> P
     if unhealthy && container.retry == Retry::Now {
         return (ChangeKind::Restart, vec![Reason::Unhealthy], Work::StopStart);
     }
-    let differences = difference::live(&assigned.service, files, container);
+    let mut differences = difference::live(assigned, files, container);
+    if !container.lost_nodes.is_empty() && assigned.gpu.grant().is_some() {
+        differences.push(Reason::GpuLost(container.lost_nodes.clone()));
+    }
     if !differences.is_empty() {
         return (ChangeKind::Live, differences, Work::Update);
     }
@@ -245,6 +256,9 @@ fn blocker(
         Work::Update => (false, true),
         Work::Nothing | Work::AwaitJob | Work::Stop | Work::StopRemove | Work::Remove => (false, false),
     };
+    if starts && let Some(GpuStanding::Waiting { why, .. }) = entry.assigned.map(|assigned| &assigned.gpu) {
+        return Some(Reason::GpuWaits(why.clone()));
+    }
     if starts && container.foreign_machine {
         return Some(Reason::ForeignMachine);
     }

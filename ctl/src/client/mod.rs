@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_api::{
-    AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, PathsReply, PlanReply, Request,
-    StacksReply, Status, UsageReply,
+    AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest,
+    GpusReply, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,21 @@ impl Client {
     /// Returns what differs between two generations.
     pub(crate) async fn diff(&mut self, from: u64, to: u64) -> Result<DiffReply, ClientError> {
         answer(self.connection.diff(from, to)).await
+    }
+
+    /// Returns what is known of the GPUs, and how services stand with them.
+    pub(crate) async fn gpus(&mut self) -> Result<GpusReply, ClientError> {
+        answer(self.connection.gpus()).await
+    }
+
+    /// Returns what would come of a share of the GPUs.
+    pub(crate) async fn gpu_fit(&mut self, request: &GpuFitRequest) -> Result<GpuFitReply, ClientError> {
+        answer(self.connection.gpu_fit(request)).await
+    }
+
+    /// Returns every layer between the GPUs and a service, or all that have some.
+    pub(crate) async fn gpu_doctor(&mut self, name: Option<&str>) -> Result<GpuDoctorReply, ClientError> {
+        answer(self.connection.gpu_doctor(name)).await
     }
 
     /// Returns what `apply` would do.

@@ -13,6 +13,7 @@ pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod generations;
+pub(crate) mod gpu;
 pub(crate) mod graph;
 pub(crate) mod import;
 pub(crate) mod logs;

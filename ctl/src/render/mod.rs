@@ -1,5 +1,6 @@
 //! Values in, text out: nothing here asks, waits or prints.
 
+mod ascii;
 mod build;
 mod chain;
 mod closure;
@@ -8,6 +9,7 @@ mod events;
 mod failure;
 mod frame;
 mod generations;
+pub(crate) mod gpu;
 mod graph;
 mod import;
 mod log;
@@ -22,6 +24,7 @@ mod status;
 mod style;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod vram;
 mod why;
 
 pub(crate) use build::{build, build_line, build_summary};

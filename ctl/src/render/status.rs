@@ -8,7 +8,7 @@ use super::quantity::{age, day, elapsed, limit, percent, size};
 use super::state;
 use super::style::{Paint, Style};
 use super::table::{self, Cell, Column, step};
-use super::text;
+use super::{text, vram};
 use crate::context::Moment;
 use crate::output::Screen;
 
@@ -21,6 +21,10 @@ const COLUMNS: [Column; 7] = [
     Column::left("MEMORY"),
     Column::right("CPU").least(4).gives_way(&[step(3, 0)]),
 ];
+
+/// What is beside these where a service has a share of the GPUs.
+const GPU_COLUMNS: [Column; 2] =
+    [Column::left("GPU").gives_way(&[step(2, 0)]), Column::left("VRAM").gives_way(&[step(6, 0)])];
 
 /// The columns of a name that notes make room for.
 const NAME_MAX: usize = 30;
@@ -45,6 +49,7 @@ fn draw(snapshot: &Status, moment: &Moment, width: Option<usize>, style: Style, 
     for note in &snapshot.host.warnings {
         out.push_str(&warning(note, width, style));
     }
+    let ids = vram::ids(snapshot.services.iter());
     for stack in &snapshot.stacks {
         let services: Vec<&ServiceStatus> =
             snapshot.services.iter().filter(|service| service.stack == stack.name).collect();
@@ -55,9 +60,12 @@ fn draw(snapshot: &Status, moment: &Moment, width: Option<usize>, style: Style, 
         if !services.is_empty() {
             out.push('\n');
             let shown = services.iter().filter(|service| !(in_short && is_well(service)));
-            let rows: Vec<_> = shown.map(|service| row(service, moment)).collect();
+            let with_gpus = services.iter().any(|service| service.gpu.is_some());
+            let rows: Vec<_> = shown.map(|service| row(service, with_gpus.then_some(&*ids), moment)).collect();
             if !rows.is_empty() {
-                out.push_str(&table::lines(&COLUMNS, &rows, 2, width, style));
+                let more: &[Column] = if with_gpus { &GPU_COLUMNS } else { &[] };
+                let columns: Vec<Column> = COLUMNS.iter().chain(more).copied().collect();
+                out.push_str(&table::lines(&columns, &rows, 2, width, style));
             }
             match services.len() - rows.len() {
                 0 => {}
@@ -122,11 +130,12 @@ pub(crate) fn counts(services: &[&ServiceStatus]) -> String {
     if counts.is_empty() { "no services".to_owned() } else { counts.join(", ") }
 }
 
-fn row(service: &ServiceStatus, moment: &Moment) -> (Cell, Vec<Cell>) {
+/// Returns the cells of a service; with those of its GPUs, of which `ids` are all, where one has some.
+fn row(service: &ServiceStatus, ids: Option<&[&str]>, moment: &Moment) -> (Cell, Vec<Cell>) {
     let (symbol, word, paint) = state::of_state(service.state);
     let since = service.since.map_or_else(|| "-".to_owned(), |at| age(moment.now().saturating_sub(at)));
     let dash = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned());
-    let cells = vec![
+    let mut cells = vec![
         Cell::new(&service.name),
         Cell::painted(paint, word),
         Cell::new(since),
@@ -135,6 +144,11 @@ fn row(service: &ServiceStatus, moment: &Moment) -> (Cell, Vec<Cell>) {
         Cell::new(memory(service)),
         Cell::new(service.cpu_percent.map_or_else(|| "-\u{a0}".to_owned(), |share| format!("{}%", percent(share)))),
     ];
+    if let Some(ids) = ids {
+        let gpu = service.gpu.as_ref();
+        let memory = gpu.map_or_else(|| "-".to_owned(), |gpu| vram::memory(gpu.used, gpu.budget));
+        cells.extend([Cell::new(vram::gpus(gpu, ids)), Cell::new(memory)]);
+    }
     (Cell::painted(paint, symbol), cells)
 }
 
@@ -193,7 +207,12 @@ fn note(service: &ServiceStatus, moment: &Moment) -> Vec<String> {
             lines.push(format!("try: {}", try_line(service)));
         }
         ServiceState::Starting => lines.push(starting(service, moment)),
-        ServiceState::Waiting if service.waits_for.is_empty() => lines.push(service.reason.clone()),
+        ServiceState::Waiting if service.waits_for.is_empty() => {
+            lines.push(service.reason.clone());
+            // What it waits for is no service, that `why` would lead to.
+            let of_gpu = service.gpu.as_ref().is_some_and(|gpu| gpu.state == "waiting");
+            lines.extend((of_gpu && !service.hint.is_empty()).then(|| format!("try: {}", service.hint)));
+        }
         ServiceState::Waiting => lines.push(format!("waits for {}", service.waits_for.join(", "))),
         ServiceState::Stopped => lines.push(stopped(service, moment)),
     }

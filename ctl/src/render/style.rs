@@ -1,4 +1,6 @@
-//! Colours: what a piece of text means, and how a terminal is told.
+//! Colours: what a piece of text means, and how a terminal is told; and whether it can show more than ASCII.
+
+use super::ascii::in_ascii;
 
 /// What a piece of text means to the eye.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,16 +26,27 @@ pub(crate) enum Paint {
     Blue,
 }
 
-/// Whether texts are coloured.
+/// What a text may be made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Style {
     color: bool,
+    is_ascii: bool,
 }
 
 impl Style {
     /// Returns a style with or without colours.
     pub(crate) fn new(color: bool) -> Self {
-        Self { color }
+        Self { color, is_ascii: false }
+    }
+
+    /// Returns it for places that take nothing but ASCII, or that take all there is.
+    pub(crate) fn in_ascii(self, is_ascii: bool) -> Self {
+        Self { is_ascii, ..self }
+    }
+
+    /// Returns a drawing as it can be shown there: in ASCII where that is all.
+    pub(crate) fn drawn(self, text: String) -> String {
+        if self.is_ascii { in_ascii(&text) } else { text }
     }
 
     /// Returns whether it has colours.

@@ -3,7 +3,7 @@
 use nixmox_api::{LastEnd, OomKills, ServiceState, ServiceStatus, ServiceUsage};
 
 use super::failure::{declared_at, probe};
-use super::quantity::{age, day, elapsed, limit, percent, time_of_day};
+use super::quantity::{age, day, elapsed, limit, percent, size, time_of_day};
 use super::report::Report;
 use super::state;
 use super::style::{Paint, Style};
@@ -60,6 +60,7 @@ fn alone(
         .row("next", next(service, moment))
         .row("pressure", pressure(usage))
         .row("oom", killed(service, moment))
+        .row("gpu", granted(service))
         .rows("drift", drift);
     let rows = last(service, rows, moment)
         .rows("log", &service.log)
@@ -136,6 +137,18 @@ fn pressure(usage: Option<&ServiceUsage>) -> String {
     let told = kinds.into_iter().filter_map(|(kind, told)| Some(format!("{kind} {}%", percent(told?.some_avg10))));
     let told: Vec<String> = told.collect();
     if told.is_empty() { String::new() } else { format!("{} (some, avg10)", told.join(", ")) }
+}
+
+/// Returns which GPUs it has, and how much of their memory; that it waits for some is its reason.
+fn granted(service: &ServiceStatus) -> String {
+    let Some(gpu) = service.gpu.as_ref().filter(|gpu| !gpu.gpus.is_empty()) else { return String::new() };
+    let used = match (gpu.used, gpu.budget) {
+        (None, None) => String::new(),
+        (Some(used), None) => format!("; {} of its memory in use", size(used)),
+        (None, Some(budget)) => format!("; up to {} of its memory", size(budget)),
+        (Some(used), Some(budget)) => format!("; {} of {} of its memory in use", size(used), size(budget)),
+    };
+    format!("{}{used}", gpu.gpus.join(", "))
 }
 
 /// Returns what was killed last for want of memory, when, and how often that was; without what the reason says already.

@@ -10,10 +10,11 @@ use roff::{Inline, Roff, bold, italic, roman};
 use crate::cli::Cli;
 
 /// What the program looks at in its environment.
-const ENVIRONMENT: [(&str, &str); 5] = [
+const ENVIRONMENT: [(&str, &str); 6] = [
     ("NIXMOX_FILE", "The stack file, as with -f."),
     ("NIXMOX_SOCKET", "Where the agent listens, if not at its usual place."),
     ("NIXMOX_PAGER, PAGER", "What long results are read in on a terminal, else less. Empty or cat: nothing."),
+    ("LC_ALL, LC_CTYPE, LANG", "The first that is set names no UTF-8, or none is set: what gpu draws is in ASCII."),
     ("NO_COLOR", "Not empty: no colours, unless --color always is given."),
     ("TERM", "dumb: nothing is drawn, coloured or paged."),
 ];

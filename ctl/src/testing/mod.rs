@@ -1,6 +1,7 @@
 //! What tests of whole commands need: a simulated agent, a stack on disk, fixed surroundings.
 
 mod agent;
+pub(crate) mod gpus;
 pub(crate) mod manual;
 pub(crate) mod sample;
 
@@ -37,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) answer: Option<&'static str>,
     /// What `NIXMOX_FILE` says.
     pub(crate) file: Option<PathBuf>,
+    /// Whether nothing but ASCII can be shown.
+    pub(crate) is_ascii: bool,
     /// The machine; one on which nothing is installed.
     pub(crate) machine: Machine,
 }
@@ -46,7 +49,7 @@ impl Place {
     pub(crate) fn in_folder(folder: &Path) -> Self {
         let machine = Machine::below(&folder.join("machine"), "/nonexistent".into());
         let socket = folder.join("agent.sock");
-        Self { folder: folder.to_owned(), socket, size: None, answer: None, file: None, machine }
+        Self { folder: folder.to_owned(), socket, size: None, answer: None, file: None, is_ascii: false, machine }
     }
 
     /// Runs a command with this agent.
@@ -76,7 +79,7 @@ impl Place {
             size: self.size,
             error_size: self.size,
             error_width: self.size.map(|size| size.width),
-            style: Style::default(),
+            style: Style::default().in_ascii(self.is_ascii),
             error_style: Style::default(),
         };
         // The environment of whoever runs the tests must not be seen.

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use nixmox_api::{
-    Caller, OomKills, PathInfo, PathsReply, ServiceState, ServiceStatus, StackInfo, StacksReply, Status,
+    Caller, GpuStatus, OomKills, PathInfo, PathsReply, ServiceState, ServiceStatus, StackInfo, StacksReply, Status,
 };
 
 use crate::testing::{Agent, Place, Script, sample};
@@ -89,6 +89,43 @@ fn status_shows_every_state() {
         state("日本語", ServiceState::Healthy, ""),
     ];
     assert_snapshot!(status_of(&status, 80, "status"));
+}
+
+/// Two services that have GPUs, one that waits for some; two ask for none.
+fn with_gpus() -> Status {
+    let mut status = sample::status();
+    let (one, other) = ("GPU-5a6c0a2e-93be-4b4e", "GPU-5a6c0a2e-77aa-4b4e");
+    let gpu = |state: &str, gpus: &[&str], used, budget| {
+        let gpus = gpus.iter().map(|&id| id.to_owned()).collect();
+        Some(GpuStatus { state: state.to_owned(), gpus, budget, used })
+    };
+    status.services[0].gpu = gpu("granted", &["GPU-0d9f0f4c-93be-4b4e"], Some(6 << 30), Some(10 << 30));
+    status.services[1].gpu = gpu("granted", &[one, other], Some(512 << 20), None);
+    let reason = "it needs 8G of one GPU, and 1.8G are free".to_owned();
+    let hint = "give it a priority above 50".to_owned();
+    status.services[3] = ServiceStatus {
+        state: ServiceState::Waiting,
+        gpu: gpu("waiting", &[], None, None),
+        reason,
+        hint,
+        declared_at: "nixmox.toml:31".to_owned(),
+        invocation: None,
+        ..sample::service("wiki")
+    };
+    status
+}
+
+#[test]
+fn status_shows_gpus_where_a_service_has_some() {
+    let status = with_gpus();
+    let texts = [100, 80, 50].map(|width| status_of(&status, width, "status"));
+    assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn why_tells_which_gpus_it_has_and_why_it_waits_for_some() {
+    let status = with_gpus();
+    assert_snapshot!(status_of(&status, 80, "why postgres") + "\n" + &status_of(&status, 80, "why wiki"));
 }
 
 #[test]

@@ -23,6 +23,11 @@ const COLUMNS: [Column; 11] = [
     Column::right("RST").gives_way(&[step(7, 0)]),
 ];
 
+/// Beside these, where a service has video memory: what is in use, and what it may use.
+const VRAM: Column = Column::left("VRAM").least(9).gives_way(&[step(9, 0)]);
+/// Where it stands: behind the memory.
+const VRAM_AT: usize = 4;
+
 /// The columns in front of each row: a mark for the selected one, and the symbol of its state.
 const MARGIN: usize = 4;
 
@@ -31,8 +36,15 @@ const PRESSED: f64 = 10.0;
 
 /// Returns the rows in their order as lines, the heading first.
 pub(crate) fn table(rows: &[&Row], selected: Option<&str>, width: Option<usize>, style: Style) -> String {
-    let cells: Vec<(Cell, Vec<Cell>)> = rows.iter().map(|row| cells(row, selected)).collect();
-    table::lines(&COLUMNS, &cells, MARGIN, width, style)
+    let mut columns = COLUMNS.to_vec();
+    let mut cells: Vec<(Cell, Vec<Cell>)> = rows.iter().map(|row| cells(row, selected)).collect();
+    if rows.iter().any(|row| vram(row).is_some()) {
+        columns.insert(VRAM_AT, VRAM);
+        for ((_, cells), row) in cells.iter_mut().zip(rows) {
+            cells.insert(VRAM_AT, Cell::new(vram(row).unwrap_or_else(dash)));
+        }
+    }
+    table::lines(&columns, &cells, MARGIN, width, style)
 }
 
 fn cells(row: &Row, selected: Option<&str>) -> (Cell, Vec<Cell>) {
@@ -76,6 +88,16 @@ fn memory(row: &Row) -> String {
         (None, _) => dash(),
         (Some(used), None) => size(used),
         (Some(used), Some(limit)) => format!("{}/{}", size(used), size(limit)),
+    }
+}
+
+/// Returns `6.0G/10G`, or one of the two; `None`: it has none, and may use none.
+fn vram(row: &Row) -> Option<String> {
+    let usage = &row.measured.usage;
+    match (usage.vram_current, usage.vram_budget) {
+        (None, None) => None,
+        (Some(used), None) => Some(size(used)),
+        (used, Some(budget)) => Some(format!("{}/{}", used.map_or_else(dash, size), size(budget))),
     }
 }
 

@@ -25,7 +25,7 @@ const KEYS: [&str; 3] = [
 ];
 
 /// What `?` shows.
-const HELP: [(&str, &str); 12] = [
+const HELP: [(&str, &str); 13] = [
     ("↑ ↓  j k", "choose a service; PgUp PgDn Home End"),
     ("Enter", "all that is known of it; Esc goes back"),
     ("c m i", "sort by CPU, memory, IO"),
@@ -35,6 +35,7 @@ const HELP: [(&str, &str); 12] = [
     ("q", "quit; Ctrl-C too"),
     ("CPU", "percent of one CPU since the last sample"),
     ("MEMORY", "in use / the limit in force"),
+    ("VRAM", "video memory in use / what it may use, where it has any"),
     ("PRESSURE", "what it waited for most, in % of the last 10 s"),
     ("READ...SENT", "bytes a second: disks, network"),
     ("RST", "restarts since it was last well"),
@@ -207,6 +208,13 @@ fn figures(row: &Row) -> Vec<(&'static str, String)> {
             told(vec![
                 total(usage.network_receive_bytes, rates.network_receive_per_second, "received"),
                 total(usage.network_transmit_bytes, rates.network_transmit_per_second, "sent"),
+            ]),
+        ),
+        (
+            "vram",
+            told(vec![
+                usage.vram_current.map(|used| format!("{} in use", size(used))),
+                usage.vram_budget.map(|budget| format!("budget {}", size(budget))),
             ]),
         ),
         ("tasks", tasks.unwrap_or_default()),

@@ -40,6 +40,8 @@ fn measured(name: &str, cpu: f64, memory: u64, limit: Option<u64>, rate: f64) ->
             io_pressure: pressure(0.3),
             tasks_current: Some(112),
             tasks_max: Some(4096),
+            vram_current: None,
+            vram_budget: None,
             network_receive_bytes: Some(9 << 30),
             network_transmit_bytes: Some(7 << 20),
             restarts: 0,
@@ -138,6 +140,24 @@ fn a_table_fits_a_terminal_of_80_columns() {
 #[test]
 fn a_table_fits_a_terminal_of_40_columns() {
     assert_snapshot!(shown(&View::default(), &scene(), NARROW));
+}
+
+#[test]
+fn video_memory_has_a_column_where_a_service_has_some() {
+    let mut scene = scene();
+    assert!(!shown(&View::default(), &scene, Size { width: 120, height: 10 }).contains("VRAM"));
+    for (row, (used, budget)) in scene.rows.iter_mut().zip([(Some(6 << 30), Some(10 << 30)), (None, Some(4 << 30))])
+    {
+        (row.measured.usage.vram_current, row.measured.usage.vram_budget) = (used, budget);
+    }
+    assert_snapshot!(shown(&View::default(), &scene, Size { width: 80, height: 10 }));
+    let mut view = View { selected: Some("postgres".to_owned()), ..View::default() };
+    press(&mut view, &scene, "\n");
+    assert!(
+        shown(&view, &scene, WIDE).contains("vram      6.0G in use, budget 10G"),
+        "{}",
+        shown(&view, &scene, WIDE)
+    );
 }
 
 #[test]

@@ -41,6 +41,9 @@ pub(crate) fn matter(service: &ServiceStatus) -> Matter {
         | ServiceState::Stopped
         | ServiceState::Completed => {}
     }
+    if service.state == ServiceState::Waiting && service.gpu.as_ref().is_some_and(|gpu| gpu.state == "waiting") {
+        return key("gpu");
+    }
     if let Some((_, about)) = REASONS.iter().find(|(words, _)| service.reason.contains(words)) {
         return key(about);
     }
@@ -55,7 +58,7 @@ pub(crate) fn matter(service: &ServiceStatus) -> Matter {
 
 #[cfg(test)]
 mod tests {
-    use nixmox_api::Drift;
+    use nixmox_api::{Drift, GpuStatus};
 
     use super::*;
     use crate::testing::sample::service;
@@ -84,5 +87,11 @@ mod tests {
         let waits = ServiceStatus { waits_for: vec!["db: healthy".to_owned()], ..check(ServiceState::Waiting) };
         assert_eq!(matter(&waits), Matter::Key("depends_on".to_owned()));
         assert_eq!(matter(&check(ServiceState::Healthy)), Matter::Heading);
+        let gpu =
+            |state: &str| Some(GpuStatus { state: state.to_owned(), gpus: Vec::new(), budget: None, used: None });
+        let waits = ServiceStatus { gpu: gpu("waiting"), ..check(ServiceState::Waiting) };
+        assert_eq!(matter(&waits), Matter::Key("gpu".to_owned()));
+        let granted = ServiceStatus { gpu: gpu("granted"), ..check(ServiceState::Waiting) };
+        assert_eq!(matter(&granted), Matter::Heading);
     }
 }

@@ -16,11 +16,12 @@
 //! | `hog` | MiB to allocate and touch |
 //! | `forks` | number of idle children to have; what is not allowed is tried again |
 //! | `spin` | any: keeps a processor busy |
+//! | `open` | a path that it tries to open again and again: see `open.rs` |
 //! | `log` | a line for standard output |
 //! | `write` | `RATE@COUNT`: so many numbered lines a second to standard output, until there are COUNT |
 //! | `revision` | nothing: makes another system |
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// A time that may never come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub(crate) struct Behaviour {
     pub(crate) forks: u32,
     /// Keeps a processor busy.
     pub(crate) spin: bool,
+    /// Paths to try to open, for ever.
+    pub(crate) open: Vec<PathBuf>,
     /// Lines to print at the start.
     pub(crate) log: Vec<String>,
     /// Numbered lines to print: so many a second, and in all.
@@ -76,6 +79,7 @@ impl Default for Behaviour {
             hog: 0,
             forks: 0,
             spin: false,
+            open: Vec::new(),
             log: Vec::new(),
             write: None,
         }
@@ -109,6 +113,7 @@ impl Behaviour {
             "hog" => self.hog = value.parse().ok()?,
             "forks" => self.forks = value.parse().ok()?,
             "spin" => self.spin = true,
+            "open" => self.open.push(value.into()),
             "log" => self.log.push(value.to_owned()),
             "write" => {
                 let (rate, count) = value.split_once('@')?;
@@ -131,14 +136,14 @@ fn seconds(value: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{path::PathBuf, time::Duration};
 
     use super::{Behaviour, Delay};
 
     #[test]
     fn reads_every_key() {
         let text = "# a comment\nready_after=1.5\nexit=3@2\nhttp=80\nhttp=81\nhttp_status=503\ntcp=5432\nudp=53\nlisten_after=1\nstop_takes=never\n\
-                    hog=10\nforks=4\nspin=1\nlog=hello = you\nwrite=500@9\nrevision=2\n";
+                    hog=10\nforks=4\nspin=1\nopen=/dev/a\nlog=hello = you\nwrite=500@9\nrevision=2\n";
         let read = Behaviour::parse(text).expect("the text is good");
         assert_eq!(read.ready, Delay::After(Duration::from_millis(1500)));
         assert_eq!(read.exit, Some((3, Duration::from_secs(2))));
@@ -146,6 +151,7 @@ mod tests {
         assert_eq!((read.http_status, read.hog, read.forks, read.spin), (503, 10, 4, true));
         assert_eq!((read.tcp, read.udp), (vec![5432], vec![53]));
         assert_eq!((read.stop, read.write), (Delay::Never, Some((500, 9))));
+        assert_eq!(read.open, [PathBuf::from("/dev/a")]);
         assert_eq!(read.log, ["hello = you"]);
     }
 

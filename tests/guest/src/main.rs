@@ -13,6 +13,7 @@
 
 mod behaviour;
 mod notify;
+mod open;
 mod serve;
 
 use std::{
@@ -178,6 +179,10 @@ fn listen(behaviour: &Behaviour) {
 fn load(behaviour: &Behaviour) {
     if let Some((rate, count)) = behaviour.write {
         thread::spawn(move || write(rate, count));
+    }
+    if !behaviour.open.is_empty() {
+        let paths = behaviour.open.clone();
+        thread::spawn(move || open::try_again_and_again(&paths));
     }
     if behaviour.hog > 0 {
         let size = behaviour.hog * 1024 * 1024;

@@ -95,6 +95,13 @@ impl Behaviour {
         self.line("forks", processes)
     }
 
+    /// Tries to open this path again and again, and writes into `/var/lib/guest/opened` what came of it: a line `PATH ERRNO` for each such
+    /// path, 0 where it opens.
+    #[must_use]
+    pub fn opens(self, path: &str) -> Self {
+        self.line("open", path)
+    }
+
     /// Keeps one processor busy.
     #[must_use]
     pub fn spins(self) -> Self {

@@ -284,6 +284,15 @@ impl Machine {
         desired.services.keys().filter_map(right).collect()
     }
 
+    /// Returns the services that run now, each with its invocation, whatever they were given of the GPUs.
+    pub(crate) fn right_with_gpus(&self) -> BTreeMap<ContainerName, InvocationId> {
+        let running = |name: ContainerName| {
+            let seen = self.host.container(&name)?;
+            Some((name, seen.invocation.filter(|_| seen.active == ActiveState::Active)?))
+        };
+        self.host.names().into_iter().filter_map(running).collect()
+    }
+
     /// Fails unless each of these containers is the same instance still.
     pub(crate) fn assert_kept(&self, right: &BTreeMap<ContainerName, InvocationId>, context: &str) {
         for (name, invocation) in right {

@@ -8,6 +8,7 @@ mod disk;
 mod drift;
 mod ends;
 mod events;
+mod gpus;
 mod holds;
 mod host;
 mod jobs;

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use futures_util::StreamExt;
 use nixmox_agent::server::Role;
-use nixmox_api::{AgentError, AgentProxy, LogKind, LogSources, LogsOf, LogsRequest, Request};
+use nixmox_api::{AgentError, AgentProxy, GpuFitRequest, LogKind, LogSources, LogsOf, LogsRequest, Request};
 use serde_json::{Value, json};
 
 use crate::harness::{TestServer, wait_until};
@@ -41,6 +41,9 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("io.nixmox.Agent.Generations", json!({}), "generations", observer),
         ("io.nixmox.Agent.Diff", json!({ "from": 1, "to": 2 }), "services", observer),
         ("io.nixmox.Agent.Plan", json!({ "request": request() }), "base", observer),
+        ("io.nixmox.Agent.Gpus", json!({}), "inventory", observer),
+        ("io.nixmox.Agent.GpuFit", json!({ "request": { "name": "web" } }), "outcome", observer),
+        ("io.nixmox.Agent.GpuDoctor", json!({ "name": "web" }), "layers", observer),
         ("io.nixmox.Agent.Apply", json!({ "request": request() }), "generation", operator),
         ("io.nixmox.Agent.Down", json!({ "stack": "cloud", "names": [] }), "generation", operator),
         ("io.nixmox.Agent.Rollback", json!({ "stack": "cloud", "to": 7, "names": [] }), "generation", operator),
@@ -118,6 +121,10 @@ fn the_typed_client_calls_every_method() {
         assert!(agent.generations().await?.unwrap().generations.is_empty());
         assert!(agent.diff(1, 2).await?.unwrap().services.is_empty());
         assert_eq!(agent.plan(&typed_request()).await?.unwrap().base, "base");
+        assert!(agent.gpus().await?.unwrap().inventory.gpus.is_empty());
+        assert!(agent.gpu_fit(&GpuFitRequest::default()).await?.unwrap().yields.is_empty());
+        assert!(agent.gpu_doctor(None).await?.unwrap().layers.is_empty());
+        assert!(agent.gpu_doctor(Some("web")).await?.unwrap().layers.is_empty());
         assert_eq!(agent.apply(&typed_request()).await?.unwrap().generation, 42);
         assert_eq!(agent.down("cloud", &[]).await?.unwrap().generation, 43);
         assert_eq!(agent.rollback("cloud", None, &[]).await?.unwrap().generation, 44);
@@ -221,6 +228,8 @@ fn names_that_are_not_names_reach_nobody() {
             ("Start", json!({ "names": [bad] })),
             ("Stop", json!({ "names": [bad], "with_dependents": true })),
             ("Restart", json!({ "names": ["web", bad] })),
+            ("GpuFit", json!({ "request": { "name": bad } })),
+            ("GpuDoctor", json!({ "name": bad })),
             ("Down", json!({ "stack": "cloud", "names": [bad] })),
         ] {
             let answer = client.call(&format!("io.nixmox.Agent.{method}"), parameters);

@@ -34,7 +34,7 @@ impl Simulated {
             self.seen.started_with = self.seen.started_with.take().map(|spec| spec.with(SpecField::System, system));
         }
         self.seen.limits.clone_from(&assigned.service.limits);
-        self.seen.devices.clone_from(&assigned.service.devices);
+        self.seen.devices = assigned.device_rules();
         self.seen.devices.sort();
     }
 

@@ -13,6 +13,7 @@
 
 mod behaviour;
 mod container;
+mod gpus;
 mod outside;
 mod ports;
 
@@ -27,8 +28,8 @@ use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::gpu::{GuestView, Inventory};
 use nixmox_core::model::{
-    ActiveState, Assigned, Condition, ConfFile, Container, ContainerName, Facts, Grant, InvocationId, Kind,
-    Observed, Port, Probe, Protection, Servers, Service, StorePath, System, SystemState,
+    ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Facts, GpuId, Grant, InvocationId,
+    Kind, Observed, Port, Probe, Protection, Servers, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
 use nixmox_core::oom::OomKill;
@@ -91,6 +92,15 @@ struct State {
     invalid: BTreeSet<StorePath>,
     most_looks: Option<u64>,
     invocations: u128,
+    /// What is known of the GPUs, and how long it takes to be found out.
+    gpus: Inventory,
+    gpus_hang: Duration,
+    gpu_looks: u64,
+    /// What each container uses of their memory while it runs.
+    vram: BTreeMap<ContainerName, Vec<(GpuId, Bytes)>>,
+    /// The nodes that guests cannot use, until they are given anew; those of the second set cannot be repaired.
+    lost_nodes: BTreeMap<ContainerName, BTreeSet<PathBuf>>,
+    broken_nodes: BTreeMap<ContainerName, BTreeSet<PathBuf>>,
 }
 
 /// What happens when an operation begins, by its number.
@@ -465,11 +475,17 @@ impl State {
 
 impl Host for Fake {
     async fn gpus(&self) -> Inventory {
-        Inventory::default()
+        let hang = {
+            let mut state = self.state();
+            state.gpu_looks += 1;
+            state.gpus_hang
+        };
+        tokio::time::sleep(hang).await;
+        self.gpus_now()
     }
 
-    async fn look_into(&self, _name: &ContainerName, grant: &Grant) -> GuestView {
-        GuestView { vendor: grant.vendor, nodes: Vec::new(), library: None, fault: None }
+    async fn look_into(&self, name: &ContainerName, grant: &Grant) -> GuestView {
+        self.view_of(name, grant)
     }
 
     async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {
@@ -537,7 +553,10 @@ impl Host for Fake {
                 state.behaviours.get(name).filter(|_| switches).map(|behaviour| behaviour.start_time)
             };
             tokio::time::sleep(switch_time.unwrap_or_default()).await;
-            self.state().containers.entry(name.clone()).or_default().write(assigned, files);
+            let mut state = self.state();
+            state.lost_nodes.remove(name);
+            state.containers.entry(name.clone()).or_default().write(assigned, files);
+            drop(state);
             self.note_change();
             Ok(())
         };

@@ -128,8 +128,8 @@ impl Host for Live {
         self.gpus.look().await
     }
 
-    async fn look_into(&self, _name: &ContainerName, grant: &Grant) -> GuestView {
-        GuestView { vendor: grant.vendor, nodes: Vec::new(), library: None, fault: None }
+    async fn look_into(&self, name: &ContainerName, grant: &Grant) -> GuestView {
+        self.look_into_container(name, grant).await
     }
 
     async fn probe(&self, name: &ContainerName, probe: Option<&Probe>, timeout: Duration) -> ProbeResult {

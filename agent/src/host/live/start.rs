@@ -1,7 +1,7 @@
 //! Start, stop and removal of one container.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ impl Live {
             ActiveState::Deactivating => self.systemd.stop(name).await?,
             ActiveState::Failed | ActiveState::Inactive => {}
         }
-        self.prepare(service).await?;
+        self.prepare(assigned).await?;
+        self.prepare_gpu(assigned).await?;
         let ports = service.ports.clone();
         self.blocking(move |_| check_ports_free(&ports, &BTreeSet::new())).await?;
         self.clear_leftovers(name).await?;
@@ -67,7 +68,12 @@ impl Live {
         if self.systemd.loaded_properties(name).await?.is_some_and(|unit| unit.needs_reload()) {
             self.systemd.reload().await?;
         }
-        self.start_unit(assigned).await
+        self.start_unit(assigned).await?;
+        match (&service.system, assigned.gpu.grant()) {
+            // Its owner's conf file has none of it.
+            (System::Adopted, Some(grant)) => self.bind_nodes(assigned, grant).await,
+            (System::Adopted | System::Store(_), _) => Ok(()),
+        }
     }
 
     /// Says what a start would lack, as far as that is seen at once. What does not answer, or would be mounted first, is
@@ -112,11 +118,17 @@ impl Live {
     }
 
     /// Checks that what a service needs of the host is there, and makes what may be made.
-    async fn prepare(&self, service: &Service) -> Result<(), StepError> {
+    async fn prepare(&self, assigned: &Assigned) -> Result<(), StepError> {
+        let service = &assigned.service;
+        // Those are made, or waited for.
+        let is_gpus = |path: &PathBuf| assigned.gpu.grant().is_some_and(|grant| grant.nodes.contains(path));
         self.check_system(service).await?;
         self.mount(service.mounts.iter().map(|mount| mount.source.as_path())).await?;
         for source in nspawn::Source::all(service) {
             let path = source.path().to_owned();
+            if is_gpus(&path) {
+                continue;
+            }
             self.on(&self.unhurried, &path, move |paths| source.prepare(paths)).await?;
         }
         Ok(())

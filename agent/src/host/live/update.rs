@@ -1,7 +1,8 @@
 //! Changes of a container that runs: files and live properties.
 
 use nixmox_core::container::Files;
-use nixmox_core::model::{Assigned, Limits};
+use nixmox_core::gpu::SeenNode;
+use nixmox_core::model::{Assigned, ContainerName, Grant, Limits};
 
 use super::Live;
 use crate::host::systemd::{Context, Properties, Settings, all_cpus, device_rules, limit_changes};
@@ -28,10 +29,16 @@ impl Live {
         let limits = &assigned.service.limits;
         let in_effect = unit.limits(&context);
         let mut properties = limit_changes(&in_effect, limits, default_tasks_max);
-        let mut devices = assigned.service.devices.clone();
+        let rules = assigned.device_rules();
+        let mut devices = rules.clone();
         devices.sort();
-        if unit.devices(&others) != devices {
-            properties.extend(device_rules(&others, &assigned.service.devices));
+        // What is wrong with a GPU is no reason to leave limits as they are.
+        let grant = assigned.gpu.grant().filter(|_| unit.is_active());
+        let ready = self.ready_for_rules(name, grant).await;
+        let lost = ready.as_ref().is_ok_and(|lost| !lost.is_empty());
+        // Rules name paths, and systemd takes the numbers that those have when the rules are set: it may list one that lets nothing through.
+        if unit.devices(&others) != devices || lost {
+            properties.extend(device_rules(&others, &rules));
         }
         if let Some(path) = unit.overriding_file().filter(|_| !properties.is_empty()) {
             return Err(StepError::Overridden { unit: name.unit(), path });
@@ -53,7 +60,23 @@ impl Live {
             self.systemd.reload().await?;
         }
         // Last: what the container starts with next is written, whatever comes of this.
-        self.switch_guest(assigned, spec, &unit).await
+        let switched = self.switch_guest(assigned, spec, &unit).await;
+        let bound = match (ready, grant) {
+            (Ok(_), Some(grant)) => self.bind_nodes(assigned, grant).await,
+            (ready, _) => ready.map(drop),
+        };
+        switched.and(bound)
+    }
+
+    /// Makes nodes of GPUs as they must be before device rules are set that name them, and returns those that the container cannot use.
+    async fn ready_for_rules(
+        &self,
+        name: &ContainerName,
+        grant: Option<&Grant>,
+    ) -> Result<Vec<SeenNode>, StepError> {
+        let Some(grant) = grant else { return Ok(Vec::new()) };
+        self.prepare_nodes(grant).await?;
+        self.lost_nodes(name, grant).await
     }
 
     /// Sets properties of an active unit that lead from the limits in effect to these.

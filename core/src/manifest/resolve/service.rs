@@ -207,7 +207,7 @@ fn share(scope: &mut Scope<'_>, written: &v1::Gpu) -> GpuShare {
         scope.report(error);
     } else if let (Some(min), true) = (written.vram_min.located(), written.vram.is_absent()) {
         let error = scope.error(&min.span, "`vram_min` says nothing without `vram`");
-        scope.report(error.help("`vram` is what it wants, `vram_min` below what it waits"));
+        scope.report(error.help("`vram` is what it wants, `vram_min` below which it waits"));
     }
     let mut ids: Vec<GpuId> = Vec::new();
     if let Some(v1::GpuDevices::Ids(written)) = written.devices.get() {

@@ -278,7 +278,7 @@ system = '.#c'
 wrong = 1
 ");
 
-says!(gpu_tables_are_typed_though_not_acted_on: "
+says!(gpus_are_named_and_claims_make_sense_and_offload_is_not_acted_on: "
 [services.a]
 system = '.#a'
 [services.a.gpu]
@@ -289,6 +289,14 @@ priority = 101
 vendor = 'nvidea'
 [services.a.offload]
 cpu_fallback = 'maybe'
+[services.b]
+system = '.#b'
+[services.b.gpu]
+devices = ['GPU 0', 'GPU-5a6c0a2e', 'MIG-77aa1b2c', '0000:03:00.0', 'GPU-5a6c0a2e', 1]
+vram_min = '2G'
+[services.c]
+system = '.#c'
+gpu = { devices = 0 }
 ");
 
 #[test]

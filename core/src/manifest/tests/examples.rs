@@ -63,7 +63,7 @@ fn the_example_of_the_design_becomes_a_stack() {
     let names: Vec<&str> = stack.services.iter().map(|declared| declared.service.name.as_str()).collect();
     assert_eq!(names, ["postgres", "nextcloud", "caddy", "ollama"]);
     insta::assert_debug_snapshot!(stack.services);
-    // GPUs are not acted on yet, which is said once for each table.
+    // What runs models is not acted on yet, which is said once for each table.
     insta::assert_snapshot!(files.complaints());
 }
 

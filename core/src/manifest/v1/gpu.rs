@@ -9,25 +9,38 @@ use crate::manifest::form::{Form, List, Misfit, Reader, Text, Value, schema, tab
 use crate::model::{Bytes, GpuId, InvalidGpuId, Vendor};
 
 table! {
-    /// The service's share of the GPUs.
+    /// The service's share of the GPUs: which it may use, and how much video memory it claims. It is given the device
+    /// nodes of these GPUs and no others, and the host's driver libraries, which match the loaded module: a guest needs no
+    /// driver of its own. Several services may have the same GPU. `nixmoxctl gpu` shows who has what, `nixmoxctl gpu fit`
+    /// what would fit, and `nixmoxctl gpu doctor` what is wrong.
     pub struct Gpu {
-        /// Which devices: all, a number of them, or those with these UUIDs.
+        /// Which GPUs: all of them; this many, whichever have room; or those that are named. NVIDIA's are named by the
+        /// UUID that `nvidia-smi -L` shows: `GPU-...`, or `MIG-...` of an instance of one that is cut into instances, which
+        /// is then not given as a whole. AMD's and Intel's are named by their PCI address, such as `0000:03:00.0`. Numbers
+        /// of the vendor's tools name none, since they can change with a reboot. With `private_users = "pick"` a change is
+        /// a restart.
         #[key(Default("\"all\""), Live, "devices = [\"GPU-5a6c0a2e-0000-0000-0000-000000000000\"]")]
         pub devices: GpuDevices,
 
-        /// Whose devices.
+        /// Whose GPUs, on a machine with those of several vendors.
         #[key(Means("the only vendor that is there"), Restart, "vendor = \"nvidia\"")]
         pub vendor: Vendor,
 
-        /// Video memory that it wants, and may use at most.
+        /// Video memory that it wants, over all of its GPUs together. It is a claim in a ledger, by which the agent decides
+        /// who starts; no kernel limit holds a process to it. A service starts when its claim fits beside what others were
+        /// promised (or use, where that is more), what the desktop and other programs of the host use, what the driver
+        /// keeps, and some headroom; until then it waits. One that uses more than it was promised is told of by an event.
+        /// Of a GPU that shares the machine's memory no ledger is kept.
         #[key(Means("no claim"), Live, "vram = \"10G\"")]
         pub vram: Bytes,
 
-        /// Video memory below which it waits; not more than `vram`.
+        /// Video memory with which it can do: where `vram` is not to be had, it starts with what there is, and waits only
+        /// below this. Not more than `vram`.
         #[key(Means("as `vram`"), Live, "vram_min = \"4G\"")]
         pub vram_min: Bytes,
 
-        /// Who goes first when there is not enough; higher wins.
+        /// Who goes first when there is not enough, 0 to 100; higher wins. Where that makes room, services of a lower
+        /// priority are stopped for it, and wait.
         #[key(Default("50"), Live, "priority = 80")]
         pub priority: Priority,
     }
@@ -57,7 +70,7 @@ pub enum GpuDevices {
     All,
     /// This many, at least 1.
     Count(u32),
-    /// Those with these UUIDs.
+    /// Those that are named.
     Ids(List<GpuId>),
 }
 
@@ -143,7 +156,7 @@ impl Text for GpuId {
 
 impl Form for GpuDevices {
     fn expected() -> Cow<'static, str> {
-        "`\"all\"`, a number of devices, or a list of UUIDs".into()
+        "`\"all\"`, a number of GPUs, or a list of UUIDs or PCI addresses".into()
     }
 
     fn read(value: &Value<'_>, reader: &mut Reader<'_>) -> Option<Self> {

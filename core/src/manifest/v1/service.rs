@@ -140,7 +140,7 @@ table! {
         )]
         pub restart: Restart,
 
-        /// Its share of the GPUs.
+        /// Its share of the GPUs: which it may use, and how much video memory it claims.
         #[key(Means("no GPU"), PerKey, "gpu = { devices = \"all\", vram = \"10G\" }")]
         pub gpu: Gpu,
 

@@ -1,0 +1,536 @@
+//! What the reconcile task knows of the GPUs: the last look, what services are given, and what guests see of it.
+//!
+//! Looks are made beside the rounds, and only while a declared service asks for GPUs: a driver that hangs holds nothing up.
+//! Who is given what is `core::gpu`'s to decide, anew in every round; this file keeps what such a decision needs and what
+//! follows from it. What runs goes on with what it was given, whatever becomes of NVML meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nixmox_core::container;
+use nixmox_core::gpu::admission::{self, Allocation, Ask, Decision, Outcome};
+use nixmox_core::gpu::{Claim, GuestView, Inventory, Phase, grant, ledger};
+use nixmox_core::model::{
+    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Kind,
+    Observed,
+};
+
+use tokio::time::Instant;
+
+use super::handle::now_usec;
+use crate::state::{Notes, VramSeen};
+
+/// Time between two looks while all is as it should be.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while somebody waits for memory, or for room that others make.
+const LOOK_INTERVAL_WAITING: Duration = Duration::from_secs(2);
+/// The age from which on a look is too old to start something by it.
+const LOOK_AGE_MAX: Duration = Duration::from_secs(20);
+/// The age up to which somebody who asks is told what was seen, without another look.
+const RECENT: Duration = Duration::from_secs(1);
+/// Time between two looks into a guest that has GPUs.
+const VIEW_INTERVAL: Duration = Duration::from_mins(1);
+/// The same after a repair.
+const VIEW_INTERVAL_AFTER_REPAIR: Duration = Duration::from_secs(3);
+/// Repairs in a row of what a guest cannot use; then it is left to a person.
+const REPAIRS_MAX: u32 = 3;
+/// How much more memory a service must have been seen with before that is written down: a write costs more than it tells.
+const VRAM_STEP: u64 = 64 << 20;
+
+/// One look at the GPUs.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) inventory: Inventory,
+    /// When, since the task began.
+    at: Duration,
+    when: Instant,
+    /// When, in microseconds since 1970.
+    pub(super) at_usec: u64,
+}
+
+impl Seen {
+    /// Returns what was found just now.
+    pub(super) fn now(inventory: Inventory, at: Duration) -> Self {
+        Self { inventory, at, when: Instant::now(), at_usec: now_usec() }
+    }
+
+    /// Returns whether it is as good as another look.
+    pub(super) fn is_recent(&self) -> bool {
+        self.when.elapsed() < RECENT
+    }
+}
+
+/// What a running guest saw of its GPUs.
+#[derive(Debug)]
+struct View {
+    invocation: Option<InvocationId>,
+    lost: Vec<PathBuf>,
+    /// When the next look is due.
+    next: Duration,
+    /// Repairs since it could last use all.
+    repairs: u32,
+    /// It was changed since it was looked into.
+    changed: bool,
+}
+
+impl View {
+    fn new(invocation: Option<InvocationId>, now: Duration) -> Self {
+        Self { invocation, lost: Vec::new(), next: now, repairs: 0, changed: false }
+    }
+}
+
+/// A guest that is to be looked into.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) name: ContainerName,
+    pub(super) invocation: Option<InvocationId>,
+    pub(super) grant: Grant,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Gpus {
+    seen: Option<Arc<Seen>>,
+    looking: bool,
+    /// A look that is under way was begun before something changed: another one follows it.
+    outdated: bool,
+    grants: BTreeMap<ContainerName, Grant>,
+    /// Who was granted what it asks for in the last round.
+    granted: BTreeSet<ContainerName>,
+    /// Who was to run in the last round.
+    wanting: BTreeSet<ContainerName>,
+    vram: BTreeMap<ContainerName, VramSeen>,
+    views: BTreeMap<ContainerName, View>,
+    viewing: BTreeSet<ContainerName>,
+    /// Who was told to use more than it may.
+    over: BTreeSet<ContainerName>,
+    /// The faults that were told.
+    faults: Vec<String>,
+    /// Whether somebody waits.
+    waits: bool,
+}
+
+/// Something that nobody asked for, in a line for people; of the host when it names no service.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) service: Option<ContainerName>,
+    pub(super) text: String,
+}
+
+impl Gpus {
+    /// Begins with what was noted before.
+    pub(super) fn new(notes: &Notes) -> Self {
+        Self { grants: notes.grants.clone(), vram: notes.vram.clone(), ..Self::default() }
+    }
+
+    /// Returns the last look.
+    pub(super) fn seen(&self) -> Option<Arc<Seen>> {
+        self.seen.clone()
+    }
+
+    /// Takes note that the look is over which `begin_look` began.
+    pub(super) fn end_look(&mut self, look: &super::GpuLook) {
+        match look {
+            super::GpuLook::Machine(_) => self.looking = false,
+            super::GpuLook::Guest(..) => {}
+        }
+    }
+
+    /// Returns what hinders services with GPUs, in sentences with the way out.
+    pub(super) fn warnings(&self, desired: &Desired) -> Vec<String> {
+        if !desired.services.values().any(|assigned| assigned.service.gpu.is_some()) {
+            return Vec::new();
+        }
+        let faults = self.faults.iter().map(|fault| format!("{fault}; see `nixmoxctl gpu doctor`"));
+        let lost = self.views.iter().filter(|(_, view)| view.repairs >= REPAIRS_MAX && !view.lost.is_empty());
+        let lost = lost.map(|(name, view)| {
+            format!("{name} cannot use {}; see `nixmoxctl gpu doctor {name}`", shown(&view.lost))
+        });
+        faults.chain(lost).collect()
+    }
+
+    /// Takes in a look, whoever made it. Returns what it tells that was not known.
+    pub(super) fn looked(&mut self, now: Duration, inventory: Inventory, observed: Option<&Observed>) -> Vec<News> {
+        let mut news = Vec::new();
+        let faults: Vec<String> = inventory.faults.iter().map(|fault| fault.message.clone()).collect();
+        let host = |text: String| News { service: None, text };
+        news.extend(faults.iter().filter(|fault| !self.faults.contains(fault)).cloned().map(host));
+        if faults.is_empty() && !self.faults.is_empty() {
+            news.push(host("the GPUs can be asked again".to_owned()));
+        }
+        self.faults = faults;
+        for name in self.grants.keys().cloned().collect::<Vec<_>>() {
+            let container = observed.and_then(|observed| observed.containers.get(&name));
+            if let (Some(container), Some(used)) = (container, ledger::used(&inventory, &name)) {
+                self.remember(&name, container, used);
+            }
+        }
+        if self.seen.as_ref().is_some_and(|seen| numbers(&seen.inventory) != numbers(&inventory)) {
+            // A module was loaded anew: what guests have is of numbers that are gone.
+            self.views.values_mut().for_each(|view| view.next = now);
+        }
+        self.seen = Some(Arc::new(Seen::now(inventory, now)));
+        news.extend(self.news_of_over_use());
+        news
+    }
+
+    fn remember(&mut self, name: &ContainerName, container: &Container, used: Bytes) {
+        let Some(invocation) = container.invocation.filter(|_| used.0 > 0) else { return };
+        let fresh = VramSeen { invocation, most: used, most_before: Bytes(0) };
+        let seen = self.vram.entry(name.clone()).or_insert(fresh);
+        if seen.invocation != invocation {
+            *seen = VramSeen { most_before: seen.most, ..fresh };
+        }
+        seen.most = seen.most.max(used);
+    }
+
+    /// Tells once of each service that it uses more than it may, until it does not.
+    fn news_of_over_use(&mut self) -> Vec<News> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        let mut news = Vec::new();
+        let mut over = BTreeSet::new();
+        for (name, grant) in &self.grants {
+            let (Some(budget), Some(used)) = (grant.budget, ledger::used(&seen.inventory, name)) else { continue };
+            if used <= budget {
+                continue;
+            }
+            over.insert(name.clone());
+            if !self.over.contains(name) {
+                let text = format!(
+                    "uses {} of video memory, and was promised {}: nothing but its own programs can hold it to that",
+                    used.roughly(),
+                    budget.roughly()
+                );
+                news.push(News { service: Some(name.clone()), text });
+            }
+        }
+        self.over = over;
+        news
+    }
+
+    /// Takes note that an instance came or went: what the last look says of its memory is over.
+    pub(super) fn changed(&mut self, name: &ContainerName) {
+        if self.grants.contains_key(name) {
+            self.outdated = true;
+            if let Some(view) = self.views.get_mut(name) {
+                view.next = Duration::ZERO;
+            }
+        }
+    }
+
+    /// Returns whether a look is due now; it is then under way.
+    pub(super) fn begin_look(&mut self, now: Duration, desired: &Desired) -> bool {
+        if self.looking || self.next_look(desired).is_none_or(|due| due > now) {
+            return false;
+        }
+        (self.looking, self.outdated) = (true, false);
+        true
+    }
+
+    fn next_look(&self, desired: &Desired) -> Option<Duration> {
+        let is_asked_for = |(name, assigned): (&ContainerName, &Assigned)| {
+            assigned.service.gpu.is_some() && !desired.holds.contains_key(name)
+        };
+        if !desired.services.iter().any(is_asked_for) {
+            return None;
+        }
+        let Some(seen) = self.seen.as_ref().filter(|_| !self.outdated) else { return Some(Duration::ZERO) };
+        let interval = if self.waits { LOOK_INTERVAL_WAITING } else { LOOK_INTERVAL };
+        Some(seen.at.saturating_add(interval))
+    }
+
+    /// Returns when there is something to be looked at though nothing happens.
+    pub(super) fn next_due(&self, desired: &Desired) -> Option<Duration> {
+        let look = self.next_look(desired).filter(|_| !self.looking);
+        let views = self.views.iter().filter(|(name, _)| !self.viewing.contains(*name)).map(|(_, view)| view.next);
+        look.into_iter().chain(views).min()
+    }
+
+    /// Decides how every service stands that asks for GPUs, and keeps what they are given.
+    ///
+    /// `gave_up` says whether a service is not started again by itself.
+    pub(super) fn stand(
+        &mut self,
+        now: Duration,
+        desired: &mut Desired,
+        observed: &Observed,
+        gave_up: impl Fn(&ContainerName) -> bool,
+    ) {
+        self.grants
+            .retain(|name, _| desired.services.get(name).is_some_and(|assigned| assigned.service.gpu.is_some()));
+        self.vram.retain(|name, _| self.grants.contains_key(name));
+        self.granted.retain(|name| self.grants.contains_key(name));
+        let (decisions, wanting) = self.preview(now, desired, observed, gave_up);
+        self.wanting = wanting;
+        for (name, decision) in decisions {
+            match decision {
+                Decision::Granted(_) => self.granted.insert(name),
+                Decision::Waits { .. } | Decision::Yields { .. } => self.granted.remove(&name),
+            };
+        }
+        for (name, assigned) in &desired.services {
+            if let GpuStanding::Granted(grant) = &assigned.gpu {
+                self.grants.insert(name.clone(), grant.clone());
+            }
+        }
+        let waits = |assigned: &Assigned| {
+            matches!(assigned.gpu, GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. })
+        };
+        self.waits =
+            desired.services.iter().any(|(name, assigned)| waits(assigned) && !desired.holds.contains_key(name));
+    }
+
+    /// Decides the same of what is only asked about. Returns the decisions, of which there are none before the first look, and
+    /// who is to run.
+    pub(super) fn preview(
+        &self,
+        now: Duration,
+        desired: &mut Desired,
+        observed: &Observed,
+        gave_up: impl Fn(&ContainerName) -> bool,
+    ) -> (BTreeMap<ContainerName, Decision>, BTreeSet<ContainerName>) {
+        for (name, assigned) in &mut desired.services {
+            if assigned.service.gpu.is_some() {
+                assigned.gpu =
+                    waiting(self.grants.get(name), "the GPUs are being looked at".to_owned(), String::new());
+            }
+        }
+        let claims = self.claims(desired, observed, gave_up);
+        let wanting = claims.iter().filter(|claim| claim.wants).map(|claim| claim.name.clone()).collect();
+        let Some(seen) = &self.seen else {
+            self.keep_what_runs(desired, observed);
+            return (BTreeMap::new(), wanting);
+        };
+        let decisions = admission::admit(&seen.inventory, &claims);
+        let is_old = now.saturating_sub(seen.at) > LOOK_AGE_MAX || self.outdated;
+        for (name, assigned) in &mut desired.services {
+            if assigned.service.gpu.is_none() {
+                continue;
+            }
+            let (held, runs) = (self.grants.get(name), phase(observed, name) == Phase::Up);
+            assigned.gpu = match decisions.get(name) {
+                // What is not to run asks for nothing.
+                None => held.cloned().map_or(GpuStanding::None, GpuStanding::Granted),
+                Some(Decision::Granted(_)) if is_old && !runs => continue,
+                Some(Decision::Granted(allocation)) => {
+                    GpuStanding::Granted(settle(allocation, &seen.inventory, held, runs))
+                }
+                Some(Decision::Waits { why, hint }) => waiting(held, why.clone(), hint.clone()),
+                Some(Decision::Yields { to, why }) => {
+                    GpuStanding::Yielding { keeps: held.cloned(), to: to.clone(), why: why.clone() }
+                }
+            };
+        }
+        (decisions, wanting)
+    }
+
+    /// Returns why this machine can never give a service what it asks for, and the way out; `None`: it can, or nobody knows.
+    pub(super) fn never_fits(
+        &self,
+        name: &ContainerName,
+        desired: &Desired,
+        observed: &Observed,
+    ) -> Option<(String, String)> {
+        let seen = self.seen.as_ref().filter(|seen| !seen.inventory.gpus.is_empty())?;
+        let claims = self.claims(desired, observed, |_| false);
+        let fit = admission::fit(&seen.inventory, &claims, &Ask { name: Some(name), share: None })?;
+        (fit.outcome == Outcome::Never).then_some((fit.why, fit.hint))
+    }
+
+    /// Leaves what runs as it is, before anything is known of the GPUs.
+    fn keep_what_runs(&self, desired: &mut Desired, observed: &Observed) {
+        for (name, grant) in &self.grants {
+            if let Some(assigned) = desired.services.get_mut(name).filter(|assigned| assigned.service.gpu.is_some())
+                && phase(observed, name) == Phase::Up
+            {
+                assigned.gpu = GpuStanding::Granted(grant.clone());
+            }
+        }
+    }
+
+    /// Returns what is asked for.
+    fn claims<'a>(
+        &'a self,
+        desired: &'a Desired,
+        observed: &Observed,
+        gave_up: impl Fn(&ContainerName) -> bool,
+    ) -> Vec<Claim<'a>> {
+        let claim = |(name, assigned): (&'a ContainerName, &'a Assigned)| {
+            let done = desired.holds.contains_key(name) || is_completed(assigned, observed) || gave_up(name);
+            Some(Claim {
+                name,
+                share: assigned.service.gpu.as_ref()?,
+                holds: self.grants.get(name),
+                phase: phase(observed, name),
+                wants: !done,
+                granted: self.granted.contains(name),
+                remembered: self.expected(name),
+            })
+        };
+        desired.services.iter().filter_map(claim).collect()
+    }
+
+    /// Returns the guests that are to be looked into now; each is then under way.
+    pub(super) fn begin_views(&mut self, now: Duration, desired: &Desired, observed: &Observed) -> Vec<Look> {
+        let granted = |name: &ContainerName| {
+            desired.services.get(name).and_then(|assigned| match &assigned.gpu {
+                GpuStanding::Granted(grant) => Some(grant),
+                GpuStanding::None | GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. } => None,
+            })
+        };
+        let active = |name: &ContainerName| {
+            observed.containers.get(name).filter(|container| container.active == ActiveState::Active)
+        };
+        self.views.retain(|name, _| granted(name).is_some() && active(name).is_some());
+        let mut looks = Vec::new();
+        for name in desired.services.keys() {
+            let (Some(grant), Some(container)) = (granted(name), active(name)) else { continue };
+            let view = self.views.entry(name.clone()).or_insert_with(|| View::new(container.invocation, now));
+            if view.invocation != container.invocation {
+                *view = View::new(container.invocation, now);
+            }
+            if view.next <= now && self.viewing.insert(name.clone()) {
+                looks.push(Look { name: name.clone(), invocation: container.invocation, grant: grant.clone() });
+            }
+        }
+        looks
+    }
+
+    /// Takes in what a guest saw. Returns what it tells that was not known.
+    pub(super) fn viewed(&mut self, now: Duration, look: &Look, seen: &GuestView) -> Option<News> {
+        self.viewing.remove(&look.name);
+        let inventory = self.seen.as_ref().map(|seen| &seen.inventory);
+        let number = |path: &PathBuf| inventory.and_then(|inventory| inventory.number_of(path));
+        let lost = seen.lost(number);
+        let view = self.views.get_mut(&look.name).filter(|view| view.invocation == look.invocation)?;
+        (view.next, view.changed) = (now.saturating_add(VIEW_INTERVAL), false);
+        if seen.fault.is_some() {
+            return None;
+        }
+        let before = std::mem::replace(&mut view.lost, lost);
+        let news = |text: String| Some(News { service: Some(look.name.clone()), text });
+        match (before.is_empty(), view.lost.is_empty()) {
+            (_, true) => {
+                view.repairs = 0;
+                if before.is_empty() { None } else { news("its GPUs can be used again".to_owned()) }
+            }
+            (true, false) => news(format!("cannot use {}: it is given anew", shown(&view.lost))),
+            (false, false) if view.repairs == REPAIRS_MAX => {
+                view.repairs += 1;
+                news(format!(
+                    "still cannot use {}; `nixmoxctl gpu doctor {1}` says why, `nixmoxctl restart {1}` may help",
+                    shown(&view.lost),
+                    look.name
+                ))
+            }
+            (false, false) => None,
+        }
+    }
+
+    /// Takes note that a container was changed while it runs, which is how its GPUs are given anew.
+    pub(super) fn updated(&mut self, now: Duration, name: &ContainerName) {
+        if let Some(view) = self.views.get_mut(name) {
+            if !view.lost.is_empty() {
+                view.repairs = view.repairs.saturating_add(1);
+            }
+            view.changed = true;
+            view.next =
+                now.saturating_add(if view.lost.is_empty() { Duration::ZERO } else { VIEW_INTERVAL_AFTER_REPAIR });
+        }
+    }
+
+    /// Tells the plan what guests cannot use, as long as that is to be repaired.
+    pub(super) fn mark_lost(&self, observed: &mut Observed) {
+        for (name, container) in &mut observed.containers {
+            let view = self.views.get(name).filter(|view| view.invocation == container.invocation);
+            // One repair at a time: whether it helped is seen by the next look.
+            let repairs = view.filter(|view| view.repairs < REPAIRS_MAX && !self.is_to_be_seen(name, view));
+            container.lost_nodes = repairs.map(|view| view.lost.clone()).unwrap_or_default();
+        }
+    }
+
+    /// Returns whether what a guest sees is being found out, or was changed since it was.
+    fn is_to_be_seen(&self, name: &ContainerName, view: &View) -> bool {
+        self.viewing.contains(name) || view.changed
+    }
+
+    /// Puts what outlives this agent into the notes.
+    pub(super) fn write_down(&self, notes: &mut Notes) {
+        notes.grants.clone_from(&self.grants);
+        notes.vram.retain(|name, _| self.vram.contains_key(name));
+        for (name, seen) in &self.vram {
+            let noted = notes.vram.get(name);
+            let grew = noted.is_none_or(|noted| {
+                noted.invocation != seen.invocation || seen.most.0 >= noted.most.0.saturating_add(VRAM_STEP)
+            });
+            if grew {
+                notes.vram.insert(name.clone(), *seen);
+            }
+        }
+    }
+
+    /// Returns what a service was given last.
+    pub(super) fn grant(&self, name: &ContainerName) -> Option<&Grant> {
+        self.grants.get(name)
+    }
+
+    /// Returns whether a service was granted what it asks for in the last round.
+    pub(super) fn was_granted(&self, name: &ContainerName) -> bool {
+        self.granted.contains(name)
+    }
+
+    /// Returns whether a service was to run in the last round.
+    pub(super) fn wants(&self, name: &ContainerName) -> bool {
+        self.wanting.contains(name)
+    }
+
+    /// Returns the most that was seen of a service.
+    pub(super) fn expected(&self, name: &ContainerName) -> Option<Bytes> {
+        self.vram.get(name).map(VramSeen::expected)
+    }
+}
+
+/// Returns what a service is given that may have it, as the machine is now.
+///
+/// What runs keeps the mounts and the environment that it was started with: those of the machine may be others after a
+/// rebuild, and count from its next start on.
+fn settle(allocation: &Allocation, inventory: &Inventory, held: Option<&Grant>, runs: bool) -> Grant {
+    let given = grant::grant(allocation, inventory, held);
+    match held.filter(|held| runs && held.gpus == given.gpus) {
+        Some(held) => Grant { mounts: held.mounts.clone(), environment: held.environment.clone(), ..given },
+        None => given,
+    }
+}
+
+/// Returns the number that the kernel has for each node that it knows.
+fn numbers(inventory: &Inventory) -> BTreeMap<&Path, (u32, u32)> {
+    let of_gpus = inventory.gpus.iter().flat_map(|gpu| &gpu.nodes);
+    let nodes = of_gpus.chain(inventory.drivers.values().flat_map(|driver| &driver.nodes));
+    nodes.filter_map(|node| Some((node.path.as_path(), node.number?))).collect()
+}
+
+fn waiting(held: Option<&Grant>, why: String, hint: String) -> GpuStanding {
+    GpuStanding::Waiting { keeps: held.cloned(), why, hint }
+}
+
+/// Returns where a service's unit is.
+pub(super) fn phase(observed: &Observed, name: &ContainerName) -> Phase {
+    match observed.containers.get(name).map(|container| container.active) {
+        None | Some(ActiveState::Inactive | ActiveState::Failed) => Phase::Down,
+        Some(ActiveState::Activating | ActiveState::Active) => Phase::Up,
+        Some(ActiveState::Deactivating) => Phase::Ending,
+    }
+}
+
+/// Returns whether it is a job whose work is done.
+fn is_completed(assigned: &Assigned, observed: &Observed) -> bool {
+    let exit = observed.containers.get(&assigned.service.name).and_then(|container| container.exit.as_ref());
+    assigned.service.kind == Kind::Job
+        && exit.is_some_and(|exit| exit.succeeded() && exit.spec.as_ref() == Some(&container::spec(assigned)))
+}
+
+fn shown(nodes: &[PathBuf]) -> String {
+    nodes.iter().map(|node| node.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,342 @@
+//! A machine for tests: cards, services on them, and what is true of their memory, worked out without the ledger. Fields are in MiB, answers in
+//! bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{
+    Claim, Decision, Gpu, Inventory, Memory, Part, Phase, Process, ProcessKind, ProcessOwner, Sensors,
+};
+use crate::model::fixture::name;
+use crate::model::{Bytes, ContainerName, GpuDevices, GpuId, GpuShare, Grant, Vendor};
+
+/// One MiB.
+pub(super) const MIB: u64 = 1 << 20;
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Card {
+    pub(super) total: u64,
+    pub(super) reserved: u64,
+    /// What processes of the desktop use.
+    pub(super) foreign: u64,
+    /// What is in use and of no process.
+    pub(super) unknown: u64,
+    /// Whether its memory is the machine's.
+    pub(super) is_shared: bool,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Service {
+    pub(super) name: ContainerName,
+    pub(super) share: GpuShare,
+    pub(super) holds: Option<Grant>,
+    pub(super) phase: Phase,
+    pub(super) wants: bool,
+    pub(super) granted: bool,
+    pub(super) remembered: Option<u64>,
+    /// What it uses of each card.
+    pub(super) uses: Vec<u64>,
+    /// Rounds until it has ended.
+    pub(super) ends_in: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct World {
+    pub(super) cards: Vec<Card>,
+    pub(super) services: Vec<Service>,
+}
+
+pub(super) fn id(card: usize) -> GpuId {
+    format!("GPU-{card}").parse().unwrap()
+}
+
+pub(super) fn card(total: u64) -> Card {
+    Card { total, reserved: 0, foreign: 0, unknown: 0, is_shared: false }
+}
+
+/// A service that is down and wants one GPU, whichever.
+pub(super) fn service(text: &str, vram: impl Into<Option<u64>>, priority: u8) -> Service {
+    let vram = vram.into().map(|vram| Bytes(vram * MIB));
+    let share = GpuShare { vendor: None, devices: GpuDevices::Count(1), vram, vram_min: None, priority };
+    Service {
+        name: name(text),
+        share,
+        holds: None,
+        phase: Phase::Down,
+        wants: true,
+        granted: false,
+        remembered: None,
+        uses: Vec::new(),
+        ends_in: 0,
+    }
+}
+
+impl Service {
+    pub(super) fn on(mut self, cards: &[usize]) -> Self {
+        self.share.devices = GpuDevices::Ids(cards.iter().copied().map(id).collect());
+        self
+    }
+
+    pub(super) fn least(mut self, least: u64) -> Self {
+        self.share.vram_min = Some(Bytes(least * MIB));
+        self
+    }
+
+    /// It runs with these cards and this budget.
+    pub(super) fn runs(mut self, cards: &[usize], budget: impl Into<Option<u64>>) -> Self {
+        self.holds = Some(held(cards, budget.into()));
+        (self.phase, self.granted) = (Phase::Up, true);
+        self
+    }
+
+    pub(super) fn uses(mut self, uses: &[u64]) -> Self {
+        self.uses = uses.to_vec();
+        self
+    }
+
+    pub(super) fn use_of(&self, card: usize) -> u64 {
+        self.uses.get(card).copied().unwrap_or(0)
+    }
+
+    pub(super) fn stays(&self) -> bool {
+        self.phase == Phase::Up && self.wants
+    }
+
+    fn excess(&self) -> u64 {
+        let vram = self.share.vram.map_or(0, |vram| vram.0);
+        self.remembered.map(|seen| seen * MIB).filter(|seen| *seen > vram).unwrap_or(0)
+    }
+
+    pub(super) fn has(&self, card: usize) -> bool {
+        self.holds.as_ref().is_some_and(|grant| grant.gpus.contains(&id(card)))
+    }
+}
+
+pub(super) fn held(cards: &[usize], budget: Option<u64>) -> Grant {
+    Grant {
+        vendor: Vendor::Nvidia,
+        gpus: cards.iter().copied().map(id).collect(),
+        budget: budget.map(|budget| Bytes(budget * MIB)),
+        nodes: Vec::new(),
+        mounts: Vec::new(),
+        environment: BTreeMap::new(),
+    }
+}
+
+/// What a service asks of the cards.
+pub(super) struct Asked {
+    /// Those with memory of their own.
+    pub(super) cards: Vec<usize>,
+    pub(super) take: usize,
+    /// Of each, as declared.
+    pub(super) share: u64,
+    seen: u64,
+}
+
+impl World {
+    pub(super) fn inventory(&self) -> Inventory {
+        let gpus = self.cards.iter().enumerate().map(|(index, card)| {
+            let of = |pid, memory: u64, owner| Process {
+                pid,
+                kind: ProcessKind::Compute,
+                memory: Some(Bytes(memory * MIB)),
+                name: "process".to_owned(),
+                owner,
+            };
+            let desktop = ProcessOwner::Unit("display-manager.service".to_owned());
+            let mut processes = vec![of(1, card.foreign, desktop)];
+            for (number, service) in (2..).zip(&self.services) {
+                let owner = ProcessOwner::Container(service.name.clone());
+                processes.push(of(number, service.use_of(index), owner));
+            }
+            processes.retain(|process| process.memory != Some(Bytes(0)));
+            Gpu {
+                id: id(index),
+                vendor: Vendor::Nvidia,
+                index: u32::try_from(index).unwrap(),
+                name: "NVIDIA Test".to_owned(),
+                part: Part::Whole,
+                pci: None,
+                memory: Some(Memory {
+                    total: Bytes(card.total * MIB),
+                    reserved: Bytes(card.reserved * MIB),
+                    used: Bytes(self.used(index) * MIB),
+                }),
+                shares_memory: card.is_shared,
+                nodes: Vec::new(),
+                sensors: Sensors::default(),
+                processes,
+            }
+        });
+        Inventory { gpus: gpus.collect(), ..Inventory::default() }
+    }
+
+    pub(super) fn claims(&self) -> Vec<Claim<'_>> {
+        let claim = |service: &'_ Service| -> (Option<Bytes>, Phase) {
+            (service.remembered.map(|seen| Bytes(seen * MIB)), service.phase)
+        };
+        self.services
+            .iter()
+            .map(|service| {
+                let (remembered, phase) = claim(service);
+                Claim {
+                    name: &service.name,
+                    share: &service.share,
+                    holds: service.holds.as_ref(),
+                    phase,
+                    wants: service.wants,
+                    granted: service.granted,
+                    remembered,
+                }
+            })
+            .collect()
+    }
+
+    fn known(&self, card: usize) -> u64 {
+        self.cards[card].foreign + self.services.iter().map(|service| service.use_of(card)).sum::<u64>()
+    }
+
+    fn used(&self, card: usize) -> u64 {
+        let Card { total, reserved, unknown, .. } = self.cards[card];
+        (self.known(card) + unknown).min(total - reserved)
+    }
+
+    /// What can be given out of an empty card.
+    pub(super) fn capacity(&self, card: usize) -> u64 {
+        let Card { total, reserved, .. } = self.cards[card];
+        let headroom = (total * MIB / 100 * 5).min(256 * MIB);
+        ((total - reserved) * MIB).saturating_sub(headroom)
+    }
+
+    pub(super) fn others(&self, card: usize) -> u64 {
+        (self.cards[card].foreign + self.used(card).saturating_sub(self.known(card))) * MIB
+    }
+
+    fn counted(&self) -> BTreeSet<usize> {
+        (0..self.cards.len()).filter(|card| !self.cards[*card].is_shared).collect()
+    }
+
+    /// What a service has of a card, or was promised of it.
+    pub(super) fn load(&self, index: usize, card: usize) -> u64 {
+        let service = &self.services[index];
+        let promised = match service.holds.as_ref().filter(|_| service.phase != Phase::Down && service.has(card)) {
+            None => 0,
+            Some(grant) => {
+                let counted = self.counted().into_iter().filter(|card| service.has(*card)).count().max(1) as u64;
+                let budget = grant.budget.map_or(0, |budget| budget.0.div_ceil(counted));
+                budget.max(service.excess().div_ceil(counted).min(self.capacity(card)))
+            }
+        };
+        promised.max(service.use_of(card) * MIB)
+    }
+
+    pub(super) fn asked(&self, index: usize) -> Asked {
+        let service = &self.services[index];
+        let all: Vec<usize> = match &service.share.devices {
+            GpuDevices::All | GpuDevices::Count(_) => (0..self.cards.len()).collect(),
+            GpuDevices::Ids(ids) => (0..self.cards.len()).filter(|card| ids.contains(&id(*card))).collect(),
+        };
+        let cards: Vec<usize> = all.into_iter().filter(|card| !self.cards[*card].is_shared).collect();
+        let take = match service.share.devices {
+            GpuDevices::Count(count) => cards.len().min(count as usize),
+            GpuDevices::All | GpuDevices::Ids(_) => cards.len(),
+        };
+        let least = service.share.vram_min.or(service.share.vram).map_or(0, |least| least.0);
+        let split = |bytes: u64| bytes.div_ceil(take.max(1) as u64);
+        Asked { share: split(least), seen: split(service.excess()), cards, take }
+    }
+
+    /// Whether so many cards are there.
+    pub(super) fn has_cards_for(&self, index: usize) -> bool {
+        match self.services[index].share.devices {
+            GpuDevices::Count(count) => self.cards.len() >= count as usize,
+            GpuDevices::All | GpuDevices::Ids(_) => true,
+        }
+    }
+
+    pub(super) fn required(&self, asked: &Asked, card: usize) -> u64 {
+        asked.share.max(asked.seen.min(self.capacity(card).saturating_sub(self.others(card))))
+    }
+
+    /// Whether a service fits where `stay` says which others stay.
+    pub(super) fn fits(&self, index: usize, stay: impl Fn(usize) -> bool) -> bool {
+        self.fitting(index, stay).len() >= self.asked(index).take
+    }
+
+    /// Whether it fits with all that is there, what ends among it.
+    pub(super) fn fits_now_and_then(&self, index: usize) -> bool {
+        self.fits(index, |_all| true)
+    }
+
+    /// The cards on which it has room then.
+    pub(super) fn fitting(&self, index: usize, stay: impl Fn(usize) -> bool) -> Vec<usize> {
+        let asked = self.asked(index);
+        let fits = |card: &usize| {
+            let loads = (0..self.services.len()).filter(|other| *other != index && stay(*other));
+            let taken: u64 = loads.map(|other| self.load(other, *card)).sum::<u64>() + self.others(*card);
+            let required = self.required(&asked, *card);
+            required == 0 || taken + required <= self.capacity(*card)
+        };
+        asked.cards.iter().copied().filter(fits).collect()
+    }
+
+    /// Whether it could ever start.
+    pub(super) fn is_possible(&self, index: usize) -> bool {
+        let asked = self.asked(index);
+        let can = |card: &&usize| self.capacity(**card) >= asked.share;
+        self.has_cards_for(index) && asked.cards.iter().filter(can).count() >= asked.take
+    }
+
+    /// Whether GPUs have to be found for it.
+    pub(super) fn is_placed(&self, index: usize) -> bool {
+        let service = &self.services[index];
+        let agrees = |grant: &Grant| match &service.share.devices {
+            GpuDevices::All => grant.gpus.len() == self.cards.len(),
+            GpuDevices::Count(count) => grant.gpus.len() == *count as usize,
+            GpuDevices::Ids(ids) => {
+                ids.iter().collect::<BTreeSet<_>>() == grant.gpus.iter().collect::<BTreeSet<_>>()
+            }
+        };
+        service.wants && !(service.stays() && service.holds.as_ref().is_some_and(agrees))
+    }
+
+    /// Carries decisions out. What starts uses this many percent of its budget.
+    pub(super) fn carry_out(&mut self, decisions: &BTreeMap<ContainerName, Decision>, percent: u64) {
+        let cards = self.cards.len();
+        for service in &mut self.services {
+            service.uses.resize(cards, 0);
+            let decision = decisions.get(&service.name);
+            service.granted = matches!(decision, Some(Decision::Granted(_))) && service.wants;
+            match service.phase {
+                Phase::Ending if service.ends_in > 0 => service.ends_in -= 1,
+                Phase::Ending => {
+                    service.phase = Phase::Down;
+                    service.uses.fill(0);
+                }
+                Phase::Up if !service.wants || matches!(decision, Some(Decision::Yields { .. })) => {
+                    service.phase = Phase::Ending;
+                }
+                Phase::Down | Phase::Up => {
+                    let Some(Decision::Granted(allocation)) = decision.filter(|_| service.wants) else { continue };
+                    let is_new = service.phase == Phase::Down;
+                    let share = allocation.budget.map_or(0, |budget| budget.0 / MIB) / allocation.gpus.len() as u64;
+                    let grant =
+                        Grant { gpus: allocation.gpus.clone(), budget: allocation.budget, ..held(&[], None) };
+                    for card in 0..cards {
+                        let is_its = allocation.gpus.contains(&id(card));
+                        let uses = &mut service.uses[card];
+                        *uses = if !is_its {
+                            0
+                        } else if is_new {
+                            share * percent / 100
+                        } else {
+                            *uses
+                        };
+                    }
+                    (service.holds, service.phase) = (Some(grant), Phase::Up);
+                }
+            }
+        }
+    }
+}

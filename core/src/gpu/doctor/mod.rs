@@ -1,0 +1,178 @@
+//! What is wrong between a GPU and a process: every layer in order, what was found there, and the remedy.
+//!
+//! Pure: what was looked at comes in as a [`Checkup`]. `host` judges the machine, `guest` a service on it. A layer that cannot be judged
+//! because an earlier one failed is skipped, so the first that failed is the one to look at:
+//!
+//! ```text
+//! host   module ▶ node ▶ number ▶ user_space ▶ version ▶ nvml ▶ cdi                      (once per vendor)
+//! guest  grant ▶ device_rule ▶ bound ▶ number ▶ open ▶ user_space ▶ version ▶ process    (once per service)
+//! ```
+
+mod guest;
+mod host;
+
+use super::{GuestView, Inventory};
+use crate::model::{ContainerName, Device, GpuStanding};
+
+/// What was looked at.
+#[derive(Clone, Debug)]
+pub struct Checkup<'a> {
+    /// The GPUs of the machine.
+    pub inventory: &'a Inventory,
+    /// The services that are asked about, in the order in which they are told of; may be empty.
+    pub services: Vec<ServiceCheckup<'a>>,
+}
+
+/// What was looked at of a service.
+#[derive(Clone, Debug)]
+pub struct ServiceCheckup<'a> {
+    /// Its name.
+    pub name: &'a ContainerName,
+    /// How it stands.
+    pub standing: &'a GpuStanding,
+    /// Whether it runs.
+    pub runs: bool,
+    /// Whether it has a user namespace of its own: its root is not the host's then.
+    pub private_users: bool,
+    /// Device rules as systemd has them, without those of the template.
+    pub devices: &'a [Device],
+    /// What its processes see; `None`: nobody could look.
+    pub view: Option<&'a GuestView>,
+}
+
+/// One layer between a GPU and a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The service whose it is; `None`: the host's.
+    pub service: Option<ContainerName>,
+    /// Which.
+    pub kind: LayerKind,
+    /// How it is.
+    pub outcome: LayerOutcome,
+    /// What was found, in one line.
+    pub found: String,
+    /// What to do about it; empty when there is nothing to do.
+    pub remedy: String,
+}
+
+/// Which layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LayerKind {
+    /// The kernel's module is loaded.
+    Module,
+    /// The device nodes are there.
+    Node,
+    /// They have the numbers that the kernel has.
+    Number,
+    /// The driver's user space is there.
+    UserSpace,
+    /// It is of the module's version.
+    Version,
+    /// The driver's library answers.
+    Nvml,
+    /// A CDI specification agrees with the machine.
+    Cdi,
+    /// GPUs were given to the service.
+    Grant,
+    /// systemd has rules for their nodes.
+    DeviceRule,
+    /// The nodes are in the container.
+    Bound,
+    /// They can be opened there.
+    Open,
+    /// A process of the service uses a GPU.
+    Process,
+}
+
+/// How a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LayerOutcome {
+    /// As it should.
+    Ok,
+    /// Not, and nothing works for it.
+    Failed,
+    /// Something works less well for it.
+    Warning,
+    /// It cannot be judged, or does not apply.
+    Skipped,
+}
+
+impl LayerKind {
+    /// Returns the word that the wire has for it.
+    #[must_use]
+    pub fn as_word(self) -> &'static str {
+        match self {
+            Self::Module => "module",
+            Self::Node => "node",
+            Self::Number => "number",
+            Self::UserSpace => "user_space",
+            Self::Version => "version",
+            Self::Nvml => "nvml",
+            Self::Cdi => "cdi",
+            Self::Grant => "grant",
+            Self::DeviceRule => "device_rule",
+            Self::Bound => "bound",
+            Self::Open => "open",
+            Self::Process => "process",
+        }
+    }
+}
+
+impl LayerOutcome {
+    /// Returns the word that the wire has for it.
+    #[must_use]
+    pub fn as_word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Warning => "warning",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Returns every layer, host before guests.
+#[must_use]
+pub fn diagnose(checkup: &Checkup<'_>) -> Vec<Layer> {
+    let mut layers = host::layers(checkup.inventory);
+    for service in &checkup.services {
+        layers.extend(guest::layers(checkup.inventory, service));
+    }
+    layers
+}
+
+/// Returns the layer to look at first: the first that failed.
+#[must_use]
+pub fn first_failed(layers: &[Layer]) -> Option<&Layer> {
+    layers.iter().find(|layer| layer.outcome == LayerOutcome::Failed)
+}
+
+/// What a layer is judged to be.
+struct Judged {
+    outcome: LayerOutcome,
+    found: String,
+    remedy: String,
+}
+
+impl Judged {
+    fn ok(found: impl Into<String>) -> Self {
+        Self { outcome: LayerOutcome::Ok, found: found.into(), remedy: String::new() }
+    }
+
+    fn failed(found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { outcome: LayerOutcome::Failed, found: found.into(), remedy: remedy.into() }
+    }
+
+    fn warning(found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { outcome: LayerOutcome::Warning, found: found.into(), remedy: remedy.into() }
+    }
+
+    fn skipped(found: impl Into<String>) -> Self {
+        Self { outcome: LayerOutcome::Skipped, found: found.into(), remedy: String::new() }
+    }
+
+    fn layer(self, service: Option<&ContainerName>, kind: LayerKind) -> Layer {
+        let Self { outcome, found, remedy } = self;
+        Layer { service: service.cloned(), kind, outcome, found, remedy }
+    }
+}
