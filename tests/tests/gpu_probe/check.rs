@@ -157,7 +157,7 @@ fn a_fault_and_a_wrong_node_are_told_and_an_nvidia_smi_that_fails_is_no_comparis
     machine.state(format!("{TWO}error nvmlDeviceGetUtilizationRates 999\n"));
     std::fs::remove_file(machine.root().join("dev/nvidia7")).unwrap();
     let found = different(&check(&machine));
-    for field in ["fault Failed", "node /dev/nvidia7"] {
+    for field in ["fault Failed", "node /dev/nvidia7", "doctor node failed"] {
         assert!(found.iter().any(|found| found == field), "{found:?}");
     }
     machine.script("smi/nvidia-smi", "#!/bin/sh\necho 'Field \"x\" is not a valid field to query.'\nexit 2\n");
