@@ -5,6 +5,7 @@
 //! is; what does not agree with the machine is told. Hooks and environment are for other runtimes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -71,9 +72,11 @@ impl Specifications {
                 .collect();
             names.sort();
             for name in names {
-                let is_json = name.ends_with(".json");
-                if is_json || name.ends_with(".yaml") || name.ends_with(".yml") {
-                    all.add(paths, &Path::new(folder).join(name), is_json);
+                let file = Path::new(folder).join(name);
+                let extension = file.extension().map(OsStr::as_encoded_bytes);
+                let is_json = extension == Some(b"json");
+                if is_json || extension == Some(b"yaml") || extension == Some(b"yml") {
+                    all.add(paths, &file, is_json);
                 }
             }
         }

@@ -82,7 +82,7 @@ pub(super) fn of_nvidia(paths: &Paths) -> Facts {
     Facts { driver, majors, nvml, nvml_booted, has_hardware: has_hardware(paths) }
 }
 
-/// Looks for the user space of a driver whose module is the kernel's own: Mesa, and ROCm with it.
+/// Looks for the user space of a driver whose module is the kernel's own.
 pub(super) fn of_mesa(paths: &Paths, vendor: Vendor) -> Driver {
     let is_nixos = paths.host_path(&Path::new(OPENGL_DRIVER).join("lib")).is_dir();
     let shared = match vendor {

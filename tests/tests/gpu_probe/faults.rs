@@ -86,7 +86,8 @@ fn one_call_that_fails_costs_one_figure() {
 fn a_gpu_that_fell_off_the_bus_is_told_of_once() {
     let calls =
         ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetName"];
-    let lost: String = calls.iter().map(|call| format!("error {call} 15\n")).collect();
+    let lost: Vec<String> = calls.iter().map(|call| format!("error {call} 15")).collect();
+    let lost = lost.join("\n");
     let (kind, message) = fault(&Machine::with_nvidia(&format!("gpu\nuuid GPU-1\ntotal 8G\n{lost}")).look());
     assert_eq!(kind, FaultKind::Failed);
     assert!(message.contains("fell off the bus"), "{message}");
@@ -139,8 +140,8 @@ fn names_that_are_no_text_are_not_passed_on() {
 
 #[test]
 fn more_gpus_than_any_machine_has_are_not_all_told() {
-    let many: String = (0..200).map(|number| format!("gpu\nuuid GPU-{number}\ntotal 8G\n")).collect();
-    let found = Machine::with_nvidia(&many).look();
+    let many: Vec<String> = (0..200).map(|number| format!("gpu\nuuid GPU-{number}\ntotal 8G")).collect();
+    let found = Machine::with_nvidia(&many.join("\n")).look();
     assert_eq!(fault(&found).0, FaultKind::Rubbish);
     assert_eq!(found.gpus.len(), 64);
 }
@@ -203,7 +204,7 @@ fn who_asks_while_a_look_is_under_way_is_given_what_it_finds() {
 #[test]
 fn a_look_that_is_given_up_by_who_asked_does_not_stop_the_next_one() {
     let machine = Machine::with_nvidia(&format!("{TWO}hang nvmlDeviceGetCount_v2\n"));
-    let gpus = machine.gpus(Duration::from_secs(60));
+    let gpus = machine.gpus(Duration::from_mins(1));
     block_on(async {
         let given_up = tokio::time::timeout(Duration::from_millis(500), gpus.look()).await;
         assert!(given_up.is_err());

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// Where the stand-in for NVML lies there.
 const LIBRARY: &str = "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1";
 /// Time for a look; nothing but a driver that hangs should come near it.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Two GPUs, as NVML tells of them. Their numbers are not the places that they have in its list.
 pub(crate) const TWO: &str = "
