@@ -65,12 +65,9 @@ impl Specifications {
         let mut all = Self::default();
         for folder in FOLDERS {
             let Ok(entries) = fs::read_dir(paths.host_path(Path::new(folder))) else { continue };
-            let mut names: Vec<String> = entries
-                .take(FILES_MAX)
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .collect();
-            names.sort();
+            let mut names = BTreeSet::new();
+            names
+                .extend(entries.take(FILES_MAX).flatten().filter_map(|entry| entry.file_name().into_string().ok()));
             for name in names {
                 let file = Path::new(folder).join(name);
                 let extension = file.extension().map(OsStr::as_encoded_bytes);
@@ -137,7 +134,8 @@ impl Specifications {
             judge.nodes_of(edits);
             judge.mounts_of(edits, user_space);
         }
-        let files: BTreeSet<&Path> = specification.edits.values().map(|edits| edits.file.as_path()).collect();
+        let mut files = BTreeSet::new();
+        files.extend(specification.edits.values().map(|edits| edits.file.as_path()));
         if let [file] = files.into_iter().collect::<Vec<_>>().as_slice() {
             judge.missing(specification, file);
         }
@@ -256,13 +254,10 @@ impl Judge<'_> {
 
     /// Complains of nodes that are needed and not named: the module that they are of was not loaded when the file was made.
     fn missing(&mut self, specification: &Specification, file: &Path) {
-        let named: BTreeSet<PathBuf> = specification
-            .edits
-            .values()
-            .flat_map(|edits| edits.nodes.iter().map(|(path, _)| path.clone()))
-            .collect();
+        let mut named = BTreeSet::new();
+        named.extend(specification.edits.values().flat_map(|edits| edits.nodes.iter().map(|(path, _)| path)));
         for node in self.nodes {
-            if !node.optional && node.number.is_some() && !named.contains(&node.path) {
+            if !node.optional && node.number.is_some() && !named.contains(&&node.path) {
                 self.complain(file, &format!("{} is needed and not named there", node.path.display()));
             }
         }
