@@ -99,7 +99,6 @@ fn state(device: u64, number: Option<(u32, u32)>) -> NodeState {
 
 /// Returns the nodes of a driver and its GPUs that computing needs.
 pub(super) fn needed<'a>(driver: &Driver, gpus: impl Iterator<Item = &'a Gpu>) -> Vec<Node> {
-    // A sort, and a set that is collected, which is one, take 10 KB of the program for each type.
     let mut nodes = BTreeSet::new();
     nodes.extend(gpus.flat_map(|gpu| &gpu.nodes).chain(&driver.nodes).cloned());
     nodes.into_iter().collect()
