@@ -80,7 +80,7 @@ impl GpuNode {
     fn into_model(self) -> Result<gpu::Node, String> {
         let path = absolute(self.path)?;
         let wrong = |what: &str| format!("{}: {what}", path.display());
-        let found = pair(self.found_major, self.found_minor).ok_or_else(|| wrong("half a number"))?;
+        let found = pair(self.found_major, self.found_minor).map_err(wrong)?;
         let state = match (self.state.as_str(), found) {
             ("right", None) => NodeState::Right,
             ("missing", None) => NodeState::Missing,
@@ -88,7 +88,7 @@ impl GpuNode {
             ("not_a_device", None) => NodeState::NotADevice,
             (state, _) => return Err(wrong(&format!("the state {}", shown(state)))),
         };
-        let number = pair(self.major, self.minor).ok_or_else(|| wrong("half a number"))?;
+        let number = pair(self.major, self.minor).map_err(wrong)?;
         Ok(gpu::Node { number, state, optional: self.optional, path })
     }
 }
@@ -176,11 +176,11 @@ fn absolute(text: String) -> Result<PathBuf, String> {
     if Path::new(&text).is_absolute() { Ok(text.into()) } else { Err(format!("the path {}", shown(&text))) }
 }
 
-/// Returns both numbers or none; `None`: there is one.
-fn pair(one: Option<u32>, other: Option<u32>) -> Option<Option<(u32, u32)>> {
+/// Returns both numbers or none.
+fn pair(one: Option<u32>, other: Option<u32>) -> Result<Option<(u32, u32)>, &'static str> {
     match (one, other) {
-        (Some(one), Some(other)) => Some(Some((one, other))),
-        (None, None) => Some(None),
-        (Some(_), None) | (None, Some(_)) => None,
+        (Some(one), Some(other)) => Ok(Some((one, other))),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => Err("half a number"),
     }
 }

@@ -5,6 +5,7 @@
 //! is; what does not agree with the machine is told. Hooks and environment are for other runtimes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -64,16 +65,15 @@ impl Specifications {
         let mut all = Self::default();
         for folder in FOLDERS {
             let Ok(entries) = fs::read_dir(paths.host_path(Path::new(folder))) else { continue };
-            let mut names: Vec<String> = entries
-                .take(FILES_MAX)
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .collect();
-            names.sort();
+            let mut names = BTreeSet::new();
+            names
+                .extend(entries.take(FILES_MAX).flatten().filter_map(|entry| entry.file_name().into_string().ok()));
             for name in names {
-                let is_json = name.ends_with(".json");
-                if is_json || name.ends_with(".yaml") || name.ends_with(".yml") {
-                    all.add(paths, &Path::new(folder).join(name), is_json);
+                let file = Path::new(folder).join(name);
+                let extension = file.extension().map(OsStr::as_encoded_bytes);
+                let is_json = extension == Some(b"json");
+                if is_json || extension == Some(b"yaml") || extension == Some(b"yml") {
+                    all.add(paths, &file, is_json);
                 }
             }
         }
@@ -134,7 +134,8 @@ impl Specifications {
             judge.nodes_of(edits);
             judge.mounts_of(edits, user_space);
         }
-        let files: BTreeSet<&Path> = specification.edits.values().map(|edits| edits.file.as_path()).collect();
+        let mut files = BTreeSet::new();
+        files.extend(specification.edits.values().map(|edits| edits.file.as_path()));
         if let [file] = files.into_iter().collect::<Vec<_>>().as_slice() {
             judge.missing(specification, file);
         }
@@ -253,13 +254,10 @@ impl Judge<'_> {
 
     /// Complains of nodes that are needed and not named: the module that they are of was not loaded when the file was made.
     fn missing(&mut self, specification: &Specification, file: &Path) {
-        let named: BTreeSet<PathBuf> = specification
-            .edits
-            .values()
-            .flat_map(|edits| edits.nodes.iter().map(|(path, _)| path.clone()))
-            .collect();
+        let mut named = BTreeSet::new();
+        named.extend(specification.edits.values().flat_map(|edits| edits.nodes.iter().map(|(path, _)| path)));
         for node in self.nodes {
-            if !node.optional && node.number.is_some() && !named.contains(&node.path) {
+            if !node.optional && node.number.is_some() && !named.contains(&&node.path) {
                 self.complain(file, &format!("{} is needed and not named there", node.path.display()));
             }
         }
@@ -309,7 +307,7 @@ fn vendor(kind: &str) -> Option<Vendor> {
 
 /// Returns whose a file may be that does not say so: whom its name names, or anybody.
 fn vendors_of_name(file: &Path) -> Vec<Vendor> {
-    let name = file.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let named: Vec<Vendor> = Vendor::ALL.iter().copied().filter(|vendor| name.contains(vendor.as_word())).collect();
     if named.is_empty() { Vendor::ALL.to_vec() } else { named }
 }

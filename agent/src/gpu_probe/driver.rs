@@ -1,5 +1,6 @@
 //! Drivers: which module is loaded, which user space containers would be given, and whether the two belong together.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,10 +64,7 @@ pub(super) fn of_nvidia(paths: &Paths) -> Facts {
     let majors = Majors::read(paths);
     let module = module_version(paths);
     let (user_space, library) = user_space(paths);
-    let nvml = match &user_space {
-        UserSpace::OpenglDriver => existing(paths, &Path::new(OPENGL_DRIVER).join("lib").join(NVML)),
-        UserSpace::None | UserSpace::Libraries(_) => None,
-    };
+    let nvml = existing(paths, &Path::new(OPENGL_DRIVER).join("lib").join(NVML));
     let nvml = nvml.or_else(|| in_folders(paths, NVML));
     let booted = booted_driver(paths).filter(|_| module.is_some() && module != library);
     let booted = booted.map(|driver| driver.join("lib"));
@@ -85,7 +83,7 @@ pub(super) fn of_nvidia(paths: &Paths) -> Facts {
     Facts { driver, majors, nvml, nvml_booted, has_hardware: has_hardware(paths) }
 }
 
-/// Looks for the user space of a driver whose module is the kernel's own: Mesa, and ROCm with it.
+/// Looks for the user space of a driver whose module is the kernel's own.
 pub(super) fn of_mesa(paths: &Paths, vendor: Vendor) -> Driver {
     let is_nixos = paths.host_path(&Path::new(OPENGL_DRIVER).join("lib")).is_dir();
     let shared = match vendor {
@@ -140,8 +138,8 @@ fn user_space(paths: &Paths) -> (UserSpace, Option<String>) {
         Some((version_in(paths, folder)?, canonical(paths, &folder.join(CUDA))?))
     });
     let Some((version, library)) = found else { return (UserSpace::None, None) };
-    let mut folders: Vec<PathBuf> =
-        LIBRARY_ROOTS.iter().map(PathBuf::from).filter(|root| library.starts_with(root)).collect();
+    let mut folders = BTreeSet::new();
+    folders.extend(LIBRARY_ROOTS.iter().map(PathBuf::from).filter(|root| library.starts_with(root)));
     // Of NVIDIA's many libraries some lie elsewhere on some hosts.
     for name in [NVML, "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"] {
         let found = LIBRARY_FOLDERS.iter().find_map(|folder| canonical(paths, &Path::new(folder).join(name)));
@@ -149,9 +147,7 @@ fn user_space(paths: &Paths) -> (UserSpace, Option<String>) {
             found.and_then(|found| LIBRARY_ROOTS.iter().map(PathBuf::from).find(|root| found.starts_with(root)));
         folders.extend(root);
     }
-    folders.sort();
-    folders.dedup();
-    (UserSpace::Libraries(folders), Some(version))
+    (UserSpace::Libraries(folders.into_iter().collect()), Some(version))
 }
 
 /// Returns the version of the CUDA library in a folder: that of the file that its name leads to.

@@ -1,5 +1,6 @@
 //! Graphics cards as the kernel's DRM has them, below `/sys/class/drm`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,9 +46,7 @@ impl Card {
     /// Returns the folder of its sensors.
     pub(super) fn sensors_folder(&self) -> Option<PathBuf> {
         let folders = fs::read_dir(self.device.join("hwmon")).ok()?;
-        let mut folders: Vec<PathBuf> = folders.take(ENTRIES_MAX).flatten().map(|entry| entry.path()).collect();
-        folders.sort();
-        folders.into_iter().next()
+        folders.take(ENTRIES_MAX).flatten().map(|entry| entry.path()).min()
     }
 
     /// Reads its sensors (hwmon: thousandths of degrees, millionths of watts; kernel, `hwmon/sysfs-interface`).
@@ -76,11 +75,10 @@ impl Card {
 /// Returns the cards that have a render node, by PCI address.
 pub(super) fn cards(paths: &Paths) -> Vec<Card> {
     let Ok(entries) = fs::read_dir(paths.kernel(DRM)) else { return Vec::new() };
-    let mut cards: Vec<Card> =
-        entries.take(ENTRIES_MAX).flatten().filter_map(|entry| card(paths, &entry)).collect();
-    cards.sort_by(|one, other| one.pci.cmp(&other.pci));
-    cards.dedup_by(|one, other| one.pci == other.pci);
-    cards
+    let mut cards = BTreeMap::new();
+    let found = entries.take(ENTRIES_MAX).flatten().filter_map(|entry| card(paths, &entry));
+    cards.extend(found.map(|card| (card.pci.clone(), card)));
+    cards.into_values().collect()
 }
 
 fn card(paths: &Paths, entry: &fs::DirEntry) -> Option<Card> {

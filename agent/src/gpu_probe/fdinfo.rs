@@ -54,16 +54,9 @@ pub(super) fn add_processes(paths: &Paths, gpus: &mut [Gpu]) {
 
 /// Returns what processes use, by card and process.
 fn found(paths: &Paths) -> BTreeMap<(String, u32), (ProcessKind, Option<u64>)> {
-    let mut pids: Vec<u32> = fs::read_dir(paths.kernel("/proc"))
-        .map(|entries| {
-            entries
-                .take(NUMBERS_MAX)
-                .flatten()
-                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-                .collect()
-        })
-        .unwrap_or_default();
-    pids.sort_unstable();
+    let mut pids = BTreeSet::new();
+    let entries = fs::read_dir(paths.kernel("/proc")).into_iter().flatten().take(NUMBERS_MAX).flatten();
+    pids.extend(entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()));
     let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
     for pid in pids {
         for (kind, client) in clients(paths, pid) {

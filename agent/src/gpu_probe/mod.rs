@@ -26,10 +26,10 @@ mod plausible;
 pub(crate) mod progress;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{dup, dup2_stderr, dup2_stdout};
+use nix::unistd::{dup2_stderr, dup2_stdout};
 use nixmox_core::gpu::{Driver, Inventory};
 use nixmox_core::model::Vendor;
 
@@ -76,7 +76,8 @@ fn look_below(paths: &Paths) -> io::Result<()> {
 
 /// Takes standard output away from libraries that are loaded into this process: what they print is nobody's.
 fn own_output() -> io::Result<OwnedFd> {
-    let output = dup(io::stdout())?;
+    // Closed in what a library may start, such as nvidia-modprobe: who reads waits for its end.
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
     let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     dup2_stdout(&nowhere)?;
     dup2_stderr(&nowhere)?;

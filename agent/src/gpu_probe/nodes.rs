@@ -1,6 +1,6 @@
 //! Device nodes: which number the running kernel has for each, and what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
@@ -31,7 +31,9 @@ impl Majors {
             let (number, name) = line.trim().split_once(' ')?;
             Some((name.trim().to_owned(), number.parse().ok()?))
         };
-        Self(characters.filter_map(entry).collect())
+        let mut majors = BTreeMap::new();
+        majors.extend(characters.filter_map(entry));
+        Self(majors)
     }
 
     /// Returns the number that goes by the first of these names that is known.
@@ -97,10 +99,9 @@ fn state(device: u64, number: Option<(u32, u32)>) -> NodeState {
 
 /// Returns the nodes of a driver and its GPUs that computing needs.
 pub(super) fn needed<'a>(driver: &Driver, gpus: impl Iterator<Item = &'a Gpu>) -> Vec<Node> {
-    let mut nodes: Vec<Node> = gpus.flat_map(|gpu| gpu.nodes.clone()).chain(driver.nodes.clone()).collect();
-    nodes.sort();
-    nodes.dedup();
-    nodes
+    let mut nodes = BTreeSet::new();
+    nodes.extend(gpus.flat_map(|gpu| &gpu.nodes).chain(&driver.nodes).cloned());
+    nodes.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -107,27 +107,32 @@ impl Asker<'_> {
     /// Makes a call. `None` where the GPU or the library does not know it, or it failed, which is then told.
     fn ask<T>(&mut self, call: &str, of: &str, make: impl FnOnce() -> Result<T, NvmlError>) -> Option<T> {
         self.progress.asks(call, of);
-        match make() {
-            Ok(value) => Some(value),
-            Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_) | NvmlError::NoData) => None,
-            Err(error) => {
-                let kind = match error {
-                    NvmlError::Utf8Error(_) => FaultKind::Rubbish,
-                    _ => FaultKind::Failed,
-                };
-                // A GPU that fell off the bus fails in every call: one line for each would say no more.
-                let is_told = matches!(error, NvmlError::GpuLost) && !self.lost.insert(of.to_owned());
-                if !is_told {
-                    self.add_fault(kind, &format!("{call} {of}: {error}"));
-                }
-                None
-            }
+        make().map_err(|error| self.add_error(call, of, &error)).ok()
+    }
+
+    // Not inlined: there are twenty calls, each of a type of its own.
+    #[inline(never)]
+    fn add_error(&mut self, call: &str, of: &str, error: &NvmlError) {
+        let kind = match error {
+            NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_) | NvmlError::NoData => return,
+            NvmlError::Utf8Error(_) => FaultKind::Rubbish,
+            _ => FaultKind::Failed,
+        };
+        // A GPU that fell off the bus fails in every call: one line for each would say no more.
+        let is_told = matches!(error, NvmlError::GpuLost) && !self.lost.insert(of.to_owned());
+        if !is_told {
+            self.add_fault(kind, &format!("{call} {of}: {error}"));
         }
     }
 
     /// Takes a figure if it can be true.
     fn take<T>(&mut self, call: &str, of: &str, figure: Result<T, String>) -> Option<T> {
-        figure.map_err(|why| self.add_fault(FaultKind::Rubbish, &format!("{call} {of}: {why}"))).ok()
+        figure.map_err(|why| self.add_rubbish(call, of, &why)).ok()
+    }
+
+    #[inline(never)]
+    fn add_rubbish(&mut self, call: &str, of: &str, why: &str) {
+        self.add_fault(FaultKind::Rubbish, &format!("{call} {of}: {why}"));
     }
 
     fn cuda(&mut self, nvml: &Nvml) -> Option<String> {

@@ -23,6 +23,7 @@ impl Progress {
     }
 
     /// Says what is asked next.
+    #[inline(never)]
     pub(super) fn asks(&mut self, call: &str, of: &str) {
         // Who does not listen learns it from the last line.
         let _ = self.line(format!("{ASKS}{call} {of}").trim_end().as_bytes());

@@ -252,7 +252,7 @@ mod tests {
         let gpus = Gpus::new(PathBuf::from("/nonexistent"));
         let child = Box::new(Stuck(Arc::clone(&is_let_go)));
         gpus.looks.lock().await.child = Some(Started { child, at: Instant::now() });
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         for _ in 0..3 {
             let fault = gpus.look().await.faults.remove(0);
             assert_eq!(fault.kind, FaultKind::Hangs);

@@ -287,8 +287,8 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: *mut
         let total = gpu.size("total").ok_or(NOT_SUPPORTED)?;
         let (reserved, used) = (gpu.size("reserved").unwrap_or(0), gpu.size("used").unwrap_or(0));
         let free = total.wrapping_sub(reserved).wrapping_sub(used);
-        // SAFETY: the caller's pointer. It wants the second version of the structure, as it says in it.
-        unsafe { put(memory, Memory { version: 2 << 24 | 40, total, reserved, free, used }) }
+        // SAFETY: the caller's pointer. It wants the second version of the structure, of 40 bytes, as it says in it.
+        unsafe { put(memory, Memory { version: 0x0200_0028, total, reserved, free, used }) }
     })
 }
 

@@ -20,7 +20,7 @@ differs or a GPU has a fault, with 2 where nvidia-smi cannot be asked. Changes n
 /// Under which folder `/proc`, `/sys`, `/dev` and the driver are looked for: for tests.
 const ROOT: &str = "PROBE_ROOT";
 /// As long as the driver may take for a first look on a machine with many GPUs and no nvidia-persistenced.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -7,7 +7,9 @@ mod smi;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nixmox_core::gpu::{Driver, Gpu, Inventory, Node, NodeState, Part, ProcessKind};
+use nixmox_core::gpu::{
+    Checkup, Driver, Gpu, Inventory, LayerOutcome, Node, NodeState, Part, ProcessKind, diagnose,
+};
 use nixmox_core::model::{Bytes, Vendor};
 
 pub use smi::{Smi, SmiGpu};
@@ -63,6 +65,11 @@ pub fn compare(found: &Inventory, smi: &Smi) -> Vec<Row> {
     rows.processes(&ours, smi);
     for node in driver.nodes.iter().chain(ours.iter().flat_map(|gpu| &gpu.nodes)) {
         rows.node(node);
+    }
+    for layer in diagnose(&Checkup { inventory: found, services: Vec::new() }) {
+        let is_well = layer.outcome != LayerOutcome::Failed;
+        let field = format!("{} {}", layer.kind.as_word(), layer.outcome.as_word());
+        rows.push("doctor", &field, &layer.found, &layer.remedy, is_well);
     }
     rows.0
 }

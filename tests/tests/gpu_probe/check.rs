@@ -1,6 +1,5 @@
 //! `gpu-check` beside a made-up `nvidia-smi`: what agrees is said to, and each field that does not is found.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -53,13 +52,10 @@ fn machine() -> (Machine, bool) {
     }
     let control = machine.root().join("dev/nvidiactl");
     let is_made = mknod(&control, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(1, 255)).is_ok();
-    for (file, text) in
-        [("nvidia-smi", SMI), ("gpus", GPUS), ("processes", PROCESSES), ("long", LONG), ("list", "")]
-    {
+    for (file, text) in [("gpus", GPUS), ("processes", PROCESSES), ("long", LONG), ("list", "")] {
         machine.write(&format!("smi/{file}"), text);
     }
-    let program = machine.root().join("smi/nvidia-smi");
-    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    machine.script("smi/nvidia-smi", SMI);
     (machine, is_made)
 }
 
@@ -76,7 +72,7 @@ fn check(machine: &Machine) -> Output {
 fn different(output: &Output) -> Vec<String> {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     let wrong = text.lines().filter_map(|line| line.strip_prefix("DIFFERS "));
-    // Made-up nodes need privileges.
+    // To make that one needs privileges, and what is said of it is the doctor's word too.
     let wrong = wrong.filter(|line| !line.contains("/dev/nvidiactl"));
     wrong
         .map(|line| {
@@ -160,11 +156,18 @@ fn a_fault_and_a_wrong_node_are_told_and_an_nvidia_smi_that_fails_is_no_comparis
     let (machine, _) = machine();
     machine.state(format!("{TWO}error nvmlDeviceGetUtilizationRates 999\n"));
     std::fs::remove_file(machine.root().join("dev/nvidia7")).unwrap();
-    let found = different(&check(&machine));
+    let output = check(&machine);
+    let found = different(&output);
     for field in ["fault Failed", "node /dev/nvidia7"] {
         assert!(found.iter().any(|found| found == field), "{found:?}");
     }
-    machine.write("smi/nvidia-smi", "#!/bin/sh\necho 'Field \"x\" is not a valid field to query.'\nexit 2\n");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let doctor = text.lines().find(|line| line.contains("node failed"));
+    assert!(
+        doctor.is_some_and(|line| line.starts_with("DIFFERS  doctor") && line.contains("/dev/nvidia7")),
+        "{text}"
+    );
+    machine.script("smi/nvidia-smi", "#!/bin/sh\necho 'Field \"x\" is not a valid field to query.'\nexit 2\n");
     let output = check(&machine);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a valid field"));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nixmox_agent::host::Gpus;
 use nixmox_core::gpu::{FaultKind, Inventory};
 use nixmox_core::model::Vendor;
 
@@ -85,7 +86,8 @@ fn one_call_that_fails_costs_one_figure() {
 fn a_gpu_that_fell_off_the_bus_is_told_of_once() {
     let calls =
         ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetName"];
-    let lost: String = calls.iter().map(|call| format!("error {call} 15\n")).collect();
+    let lost: Vec<String> = calls.iter().map(|call| format!("error {call} 15")).collect();
+    let lost = lost.join("\n");
     let (kind, message) = fault(&Machine::with_nvidia(&format!("gpu\nuuid GPU-1\ntotal 8G\n{lost}")).look());
     assert_eq!(kind, FaultKind::Failed);
     assert!(message.contains("fell off the bus"), "{message}");
@@ -138,8 +140,8 @@ fn names_that_are_no_text_are_not_passed_on() {
 
 #[test]
 fn more_gpus_than_any_machine_has_are_not_all_told() {
-    let many: String = (0..200).map(|number| format!("gpu\nuuid GPU-{number}\ntotal 8G\n")).collect();
-    let found = Machine::with_nvidia(&many).look();
+    let many: Vec<String> = (0..200).map(|number| format!("gpu\nuuid GPU-{number}\ntotal 8G")).collect();
+    let found = Machine::with_nvidia(&many.join("\n")).look();
     assert_eq!(fault(&found).0, FaultKind::Rubbish);
     assert_eq!(found.gpus.len(), 64);
 }
@@ -152,6 +154,7 @@ fn a_call_that_hangs_is_named_and_costs_nobody_elses_gpus() {
         let begin = Instant::now();
         let found = machine.look_for(Duration::from_secs(3));
         assert!(begin.elapsed() < Duration::from_secs(30), "it is not waited for");
+        assert!(!machine.is_looked_at(), "it was ended");
         let (kind, message) = fault(&found);
         assert_eq!(kind, FaultKind::Hangs);
         assert!(message.contains(call) && message.contains("3 s"), "{message}");
@@ -194,17 +197,49 @@ fn who_asks_while_a_look_is_under_way_is_given_what_it_finds() {
         // The child was ended: the next look is a new one.
         machine.state(TWO);
         assert_eq!(gpus.look().await.gpus.len(), 2);
+        assert!(!machine.is_looked_at());
     });
 }
 
 #[test]
 fn a_look_that_is_given_up_by_who_asked_does_not_stop_the_next_one() {
     let machine = Machine::with_nvidia(&format!("{TWO}hang nvmlDeviceGetCount_v2\n"));
-    let gpus = machine.gpus(Duration::from_secs(60));
+    let gpus = machine.gpus(Duration::from_mins(1));
     block_on(async {
         let given_up = tokio::time::timeout(Duration::from_millis(500), gpus.look()).await;
         assert!(given_up.is_err());
+        assert!(machine.is_looked_at());
         machine.state(TWO);
         assert_eq!(gpus.look().await.gpus.len(), 2);
+        assert!(!machine.is_looked_at());
     });
+}
+
+/// Looks through a script in the place of the agent's program.
+fn look_through(script: &str) -> Inventory {
+    let machine = Machine::new();
+    let program = machine.script("program", &format!("#!/bin/sh\n{script}\n"));
+    block_on(Gpus::new(program).with(Vec::new(), Duration::from_secs(30)).look())
+}
+
+#[test]
+fn an_answer_without_end_or_sense_is_a_fault() {
+    let said = |script: &str| {
+        let found = look_through(script);
+        let [fault] = found.faults.as_slice() else { panic!("{:?}", found.faults) };
+        (found.gpus.len(), fault.vendor, fault.kind)
+    };
+    assert_eq!(
+        said("while :; do echo '{\"gpus\": [], \"drivers\": [], \"fault'; done"),
+        (0, None, FaultKind::Rubbish)
+    );
+    assert_eq!(said("echo '{\"gpus\": 3}'"), (0, None, FaultKind::Crashed));
+    assert_eq!(said("exit 7"), (0, None, FaultKind::Crashed));
+    let empty = "echo '{\"gpus\": [], \"drivers\": [], \"faults\": []}'";
+    assert_eq!(said(empty), (0, Some(Vendor::Nvidia), FaultKind::Crashed));
+    let unknown = "echo '{\"gpus\": [], \"drivers\": [], \"faults\": [{\"kind\": \"bored\", \"message\": \"\"}]}'";
+    assert_eq!(said(&format!("{unknown}; {unknown}")), (0, None, FaultKind::Rubbish));
+    assert_eq!(look_through(&format!("{empty}; {empty}")), Inventory::default());
+    let found = block_on(Gpus::new("/nonexistent/program".into()).look());
+    assert_eq!(found.faults.first().map(|fault| fault.kind), Some(FaultKind::Failed));
 }

@@ -1,8 +1,9 @@
 //! A machine that lies in a folder.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use nixmox_agent::host::Gpus;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 /// Where the stand-in for NVML lies there.
 const LIBRARY: &str = "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1";
 /// Time for a look; nothing but a driver that hangs should come near it.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Two GPUs, as NVML tells of them. Their numbers are not the places that they have in its list.
 pub(crate) const TWO: &str = "
@@ -90,6 +91,17 @@ impl Machine {
         fs::write(path, text).unwrap();
     }
 
+    /// Writes a script and returns where. Another process writes it: what is open for writing here may be so in a child of another test
+    /// for a moment, and then it cannot be started (`ETXTBSY`, execve(2)).
+    pub(crate) fn script(&self, path: &str, text: &str) -> PathBuf {
+        let (program, draft) = (self.made(path), self.made(&format!("{path}.draft")));
+        fs::write(&draft, text).unwrap();
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+        let copied = Command::new("cp").arg("-p").args([&draft, &program]).status().unwrap();
+        assert!(copied.success());
+        program
+    }
+
     /// Makes a link, and the folders above it.
     pub(crate) fn link(&self, target: &str, path: &str) {
         let path = self.made(path);
@@ -120,6 +132,15 @@ impl Machine {
     /// Looks at it, and gives up after that long.
     pub(crate) fn look_for(&self, limit: Duration) -> Inventory {
         block_on(self.gpus(limit).look())
+    }
+
+    /// Returns whether a process looks at it.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        let root = self.root().to_str().unwrap().as_bytes();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|process| fs::read(process.path().join("environ")).ok()).any(|environment| {
+            environment.split(|byte| *byte == 0).any(|entry| entry.strip_prefix(b"PROBE_ROOT=") == Some(root))
+        })
     }
 
     /// Looks at it and returns the GPUs, if nothing is wrong.

@@ -126,7 +126,7 @@ fn instances_follow_their_gpu_with_nodes_and_processes_of_their_own() {
 #[test]
 fn each_look_tells_what_is_now() {
     let machine = Machine::with_nvidia(TWO);
-    let gpus = machine.gpus(std::time::Duration::from_secs(60));
+    let gpus = machine.gpus(std::time::Duration::from_mins(1));
     super::machine::block_on(async {
         assert_eq!(gpus.look().await.gpus.len(), 2);
         machine.state("gpu\nuuid GPU-1\ntotal 8G\nused 3G\n");

@@ -1,10 +1,11 @@
 //! The real host's adapters on a real systemd.
 //!
-//! The tests of `lifecycle`, `guests` and `ports` talk to the systemd that they run under, so they are ignored where cargo runs them. Each
+//! The tests of `lifecycle`, `guests`, `ports` and `gpu` talk to the systemd that they run under, so they are ignored where cargo runs them. Each
 //! test here boots a testbed, puts this program into it, and runs one of them there.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 #![allow(clippy::print_stdout, reason = "figures are for whoever runs a test with --nocapture")]
 
+mod gpu;
 mod guests;
 mod inside;
 mod lifecycle;
@@ -18,6 +19,8 @@ use nixmox_testbed::{Behaviour, Build, Options, Testbed};
 /// Longest time that one test may take inside: what hangs ends.
 const INSIDE_LIMIT: Duration = Duration::from_mins(10);
 const PROGRAM: &str = "/root/host-live";
+/// What stands for NVIDIA's library, for a test that puts it in its place.
+const NVML: &str = "/root/nvml.so";
 
 /// Boots a host whose store has these static guests, and runs a test of this program on it.
 fn on_a_real_systemd(test: &str, guests: &[(&str, Behaviour)]) {
@@ -41,6 +44,8 @@ fn run(test: &str, guests: &[(&str, Behaviour)], options: &Options) {
     }
     bed.add_lan().expect("the local network is made");
     bed.copy_in(std::env::current_exe().expect("this program"), PROGRAM).expect("the program is copied");
+    let library = nixmox_testbed::fake_nvml().expect("the stand-in for NVML is built");
+    bed.copy_in(library, NVML).expect("it is copied");
     let systems = format!("{}={}", service::SYSTEMS, systems.join(","));
     let argv = ["env", &systems, PROGRAM, "--exact", test, "--ignored", "--nocapture"];
     let output = bed.exec_within(INSIDE_LIMIT, &argv).expect("the program starts");
@@ -149,4 +154,9 @@ fn a_changed_table_is_seen_and_repaired() {
 #[test]
 fn a_port_of_another_program_is_not_taken() {
     on_a_real_systemd("ports::a_port_of_another_program_is_not_taken", &[("web", Behaviour::new().http(80))]);
+}
+
+#[test]
+fn gpus_are_looked_at_by_a_child_of_the_installed_agent() {
+    on_a_real_systemd("gpu::gpus_are_looked_at_by_a_child_of_the_installed_agent", &[]);
 }
