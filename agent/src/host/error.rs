@@ -314,7 +314,6 @@ impl StepError {
             Self::GpuNotUsable { name, .. } => {
                 format!("`nixmoxctl gpu doctor {name}` looks at every layer; `nixmoxctl restart {name}` binds all nodes anew")
             }
-            Self::GpuUnseen { .. } => return None,
             Self::BridgeMissing { name } => {
                 format!("the host's configuration makes it (`ip link add {name} type bridge` does until a reboot); or name another in `network.bridge`")
             }
@@ -367,7 +366,7 @@ impl StepError {
             Self::Firewall { .. } => "is nftables in the kernel and `nft` installed?".to_owned(),
             // No stack declares it, or its data would not have been asked for.
             Self::StillRunning { name } => format!("end it first: systemctl stop {}", name.unit()),
-            Self::Bus { .. } => return None,
+            Self::Bus { .. } | Self::GpuUnseen { .. } => return None,
         };
         Some(hint)
     }

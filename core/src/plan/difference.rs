@@ -95,3 +95,29 @@ fn same_devices(observed: &[Device], declared: &[Device]) -> bool {
     sorted.sort_unstable();
     sorted.into_iter().eq(observed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fixture::assigned;
+    use crate::model::{GpuStanding, Grant, Vendor};
+
+    #[test]
+    fn the_nodes_of_its_gpus_are_among_the_rules_of_a_service() {
+        let mut web = assigned("web", 1);
+        web.gpu = GpuStanding::Granted(Grant {
+            vendor: Vendor::Nvidia,
+            gpus: vec!["GPU-1".parse().unwrap()],
+            budget: None,
+            nodes: vec!["/dev/nvidia0".into()],
+            mounts: Vec::new(),
+            environment: std::collections::BTreeMap::new(),
+        });
+        let files =
+            Files { spec: crate::model::Spec::default(), conf: None, drop_in: String::new(), environment: None };
+        let mut container = Container { drop_in: DropIn::Ours(String::new()), ..Container::default() };
+        assert_eq!(live(&web, &files, &container), [Reason::DeviceRules]);
+        container.devices = vec![Device { path: "/dev/nvidia0".into(), access: "rw".to_owned() }];
+        assert_eq!(live(&web, &files, &container), []);
+    }
+}

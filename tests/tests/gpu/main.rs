@@ -154,8 +154,12 @@ fn the_agents_sandbox_lets_it_do_all_of_that() {
         format!("ExecStart={PROGRAM} --exact {test} --ignored --nocapture\nEnvironment={}\n", host.systems);
     let unit = kept.replace("[Service]\n", &format!("[Service]\nType=oneshot\n{command}"));
     host.bed.write_file(SANDBOXED, unit, 0o644).expect("written");
+    // A folder that the sandbox has read-only: the driver's program runs outside of it.
+    let program = "#!/bin/bash\necho \"$@\" >> /root/asked\n";
+    host.bed.write_file("/usr/bin/nvidia-modprobe", program, 0o755).expect("written");
     let run = "systemctl daemon-reload; systemctl start sandboxed; code=$?
         journalctl --sync; journalctl -u sandboxed -o cat; exit $code";
     let output = host.bed.exec_within(INSIDE_LIMIT, &["bash", "-c", run]).expect("bash runs");
     host.check(&output);
+    assert!(host.bed.read_file("/root/asked").expect("it ran").contains("-u -c 0"));
 }

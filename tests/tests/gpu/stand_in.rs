@@ -50,11 +50,9 @@ fi";
 
 /// Returns a script that makes the nodes of all GPUs, as the driver does when something asks for the first time.
 pub(crate) fn make_nodes(major: u32) -> String {
-    let mut script = remove_nodes();
-    for (name, minor) in all_nodes() {
-        script += &format!("\nmknod -m 666 {name} c {major} {minor}");
-    }
-    script
+    let command = |(name, minor)| format!("\nmknod -m 666 {name} c {major} {minor}");
+    let commands: Vec<String> = all_nodes().into_iter().map(command).collect();
+    remove_nodes() + &commands.concat()
 }
 
 /// Returns a script that removes all nodes.

@@ -103,8 +103,8 @@ fn fitting(paths: &Paths, current: PathBuf) -> Result<PathBuf, StepError> {
 fn booted(paths: &Paths) -> Option<PathBuf> {
     let entries = fs::read_dir(paths.host_path(Path::new(BOOTED_TMPFILES))).ok()?;
     let files = entries.take(TMPFILES_MAX).flatten().map(|entry| entry.path());
-    let texts = files.filter_map(|file| fs::read_to_string(file).ok());
-    let argument = texts.filter_map(|text| text.lines().find_map(link_of)).next()?;
+    let mut texts = files.filter_map(|file| fs::read_to_string(file).ok());
+    let argument = texts.find_map(|text| text.lines().find_map(link_of))?;
     fs::canonicalize(paths.host_path(Path::new(&argument))).ok()
 }
 

@@ -47,24 +47,17 @@ impl Live {
     /// `GpuNodeMissing`, `GpuNoDriver`, `GpuNotANode`, `File`.
     pub(super) async fn prepare_nodes(&self, grant: &Grant) -> Result<(), StepError> {
         let wrong = self.wrong_nodes(grant).await?;
+        if wrong.is_empty() {
+            return Ok(());
+        }
         for call in devices::calls(wrong.iter().map(PathBuf::as_path)) {
             devices::run(&call).await;
         }
         let end = Instant::now() + NODES_LIMIT;
         loop {
-            let wrong = self.wrong_nodes(grant).await?;
-            if wrong.is_empty() {
-                return Ok(());
-            }
-            let (made, late) = (wrong.clone(), Instant::now() >= end);
-            let make = move |paths: &Paths| {
-                let numbers = Numbers::read(paths);
-                made.iter().try_for_each(|path| devices::put_right(paths, &numbers, path))
-            };
-            // By one start at a time: many may need the same.
-            self.on(&self.unhurried_own, Path::new(NODES), make).await?;
-            let left = self.wrong_nodes(grant).await?;
-            match left.into_iter().next() {
+            let late = Instant::now() >= end;
+            self.make_nodes(grant).await?;
+            match self.wrong_nodes(grant).await?.into_iter().next() {
                 None => return Ok(()),
                 Some(path) if late => {
                     let known = self.numbers(grant).await?.get(&path).is_some_and(Option::is_some);
@@ -77,6 +70,16 @@ impl Live {
                 Some(_) => sleep(NODES_PAUSE).await,
             }
         }
+    }
+
+    /// Makes those that can be made now, for one start at a time: many may need the same.
+    async fn make_nodes(&self, grant: &Grant) -> Result<(), StepError> {
+        let nodes = grant.nodes.clone();
+        let make = move |paths: &Paths| {
+            let numbers = Numbers::read(paths);
+            nodes.iter().try_for_each(|path| devices::put_right(paths, &numbers, path))
+        };
+        self.on(&self.unhurried_own, Path::new(NODES), make).await
     }
 
     /// Returns the nodes of a grant that are not there, or lead to what is not loaded any more.
