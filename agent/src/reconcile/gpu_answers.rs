@@ -137,7 +137,7 @@ fn rooms(seen: &Seen, scene: &GpuScene) -> Vec<GpuRoom> {
 
 fn service(seen: &Seen, name: &ContainerName, asker: &Asker) -> GpuService {
     let (reason, hint) = match &asker.standing {
-        GpuStanding::None | GpuStanding::Granted(_) => (String::new(), String::new()),
+        GpuStanding::None | GpuStanding::Granted(_) | GpuStanding::Kept { .. } => (String::new(), String::new()),
         GpuStanding::Waiting { why, hint, .. } => (why.clone(), hint.clone()),
         GpuStanding::Yielding { to, why, .. } => (format!("gives way to {to}: {why}"), String::new()),
     };

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use nixmox_core::container;
 use nixmox_core::gpu::admission::{self, Allocation, Ask, Decision, Outcome};
-use nixmox_core::gpu::{Claim, GuestView, Inventory, Phase, grant, ledger};
+use nixmox_core::gpu::{Claim, Fault, FaultKind, GuestView, Inventory, Phase, grant, ledger};
 use nixmox_core::model::{
     ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Kind,
-    Observed,
+    Observed, PrivateUsers, Vendor,
 };
 
 use tokio::time::Instant;
@@ -22,22 +22,27 @@ use tokio::time::Instant;
 use super::handle::now_usec;
 use crate::state::{Notes, VramSeen};
 
+/// Said of who cannot be told yet.
+const LOOKING: &str = "the GPUs are being looked at";
 /// Time between two looks while all is as it should be.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// The same while somebody waits for memory, or for room that others make.
 const LOOK_INTERVAL_WAITING: Duration = Duration::from_secs(2);
-/// The age from which on a look is too old to start something by it.
-const LOOK_AGE_MAX: Duration = Duration::from_secs(20);
+/// The age from which on a look is too old to start something by it: more than the longest that the next one takes.
+const LOOK_AGE_MAX: Duration = Duration::from_secs(90);
 /// The age up to which somebody who asks is told what was seen, without another look.
 const RECENT: Duration = Duration::from_secs(1);
-/// Time between two looks into a guest that has GPUs.
-const VIEW_INTERVAL: Duration = Duration::from_mins(1);
+/// Time between two looks into a guest that has GPUs, which open its nodes and so wake them. One that starts or is changed, or
+/// whose nodes have other numbers, is looked into at once.
+const VIEW_INTERVAL: Duration = Duration::from_mins(5);
 /// The same after a repair.
 const VIEW_INTERVAL_AFTER_REPAIR: Duration = Duration::from_secs(3);
 /// Repairs in a row of what a guest cannot use; then it is a person's to look at it, and tried again but seldom.
 const REPAIRS_MAX: u32 = 3;
 /// Time between two of those.
 const REPAIR_INTERVAL: Duration = Duration::from_mins(10);
+/// Services of which it is remembered what they needed, before those are forgotten that are not declared any more.
+const VRAM_NAMES_MAX: usize = 500;
 /// How much more memory a service must have been seen with before that is written down: a write costs more than it tells.
 const VRAM_STEP: u64 = 64 << 20;
 
@@ -114,8 +119,8 @@ pub(super) struct Gpus {
     viewing: BTreeSet<ContainerName>,
     /// Who was told to use more than it may.
     over: BTreeSet<ContainerName>,
-    /// The faults that were told.
-    faults: Vec<String>,
+    /// The faults that were told, each by what it is: its words may have changed since.
+    faults: Vec<(Option<Vendor>, FaultKind, String)>,
     /// Whether somebody waits.
     waits: bool,
 }
@@ -151,7 +156,7 @@ impl Gpus {
         if !desired.services.values().any(|assigned| assigned.service.gpu.is_some()) {
             return Vec::new();
         }
-        let faults = self.faults.iter().map(|fault| format!("{fault}; see `nixmoxctl gpu doctor`"));
+        let faults = self.faults.iter().map(|(_, _, text)| format!("{text}; see `nixmoxctl gpu doctor`"));
         let lost = self.views.iter().filter(|(_, view)| view.repairs >= REPAIRS_MAX && !view.lost.is_empty());
         let lost = lost.map(|(name, view)| {
             format!("{name} cannot use {}; see `nixmoxctl gpu doctor {name}`", shown(&view.lost))
@@ -162,9 +167,15 @@ impl Gpus {
     /// Takes in a look, whoever made it. Returns what it tells that was not known.
     pub(super) fn looked(&mut self, now: Duration, inventory: Inventory, observed: Option<&Observed>) -> Vec<News> {
         let mut news = Vec::new();
-        let faults: Vec<String> = inventory.faults.iter().map(|fault| fault.message.clone()).collect();
         let host = |text: String| News { service: None, text };
-        news.extend(faults.iter().filter(|fault| !self.faults.contains(fault)).cloned().map(host));
+        let is_told =
+            |fault: &Fault| self.faults.iter().find(|told| (told.0, told.1) == (fault.vendor, fault.kind));
+        let mut faults: Vec<(Option<Vendor>, FaultKind, String)> = Vec::new();
+        for fault in &inventory.faults {
+            let told = is_told(fault).cloned();
+            news.extend(told.is_none().then(|| host(fault.message.clone())));
+            faults.push(told.unwrap_or_else(|| (fault.vendor, fault.kind, fault.message.clone())));
+        }
         if faults.is_empty() && !self.faults.is_empty() {
             news.push(host("the GPUs can be asked again".to_owned()));
         }
@@ -228,9 +239,9 @@ impl Gpus {
     }
 
     fn next_look(&self, desired: &Desired) -> Option<Duration> {
-        let is_asked_for = |(name, assigned): (&ContainerName, &Assigned)| {
-            assigned.service.gpu.is_some() && !desired.holds.contains_key(name)
-        };
+        // Of what has given up, is done or held nobody needs to know, and a GPU may sleep.
+        let is_asked_for =
+            |(name, assigned): (&ContainerName, &Assigned)| assigned.service.gpu.is_some() && self.wants(name);
         if !desired.services.iter().any(is_asked_for) {
             return None;
         }
@@ -258,7 +269,9 @@ impl Gpus {
     ) {
         self.grants
             .retain(|name, _| desired.services.get(name).is_some_and(|assigned| assigned.service.gpu.is_some()));
-        self.vram.retain(|name, _| self.grants.contains_key(name));
+        if self.vram.len() > VRAM_NAMES_MAX {
+            self.vram.retain(|name, _| self.grants.contains_key(name));
+        }
         self.granted.retain(|name| self.grants.contains_key(name));
         self.see_instances(observed);
         let (decisions, wanting) = self.preview(now, desired, observed, gave_up);
@@ -276,7 +289,7 @@ impl Gpus {
             };
         }
         for (name, assigned) in &desired.services {
-            if let GpuStanding::Granted(grant) = &assigned.gpu {
+            if let GpuStanding::Granted(grant) | GpuStanding::Kept { grant, .. } = &assigned.gpu {
                 self.grants.insert(name.clone(), grant.clone());
             }
         }
@@ -311,8 +324,7 @@ impl Gpus {
     ) -> (BTreeMap<ContainerName, Decision>, BTreeSet<ContainerName>) {
         for (name, assigned) in &mut desired.services {
             if assigned.service.gpu.is_some() {
-                assigned.gpu =
-                    waiting(self.grants.get(name), "the GPUs are being looked at".to_owned(), String::new());
+                assigned.gpu = waiting(self.grants.get(name), LOOKING.to_owned(), String::new());
             }
         }
         let claims = self.claims(desired, observed, gave_up);
@@ -333,7 +345,12 @@ impl Gpus {
                 None => held.cloned().map_or(GpuStanding::None, GpuStanding::Granted),
                 Some(Decision::Granted(_)) if is_old && !runs => continue,
                 Some(Decision::Granted(allocation)) => {
-                    GpuStanding::Granted(settle(allocation, &seen.inventory, held, runs))
+                    let is_picked = assigned.service.private_users == PrivateUsers::Pick;
+                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, is_picked);
+                    match seen.inventory.blind(Some(grant.vendor)) {
+                        Some(fault) if runs => GpuStanding::Kept { grant, why: fault.message.clone() },
+                        Some(_) | None => GpuStanding::Granted(grant),
+                    }
                 }
                 Some(Decision::Waits { why, hint }) => waiting(held, why.clone(), hint.clone()),
                 Some(Decision::Yields { to, why }) => {
@@ -365,7 +382,7 @@ impl Gpus {
             if let Some(assigned) = desired.services.get_mut(name).filter(|assigned| assigned.service.gpu.is_some())
                 && phase(observed, name) == Phase::Up
             {
-                assigned.gpu = GpuStanding::Granted(grant.clone());
+                assigned.gpu = GpuStanding::Kept { grant: grant.clone(), why: LOOKING.to_owned() };
             }
         }
     }
@@ -397,7 +414,7 @@ impl Gpus {
     pub(super) fn begin_views(&mut self, now: Duration, desired: &Desired, observed: &Observed) -> Vec<Look> {
         let granted = |name: &ContainerName| {
             desired.services.get(name).and_then(|assigned| match &assigned.gpu {
-                GpuStanding::Granted(grant) => Some(grant),
+                GpuStanding::Granted(grant) | GpuStanding::Kept { grant, .. } => Some(grant),
                 GpuStanding::None | GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. } => None,
             })
         };
@@ -448,6 +465,11 @@ impl Gpus {
             }
             (false, false) => None,
         }
+    }
+
+    /// Has guests looked into at once: somebody wants to know.
+    pub(super) fn doubt(&mut self, now: Duration) {
+        self.views.values_mut().for_each(|view| view.next = view.next.min(now));
     }
 
     /// Takes note that a container was changed while it runs, which is how its GPUs are given anew.
@@ -522,16 +544,28 @@ impl Gpus {
     }
 }
 
-/// Returns what a service is given that may have it, as the machine is now.
+/// Returns what a service is given that may have it, as the machine is now. `had` is what it had last, and `runs_with` the same of one
+/// that runs.
 ///
 /// What runs keeps the mounts and the environment that it was started with: those of the machine may be others after a
-/// rebuild, and count from its next start on.
-fn settle(allocation: &Allocation, inventory: &Inventory, held: Option<&Grant>, runs: bool) -> Grant {
-    let given = grant::grant(allocation, inventory, held);
-    match held.filter(|held| runs && held.gpus == given.gpus) {
-        Some(held) => Grant { mounts: held.mounts.clone(), environment: held.environment.clone(), ..given },
-        None => given,
+/// rebuild, and count from its next start on. With users of its own (`is_picked`) a node that is new could only be had by a restart,
+/// which is not for something that came up meanwhile.
+fn settle(
+    allocation: &Allocation,
+    inventory: &Inventory,
+    runs_with: Option<&Grant>,
+    had: Option<&Grant>,
+    is_picked: bool,
+) -> Grant {
+    let mut given = grant::grant(allocation, inventory, had);
+    if let Some(held) = runs_with.filter(|held| held.gpus == given.gpus) {
+        given.mounts.clone_from(&held.mounts);
+        given.environment.clone_from(&held.environment);
+        if is_picked && held.nodes.iter().all(|node| given.nodes.contains(node)) {
+            given.nodes.clone_from(&held.nodes);
+        }
     }
+    given
 }
 
 /// Returns the number that the kernel has for each node that it knows.

@@ -50,6 +50,7 @@ impl<H: Host> Reconciler<H> {
             }
             Ask::Look(answer) => {
                 self.host.distrust();
+                self.gpus.doubt(self.now());
                 answering(answer, Ok(()))
             }
             Ask::SeenGpus(inventory) => {

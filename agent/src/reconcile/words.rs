@@ -100,7 +100,7 @@ pub(super) fn gpu_word(standing: &GpuStanding, held: bool) -> &'static str {
     match standing {
         _ if held => "held",
         GpuStanding::None | GpuStanding::Waiting { .. } => "waiting",
-        GpuStanding::Granted(_) => "granted",
+        GpuStanding::Granted(_) | GpuStanding::Kept { .. } => "granted",
         GpuStanding::Yielding { .. } => "yielding",
     }
 }

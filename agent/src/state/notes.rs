@@ -202,9 +202,9 @@ impl Notes {
     /// Forgets what is about services that are not declared: it ended with them.
     pub fn retain_declared(&mut self, declared: impl Fn(&ContainerName) -> bool) {
         // What a stack was once stays true when it is gone.
-        let Self { holds, completed, restarts, earlier, good: _, grants, vram } = self;
+        // Nor does a service need less video memory when it comes back.
+        let Self { holds, completed, restarts, earlier, good: _, grants, vram: _ } = self;
         grants.retain(|name, _| declared(name));
-        vram.retain(|name, _| declared(name));
         holds.retain(|name, _| declared(name));
         completed.retain(|name, _| declared(name));
         earlier.retain(|name, _| declared(name));

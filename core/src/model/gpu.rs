@@ -138,6 +138,13 @@ pub enum GpuStanding {
     None,
     /// It has what it needs.
     Granted(Grant),
+    /// It runs with what it has, and nobody can say whether it could be started anew: that is not tried.
+    Kept {
+        /// What it has.
+        grant: Grant,
+        /// Why nobody can, in one line.
+        why: String,
+    },
     /// It is not to be started now.
     Waiting {
         /// What it was given last, which what runs goes on with; `None`: nothing.
@@ -164,7 +171,7 @@ impl GpuStanding {
     pub fn grant(&self) -> Option<&Grant> {
         match self {
             Self::None => None,
-            Self::Granted(grant) => Some(grant),
+            Self::Granted(grant) | Self::Kept { grant, .. } => Some(grant),
             Self::Waiting { keeps, .. } | Self::Yielding { keeps, .. } => keeps.as_ref(),
         }
     }

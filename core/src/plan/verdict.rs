@@ -256,7 +256,10 @@ fn blocker(
         Work::Update => (false, true),
         Work::Nothing | Work::AwaitJob | Work::Stop | Work::StopRemove | Work::Remove => (false, false),
     };
-    if starts && let Some(GpuStanding::Waiting { why, .. }) = entry.assigned.map(|assigned| &assigned.gpu) {
+    if starts
+        && let Some(GpuStanding::Waiting { why, .. } | GpuStanding::Kept { why, .. }) =
+            entry.assigned.map(|assigned| &assigned.gpu)
+    {
         return Some(Reason::GpuWaits(why.clone()));
     }
     if starts && container.foreign_machine {

@@ -13,11 +13,11 @@ fn memory_is_given_by_priority_and_comes_back() {
     machine.tell(&[(0, Told { used: 7, processes: vec![(pid, 7)] })], "");
 
     let gpu = machine.overview();
-    for part in ["NVIDIA Stand-in 0", "low", "12G", "50"] {
+    for part in ["NVIDIA Stand-in 0", " low 7.0G", "12G", "50°C"] {
         assert!(gpu.contains(part), "{part}: {gpu}");
     }
     let fit = machine.ctl("gpu fit --vram 6G --devices GPU-0 --priority 80");
-    assert!(fit.success() && fit.stdout.contains("low"), "who would yield is told: {fit}");
+    assert!(fit.success() && fit.stdout.contains("low ("), "who would yield is told: {fit}");
     let fit = machine.ctl("gpu fit --vram 6G --devices GPU-0 --priority 10");
     assert!(!fit.success() && fit.stdout.contains("6G"), "the numbers are told: {fit}");
     assert!(machine.ctl("gpu fit --vram 6G --devices 1").success(), "another GPU has room");

@@ -10,7 +10,7 @@ use nixmox_core::gpu::{
     Driver, Fault, FaultKind, Gpu, Inventory, Memory, Node, NodeState, Part, Process, ProcessKind, ProcessOwner,
     Sensors, UserSpace,
 };
-use nixmox_core::model::{Bytes, GpuDevices, GpuShare, Kind, Service, Vendor};
+use nixmox_core::model::{Bytes, ContainerName, GpuDevices, GpuShare, InvocationId, Kind, Service, Vendor};
 
 use crate::declare::{job, service};
 use crate::machine::{Machine, is_well, name, of, on_a_machine, request, shown};
@@ -94,6 +94,10 @@ fn foreign(mut inventory: Inventory, index: usize, gibibytes: u64) -> Inventory 
         owner: ProcessOwner::Unit("display-manager.service".to_owned()),
     });
     inventory
+}
+
+fn right_of(right: &BTreeMap<ContainerName, InvocationId>, text: &str) -> BTreeMap<ContainerName, InvocationId> {
+    right.iter().filter(|(name, _)| name.as_str() == text).map(|(name, id)| (name.clone(), *id)).collect()
 }
 
 async fn text_of(machine: &Machine, text: &str) -> ServiceStatus {
@@ -214,6 +218,16 @@ fn a_driver_that_hangs_or_is_gone_changes_nothing_of_what_runs_and_holds_nobody_
         machine.until_well().await;
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 
+        // It is not restarted into what nobody can say anything of, whoever asks.
+        let _ = machine.restart(&["ollama"]).await;
+        machine
+            .up(&[Service { system: service("another").system, ..with_gpu("ollama", 8, 50) }, service("web")])
+            .await;
+        machine.pass(Duration::from_mins(1)).await;
+        machine.assert_kept(&right_of(&right, "ollama"), "a restart while nobody can look");
+        let events = machine.status().await;
+        assert!(events.host.warnings.len() < 3, "a fault is told once: {}", shown(&events));
+
         // What is to be started anew waits, and says why.
         machine.host.kill(&name("ollama"));
         let status = machine.until("it waits", |s| of(s, "ollama").state == ServiceState::Waiting).await;
@@ -233,13 +247,13 @@ fn nodes_that_a_guest_cannot_use_are_given_anew_and_those_that_cannot_be_are_tol
         let right = machine.right_with_gpus();
         machine.host.clear_trace();
         machine.host.lose_nodes(&name("ollama"), &["/dev/nvidia7"], false);
-        machine.pass(Duration::from_mins(2)).await;
+        machine.pass(Duration::from_mins(6)).await;
         assert_eq!(machine.trace(), ["update ollama"]);
         machine.pass(Duration::from_mins(10)).await;
         assert_eq!(machine.trace(), ["update ollama"], "it helped");
 
         machine.host.lose_nodes(&name("ollama"), &["/dev/nvidia7"], true);
-        machine.pass(Duration::from_mins(9)).await;
+        machine.pass(Duration::from_mins(6)).await;
         assert_eq!(machine.trace().len(), 1 + 3, "{:?}", machine.trace());
         machine.pass(Duration::from_mins(60)).await;
         assert!((8..=11).contains(&machine.trace().len()), "it is tried again, and seldom: {:?}", machine.trace());

@@ -59,6 +59,18 @@ fn what_runs_is_not_stopped_because_it_would_have_to_wait() {
 }
 
 #[test]
+fn what_runs_is_not_restarted_while_nobody_can_say_whether_it_would_start() {
+    let mut world = granted(&["/dev/nvidia0"]);
+    let kept = GpuStanding::Kept { grant: grant(&["/dev/nvidia0"]), why: "NVML gives no answer".to_owned() };
+    world.edit("model", |model| model.gpu = kept);
+    assert_eq!(world.change("model"), (ChangeKind::Unchanged, vec![]));
+    world.desired.restarts.insert(name("model"), InvocationId(1));
+    let waits = Reason::GpuWaits("NVML gives no answer".to_owned());
+    assert_eq!(world.change("model"), (ChangeKind::Blocked, vec![Reason::Requested, waits]));
+    assert!(world.steps().is_empty(), "{:?}", world.steps());
+}
+
+#[test]
 fn who_yields_is_stopped_and_stays_down() {
     let mut world = granted(&["/dev/nvidia0"]);
     world.edit("model", |model| model.gpu = yielding());
