@@ -37,6 +37,7 @@ pub(super) struct GpuScene {
 
 /// A service that asks for GPUs.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that are read one by one, each independent of the others")]
 struct Asker {
     stack: StackName,
     share: model::GpuShare,

@@ -507,9 +507,9 @@ impl Gpus {
         notes.grants.clone_from(&self.grants);
         notes.vram.retain(|name, _| self.vram.contains_key(name));
         for (name, seen) in &self.vram {
-            let noted = notes.vram.get(name);
-            let grew = noted.is_none_or(|noted| {
-                noted.invocation != seen.invocation || seen.most.0 >= noted.most.0.saturating_add(VRAM_STEP)
+            let before = notes.vram.get(name);
+            let grew = before.is_none_or(|before| {
+                before.invocation != seen.invocation || seen.most.0 >= before.most.0.saturating_add(VRAM_STEP)
             });
             if grew {
                 notes.vram.insert(name.clone(), *seen);

@@ -255,7 +255,7 @@ fn nodes_that_a_guest_cannot_use_are_given_anew_and_those_that_cannot_be_are_tol
         machine.host.lose_nodes(&name("ollama"), &["/dev/nvidia7"], true);
         machine.pass(Duration::from_mins(6)).await;
         assert_eq!(machine.trace().len(), 1 + 3, "{:?}", machine.trace());
-        machine.pass(Duration::from_mins(60)).await;
+        machine.pass(Duration::from_hours(1)).await;
         assert!((8..=11).contains(&machine.trace().len()), "it is tried again, and seldom: {:?}", machine.trace());
         let status = machine.status().await;
         let told = |text: &String| text.contains("ollama cannot use /dev/nvidia7") && text.contains("gpu doctor");

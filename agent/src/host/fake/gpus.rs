@@ -35,6 +35,9 @@ impl Fake {
     }
 
     /// Sets what a container uses of a GPU's memory while it runs.
+    ///
+    /// # Panics
+    /// When no GPU can be named like that.
     pub fn use_vram(&self, name: &ContainerName, gpu: &str, bytes: u64) {
         let id: GpuId = gpu.parse().unwrap_or_else(|_| panic!("{gpu} names no GPU"));
         self.state().vram.insert(name.clone(), vec![(id, Bytes(bytes))]);
