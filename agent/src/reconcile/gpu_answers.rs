@@ -14,7 +14,7 @@ use nixmox_api::{
 use nixmox_core::gpu::admission::{self, Ask, Outcome};
 use nixmox_core::gpu::doctor::{self, Checkup, Layer, ServiceCheckup};
 use nixmox_core::gpu::ledger::{self, Room};
-use nixmox_core::gpu::{Claim, GuestView, Phase};
+use nixmox_core::gpu::{Claim, Gates, GuestView, Phase, gates};
 use nixmox_core::model::{
     self, ActiveState, Bytes, Container, ContainerName, Desired, Device, GpuStanding, Grant, Observed, StackName,
 };
@@ -47,6 +47,8 @@ struct Asker {
     is_active: bool,
     held: bool,
     wants: bool,
+    /// What it waits for beside GPUs.
+    gates: Gates,
     granted: bool,
     since: u64,
     remembered: Option<Bytes>,
@@ -71,6 +73,7 @@ impl GpuScene {
                     is_active: container.active == ActiveState::Active,
                     held: desired.holds.contains_key(name),
                     wants: gpus.wants(name),
+                    gates: gates(desired, Some(observed), name),
                     granted: gpus.was_granted(name),
                     since: gpus.since(name),
                     remembered: gpus.expected(name),
@@ -93,6 +96,8 @@ impl GpuScene {
             holds: asker.holds.as_ref(),
             phase: asker.phase,
             wants: asker.wants,
+            ready: asker.gates.ready,
+            needs: &asker.gates.needs,
             granted: asker.granted,
             since: asker.since,
             remembered: asker.remembered,

@@ -361,3 +361,25 @@ fn figures_that_cannot_be_true_are_no_panic() {
     assert!(matches!(decisions[&name("a")], Decision::Waits { .. }));
     assert!(matches!(decisions[&name("b")], Decision::Granted(_)));
 }
+
+#[test]
+fn who_cannot_start_anyway_takes_nothing_from_what_it_waits_for() {
+    // Its dependency can start only without it.
+    let webui = service("webui", 6 * 1024, 60).after(&["ollama"]);
+    let mut text = decided(&[8 * 1024], vec![webui.clone(), service("ollama", 6 * 1024, 50)]);
+    // Nor does what it needs end for it, which leaves the rest to others.
+    let ollama = service("ollama", 6 * 1024, 50).runs(&[0], 6 * 1024);
+    text.push_str("what it needs runs\n");
+    text.push_str(&decided(&[8 * 1024], vec![webui.clone(), ollama.clone(), service("late", 1024, 10)]));
+    text.push_str("others can end\n");
+    let batch = service("batch", 6 * 1024, 40).runs(&[1], 6 * 1024);
+    text.push_str(&decided(&[8 * 1024; 2], vec![webui.clone(), ollama.clone(), batch.clone()]));
+    text.push_str("and do not while something else is in its way\n");
+    let mut blocked = webui.clone();
+    blocked.is_blocked = true;
+    text.push_str(&decided(&[8 * 1024; 2], vec![blocked, ollama.clone(), batch.clone()]));
+    text.push_str("nor when what it needs ends for another one\n");
+    let chat = service("chat", 6 * 1024, 80).on(&[0]);
+    text.push_str(&decided(&[8 * 1024; 2], vec![webui, ollama, batch, chat]));
+    insta::assert_snapshot!(text);
+}

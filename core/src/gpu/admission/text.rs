@@ -2,7 +2,7 @@
 //!
 //! Sizes are rounded to whole MiB, what is free down and what is used up, so that a figure never promises more than is there.
 
-use super::super::Phase;
+use super::super::{Claim, Phase};
 use super::Pass;
 use super::target::Target;
 use crate::model::{Bytes, Vendor};
@@ -77,9 +77,17 @@ impl Pass<'_> {
         (format!("{needs}; {ending} {verb} asked to end for it (priority {priority})"), String::new())
     }
 
-    /// Returns why a claim waits for memory that nobody is asked for.
-    pub(super) fn waits_for_memory(&self, target: &Target, index: usize) -> (String, String) {
-        let needs = self.needs_and_free(target, index, Self::free_then);
+    /// Returns why a claim waits for memory that nobody is asked for; `spared` would make room, and are not asked yet.
+    pub(super) fn waits_for_memory(&self, target: &Target, index: usize, spared: &[usize]) -> (String, String) {
+        let mut needs = self.needs_and_free(target, index, Self::free_then);
+        if !spared.is_empty() && !self.could_start(index) {
+            let spared = list(spared.iter().map(|claim| format!("`{}`", self.claims[*claim].name)));
+            needs.push_str(&format!("; {spared} would end for it if it could start otherwise"));
+        }
+        let needed = self.needed(target, index);
+        if !needed.is_empty() {
+            needs.push_str(&format!("; it depends on {needed}, which does not end for it"));
+        }
         let claim = &self.claims[index];
         let less = match claim.share.vram {
             Some(_) => "a lower `gpu.vram_min`",
@@ -90,6 +98,21 @@ impl Pass<'_> {
             "{less}, a higher `gpu.priority` (it is {priority}), or `nixmoxctl stop` of what can go without"
         );
         (needs, hint)
+    }
+
+    /// Returns those whose memory it could have if it did not depend on them.
+    fn needed(&self, target: &Target, index: usize) -> String {
+        let claim = &self.claims[index];
+        let has_some = |other: &&Claim<'_>| {
+            let place = self.claims.iter().position(|claim| claim.name == other.name);
+            let load = |gpu: &usize| place.is_some_and(|place| self.then.accounts[*gpu].loads[place] > 0);
+            other.stays() && other.share.priority < claim.share.priority && target.counted.iter().any(load)
+        };
+        let mut needed: Vec<&Claim<'_>> =
+            self.claims.iter().filter(|other| claim.needs.contains(other.name)).collect();
+        needed.retain(has_some);
+        needed.sort_unstable_by_key(|other| other.name);
+        list(needed.into_iter().map(|other| format!("`{}`", other.name)))
     }
 
     /// Returns why a claim can never be given what it asks for.
