@@ -229,13 +229,14 @@ pub(super) async fn doctor<H: Host>(
     let views: Vec<Option<GuestView>> = views.await;
     let services = asked.iter().zip(&views).map(|((name, asker), view)| ServiceCheckup {
         name,
+        share: Some(&asker.share),
         standing: &asker.standing,
         runs: asker.is_active,
         private_users: asker.private_users,
         devices: &asker.devices,
         view: view.as_ref(),
     });
-    let checkup = Checkup { inventory: &seen.inventory, services: services.collect() };
+    let checkup = Checkup { inventory: &seen.inventory, whole: name.is_none(), services: services.collect() };
     let layers = doctor::diagnose(&checkup);
     Ok(GpuDoctorReply { layers: layers.into_iter().map(wire_layer).collect() })
 }

@@ -57,6 +57,7 @@ use crate::model::{Bytes, ContainerName, GpuDevices, GpuId, Grant, Vendor};
 
 pub use fit::{Ask, Fit, Outcome, Yielded, fit};
 pub use place::EXACT_MAX;
+pub(super) use target::meant;
 use target::{Refusal, Target, is_usable};
 pub(super) use text::vendor as vendor_name;
 
