@@ -188,8 +188,8 @@ fn numbers(world: &World, decisions: &Decisions) -> Result<(), Violation> {
         let is_told = if world.has_cards_for(index) {
             let asked = world.asked(index);
             let cards = asked.cards.iter().take(4);
-            let mut totals = cards.map(|card| crate::model::Bytes(world.cards[*card].total * MIB).to_string());
-            let each = crate::model::Bytes(asked.share.div_ceil(MIB) * MIB).to_string();
+            let mut totals = cards.map(|card| crate::model::Bytes(world.cards[*card].total * MIB).roughly());
+            let each = rounded_up(asked.share);
             // Where it was seen to use more, that is told.
             (why.starts_with(&format!("needs {each}")) || service.remembered.is_some())
                 && totals.all(|total| {
@@ -203,6 +203,17 @@ fn numbers(world: &World, decisions: &Decisions) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// The size for people, never less than it is.
+fn rounded_up(bytes: u64) -> String {
+    let (unit, letter) = if bytes >= 1 << 30 { (1 << 30, 'G') } else { (1 << 20, 'M') };
+    let tenths = (bytes * 10).div_ceil(unit);
+    if tenths % 10 == 0 {
+        format!("{}{letter}", tenths / 10)
+    } else {
+        format!("{}.{}{letter}", tenths / 10, tenths % 10)
+    }
 }
 
 /// Checks what becomes of the one that is served first, and could start on this machine.
