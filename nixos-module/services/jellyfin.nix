@@ -5,7 +5,6 @@
   data = [ "/var/lib/jellyfin" ];
   # To encode video; what it takes of the memory is little.
   gpu = {
-    devices = "all";
     vram = "2G";
   };
   service = {

@@ -5,7 +5,6 @@
   data = [ "/var/lib/jupyter" ];
   secrets.jupyter = [ "jupyter-password" ];
   gpu = {
-    devices = "all";
     vram = "4G";
   };
   service = {

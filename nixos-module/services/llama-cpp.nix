@@ -4,7 +4,6 @@
   ports = [ 8080 ];
   data = [ "/models" ];
   gpu = {
-    devices = "all";
     vram = "8G";
   };
   service = {

@@ -4,7 +4,6 @@
   ports = [ 11434 ];
   data = [ "/var/lib/ollama" ];
   gpu = {
-    devices = "all";
     vram = "8G";
   };
   service = {

@@ -85,7 +85,15 @@ impl Asker<'_> {
         };
         self.progress.asks("nvmlInit_v2", "");
         let opened = Nvml::builder().lib_path(library.as_os_str()).init();
-        opened.map_err(|error| self.add_refusal(library, &error)).ok()
+        match opened {
+            Ok(nvml) => Some(nvml),
+            // A library without hardware and without a module is left from somewhere: there is nothing to be known.
+            Err(_) if !self.facts.has_hardware && !self.facts.has_module() => None,
+            Err(error) => {
+                self.add_refusal(library, &error);
+                None
+            }
+        }
     }
 
     fn add_refusal(&mut self, library: &Path, error: &NvmlError) {

@@ -14,7 +14,7 @@ use nixmox_api::{
 use nixmox_core::gpu::admission::{self, Ask, Outcome};
 use nixmox_core::gpu::doctor::{self, Checkup, Layer, ServiceCheckup};
 use nixmox_core::gpu::ledger::{self, Room};
-use nixmox_core::gpu::{Claim, GuestView, Phase};
+use nixmox_core::gpu::{Claim, Gates, GuestView, Phase, gates};
 use nixmox_core::model::{
     self, ActiveState, Bytes, Container, ContainerName, Desired, Device, GpuStanding, Grant, Observed, StackName,
 };
@@ -48,6 +48,8 @@ struct Asker {
     is_active: bool,
     held: bool,
     wants: bool,
+    /// What it waits for beside GPUs.
+    gates: Gates,
     granted: bool,
     since: u64,
     remembered: Option<Bytes>,
@@ -72,6 +74,7 @@ impl GpuScene {
                     is_active: container.active == ActiveState::Active,
                     held: desired.holds.contains_key(name),
                     wants: gpus.wants(name),
+                    gates: gates(desired, Some(observed), name),
                     granted: gpus.was_granted(name),
                     since: gpus.since(name),
                     remembered: gpus.expected(name),
@@ -94,6 +97,8 @@ impl GpuScene {
             holds: asker.holds.as_ref(),
             phase: asker.phase,
             wants: asker.wants,
+            ready: asker.gates.ready,
+            needs: &asker.gates.needs,
             granted: asker.granted,
             since: asker.since,
             remembered: asker.remembered,
@@ -225,13 +230,14 @@ pub(super) async fn doctor<H: Host>(
     let views: Vec<Option<GuestView>> = views.await;
     let services = asked.iter().zip(&views).map(|((name, asker), view)| ServiceCheckup {
         name,
+        share: Some(&asker.share),
         standing: &asker.standing,
         runs: asker.is_active,
         private_users: asker.private_users,
         devices: &asker.devices,
         view: view.as_ref(),
     });
-    let checkup = Checkup { inventory: &seen.inventory, services: services.collect() };
+    let checkup = Checkup { inventory: &seen.inventory, whole: name.is_none(), services: services.collect() };
     let layers = doctor::diagnose(&checkup);
     Ok(GpuDoctorReply { layers: layers.into_iter().map(wire_layer).collect() })
 }

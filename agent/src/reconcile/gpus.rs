@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixmox_core::container;
 use nixmox_core::gpu::admission::{self, Allocation, Ask, Decision, Outcome};
-use nixmox_core::gpu::{Claim, Fault, FaultKind, GuestView, Inventory, Phase, grant, ledger};
+use nixmox_core::gpu::{Claim, Fault, FaultKind, Gates, GuestView, Inventory, Phase, gates, grant, ledger};
 use nixmox_core::model::{
-    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Kind,
-    Observed, PrivateUsers, Vendor,
+    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Observed,
+    PrivateUsers, Vendor,
 };
 
 use tokio::time::Instant;
@@ -259,12 +258,13 @@ impl Gpus {
 
     /// Decides how every service stands that asks for GPUs, and keeps what they are given.
     ///
-    /// `gave_up` says whether a service is not started again by itself.
+    /// `gates` are those of all services that ask for GPUs; `gave_up` says whether a service is not started again by itself.
     pub(super) fn stand(
         &mut self,
         now: Duration,
         desired: &mut Desired,
         observed: &Observed,
+        gates: &AllGates,
         gave_up: impl Fn(&ContainerName) -> bool,
     ) {
         self.grants
@@ -274,7 +274,7 @@ impl Gpus {
         }
         self.granted.retain(|name| self.grants.contains_key(name));
         self.see_instances(observed);
-        let (decisions, wanting) = self.preview(now, desired, observed, gave_up);
+        let (decisions, wanting) = self.preview(now, desired, observed, gates, gave_up);
         self.wanting.retain(|name, _| wanting.contains(name));
         for name in wanting {
             if !self.wanting.contains_key(&name) {
@@ -320,6 +320,7 @@ impl Gpus {
         now: Duration,
         desired: &mut Desired,
         observed: &Observed,
+        gates: &AllGates,
         gave_up: impl Fn(&ContainerName) -> bool,
     ) -> (BTreeMap<ContainerName, Decision>, BTreeSet<ContainerName>) {
         for (name, assigned) in &mut desired.services {
@@ -327,7 +328,7 @@ impl Gpus {
                 assigned.gpu = waiting(self.grants.get(name), LOOKING.to_owned(), String::new());
             }
         }
-        let claims = self.claims(desired, observed, gave_up);
+        let claims = self.claims(desired, observed, gates, gave_up);
         let wanting = claims.iter().filter(|claim| claim.wants).map(|claim| claim.name.clone()).collect();
         let Some(seen) = &self.seen else {
             self.keep_what_runs(desired, observed);
@@ -369,7 +370,8 @@ impl Gpus {
         observed: &Observed,
     ) -> Option<(String, String)> {
         let seen = self.seen.as_ref().filter(|seen| !seen.inventory.gpus.is_empty())?;
-        let claims = self.claims(desired, observed, |_| false);
+        let gates = all_gates(desired, Some(observed));
+        let claims = self.claims(desired, observed, &gates, |_| false);
         // As if it was started anew: what it has now says nothing of what it asks for.
         let share = desired.services.get(name)?.service.gpu.as_ref();
         let fit = admission::fit(&seen.inventory, &claims, &Ask { name: Some(name), share })?;
@@ -392,9 +394,11 @@ impl Gpus {
         &'a self,
         desired: &'a Desired,
         observed: &Observed,
+        gates: &'a AllGates,
         gave_up: impl Fn(&ContainerName) -> bool,
     ) -> Vec<Claim<'a>> {
         let claim = |(name, assigned): (&'a ContainerName, &'a Assigned)| {
+            let gates = gates.get(name)?;
             let done = desired.holds.contains_key(name) || is_completed(assigned, observed) || gave_up(name);
             Some(Claim {
                 name,
@@ -402,6 +406,8 @@ impl Gpus {
                 holds: self.grants.get(name),
                 phase: phase(observed, name),
                 wants: !done,
+                ready: gates.ready,
+                needs: &gates.needs,
                 granted: self.granted.contains(name),
                 since: self.since(name),
                 remembered: self.expected(name),
@@ -544,6 +550,16 @@ impl Gpus {
     }
 }
 
+/// What each service that asks for GPUs waits for beside them.
+pub(super) type AllGates = BTreeMap<ContainerName, Gates>;
+
+/// Returns what each service that asks for GPUs waits for beside them. Health, and the success of jobs that systemd has forgotten, are known
+/// only of what a round has observed to its end; `None`: none has.
+pub(super) fn all_gates(desired: &Desired, observed: Option<&Observed>) -> AllGates {
+    let asks = desired.services.iter().filter(|(_, assigned)| assigned.service.gpu.is_some());
+    asks.map(|(name, _)| (name.clone(), gates(desired, observed, name))).collect()
+}
+
 /// Returns what a service is given that may have it, as the machine is now. `had` is what it had last, and `runs_with` the same of one
 /// that runs.
 ///
@@ -590,9 +606,8 @@ pub(super) fn phase(observed: &Observed, name: &ContainerName) -> Phase {
 
 /// Returns whether it is a job whose work is done.
 fn is_completed(assigned: &Assigned, observed: &Observed) -> bool {
-    let exit = observed.containers.get(&assigned.service.name).and_then(|container| container.exit.as_ref());
-    assigned.service.kind == Kind::Job
-        && exit.is_some_and(|exit| exit.succeeded() && exit.spec.as_ref() == Some(&container::spec(assigned)))
+    let container = observed.containers.get(&assigned.service.name);
+    container.is_some_and(|container| gates::is_completed(assigned, container))
 }
 
 fn shown(nodes: &[PathBuf]) -> String {

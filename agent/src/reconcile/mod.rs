@@ -371,7 +371,8 @@ impl<H: Host> Reconciler<H> {
         let mut desired = self.desired(&self.ledger.generation);
         let now = self.now();
         let gave_up = |name: &ContainerName| self.supervisor.gave_up(now, name);
-        self.gpus.stand(now, &mut desired, &observed, gave_up);
+        let gates = gpus::all_gates(&desired, self.round.as_ref().map(|round| &round.observed));
+        self.gpus.stand(now, &mut desired, &observed, &gates, gave_up);
         self.gpus.mark_lost(now, &mut observed);
         self.take_notes(&desired, &mut observed);
         let acting_on = self.executor.acting_on();

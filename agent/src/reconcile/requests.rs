@@ -24,7 +24,7 @@ use tracing::{error, info};
 use super::change::{Asked, Ledger, Next, invalid};
 use super::handle::{self, Answer, Answering, Ask};
 use super::rollback::{self, Back};
-use super::{GpuLook, Reconciler, chain, inside, instance, report};
+use super::{GpuLook, Reconciler, chain, gpus, inside, instance, report};
 use crate::host::{Host, StepError};
 use crate::state::{Generation, Notes, PreparedNotes, StateError};
 
@@ -488,7 +488,8 @@ impl<H: Host> Reconciler<H> {
         // Asking anew ends every back-off.
         let gave_up =
             |name: &ContainerName| !next.scope.contains(name) && self.supervisor.gave_up(self.now(), name);
-        self.gpus.preview(self.now(), &mut desired, &round.observed, gave_up);
+        let gates = gpus::all_gates(&desired, Some(&round.observed));
+        self.gpus.preview(self.now(), &mut desired, &round.observed, &gates, gave_up);
         let files = container::all_files(&desired, &self.layout);
         let mut uncarriable: Vec<String> =
             files.iter().filter_map(|(name, files)| Some(format!("{name}: {}", files.as_ref().err()?))).collect();

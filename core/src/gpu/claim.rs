@@ -1,5 +1,7 @@
 //! What a service asks of the GPUs, with what the agent knows of it: the input of the ledger and of admission.
 
+use std::collections::BTreeSet;
+
 use crate::model::{Bytes, ContainerName, GpuShare, Grant};
 
 /// A declared service that asks for GPUs.
@@ -15,7 +17,12 @@ pub struct Claim<'a> {
     pub phase: Phase,
     /// Whether it is to run: declared, not held, and not given up.
     pub wants: bool,
-    /// Whether that was in the last round: then it takes no more than it had from one that waits, when it is started anew.
+    /// Whether GPUs are all that keeps it from starting: what it depends on has come so far, and nothing else is in its way. One
+    /// that is not ready asks nobody to yield and keeps no room; of one that runs it says nothing.
+    pub ready: bool,
+    /// What it depends on, and what that depends on: none of it yields to it, since it could not start without.
+    pub needs: &'a BTreeSet<ContainerName>,
+    /// Whether it was granted what it asks for in the last round: then it takes no more than it had from one that waits, when it is started anew.
     pub granted: bool,
     /// Since when it is to run, in any measure; of the same priority, the lower goes first. It stays the same while the service waits,
     /// runs, restarts or yields, so that nobody loses a place by a restart, and begins anew when it was held or not declared.
@@ -39,6 +46,11 @@ impl Claim<'_> {
     /// Returns whether it has memory that will not come back by itself: it runs, and goes on.
     pub(super) fn stays(&self) -> bool {
         self.phase == Phase::Up && self.wants
+    }
+
+    /// Returns whether something beside GPUs keeps it from starting.
+    pub(super) fn is_hindered(&self) -> bool {
+        self.wants && !self.ready && !self.stays()
     }
 
     /// Returns what it was seen to use, where that is more than it may: what it declares says nothing of it then. Without `vram`

@@ -370,10 +370,20 @@ mod tests {
             ("0::/machine.slice/container@a\\x2fb.service", unit("container@a\\x2fb.service")),
             ("0::/../../machine.slice/container@web.service", ProcessOwner::Unknown),
             ("0::/machine.slice/../container@web.service", ProcessOwner::Unknown),
+            ("0::/system.slice/evil.service/container@ollama.service\n", unit("evil.service")),
+            ("0::/machine.slice/container@-bad-.service\n", unit("container@-bad-.service")),
+            // Another manager's cgroup is no unit of systemd's, whatever is below it.
+            ("0::/lxc.payload.x/container@ollama.service", ProcessOwner::Unknown),
             ("0::/docker/0123abcd", ProcessOwner::Unknown),
             ("0::/machine.slice", ProcessOwner::Unknown),
             ("0::/", ProcessOwner::Unknown),
+            // systemd keeps the unified tree beside its own of cgroup v1, and needs no other since version 258.
             ("1:name=systemd:/machine.slice/container@web.service", ProcessOwner::Unknown),
+            (
+                "12:devices:/\n1:name=systemd:/system.slice/x.service\n0::/system.slice/x.service\n",
+                unit("x.service"),
+            ),
+            ("12:devices:/\n1:name=systemd:/system.slice/display-manager.service\n0::/\n", ProcessOwner::Unknown),
             ("", ProcessOwner::Unknown),
         ] {
             assert_eq!(owner(cgroup), owned, "{cgroup}");

@@ -18,6 +18,7 @@ pub mod claim;
 pub mod doctor;
 #[cfg(test)]
 mod fixture;
+pub mod gates;
 pub mod grant;
 pub mod guest;
 pub mod inventory;
@@ -26,6 +27,7 @@ pub mod ledger;
 pub use admission::{Allocation, Ask, Decision, Fit, Outcome, Yielded, admit, fit};
 pub use claim::{Claim, Phase};
 pub use doctor::{Checkup, Layer, LayerKind, LayerOutcome, ServiceCheckup, diagnose, first_failed};
+pub use gates::{Gates, gates};
 pub use grant::grant;
 pub use guest::{Found, GuestView, Opened, SeenNode};
 pub use inventory::{

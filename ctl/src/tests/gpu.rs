@@ -238,9 +238,10 @@ fn what_does_not_fit_is_told_with_the_numbers_and_fails() {
 #[test]
 fn a_share_that_is_made_up_is_as_the_manifest_has_it() {
     let share = |arguments: &str| fit(&answer("fits"), arguments).2[0]["request"]["share"].clone();
-    let of_all = json!({ "vendor": null, "all": true, "count": null, "ids": [], "vram": 1 << 20, "vram_min": null,
+    let of_one = json!({ "vendor": null, "all": false, "count": 1, "ids": [], "vram": 1 << 20, "vram_min": null,
                          "priority": 50 });
-    assert_eq!(share("gpu fit --vram 1M"), of_all);
+    assert_eq!(share("gpu fit --vram 1M"), of_one);
+    assert_eq!(share("gpu fit --vram 1M --devices all")["all"], json!(true));
     assert_eq!(share("gpu fit --devices GPU-5a,0000:c5:00.0")["ids"], json!(["GPU-5a", "0000:c5:00.0"]));
     for wrong in [
         "gpu fit",

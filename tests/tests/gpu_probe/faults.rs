@@ -25,8 +25,7 @@ fn with(line: &str) -> (FaultKind, String, Inventory) {
 #[test]
 fn hardware_without_a_library_and_a_library_without_a_driver_are_told_apart() {
     let machine = Machine::new();
-    machine.write("sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n");
-    machine.write("sys/bus/pci/devices/0000:01:00.0/class", "0x030000\n");
+    machine.plug_in();
     assert_eq!(fault(&machine.look()).0, FaultKind::NoLibrary);
     machine.install_nvml();
     let (kind, message) = fault(&machine.look());
@@ -34,6 +33,16 @@ fn hardware_without_a_library_and_a_library_without_a_driver_are_told_apart() {
     assert!(message.contains("nvmlInit_v2"), "{message}");
     machine.state(TWO);
     assert_eq!(machine.gpus_of_look().len(), 2, "NVML decides");
+}
+
+#[test]
+fn a_library_that_was_left_where_nothing_else_is_hinders_nobody() {
+    let machine = Machine::new();
+    machine.install_nvml();
+    assert_eq!(machine.look().faults, [], "NVML says that no driver is loaded");
+    machine.write("sys/module/nvidia/version", "570.124.06\n");
+    machine.write("proc/devices", "Character devices:\n  1 nvidia\n");
+    assert_eq!(fault(&machine.look()).0, FaultKind::NoDriver);
 }
 
 #[test]
@@ -48,6 +57,7 @@ fn a_library_that_does_not_fit_its_module_is_told_with_both_versions() {
 #[test]
 fn a_library_that_cannot_be_loaded_is_told() {
     let machine = Machine::new();
+    machine.plug_in();
     machine.write("usr/lib64/libnvidia-ml.so.1", "no library\n");
     let (kind, message) = fault(&machine.look());
     assert_eq!(kind, FaultKind::Failed);

@@ -70,6 +70,12 @@ impl Machine {
         machine
     }
 
+    /// Puts a GPU of NVIDIA's on the bus.
+    pub(crate) fn plug_in(&self) {
+        self.write("sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n");
+        self.write("sys/bus/pci/devices/0000:01:00.0/class", "0x030000\n");
+    }
+
     /// Puts the stand-in for NVML in its place.
     pub(crate) fn install_nvml(&self) {
         let library = nixmox_testbed::fake_nvml().unwrap();

@@ -10,9 +10,9 @@ use nixmox_core::gpu::{
     Driver, Fault, FaultKind, Gpu, Inventory, Memory, Node, NodeState, Part, Process, ProcessKind, ProcessOwner,
     Sensors, UserSpace,
 };
-use nixmox_core::model::{Bytes, ContainerName, GpuDevices, GpuShare, InvocationId, Kind, Service, Vendor};
+use nixmox_core::model::{Bytes, Condition, ContainerName, GpuDevices, GpuShare, InvocationId, Kind, Service, Vendor};
 
-use crate::declare::{job, service};
+use crate::declare::{Declare, job, service};
 use crate::machine::{Machine, is_well, name, of, on_a_machine, request, shown};
 
 const GIB: u64 = 1 << 30;
@@ -175,6 +175,48 @@ fn a_lower_priority_gives_way_and_comes_back() {
         machine.stop(&["frigate"]).await.unwrap();
         machine.until_state("ollama", ServiceState::Healthy).await;
         assert_eq!(machine.trace(), ["stop ollama", "start frigate", "stop frigate", "start ollama"]);
+    });
+}
+
+#[test]
+fn who_waits_for_another_service_leaves_it_the_gpu() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        let webui = with_gpu("webui", 8, 60).needs("ollama", Condition::Healthy);
+        let both = [with_gpu("ollama", 8, 50), webui];
+        machine.up(&both).await;
+        machine.until_state("ollama", ServiceState::Healthy).await;
+        let status = machine.until("it waits", |status| waits(status, "webui")).await;
+        assert!(of(&status, "webui").reason.contains("ollama"), "{}", shown(&status));
+        machine.pass(Duration::from_mins(10)).await;
+        assert_eq!(machine.trace(), ["start ollama"], "and is not given what it needs");
+
+        // A lower one has another GPU by now, and ends for it.
+        machine.stop(&["webui"]).await.unwrap();
+        machine.host.set_gpus(gpus(2));
+        let [ollama, webui] = both;
+        machine.up_only(&[ollama, with_gpu("batch", 8, 10), webui], "batch").await;
+        machine.until_state("batch", ServiceState::Healthy).await;
+        machine.host.clear_trace();
+        machine.start(&["webui"]).await.unwrap();
+        machine.until_state("webui", ServiceState::Healthy).await;
+        assert_eq!(machine.trace(), ["stop batch", "start webui"]);
+    });
+}
+
+#[test]
+fn a_dependency_that_is_held_takes_nothing_from_anybody() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        let batch = with_gpu("batch", 8, 10);
+        let webui = with_gpu("webui", 8, 60).needs("db", Condition::Healthy);
+        machine.up(&[service("db"), batch.clone()]).await;
+        machine.until_well().await;
+        machine.stop(&["db"]).await.unwrap();
+        machine.up_only(&[service("db"), batch, webui], "webui").await;
+        machine.until("it waits", |status| waits(status, "webui")).await;
+        machine.pass(Duration::from_mins(10)).await;
+        assert_eq!(machine.count(&Operation::Stop(name("batch"))), 0, "{:?}", machine.trace());
     });
 }
 

@@ -139,6 +139,11 @@ impl Machine {
         self.apply(request(services)).await.unwrap()
     }
 
+    /// Declares all of these and does something about one.
+    pub(crate) async fn up_only(&self, services: &[Service], name: &str) -> Applied {
+        self.apply(Request { only: vec![name.to_owned()], ..request(services) }).await.unwrap()
+    }
+
     pub(crate) async fn apply(&self, request: Request) -> Result<Applied, AgentError> {
         self.agent().apply(request, anna()).await
     }

@@ -1,5 +1,7 @@
 //! What would become of a service, or of one that is made up: the question of `nixmoxctl gpu fit`.
 
+use std::collections::BTreeSet;
+
 use super::super::{Claim, Gpu, Inventory, Phase};
 use super::{Allocation, Decision, Pass};
 use crate::gpu::ledger::is_counted;
@@ -55,20 +57,24 @@ pub struct Yielded {
     pub memory: Bytes,
 }
 
-/// Returns what would become of a service if it were to run now; `None`: it is not among the claims, and no share is given.
+/// Returns what would become of a service if it were to run now and only GPUs could keep it from that; `None`: it is not among the claims, and no share is given.
 #[must_use]
 pub fn fit(inventory: &Inventory, claims: &[Claim<'_>], ask: &Ask<'_>) -> Option<Fit> {
-    let made_up = made_up(claims)?;
+    let (made_up, nothing) = (made_up(claims)?, BTreeSet::new());
     let known = claims.iter().position(|claim| ask.name.is_some_and(|name| name == claim.name));
     let asked = match (known, ask.share) {
-        (Some(known), None) => Claim { wants: true, ..claims[known] },
-        (Some(known), Some(share)) => Claim { wants: true, phase: Phase::Down, share, ..claims[known] },
+        (Some(known), None) => Claim { wants: true, ready: true, ..claims[known] },
+        (Some(known), Some(share)) => {
+            Claim { wants: true, ready: true, phase: Phase::Down, share, ..claims[known] }
+        }
         (None, Some(share)) => Claim {
             name: ask.name.unwrap_or(&made_up),
             share,
             holds: None,
             phase: Phase::Down,
             wants: true,
+            ready: true,
+            needs: &nothing,
             granted: false,
             since: u64::MAX,
             remembered: None,

@@ -1,6 +1,6 @@
 //! Mistakes that a pass could make, for the properties to notice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Claim, Inventory, Phase, ProcessOwner};
 use super::world::MIB;
@@ -34,6 +34,10 @@ pub(super) enum Mistake {
     YieldsToEquals,
     /// What runs is stopped where there is too little.
     StopsWhatRuns,
+    /// Others yield to who cannot start.
+    MakesRoomInVain,
+    /// What somebody depends on yields to it.
+    StopsWhatIsNeeded,
     /// What runs is given less than it had.
     ShrinksWhatRuns,
     /// What runs is moved.
@@ -56,7 +60,7 @@ pub(super) enum Mistake {
 
 /// Decides with a mistake.
 pub(super) fn mistaken(mistake: Mistake, inventory: &Inventory, given: &[Claim<'_>]) -> Decisions {
-    let mut claims = given.to_vec();
+    let (mut claims, nothing) = (given.to_vec(), BTreeSet::new());
     let shares: Vec<GpuShare> = claims.iter().map(|claim| share(mistake, claim)).collect();
     let bare: Vec<_> =
         claims.iter().map(|claim| claim.holds.cloned().map(|grant| Grant { budget: None, ..grant })).collect();
@@ -66,6 +70,8 @@ pub(super) fn mistaken(mistake: Mistake, inventory: &Inventory, given: &[Claim<'
             Mistake::IgnoresPromises if claim.stays() => claim.holds = bare[index].as_ref(),
             Mistake::ForgetsPlaces if claim.phase == Phase::Down => claim.holds = None,
             Mistake::TakesThemAsTheyCome => claim.since = index as u64,
+            Mistake::MakesRoomInVain => claim.ready = true,
+            Mistake::StopsWhatIsNeeded => claim.needs = &nothing,
             _same => {}
         }
     }

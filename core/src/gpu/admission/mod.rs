@@ -5,7 +5,8 @@
 //! a service is stopped or started the planner's.
 //!
 //! A pass keeps two books: the memory as it is `now`, and as it is `then`, when everything has ended that is being stopped or asked
-//! to. A service is granted what is free in both. In the order of priorities, then what runs, then first come, then names:
+//! to. A service is granted what is free in both. In the order of priorities, then what runs, then first come, then names, and those
+//! last that something else keeps from starting:
 //!
 //! ```text
 //!                  there is room now ─────────────────────────────▶ Granted
@@ -23,6 +24,9 @@
 //!   higher priority yields than must, and none that need not.
 //! - Services are made room for one after the other: while one waits for what ends, nobody is asked to yield to one behind it on the
 //!   same GPUs. What comes free could go to the first after all, and somebody would have been stopped for nothing.
+//! - Who waits for something beside GPUs (a dependency that is not healthy yet, one that is held) takes nothing from anybody: others may
+//!   use the room meanwhile, what it waits for among them, and nobody yields to it before it can start.
+//! - Nobody yields to what depends on it: that could not start then, or would lose what it needs.
 //! - A budget that was given below `vram` grows when room is there that nobody waits for, and a change of which GPUs a service asks for
 //!   is carried out then; a budget never shrinks while the service runs, unless less is declared.
 //! - What a service was seen to use counts where it is more than it declares. It is no reason to wait for what others use: the service
@@ -53,6 +57,7 @@ use crate::model::{Bytes, ContainerName, GpuDevices, GpuId, Grant, Vendor};
 
 pub use fit::{Ask, Fit, Outcome, Yielded, fit};
 pub use place::EXACT_MAX;
+pub(super) use target::meant;
 use target::{Refusal, Target, is_usable};
 pub(super) use text::vendor as vendor_name;
 
@@ -132,12 +137,15 @@ struct Pass<'a> {
     then: Ledger,
     /// GPUs of which one who was served before will have some when others have ended.
     awaited: BTreeSet<usize>,
+    /// Who was asked to yield.
+    yielding: BTreeSet<&'a ContainerName>,
 }
 
 impl<'a> Pass<'a> {
     fn new(inventory: &'a Inventory, claims: &'a [Claim<'a>]) -> Self {
         let now = Ledger::new(inventory, claims);
-        let mut pass = Self { inventory, claims, then: now.clone(), now, awaited: BTreeSet::new() };
+        let mut pass =
+            Self { inventory, claims, then: now.clone(), now, awaited: BTreeSet::new(), yielding: BTreeSet::new() };
         for (index, _) in claims.iter().enumerate().filter(|(_, claim)| !claim.stays()) {
             pass.ends(index);
         }
@@ -147,7 +155,8 @@ impl<'a> Pass<'a> {
     /// Decides of every claim, in their order.
     fn run(mut self) -> Vec<Option<Finding>> {
         let mut findings: Vec<Option<Finding>> = vec![None; self.claims.len()];
-        let order = self.order();
+        let (hindered, order): (Vec<usize>, Vec<usize>) =
+            self.order().into_iter().partition(|index| self.claims[*index].is_hindered());
         for index in order.iter().copied() {
             let yields = findings[index].is_some();
             if yields || !self.is_to_be_placed(index) {
@@ -170,6 +179,9 @@ impl<'a> Pass<'a> {
                 Some(_waits_or_yields) => None,
             };
             findings[index] = more.map(Finding::granted).or(findings[index].take());
+        }
+        for index in hindered {
+            findings[index] = Some(self.place(index));
         }
         findings
     }
@@ -229,21 +241,36 @@ impl<'a> Pass<'a> {
         }
         // Who is served before may still take another of these GPUs, or more of one: nobody is stopped before that is clear.
         let is_clear = target.counted.iter().all(|gpu| !self.awaited.contains(gpu));
-        if let Some(victims) = self.victims(&target, index).filter(|_| is_clear) {
+        let may_ask = is_clear && self.could_start(index);
+        let mut others = self.victims(&target, index);
+        if let Some(victims) = others.take_if(|_| may_ask) {
             let said = self.waits_for_victims(&target, index, &victims);
             self.awaited.extend(&target.counted);
             for victim in &victims {
                 self.ends(*victim);
+                self.yielding.insert(self.claims[*victim].name);
             }
             let gpus = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index));
             let allocation = gpus.map(|gpus| self.promise(&target, index, &gpus, Self::free_then));
             return waits(said, allocation, victims);
         }
-        let said = self.waits_for_memory(&target, index);
+        let said = self.waits_for_memory(&target, index, &others.unwrap_or_default());
         if let Some(gpus) = self.choose_without_others(&target, index) {
             self.reserve(&target, index, &gpus);
         }
         waits(said, None, Vec::new())
+    }
+
+    /// Returns whether a claim would be started with the GPUs that it asks for: what it depends on goes on, too.
+    fn could_start(&self, index: usize) -> bool {
+        let claim = &self.claims[index];
+        !claim.is_hindered() && claim.needs.iter().all(|name| !self.yielding.contains(name))
+    }
+
+    /// Returns whether a claim may ask another one to yield: it goes first, and can do without.
+    fn goes_before(&self, index: usize, other: usize) -> bool {
+        let (claim, other) = (&self.claims[index], &self.claims[other]);
+        other.share.priority < claim.share.priority && !claim.needs.contains(other.name)
     }
 
     /// Returns what a claim can have of a GPU, now and then.

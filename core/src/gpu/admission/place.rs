@@ -51,10 +51,9 @@ impl Pass<'_> {
     }
 
     /// Returns the GPUs of which a claim needs only what others have, who are not asked: that can come back at any time. `None`: services of
-    /// its own priority or a higher one are in its way.
+    /// its own priority or a higher one, or that it needs, are in its way.
     pub(super) fn choose_without_others(&self, target: &Target, index: usize) -> Option<Vec<usize>> {
-        let priority = self.claims[index].share.priority;
-        let lower = |claim: usize| self.claims[claim].share.priority < priority;
+        let lower = |claim: usize| self.goes_before(index, claim);
         let free = |pass: &Self, gpu: usize| {
             let account = &pass.then.accounts[gpu];
             let lower = account.loads.iter().enumerate().filter(|(claim, _)| *claim != index && lower(*claim));
@@ -95,9 +94,8 @@ impl Pass<'_> {
 
     /// Returns who can be asked to yield to a claim, in the order of names.
     fn candidates(&self, target: &Target, index: usize) -> Vec<Candidate> {
-        let priority = self.claims[index].share.priority;
         let mut candidates: Vec<Candidate> = (0..self.claims.len())
-            .filter(|claim| self.claims[*claim].stays() && self.claims[*claim].share.priority < priority)
+            .filter(|claim| self.claims[*claim].stays() && self.goes_before(index, *claim))
             .map(|claim| Candidate {
                 claim,
                 priority: self.claims[claim].share.priority,

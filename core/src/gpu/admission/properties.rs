@@ -57,6 +57,9 @@ struct Draw {
     holds: Option<(u8, Option<u64>)>,
     remembered: Option<u64>,
     uses: [u64; 4],
+    /// How far away in the list the one stands that it depends on.
+    depends_on: Option<usize>,
+    is_blocked: bool,
 }
 
 prop_compose! {
@@ -73,8 +76,12 @@ prop_compose! {
         holds in prop::option::weighted(0.9, (1_u8..8, prop::option::weighted(0.8, grains(1..20)))),
         remembered in prop::option::weighted(0.25, grains(1..40)),
         uses in prop::array::uniform4(prop_oneof![2 => Just(0), 1 => grains(1..12)]),
+        depends_on in prop::option::weighted(0.3, 1_usize..4),
+        is_blocked in prop::bool::weighted(0.04),
     ) -> Draw {
-        Draw { devices, bits, vram, less, priority, phase, wants, granted, since, holds, remembered, uses }
+        Draw {
+            devices, bits, vram, less, priority, phase, wants, granted, since, holds, remembered, uses, depends_on, is_blocked
+        }
     }
 }
 
@@ -116,6 +123,9 @@ impl Draw {
             holds,
             phase: self.phase,
             wants: self.wants,
+            depends_on: BTreeSet::new(),
+            needs: BTreeSet::new(),
+            is_blocked: self.is_blocked,
             granted: self.granted,
             since: self.since,
             remembered: self.remembered,
@@ -136,22 +146,42 @@ impl Draw {
 fn world() -> impl Strategy<Value = World> {
     let cards = prop::collection::vec(drawn_card(), 1..4);
     let tight = prop::option::of((8_u64..44).prop_map(|grains| Bytes(grains * GRAIN * MIB)));
-    (cards, prop::collection::vec(draw(), 1..7), tight).prop_map(|(cards, draws, tight)| {
+    let drawn = (cards, prop::collection::vec(draw(), 1..7), tight, any::<bool>());
+    drawn.prop_map(|(cards, draws, tight, forward)| {
         let mut draws = draws;
         if tight.is_some() {
             for draw in draws.iter_mut().filter(|draw| draw.phase != Phase::Down) {
                 (draw.phase, draw.wants) = (Phase::Up, true);
             }
-            (draws[0].phase, draws[0].wants, draws[0].priority) = (Phase::Down, true, 100);
+            let first = &mut draws[0];
+            (first.phase, first.wants, first.priority, first.is_blocked) = (Phase::Down, true, 100, false);
         }
+        let dependencies: Vec<Option<usize>> = draws.iter().map(|draw| draw.depends_on).collect();
         let services = draws.into_iter().enumerate().map(|(index, draw)| draw.service(index, cards.len()));
         let mut world = World { services: services.collect(), cards };
+        depend(&mut world.services, &dependencies, forward);
         if let Some(vram) = tight {
             let share = &mut world.services[0].share;
             (share.vram, share.vram_min) = (Some(vram), share.vram_min.filter(|least| *least <= vram));
         }
         world
     })
+}
+
+/// Lets services depend on others, all forward in the list or all backward.
+fn depend(services: &mut [Service], dependencies: &[Option<usize>], forward: bool) {
+    let mut order: Vec<usize> = (0..services.len()).collect();
+    if forward {
+        order.reverse();
+    }
+    // What is depended on comes first.
+    for index in order {
+        let Some(away) = dependencies[index] else { continue };
+        let other = if forward { index.checked_add(away) } else { index.checked_sub(away) };
+        let Some(other) = other.and_then(|other| services.get(other)).cloned() else { continue };
+        services[index].depends_on = [other.name.clone()].into();
+        services[index].needs = other.needs.into_iter().chain([other.name]).collect();
+    }
 }
 
 fn runner(cases: u32) -> TestRunner {
@@ -181,6 +211,7 @@ fn check_pass(world: &World, planner: Planner<'_>) -> Result<(), Violation> {
             text: "another order of the claims decides otherwise".to_owned(),
         });
     }
+    hindered_are_in_nobodys_way(world, planner, &decisions)?;
     let Some(first) = first_placed(world).filter(|first| !world.is_possible(*first)) else { return Ok(()) };
     // What can never start is in nobody's way.
     let mut without = world.clone();
@@ -197,6 +228,39 @@ fn check_pass(world: &World, planner: Planner<'_>) -> Result<(), Violation> {
         });
     }
     Ok(())
+}
+
+/// Checks that those who wait for something else change nothing for the others.
+fn hindered_are_in_nobodys_way(
+    world: &World,
+    planner: Planner<'_>,
+    decisions: &Decisions,
+) -> Result<(), Violation> {
+    // What ends is seen by others until it has.
+    let is_out = |index: &usize| world.is_hindered(*index) && world.services[*index].phase == Phase::Down;
+    let out: Vec<usize> = (0..world.services.len()).filter(is_out).collect();
+    let has_something = |index: &usize| world.services[*index].uses.iter().any(|uses| *uses > 0);
+    if out.is_empty() || out.iter().any(has_something) {
+        return Ok(());
+    }
+    let mut without = world.clone();
+    for index in out.iter().rev() {
+        without.services.remove(*index);
+    }
+    let of_others = |decisions: Decisions| -> Decisions {
+        let is_hindered = |name: &ContainerName| {
+            (0..world.services.len()).any(|index| world.services[index].name == *name && world.is_hindered(index))
+        };
+        decisions.into_iter().filter(|(name, _)| !is_hindered(name)).collect()
+    };
+    if of_others(planner(&without.inventory(), &without.claims())) == of_others(decisions.clone()) {
+        return Ok(());
+    }
+    let names: Vec<&str> = out.iter().map(|index| world.services[*index].name.as_str()).collect();
+    Err(Violation {
+        rule: Rule::InTheWay,
+        text: format!("{} cannot start, and changes something", names.join(", ")),
+    })
 }
 
 /// Carries passes out until nothing changes, and then checks that who goes first has what it can have. `Starves`: meanwhile services of
@@ -216,6 +280,8 @@ fn settle(world: &World, planner: Planner<'_>, stream: bool) -> Result<(), Viola
     let mut starts: BTreeMap<ContainerName, usize> = BTreeMap::new();
     let (mut granted, mut made_way) = (BTreeSet::new(), BTreeSet::new());
     let mut rest = None;
+    let hindered = |world: &World| (0..world.services.len()).filter(|index| world.is_hindered(*index)).collect();
+    let (at_first, mut gates_moved): (Vec<usize>, bool) = (hindered(&world), false);
     for round in 0..ROUNDS_MAX {
         let decisions = planner(&world.inventory(), &world.claims());
         for (name, decision) in &decisions {
@@ -227,6 +293,7 @@ fn settle(world: &World, planner: Planner<'_>, stream: bool) -> Result<(), Viola
         }
         let before = world.clone();
         world.carry_out(&decisions, 100);
+        gates_moved |= hindered(&world) != at_first;
         for (old, new) in before.services.iter().zip(&world.services) {
             if (old.phase, new.phase) == (Phase::Down, Phase::Up) {
                 *starts.entry(new.name.clone()).or_default() += 1;
@@ -256,7 +323,8 @@ fn settle(world: &World, planner: Planner<'_>, stream: bool) -> Result<(), Viola
     if let Some((name, count)) = starts.iter().find(|(_, count)| **count > world.services.len()) {
         return Err(Violation { rule: Rule::Settles, text: format!("{name} is started {count} times") });
     }
-    if let Some(name) = made_way.difference(&granted).next() {
+    // Who becomes ready meanwhile goes before others, and can take what they were made room for.
+    if let Some(name) = made_way.difference(&granted).next().filter(|_| !gates_moved) {
         return Err(Violation {
             rule: Rule::Purpose,
             text: format!("others yielded to {name}, and it is never granted"),
@@ -271,8 +339,9 @@ fn starves(world: &World) -> Result<(), Violation> {
     let Some(first) = first_placed(world).filter(|first| world.services[*first].phase == Phase::Down) else {
         return Ok(());
     };
-    let priority = world.services[first].share.priority;
-    let fits = world.fits(first, |other| world.services[other].share.priority >= priority);
+    let Service { share, needs, .. } = &world.services[first];
+    let stays = |other: &Service| other.share.priority >= share.priority || needs.contains(&other.name);
+    let fits = world.fits(first, |other| stays(&world.services[other]));
     if world.is_possible(first) && fits {
         let text = format!("{} still waits after all rounds", world.services[first].name);
         return Err(Violation { rule: Rule::Starves, text });
@@ -314,7 +383,7 @@ fn the_machines_that_are_made_up_have_something_to_decide() {
     assert!(yield_at_all > 100 && yield_together > 20 && wait > 200 && start > 200 && run > 200);
 }
 
-const STEPS: [(Mistake, &[Rule]); 18] = [
+const STEPS: [(Mistake, &[Rule]); 21] = [
     (Mistake::NoHeadroom, &[Rule::Capacity]),
     (Mistake::IgnoresOthers, &[Rule::Capacity]),
     (Mistake::IgnoresMeasured, &[Rule::Capacity]),
@@ -326,6 +395,9 @@ const STEPS: [(Mistake, &[Rule]); 18] = [
     (Mistake::YieldsTheMost, &[Rule::Cheapest]),
     (Mistake::YieldsToEquals, &[Rule::Cheapest, Rule::Untouched]),
     (Mistake::StopsWhatRuns, &[Rule::Untouched]),
+    (Mistake::MakesRoomInVain, &[Rule::Gates]),
+    (Mistake::MakesRoomInVain, &[Rule::InTheWay]),
+    (Mistake::StopsWhatIsNeeded, &[Rule::Gates, Rule::Cheapest]),
     (Mistake::ShrinksWhatRuns, &[Rule::Untouched]),
     (Mistake::MovesWhatRuns, &[Rule::Untouched]),
     (Mistake::GivesRoomAway, &[Rule::Kept]),

@@ -23,7 +23,9 @@ pub(super) enum Rule {
     Places,
     /// The order of the claims is of no matter.
     Order,
-    /// Who can never start changes nothing for others.
+    /// Nobody yields to who could not start without it, or cannot start anyway.
+    Gates,
+    /// Who can never start, or waits for something else, changes nothing for others.
     InTheWay,
     /// Who waits is told the numbers.
     Numbers,
@@ -63,7 +65,7 @@ pub(super) fn shuffled(world: &World) -> World {
 pub(super) fn first_placed(world: &World) -> Option<usize> {
     let placed = (0..world.services.len()).filter(|index| {
         let service = &world.services[*index];
-        service.wants && !(service.stays() && service.holds.is_some())
+        service.wants && !(service.stays() && service.holds.is_some()) && !world.is_hindered(*index)
     });
     placed.min_by_key(|index| {
         let service = &world.services[*index];
@@ -76,6 +78,7 @@ pub(super) fn check(world: &World, decisions: &Decisions) -> Result<(), Violatio
     everybody(world, decisions)?;
     capacity(world, decisions)?;
     untouched(world, decisions)?;
+    gates(world, decisions)?;
     numbers(world, decisions)?;
     // Of the others, the choice depends on what became of those before them.
     match first_placed(world).filter(|first| world.is_possible(*first)) {
@@ -163,14 +166,30 @@ fn untouched(world: &World, decisions: &Decisions) -> Result<(), Violation> {
     Ok(())
 }
 
+fn gates(world: &World, decisions: &Decisions) -> Result<(), Violation> {
+    let yields = |name: &ContainerName| matches!(decisions.get(name), Some(Decision::Yields { .. }));
+    for (name, decision) in decisions {
+        let Decision::Yields { to, .. } = decision else { continue };
+        let for_whom = (0..world.services.len()).find(|index| world.services[*index].name == *to);
+        let in_vain = for_whom.is_none_or(|to| {
+            let needs = &world.services[to].needs;
+            world.is_hindered(to) || needs.contains(name) || needs.iter().any(yields)
+        });
+        if in_vain {
+            return broken(Rule::Gates, format!("{name} yields to {to}, which cannot start: {decisions:#?}"));
+        }
+    }
+    Ok(())
+}
+
 fn numbers(world: &World, decisions: &Decisions) -> Result<(), Violation> {
     for (index, service) in world.services.iter().enumerate() {
         let Some(Decision::Waits { why, .. }) = decisions.get(&service.name) else { continue };
         let is_told = if world.has_cards_for(index) {
             let asked = world.asked(index);
             let cards = asked.cards.iter().take(4);
-            let mut totals = cards.map(|card| crate::model::Bytes(world.cards[*card].total * MIB).to_string());
-            let each = crate::model::Bytes(asked.share.div_ceil(MIB) * MIB).to_string();
+            let mut totals = cards.map(|card| crate::model::Bytes(world.cards[*card].total * MIB).roughly());
+            let each = rounded_up(asked.share);
             // Where it was seen to use more, that is told.
             (why.starts_with(&format!("needs {each}")) || service.remembered.is_some())
                 && totals.all(|total| {
@@ -184,6 +203,17 @@ fn numbers(world: &World, decisions: &Decisions) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// The size for people, never less than it is.
+fn rounded_up(bytes: u64) -> String {
+    let (unit, letter) = if bytes >= 1 << 30 { (1 << 30, 'G') } else { (1 << 20, 'M') };
+    let tenths = (bytes * 10).div_ceil(unit);
+    if tenths % 10 == 0 {
+        format!("{}{letter}", tenths / 10)
+    } else {
+        format!("{}.{}{letter}", tenths / 10, tenths % 10)
+    }
 }
 
 /// Checks what becomes of the one that is served first, and could start on this machine.
@@ -218,12 +248,12 @@ fn of_the_first(world: &World, decisions: &Decisions, first: usize) -> Result<()
 /// Tries every set of those who can be asked.
 fn cheapest(world: &World, first: usize) -> Option<Vec<usize>> {
     let asked = world.asked(first);
-    let priority = world.services[first].share.priority;
+    let (priority, needs) = (world.services[first].share.priority, &world.services[first].needs);
     let mut all: Vec<usize> = (0..world.services.len())
         .filter(|index| {
             let service = &world.services[*index];
             let helps = asked.cards.iter().any(|card| world.load(*index, *card) > 0);
-            service.stays() && service.share.priority < priority && helps
+            service.stays() && service.share.priority < priority && helps && !needs.contains(&service.name)
         })
         .collect();
     all.sort_by_key(|index| world.services[*index].name.clone());

@@ -133,6 +133,11 @@ impl Target {
     }
 }
 
+/// Returns whose GPUs a share means on this machine; `None`: nobody can say.
+pub(in crate::gpu) fn meant(inventory: &Inventory, share: &GpuShare) -> Option<Vendor> {
+    vendor(inventory, share).ok()
+}
+
 /// Returns whose GPUs a share means.
 fn vendor(inventory: &Inventory, share: &GpuShare) -> Result<Vendor, Refusal> {
     if let Some(vendor) = share.vendor {
@@ -152,14 +157,15 @@ fn vendor(inventory: &Inventory, share: &GpuShare) -> Result<Vendor, Refusal> {
             return Err(Refusal { why, hint, outcome: Outcome::Never });
         }
     }
-    // With one of which nothing is known beside it, the one that is seen is perhaps not the only one.
-    let unseen = inventory.faults.iter().find(|fault| fault.vendor.is_some_and(|vendor| !seen.contains(&vendor)));
-    match (only(&seen), unseen) {
-        (Some(vendor), None) => Ok(vendor),
-        (Some(vendor), Some(fault)) => {
-            Err(unknown(fault, &format!("`gpu.vendor = \"{}\"` does without", vendor.as_word())))
-        }
-        (None, _) if seen.is_empty() => match inventory.faults.first() {
+    // An integrated one beside a card is nobody's wish.
+    let own = |gpu: &&Gpu| !gpu.shares_memory;
+    let with_memory: BTreeSet<Vendor> = inventory.gpus.iter().filter(own).map(|gpu| gpu.vendor).collect();
+    match only(&seen).or(only(&with_memory)) {
+        Some(vendor) => match unseen(inventory, &seen) {
+            None => Ok(vendor),
+            Some(fault) => Err(unknown(fault, &format!("`gpu.vendor = \"{}\"` does without", vendor.as_word()))),
+        },
+        None if seen.is_empty() => match inventory.faults.first() {
             Some(fault) => Err(unknown(fault, "")),
             None => Err(Refusal {
                 why: "asks for a GPU, and 0 are there".to_owned(),
@@ -167,7 +173,7 @@ fn vendor(inventory: &Inventory, share: &GpuShare) -> Result<Vendor, Refusal> {
                 outcome: Outcome::Never,
             }),
         },
-        (None, _) => {
+        None => {
             let count = |vendor: &Vendor| inventory.gpus.iter().filter(|gpu| gpu.vendor == *vendor).count();
             let there: Vec<String> =
                 seen.iter().map(|vendor| format!("{} of {}", count(vendor), text::vendor(*vendor))).collect();
@@ -182,6 +188,12 @@ fn vendor(inventory: &Inventory, share: &GpuShare) -> Result<Vendor, Refusal> {
             })
         }
     }
+}
+
+/// Returns why it is not known whether somebody else has GPUs here, too: something of theirs is in the machine, and none of it is seen.
+fn unseen<'a>(inventory: &'a Inventory, seen: &BTreeSet<Vendor>) -> Option<&'a Fault> {
+    let is_there = |vendor: &Vendor| !seen.contains(vendor) && inventory.drivers.contains_key(vendor);
+    inventory.faults.iter().find(|fault| fault.vendor.as_ref().is_some_and(is_there))
 }
 
 fn only(vendors: &BTreeSet<Vendor>) -> Option<Vendor> {

@@ -1,6 +1,6 @@
 //! Decisions and their reasons, by example.
 
-use super::super::{Fault, FaultKind, Inventory, Memory, Part};
+use super::super::{Driver, Fault, FaultKind, Inventory, Memory, Part};
 use super::world::{MIB, Service, World, card, held, id, service};
 use super::{Ask, Decision, Outcome, admit, fit};
 use crate::gpu::Phase;
@@ -155,7 +155,7 @@ fn whose_gpus_are_meant_must_be_clear() {
     named = named.on(&[0, 1]);
     world.services = vec![named];
     text.push_str(&told(&inventory, &world));
-    // Of one that is seen beside one that is not, nobody knows whether it is the only one.
+    // Of one that is seen beside one that is not, nobody knows whether it is the only one, where something of that is there.
     world.services = vec![service("any", 1024, 50)];
     inventory.gpus.remove(0);
     inventory.faults.push(Fault {
@@ -163,6 +163,9 @@ fn whose_gpus_are_meant_must_be_clear() {
         kind: FaultKind::NoDriver,
         message: "NVML: the driver is not loaded (nvmlInit_v2)".to_owned(),
     });
+    let granted = "any: granted GPU-1, 1G\n";
+    assert_eq!(told(&inventory, &world), granted, "nothing of NVIDIA is in the machine");
+    inventory.drivers.insert(Vendor::Nvidia, Driver::default());
     text.push_str(&told(&inventory, &world));
     text.push_str(&told(&Inventory::default(), &world));
     insta::assert_snapshot!(text);
@@ -360,4 +363,45 @@ fn figures_that_cannot_be_true_are_no_panic() {
     let decisions = admit(&inventory, &world.claims());
     assert!(matches!(decisions[&name("a")], Decision::Waits { .. }));
     assert!(matches!(decisions[&name("b")], Decision::Granted(_)));
+}
+
+#[test]
+fn who_cannot_start_anyway_takes_nothing_from_what_it_waits_for() {
+    // Its dependency can start only without it.
+    let webui = service("webui", 6 * 1024, 60).after(&["ollama"]);
+    let mut text = decided(&[8 * 1024], vec![webui.clone(), service("ollama", 6 * 1024, 50)]);
+    // Nor does what it needs end for it, which leaves the rest to others.
+    let ollama = service("ollama", 6 * 1024, 50).runs(&[0], 6 * 1024);
+    text.push_str("what it needs runs\n");
+    text.push_str(&decided(&[8 * 1024], vec![webui.clone(), ollama.clone(), service("late", 1024, 10)]));
+    text.push_str("others can end\n");
+    let batch = service("batch", 6 * 1024, 40).runs(&[1], 6 * 1024);
+    text.push_str(&decided(&[8 * 1024; 2], vec![webui.clone(), ollama.clone(), batch.clone()]));
+    text.push_str("and do not while something else is in its way\n");
+    let mut blocked = webui.clone();
+    blocked.is_blocked = true;
+    text.push_str(&decided(&[8 * 1024; 2], vec![blocked, ollama.clone(), batch.clone()]));
+    text.push_str("nor when what it needs ends for another one\n");
+    let chat = service("chat", 6 * 1024, 80).on(&[0]);
+    text.push_str(&decided(&[8 * 1024; 2], vec![webui, ollama, batch, chat]));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_card_is_meant_where_the_others_are_integrated() {
+    let world = World { cards: vec![card(8 * 1024); 3], services: vec![service("any", 1024, 50)] };
+    let mut inventory = world.inventory();
+    (inventory.gpus[0].vendor, inventory.gpus[0].shares_memory) = (Vendor::Intel, true);
+    assert_eq!(told(&inventory, &world), "any: granted GPU-1, 1G\n");
+    // Two that have memory of their own are a choice, and so are two that have none.
+    inventory.gpus[2].vendor = Vendor::Amd;
+    assert!(told(&inventory, &world).contains("GPUs of several vendors are there"));
+    (inventory.gpus[1].shares_memory, inventory.gpus[2].shares_memory) = (true, true);
+    assert!(told(&inventory, &world).contains("GPUs of several vendors are there"));
+    // What cannot be seen of AMD's can be a card, too.
+    let fault = Fault { vendor: Some(Vendor::Amd), kind: FaultKind::Hangs, message: "no answer".to_owned() };
+    inventory.gpus[1].shares_memory = false;
+    (inventory.gpus[2].vendor, inventory.faults) = (Vendor::Nvidia, vec![fault]);
+    inventory.drivers.insert(Vendor::Amd, Driver::default());
+    assert!(told(&inventory, &world).contains("no answer"));
 }

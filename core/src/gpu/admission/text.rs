@@ -1,16 +1,15 @@
 //! Why, in one line with the numbers.
 //!
-//! Sizes are rounded to whole MiB, what is free down and what is used up, so that a figure never promises more than is there.
+//! Sizes are rounded to one digit after the point, what is free down and what is used up, so that a figure never promises more than is
+//! there, and what does not fit never looks as if it did.
 
-use super::super::Phase;
+use super::super::{Claim, Phase};
 use super::Pass;
 use super::target::Target;
 use crate::model::{Bytes, Vendor};
 
 /// How many of a list are told.
 const TOLD_MAX: usize = 4;
-/// What sizes are rounded to.
-const STEP: u64 = 1 << 20;
 
 /// Returns what people call a vendor.
 pub(in super::super) fn vendor(vendor: Vendor) -> &'static str {
@@ -35,14 +34,26 @@ pub(super) fn list(all: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Rounds what is free.
-fn down(bytes: i128) -> Bytes {
-    Bytes(u64::try_from(bytes.max(0)).unwrap_or(u64::MAX) / STEP * STEP)
+/// Returns what is free, rounded.
+fn down(bytes: i128) -> String {
+    let bytes = u64::try_from(bytes.max(0)).unwrap_or(u64::MAX);
+    let unit = unit(bytes);
+    tenths(u128::from(bytes) * 10 / unit, unit)
 }
 
-/// Rounds what is used.
-fn up(bytes: u64) -> Bytes {
-    Bytes(bytes.div_ceil(STEP).saturating_mul(STEP))
+/// Returns what is used, rounded.
+fn up(bytes: u64) -> String {
+    let unit = unit(bytes);
+    tenths((u128::from(bytes) * 10).div_ceil(unit), unit)
+}
+
+/// Returns what people are told a size in.
+fn unit(bytes: u64) -> u128 {
+    1 << [40, 30, 20].into_iter().find(|shift| bytes >> shift > 0).unwrap_or(20)
+}
+
+fn tenths(tenths: u128, unit: u128) -> String {
+    Bytes(u64::try_from((tenths * unit).div_ceil(10)).unwrap_or(u64::MAX)).roughly()
 }
 
 impl Pass<'_> {
@@ -77,9 +88,17 @@ impl Pass<'_> {
         (format!("{needs}; {ending} {verb} asked to end for it (priority {priority})"), String::new())
     }
 
-    /// Returns why a claim waits for memory that nobody is asked for.
-    pub(super) fn waits_for_memory(&self, target: &Target, index: usize) -> (String, String) {
-        let needs = self.needs_and_free(target, index, Self::free_then);
+    /// Returns why a claim waits for memory that nobody is asked for; `spared` would make room, and are not asked yet.
+    pub(super) fn waits_for_memory(&self, target: &Target, index: usize, spared: &[usize]) -> (String, String) {
+        let mut needs = self.needs_and_free(target, index, Self::free_then);
+        if !spared.is_empty() && !self.could_start(index) {
+            let spared = list(spared.iter().map(|claim| format!("`{}`", self.claims[*claim].name)));
+            needs.push_str(&format!("; {spared} would end for it if it could start otherwise"));
+        }
+        let needed = self.needed(target, index);
+        if !needed.is_empty() {
+            needs.push_str(&format!("; it depends on {needed}, which does not end for it"));
+        }
         let claim = &self.claims[index];
         let less = match claim.share.vram {
             Some(_) => "a lower `gpu.vram_min`",
@@ -90,6 +109,21 @@ impl Pass<'_> {
             "{less}, a higher `gpu.priority` (it is {priority}), or `nixmoxctl stop` of what can go without"
         );
         (needs, hint)
+    }
+
+    /// Returns those whose memory it could have if it did not depend on them.
+    fn needed(&self, target: &Target, index: usize) -> String {
+        let claim = &self.claims[index];
+        let has_some = |other: &&Claim<'_>| {
+            let place = self.claims.iter().position(|claim| claim.name == other.name);
+            let load = |gpu: &usize| place.is_some_and(|place| self.then.accounts[*gpu].loads[place] > 0);
+            other.stays() && other.share.priority < claim.share.priority && target.counted.iter().any(load)
+        };
+        let mut needed: Vec<&Claim<'_>> =
+            self.claims.iter().filter(|other| claim.needs.contains(other.name)).collect();
+        needed.retain(has_some);
+        needed.sort_unstable_by_key(|other| other.name);
+        list(needed.into_iter().map(|other| format!("`{}`", other.name)))
     }
 
     /// Returns why a claim can never be given what it asks for.
@@ -103,7 +137,7 @@ impl Pass<'_> {
                 "{} gives {} of its {} at most ({} are the driver's or stay free)",
                 gpu.label(),
                 down(capacity.into()),
-                down(total.into()),
+                Bytes(total).roughly(),
                 up(kept)
             )
         };
@@ -147,7 +181,7 @@ impl Pass<'_> {
             let total = self.inventory.gpus[*gpu].memory.map_or(0, |memory| memory.total.0);
             let rest = self.rest(*gpu, index);
             let rest = if rest.is_empty() { rest } else { format!(" ({rest})") };
-            format!("{label} has {} of {} free{rest}", down(free(self, *gpu, index)), down(total.into()))
+            format!("{label} has {} of {} free{rest}", down(free(self, *gpu, index)), Bytes(total).roughly())
         };
         format!("{}: {}", self.needs(target), list(target.counted.iter().map(one)))
     }
@@ -181,7 +215,32 @@ impl Pass<'_> {
     }
 
     /// Returns what a claim has of all GPUs.
-    fn has(&self, claim: usize) -> Bytes {
+    fn has(&self, claim: usize) -> String {
         up(u64::try_from(self.memory(claim)).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_for_people_and_promise_nothing() {
+        const MIB: u64 = 1 << 20;
+        for (bytes, free, used) in [
+            (0, "0M", "0M"),
+            (5, "0M", "0.1M"),
+            (256 * MIB, "256M", "256M"),
+            (1024 * MIB - 1, "1023.9M", "1G"),
+            (2560 * MIB, "2.5G", "2.5G"),
+            (2560 * MIB + 1, "2.5G", "2.6G"),
+            (2560 * MIB - 1, "2.4G", "2.5G"),
+            (24564 * MIB, "23.9G", "24G"),
+            (3 << 40, "3T", "3T"),
+        ] {
+            assert_eq!((down(bytes.into()).as_str(), up(bytes).as_str()), (free, used), "{bytes}");
+        }
+        assert_eq!(down(-1), "0M");
+        assert!(up(u64::MAX).ends_with('T') && down(i128::MAX).ends_with('T'));
     }
 }

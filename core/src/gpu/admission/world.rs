@@ -33,6 +33,12 @@ pub(in crate::gpu) struct Service {
     pub(in crate::gpu) holds: Option<Grant>,
     pub(in crate::gpu) phase: Phase,
     pub(in crate::gpu) wants: bool,
+    /// What must run before it can start.
+    pub(in crate::gpu) depends_on: BTreeSet<ContainerName>,
+    /// The same with all that those depend on.
+    pub(in crate::gpu) needs: BTreeSet<ContainerName>,
+    /// Something that is no service of GPUs keeps it from starting.
+    pub(in crate::gpu) is_blocked: bool,
     pub(in crate::gpu) granted: bool,
     pub(in crate::gpu) since: u64,
     pub(in crate::gpu) remembered: Option<u64>,
@@ -66,6 +72,9 @@ pub(in crate::gpu) fn service(text: &str, vram: impl Into<Option<u64>>, priority
         holds: None,
         phase: Phase::Down,
         wants: true,
+        depends_on: BTreeSet::new(),
+        needs: BTreeSet::new(),
+        is_blocked: false,
         granted: false,
         since: 0,
         remembered: None,
@@ -89,6 +98,13 @@ impl Service {
     pub(in crate::gpu) fn runs(mut self, cards: &[usize], budget: impl Into<Option<u64>>) -> Self {
         self.holds = Some(held(cards, budget.into()));
         (self.phase, self.granted) = (Phase::Up, true);
+        self
+    }
+
+    /// It can start only while these run, which depend on nothing.
+    pub(in crate::gpu) fn after(mut self, names: &[&str]) -> Self {
+        self.depends_on = names.iter().copied().map(name).collect();
+        self.needs.clone_from(&self.depends_on);
         self
     }
 
@@ -180,7 +196,8 @@ impl World {
         };
         self.services
             .iter()
-            .map(|service| {
+            .enumerate()
+            .map(|(index, service)| {
                 let (remembered, phase) = claim(service);
                 Claim {
                     name: &service.name,
@@ -188,12 +205,27 @@ impl World {
                     holds: service.holds.as_ref(),
                     phase,
                     wants: service.wants,
+                    ready: self.is_ready(index),
+                    needs: &service.needs,
                     granted: service.granted,
                     since: service.since,
                     remembered,
                 }
             })
             .collect()
+    }
+
+    /// Whether only GPUs can keep it from starting.
+    pub(in crate::gpu) fn is_ready(&self, index: usize) -> bool {
+        let service = &self.services[index];
+        let runs = |name: &ContainerName| self.services.iter().any(|other| other.name == *name && other.stays());
+        !service.is_blocked && service.depends_on.iter().all(runs)
+    }
+
+    /// Whether it is to start, and something else keeps it from that.
+    pub(in crate::gpu) fn is_hindered(&self, index: usize) -> bool {
+        let service = &self.services[index];
+        service.wants && !service.stays() && !self.is_ready(index)
     }
 
     fn known(&self, card: usize) -> u64 {
@@ -315,7 +347,8 @@ impl World {
     /// Carries decisions out. What starts uses this many percent of its budget.
     pub(in crate::gpu) fn carry_out(&mut self, decisions: &BTreeMap<ContainerName, Decision>, percent: u64) {
         let cards = self.cards.len();
-        for service in &mut self.services {
+        let hindered: Vec<bool> = (0..self.services.len()).map(|index| self.is_hindered(index)).collect();
+        for (service, is_hindered) in self.services.iter_mut().zip(hindered) {
             service.uses.resize(cards, 0);
             let decision = decisions.get(&service.name);
             service.granted = matches!(decision, Some(Decision::Granted(_))) && service.wants;
@@ -336,7 +369,7 @@ impl World {
                 (Phase::Up, _) if !service.wants || matches!(decision, Some(Decision::Yields { .. })) => {
                     service.phase = Phase::Ending;
                 }
-                (Phase::Down | Phase::Up, Some(allocation)) => {
+                (Phase::Down | Phase::Up, Some(allocation)) if !is_hindered => {
                     // What runs goes on using what it uses, wherever that is.
                     if service.phase == Phase::Down {
                         let budget = allocation.budget.map_or(0, |budget| budget.0 / MIB);
@@ -346,7 +379,7 @@ impl World {
                     }
                     service.phase = Phase::Up;
                 }
-                (Phase::Down | Phase::Up, None) => {}
+                (Phase::Down | Phase::Up, Some(_) | None) => {}
             }
         }
     }

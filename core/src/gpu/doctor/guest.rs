@@ -39,7 +39,7 @@ fn grant(inventory: &Inventory, service: &ServiceCheckup<'_>) -> Judged {
                 gpu.map_or_else(|| format!("{id}, which is not seen now"), Gpu::label)
             };
             let gpus: Vec<String> = grant.gpus.iter().map(label).collect();
-            let budget = grant.budget.map_or(String::new(), |budget| format!(", {budget} of memory"));
+            let budget = grant.budget.map_or(String::new(), |budget| format!(", {} of memory", budget.roughly()));
             Judged::ok(format!("{}{budget}", gpus.join(", ")))
         }
         GpuStanding::Waiting { why, hint, .. } => Judged::failed(format!("it waits: {why}"), hint.clone()),

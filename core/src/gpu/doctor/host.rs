@@ -10,11 +10,10 @@ use crate::model::Vendor;
 /// How many nodes are named in one line.
 const NAMED_MAX: usize = 3;
 
-/// Judges the machine.
-pub(super) fn layers(inventory: &Inventory) -> Vec<Layer> {
-    let gpus = inventory.gpus.iter().map(|gpu| gpu.vendor);
-    let faulty = inventory.faults.iter().filter_map(|fault| fault.vendor);
-    let vendors: BTreeSet<Vendor> = gpus.chain(faulty).chain(inventory.drivers.keys().copied()).collect();
+/// Judges the machine, as far as these vendors go; `None`: all that have something to do with it.
+pub(super) fn layers(inventory: &Inventory, vendors: Option<&BTreeSet<Vendor>>) -> Vec<Layer> {
+    let all = || vendors_of(inventory);
+    let vendors: BTreeSet<Vendor> = vendors.cloned().unwrap_or_else(all);
     let mut layers: Vec<Layer> = vendors.iter().flat_map(|vendor| of_vendor(inventory, *vendor)).collect();
     // What is of no vendor is told once.
     if let Some(fault) = inventory.faults.iter().find(|fault| fault.vendor.is_none()) {
@@ -26,6 +25,14 @@ pub(super) fn layers(inventory: &Inventory) -> Vec<Layer> {
         layers.push(Judged::failed(found, remedy).layer(None, LayerKind::Module));
     }
     layers
+}
+
+fn vendors_of(inventory: &Inventory) -> BTreeSet<Vendor> {
+    let gpus = inventory.gpus.iter().map(|gpu| gpu.vendor);
+    let faulty = inventory.faults.iter().filter_map(|fault| fault.vendor);
+    // Libraries of one of whom nothing else is there are left from somewhere.
+    let loaded = inventory.drivers.iter().filter(|(_, driver)| driver.module.is_some()).map(|(vendor, _)| *vendor);
+    gpus.chain(faulty).chain(loaded).collect()
 }
 
 fn of_vendor(inventory: &Inventory, vendor: Vendor) -> Vec<Layer> {
@@ -219,7 +226,15 @@ impl<'a> Machine<'a> {
             (Some(fault), _) if fault.kind == FaultKind::Mismatch && self.driver.library != self.driver.module => {
                 Judged::skipped("the library does not fit the module")
             }
-            (Some(fault), _) => Judged::failed(&fault.message, remedy_of_fault(fault.kind)),
+            (Some(fault), 0) => Judged::failed(&fault.message, remedy_of_fault(fault.kind)),
+            // What answers can be used.
+            (Some(fault), count) => {
+                let answer = if count == 1 { "1 GPU answers".to_owned() } else { format!("{count} GPUs answer") };
+                Judged::warning(
+                    format!("{answer}, and not all is known: {}", fault.message),
+                    remedy_of_fault(fault.kind),
+                )
+            }
             (None, 0) => Judged::failed("no GPU answers", "`nvidia-smi -L` lists those that the driver knows"),
             (None, 1) => Judged::ok("1 GPU answers"),
             (None, count) => Judged::ok(format!("{count} GPUs answer")),

@@ -4,7 +4,7 @@
 //! because an earlier one failed is skipped, so the first that failed is the one to look at:
 //!
 //! ```text
-//! host   module ▶ node ▶ number ▶ user_space ▶ version ▶ nvml ▶ cdi                      (once per vendor)
+//! host   module ▶ node ▶ number ▶ user_space ▶ version ▶ nvml ▶ cdi                      (once per vendor that matters)
 //! guest  grant ▶ device_rule ▶ bound ▶ number ▶ open ▶ user_space ▶ version ▶ process    (once per service)
 //! ```
 
@@ -14,14 +14,20 @@ mod host;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
+use super::admission::meant;
 use super::{GuestView, Inventory};
-use crate::model::{ContainerName, Device, GpuStanding};
+use crate::model::{ContainerName, Device, GpuShare, GpuStanding, Vendor};
 
 /// What was looked at.
 #[derive(Clone, Debug)]
 pub struct Checkup<'a> {
     /// The GPUs of the machine.
     pub inventory: &'a Inventory,
+    /// Whether the machine is asked about as a whole: then every vendor's layers are judged, and else only those of the vendors whose GPUs
+    /// the services have or mean.
+    pub whole: bool,
     /// The services that are asked about, in the order in which they are told of; may be empty.
     pub services: Vec<ServiceCheckup<'a>>,
 }
@@ -31,6 +37,8 @@ pub struct Checkup<'a> {
 pub struct ServiceCheckup<'a> {
     /// Its name.
     pub name: &'a ContainerName,
+    /// What it asks for; `None`: nothing.
+    pub share: Option<&'a GpuShare>,
     /// How it stands.
     pub standing: &'a GpuStanding,
     /// Whether it runs.
@@ -137,11 +145,22 @@ impl LayerOutcome {
 /// Returns every layer, host before guests.
 #[must_use]
 pub fn diagnose(checkup: &Checkup<'_>) -> Vec<Layer> {
-    let mut layers = host::layers(checkup.inventory);
+    let mut layers = host::layers(checkup.inventory, vendors(checkup).as_ref());
     for service in &checkup.services {
         layers.extend(guest::layers(checkup.inventory, service));
     }
     layers
+}
+
+/// Returns the vendors on whom the services depend that are asked about; `None`: on any, or nobody knows.
+fn vendors(checkup: &Checkup<'_>) -> Option<BTreeSet<Vendor>> {
+    let vendor = |service: &ServiceCheckup<'_>| match (service.standing.grant(), service.share) {
+        (Some(grant), _) => Some(grant.vendor),
+        (None, Some(share)) => meant(checkup.inventory, share),
+        (None, None) => None,
+    };
+    let vendors = || checkup.services.iter().map(vendor).collect();
+    if checkup.whole { None } else { vendors() }
 }
 
 /// Returns the layer to look at first: the first that failed.

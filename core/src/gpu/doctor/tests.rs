@@ -8,17 +8,22 @@ use super::super::{
 };
 use super::*;
 use crate::model::fixture::name;
-use crate::model::{Bytes, Grant, Vendor};
+use crate::model::{Bytes, GpuDevices, Grant, Vendor};
 
 /// A service that works, on GPU 0, which has the node `/dev/nvidia1`.
 struct Case {
     inventory: Inventory,
     name: ContainerName,
+    share: GpuShare,
     standing: GpuStanding,
     runs: bool,
     private_users: bool,
     devices: Vec<Device>,
     view: Option<GuestView>,
+}
+
+fn share(vendor: Option<Vendor>) -> GpuShare {
+    GpuShare { vendor, devices: GpuDevices::Count(1), vram: Some(Bytes(8 << 30)), vram_min: None, priority: 50 }
 }
 
 fn works() -> Case {
@@ -37,6 +42,7 @@ fn works() -> Case {
         view: None,
         inventory,
         name: name("llm"),
+        share: share(None),
         standing: GpuStanding::Granted(granted.clone()),
         runs: true,
         private_users: false,
@@ -72,8 +78,10 @@ impl Case {
     fn layers(&self) -> Vec<Layer> {
         diagnose(&Checkup {
             inventory: &self.inventory,
+            whole: false,
             services: vec![ServiceCheckup {
                 name: &self.name,
+                share: Some(&self.share),
                 standing: &self.standing,
                 runs: self.runs,
                 private_users: self.private_users,
@@ -143,6 +151,7 @@ const BREAKS: [Break; 24] = [
     ("no libcuda", None, LayerKind::UserSpace, |case| case.driver().library = None),
     ("rebuilt", None, LayerKind::Version, |case| case.driver().library = Some("580.2".to_owned())),
     ("hangs", None, LayerKind::Nvml, |case| {
+        case.inventory.gpus.clear();
         let message = "NVML does not answer within 5 s".to_owned();
         case.inventory.faults = vec![Fault { vendor: Some(Vendor::Nvidia), kind: FaultKind::Hangs, message }];
     }),
@@ -273,6 +282,45 @@ fn gpus_of_others_have_no_library_of_a_version() {
 #[test]
 fn a_machine_without_anything_says_so() {
     let inventory = Inventory::default();
-    let layers = diagnose(&Checkup { inventory: &inventory, services: Vec::new() });
+    let layers = diagnose(&Checkup { inventory: &inventory, whole: true, services: Vec::new() });
     insta::assert_snapshot!(told(&layers));
+}
+
+#[test]
+fn another_vendors_trouble_is_not_that_of_a_service() {
+    let mut case = works();
+    let fault = |vendor, message: &str| Fault {
+        vendor: Some(vendor),
+        kind: FaultKind::Failed,
+        message: message.to_owned(),
+    };
+    case.inventory.faults = vec![fault(Vendor::Amd, "amdgpu: /sys/class/drm/card1/device: EIO")];
+    assert_eq!(first_failed(&case.layers()), None);
+    // Whose GPUs it would be given is seen by what it asks for.
+    for (vendor, fails) in [(Some(Vendor::Nvidia), false), (None, false), (Some(Vendor::Amd), true)] {
+        let (why, hint) = ("needs 8G".to_owned(), "wait".to_owned());
+        case.standing = GpuStanding::Waiting { keeps: None, why, hint };
+        case.share = share(vendor);
+        let layers = case.layers();
+        let host = layers.iter().filter(|layer| layer.service.is_none());
+        assert_eq!(host.clone().any(|layer| layer.found.starts_with("AMD")), fails, "{vendor:?}");
+        assert_eq!(host.clone().any(|layer| layer.outcome == LayerOutcome::Failed), fails, "{vendor:?}");
+    }
+    // Asked about as a whole, the machine is told of as a whole.
+    let layers = diagnose(&Checkup { inventory: &case.inventory, whole: true, services: Vec::new() });
+    assert!(layers.iter().any(|layer| layer.found.starts_with("AMD")));
+    assert!(layers.iter().any(|layer| layer.found.starts_with("NVIDIA")));
+}
+
+#[test]
+fn what_answers_can_be_used_whatever_else_is_wrong() {
+    let mut case = works();
+    let message = "NVML: GPU 7 is lost (nvmlDeviceGetHandleByIndex_v2)".to_owned();
+    case.inventory.faults = vec![Fault { vendor: Some(Vendor::Nvidia), kind: FaultKind::Failed, message }];
+    let layers = case.layers();
+    assert_eq!(first_failed(&layers), None);
+    let nvml = layers.iter().find(|layer| layer.kind == LayerKind::Nvml).unwrap();
+    assert_eq!(nvml.outcome, LayerOutcome::Warning);
+    assert!(nvml.found.contains("2 GPUs answer") && nvml.found.contains("GPU 7 is lost"), "{nvml:?}");
+    assert!(!nvml.remedy.is_empty());
 }

@@ -223,7 +223,8 @@ fn share(scope: &mut Scope<'_>, written: &v1::Gpu) -> GpuShare {
     GpuShare {
         vendor: written.vendor.get().copied(),
         devices: match written.devices.get() {
-            None | Some(v1::GpuDevices::All) => GpuDevices::All,
+            None => GpuDevices::Count(1),
+            Some(v1::GpuDevices::All) => GpuDevices::All,
             Some(v1::GpuDevices::Count(count)) => GpuDevices::Count(*count),
             Some(v1::GpuDevices::Ids(_)) => GpuDevices::Ids(ids),
         },

@@ -2,7 +2,7 @@
 
 use super::{Files, stack};
 use crate::manifest::SystemRef;
-use crate::model::{Condition, Network, Probe};
+use crate::model::{Condition, GpuDevices, Network, Probe};
 
 /// The example of the design, whole.
 pub(super) const CLOUD: &str = r#"
@@ -65,6 +65,15 @@ fn the_example_of_the_design_becomes_a_stack() {
     insta::assert_debug_snapshot!(stack.services);
     // What runs models is not acted on yet, which is said once for each table.
     insta::assert_snapshot!(files.complaints());
+}
+
+#[test]
+fn who_says_nothing_of_which_gpus_asks_for_one() {
+    for gpu in ["{}", "{ vram = \"8G\" }"] {
+        let text = format!("format = 1\nstack.name = \"cloud\"\n[services.a]\nsystem = \".#a\"\ngpu = {gpu}\n");
+        let share = stack(&text).services[0].service.gpu.clone().unwrap();
+        assert_eq!(share.devices, GpuDevices::Count(1), "{gpu}");
+    }
 }
 
 #[test]

@@ -14,19 +14,20 @@ table! {
     /// driver of its own. Several services may have the same GPU. `nixmoxctl gpu` shows who has what, `nixmoxctl gpu fit`
     /// what would fit, and `nixmoxctl gpu doctor` what is wrong.
     pub struct Gpu {
-        /// Which GPUs: all of them; this many, whichever have room; or those that are named. NVIDIA's are named by the
+        /// Which GPUs: all of them; this many, whichever have room; or those that are named. Video memory is claimed of each in equal
+        /// parts, so of several GPUs no process may rely on having all of `vram` on one. NVIDIA's are named by the
         /// UUID that `nvidia-smi -L` shows: `GPU-...`, or `MIG-...` of an instance of one that is cut into instances, which
         /// is then not given as a whole. AMD's and Intel's are named by their PCI address, such as `0000:03:00.0`. Numbers
         /// of the vendor's tools name none, since they can change with a reboot. With `private_users = "pick"` a change is
         /// a restart.
-        #[key(Default("\"all\""), Live, "devices = [\"GPU-5a6c0a2e-0000-0000-0000-000000000000\"]")]
+        #[key(Default("1"), Live, "devices = [\"GPU-5a6c0a2e-0000-0000-0000-000000000000\"]")]
         pub devices: GpuDevices,
 
         /// Whose GPUs, on a machine with those of several vendors.
         #[key(Means("the only vendor that is there"), Restart, "vendor = \"nvidia\"")]
         pub vendor: Vendor,
 
-        /// Video memory that it wants, over all of its GPUs together. It is a claim in a ledger, by which the agent decides
+        /// Video memory that it wants, over all of its GPUs together, the same of each. It is a claim in a ledger, by which the agent decides
         /// who starts; no kernel limit holds a process to it. A service starts when its claim fits beside what others were
         /// promised (or use, where that is more), what the desktop and other programs of the host use, what the driver
         /// keeps, and some headroom; until then it waits. One that uses more than it was promised is told of by an event.
@@ -46,7 +47,7 @@ table! {
     }
 }
 
-table_form!(Gpu, "a table such as `{ devices = \"all\", vram = \"10G\" }`");
+table_form!(Gpu, "a table such as `{ vram = \"10G\", priority = 80 }`");
 
 table! {
     /// What runs models in the service. The table is read and not yet acted on: a warning says so.

@@ -18,7 +18,7 @@ of a lower priority would be stopped; 1 one of them does not.
 
 Examples:
   nixmoxctl gpu fit whisper
-  nixmoxctl gpu fit --vram 8G --vram-min 4G --priority 80 --devices 1
+  nixmoxctl gpu fit --vram 8G --vram-min 4G --priority 80 --devices 2
   nixmoxctl gpu fit --vram 24G && nixmoxctl up llama")]
 pub(crate) struct Fit {
     /// Services that are declared
@@ -41,7 +41,7 @@ struct Share {
     /// Who goes first, 0 to 100; higher wins [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=100))]
     priority: Option<u8>,
-    /// Which GPUs: all, how many, or UUIDs and PCI addresses with commas between them [default: all]
+    /// Which GPUs: all, how many, or UUIDs and PCI addresses with commas between them [default: 1]
     #[arg(long, value_name = "all|N|ID,...", value_parser = devices)]
     devices: Option<model::GpuDevices>,
     /// Whose GPUs [default: the only vendor that is there]
@@ -103,7 +103,8 @@ impl Share {
             });
         }
         let (all, count, ids) = match &self.devices {
-            None | Some(model::GpuDevices::All) => (true, None, Vec::new()),
+            None => (false, Some(1), Vec::new()),
+            Some(model::GpuDevices::All) => (true, None, Vec::new()),
             Some(model::GpuDevices::Count(count)) => (false, Some(*count), Vec::new()),
             Some(model::GpuDevices::Ids(ids)) => (false, None, ids.iter().map(ToString::to_string).collect()),
         };
