@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nixmox_agent::host::{Host, StepError};
-use nixmox_core::model::{Assigned, Device, GpuStanding};
+use nixmox_core::model::{Assigned, Device, GpuDevices, GpuShare, GpuStanding, Service};
 
 use crate::grants::{ABSENT, OPENS, tries, usable};
 use crate::inside::{open, shell, wait_until};
@@ -58,6 +58,11 @@ async fn missing_nodes_are_made_stale_ones_replaced_and_late_ones_waited_for() {
         host.stop(&name("web")).await.expect("it stops");
         assert_eq!(seen[&node(gpu)], OPENS);
     };
+    // Nor one to refuse a restart.
+    let share = GpuShare { vendor: None, devices: GpuDevices::Count(1), vram: None, vram_min: None, priority: 50 };
+    let error = host.check_needs(&web.service).await.expect_err("it asks for no GPU, so nobody makes it");
+    assert!(matches!(error, StepError::DeviceMissing { .. }), "{error}");
+    host.check_needs(&Service { gpu: Some(share), ..web.service.clone() }).await.expect("the start makes it");
     start().await;
     assert_eq!(number(gpu), made(MAJOR, gpu), "missing");
     shell(&format!("test ! -e {}", node(GPUS[2])));
