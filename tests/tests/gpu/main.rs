@@ -122,6 +122,12 @@ fn the_user_space_of_a_booted_nixos_is_taken_where_that_fits() {
 }
 
 #[test]
+fn a_guest_that_would_link_drivers_of_its_own_keeps_those_of_the_host() {
+    let test = "driver::a_guest_that_would_link_drivers_of_its_own_keeps_those_of_the_host";
+    Host::boot(test, &Options::new("gpu-link")).run(test);
+}
+
+#[test]
 fn the_environment_of_a_grant_reaches_services_of_a_booted_guest() {
     let test = "driver::the_environment_of_a_grant_reaches_services_of_a_booted_guest";
     Host::boot(test, &Options::new(test)).run(test);
