@@ -107,6 +107,11 @@ fn what_stays_missing_is_named_and_nothing_is_started() {
 }
 
 #[test]
+fn what_computing_goes_without_is_given_and_not_insisted_on() {
+    with_gpus("nodes::what_computing_goes_without_is_given_and_not_insisted_on");
+}
+
+#[test]
 fn the_drivers_own_program_is_asked_first_and_may_hang() {
     with_gpus("nodes::the_drivers_own_program_is_asked_first_and_may_hang");
 }
