@@ -11,16 +11,17 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
+use nixmox_core::gpu::grant::USER_SPACE_INSIDE;
 use serde::{Deserialize, Serialize};
 
 use super::Trouble;
 use super::enter::Guest;
-use crate::host::devices::of_library_file;
+use crate::host::devices::{LIBRARY_LINK, newest, of_library_file};
 
-/// Where a guest's programs look for the driver's libraries, in its root.
-const LIBRARIES: &str = "run/opengl-driver/lib";
+/// The folder of the driver's libraries, below where a guest's programs look for drivers.
+const LIBRARIES: &str = "lib";
 /// Most entries of that folder that are looked at: a guest may have any number there.
 const ENTRIES_MAX: usize = 16 * 1024;
 /// Most nodes that are looked at.
@@ -117,10 +118,17 @@ fn attempt(fd: &OwnedFd, stat: &FileStat) -> i32 {
 /// Returns the version of the libraries where the guest's programs look for them.
 fn library(root: &OwnedFd) -> Option<String> {
     // A link here is the guest's own affair, and stays in its root; only names are read.
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let folder = Dir::from_fd(openat2(root, LIBRARIES, how).ok()?).ok()?;
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let flags = |flags: OFlag| OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+    let place = Path::new(USER_SPACE_INSIDE).join(LIBRARIES);
+    // What programs are given, where several lie there. Held by its path alone, which proc_pid_fd(5) tells: nothing is opened.
+    let led = openat2(root, &place.join(LIBRARY_LINK), flags(OFlag::O_PATH)).ok();
+    let led = led.and_then(|fd| readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str()).ok());
+    if let Some(version) = led.as_deref().and_then(|path| of_library_file(Path::new(path).file_name()?.to_str()?)) {
+        return Some(version.to_owned());
+    }
+    let folder = flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK);
+    let folder = Dir::from_fd(openat2(root, &place, folder).ok()?).ok()?;
     let names = folder.into_iter().take(ENTRIES_MAX).flatten();
-    names.filter_map(|entry| Some(of_library_file(entry.file_name().to_str().ok()?)?.to_owned())).max()
+    newest(names.filter_map(|entry| Some(of_library_file(entry.file_name().to_str().ok()?)?.to_owned())))
 }

@@ -7,11 +7,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
 use super::ProbeResult;
 use super::line;
+use super::looks::Looks;
 use crate::guest_helper::{Answer, Request};
 
 /// Helpers at a time: a host that boots twenty containers must not be busy asking them.
@@ -21,17 +22,21 @@ const HELPER_MARGIN: Duration = Duration::from_secs(1);
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
+/// What a helper is asked through, and answers through.
+pub(super) type Pipes = (ChildStdin, ChildStdout);
+
 /// Asks guests, through helper children.
 #[derive(Debug)]
 pub(super) struct Guests {
     pub(super) program: PathBuf,
     turns: Semaphore,
+    looks: Looks,
 }
 
 impl Guests {
     /// Returns what asks through the guest helper of this agent's program.
     pub(super) fn new(program: PathBuf) -> Self {
-        Self { program, turns: Semaphore::new(HELPERS_MAX) }
+        Self { program, turns: Semaphore::new(HELPERS_MAX), looks: Looks::new() }
     }
 
     /// Asks one question. Waiting for a turn is not part of its time.
@@ -47,15 +52,19 @@ impl Guests {
         ProbeResult { healthy, output: line::clean(&output) }
     }
 
-    /// Asks one question whose answer is more than a line.
+    /// Looks at what a guest has of devices, which may never end.
     pub(super) async fn answer(&self, request: &Request) -> Answer {
-        let _turn = self.turns.acquire().await;
-        self.answer_now(request).await
+        self.looks.answer(&self.program, request).await.unwrap_or_else(|why| unasked(request, &why))
     }
 
     async fn answer_now(&self, request: &Request) -> Answer {
-        let limit = Duration::from_millis(request.timeout_ms) + HELPER_MARGIN;
-        match tokio::time::timeout(limit, talk(&self.program, request)).await {
+        let talk = async {
+            let (mut child, pipes) = start(&self.program)?;
+            let answer = talk(pipes, request).await?;
+            child.wait().await?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        match tokio::time::timeout(limit_of(request), talk).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => unasked(request, &error.to_string()),
             // The child is killed with its handle.
@@ -69,7 +78,13 @@ fn unasked(request: &Request, why: &str) -> Answer {
     Answer { healthy: false, output, devices: None }
 }
 
-async fn talk(program: &Path, request: &Request) -> std::io::Result<Answer> {
+/// Returns how long a helper may take.
+pub(super) fn limit_of(request: &Request) -> Duration {
+    Duration::from_millis(request.timeout_ms) + HELPER_MARGIN
+}
+
+/// Starts a helper, which ends with its handle where it can be ended.
+pub(super) fn start(program: &Path) -> std::io::Result<(Child, Pipes)> {
     let mut child = Command::new(program)
         .arg("guest-helper")
         .env_clear()
@@ -78,12 +93,15 @@ async fn talk(program: &Path, request: &Request) -> std::io::Result<Answer> {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-    let mut stdin = child.stdin.take().ok_or_else(broken)?;
+    let pipes = child.stdin.take().zip(child.stdout.take());
+    Ok((child, pipes.ok_or(std::io::ErrorKind::BrokenPipe)?))
+}
+
+/// Asks a helper and reads its answer.
+pub(super) async fn talk((mut stdin, stdout): Pipes, request: &Request) -> std::io::Result<Answer> {
     stdin.write_all(&serde_json::to_vec(request)?).await?;
     drop(stdin);
     let mut text = Vec::new();
-    child.stdout.take().ok_or_else(broken)?.take(ANSWER_BYTES_MAX).read_to_end(&mut text).await?;
-    child.wait().await?;
+    stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut text).await?;
     Ok(serde_json::from_slice(&text)?)
 }

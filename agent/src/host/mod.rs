@@ -7,6 +7,7 @@
 mod bus;
 pub(crate) mod cgroup;
 mod changes;
+mod child;
 pub(crate) mod devices;
 mod error;
 mod facts;
@@ -20,6 +21,7 @@ mod journal;
 pub(crate) mod line;
 pub mod live;
 mod logs;
+mod looks;
 mod machined;
 mod netlink;
 mod nix;

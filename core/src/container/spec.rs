@@ -5,11 +5,13 @@
 //! number, then its bytes; an optional or tagged value starts with a number of its own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Addresses, Assigned, Grant, Network, PrivateUsers, Service, Spec, SpecField, System, Word};
+use crate::model::{
+    Addresses, Assigned, Grant, Network, OPTIONAL_NODES, PrivateUsers, Service, Spec, SpecField, System, Word,
+};
 
 /// Returns the fingerprint of everything about a service that only a restart can change.
 ///
@@ -74,7 +76,12 @@ fn gpu(service: &Service, grant: &Grant) -> u32 {
     match service.private_users {
         PrivateUsers::No => encoder.finish(),
         // machined binds nothing into a container with users of its own (`BindMountMachine`, org.freedesktop.machine1(5)).
-        PrivateUsers::Pick => grant.nodes.iter().fold(encoder, |encoder, node| encoder.path(node)).finish(),
+        // Nothing is restarted for what it goes without.
+        PrivateUsers::Pick => {
+            let is_needed =
+                |node: &&PathBuf| !OPTIONAL_NODES.iter().any(|optional| node.as_path() == Path::new(optional));
+            grant.nodes.iter().filter(is_needed).fold(encoder, |encoder, node| encoder.path(node)).finish()
+        }
     }
 }
 

@@ -74,6 +74,9 @@ pub struct GpuShare {
     pub priority: u8,
 }
 
+/// Nodes that are granted where they are there, and that computing goes without: they come and go with modules of their own.
+pub const OPTIONAL_NODES: [&str; 2] = ["/dev/nvidia-modeset", "/dev/nvidia-uvm-tools"];
+
 impl GpuShare {
     /// The priority of a service that says nothing of it.
     pub const PRIORITY: u8 = 50;

@@ -22,7 +22,7 @@ mod word;
 pub use capability::CAPABILITIES;
 pub use desired::{Addresses, Assigned, Desired, Hold};
 pub use facts::Facts;
-pub use gpu::{GpuDevices, GpuId, GpuMount, GpuShare, GpuStanding, Grant, InvalidGpuId, Vendor};
+pub use gpu::{GpuDevices, GpuId, GpuMount, GpuShare, GpuStanding, Grant, InvalidGpuId, OPTIONAL_NODES, Vendor};
 pub use name::{ContainerName, InvalidName, InvalidStorePath, Owner, StackName, StorePath};
 pub use observed::{
     ActiveState, BootStart, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Protection,

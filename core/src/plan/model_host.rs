@@ -549,7 +549,7 @@ impl ModelHost {
             if container.reload_pending {
                 violation(Rule::EndState, format!("the files of {name} were not read"))?;
             }
-            if container.limits != assigned.service.limits || container.devices != assigned.service.devices {
+            if container.limits != assigned.service.limits || container.devices != assigned.device_rules() {
                 violation(Rule::EndState, format!("the limits of {name} differ"))?;
             }
         }
@@ -574,7 +574,7 @@ fn write_files(container: &mut Container, files: &crate::container::Files, limit
     container.drop_in = DropIn::Ours(files.drop_in.clone());
     container.reload_pending = false;
     container.limits = limits.clone();
-    container.devices = assigned.service.devices.clone();
+    container.devices = assigned.device_rules();
 }
 
 /// Checks what holds of every plan by itself: edges lead to steps, without a cycle, and nothing is there twice.

@@ -16,8 +16,8 @@ use crate::container::{self, Layout};
 use crate::model::fixture::{assigned, name, store_path};
 use crate::model::{
     Action, ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Desired, Device,
-    HealthCheck, Hold, InvocationId, Kind, Limits, Mount, Network, Observed, OnUnhealthy, Plan, PressureMax, Probe,
-    Retry, Step, Subject, System,
+    GpuStanding, Grant, HealthCheck, Hold, InvocationId, Kind, Limits, Mount, Network, Observed, OnUnhealthy, Plan,
+    PressureMax, Probe, Retry, Step, Subject, System, Vendor,
 };
 use crate::network::{Request, allocate};
 
@@ -222,7 +222,10 @@ impl Draw {
         }
         if self.device {
             service.devices.push(Device { path: "/dev/fuse".into(), access: "rw".into() });
+            // Whose nodes are allowed by rules as well.
+            assigned.gpu = if self.protected { GpuStanding::Granted(grant()) } else { GpuStanding::None };
         }
+        let service = &mut assigned.service;
         service.health = Some(HealthCheck {
             probe: Probe::Tcp(80),
             pressure: PressureMax::default(),
@@ -233,6 +236,17 @@ impl Draw {
             on_unhealthy: if self.restarts_unhealthy { OnUnhealthy::Restart } else { OnUnhealthy::Report },
         });
         assigned
+    }
+}
+
+fn grant() -> Grant {
+    Grant {
+        vendor: Vendor::Nvidia,
+        gpus: vec!["GPU-0".parse().unwrap()],
+        budget: None,
+        nodes: vec!["/dev/nvidia0".into(), "/dev/nvidiactl".into()],
+        mounts: Vec::new(),
+        environment: BTreeMap::new(),
     }
 }
 

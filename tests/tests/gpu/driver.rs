@@ -1,7 +1,7 @@
 //! The driver's user space and environment in a guest.
 
 use nixmox_agent::host::{Host, StepError};
-use nixmox_core::model::{Assigned, GpuStanding, Grant};
+use nixmox_core::model::{Assigned, GpuStanding, Grant, Mount};
 
 use crate::grants::{OPENS, tries};
 use crate::inside::{open, shell};
@@ -20,6 +20,10 @@ fn granted(mounts: &[(&str, &str)]) -> Grant {
     with_mounts(grant(&[GPUS[1]]), mounts)
 }
 
+fn store(version: &str) -> String {
+    format!("/nix/store/{}-graphics-drivers-{version}", "0".repeat(32))
+}
+
 /// Nothing of a container that was refused has run.
 fn nothing_ran() {
     assert_eq!(shell("systemctl show -P ExecMainStartTimestampMonotonic container@web"), "0");
@@ -33,7 +37,7 @@ async fn libraries_of_the_host_reach_a_guest_where_they_fit_the_module() {
     let web = given(&[LINK, FOLDER]);
     let install = |version: &str| {
         shell(&format!(
-            "cd /usr/lib/$(uname -m)-linux-gnu; rm -f libcuda*; cp -L libc.so.6 libcuda.so.{version}; ln -s libcuda.so.{version} libcuda.so.1"
+            "cd /usr/lib/$(uname -m)-linux-gnu; rm -f libcuda*; touch libcuda.so.999.1; cp -L libc.so.6 libcuda.so.{version}; ln -s libcuda.so.{version} libcuda.so.1"
         ))
     };
     install("560.1");
@@ -71,7 +75,6 @@ async fn the_user_space_of_a_booted_nixos_is_taken_where_that_fits() {
     shell(&stand_in::make_nodes(MAJOR));
     let host = open();
     let web = given(&[LINK]);
-    let store = |version: &str| format!("/nix/store/{}-graphics-drivers-{version}", "0".repeat(32));
     for version in ["560.1", VERSION] {
         let folder = store(version);
         shell(&format!(
@@ -99,6 +102,41 @@ async fn the_user_space_of_a_booted_nixos_is_taken_where_that_fits() {
     shell(&stand_in::version("560.1"));
     host.start(&web, &files(&web)).await.expect("it starts");
     assert_eq!(host.look_into(&name("web"), &granted(&[])).await.library.as_deref(), Some("560.1"));
+}
+
+/// NixOS links its own user space there where `hardware.graphics` is enabled.
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
+async fn a_guest_that_would_link_drivers_of_its_own_keeps_those_of_the_host() {
+    let host = open();
+    let (hosts, own) = (store(VERSION), store("560.1"));
+    shell(&format!("mkdir -p {hosts}/lib {own}/lib; touch {hosts}/lib/libcuda.so.{VERSION}"));
+    shell(&format!("ln -sfn {hosts} /run/opengl-driver"));
+    shell(&stand_in::version(VERSION));
+    let rules = "/root/graphics-driver.conf";
+    shell(&format!("echo 'L+ /run/opengl-driver - - - - {own}' > {rules}"));
+    let mut debian = assigned("debian", "debian", 1);
+    debian.gpu = GpuStanding::Granted(granted(&[LINK]));
+    debian.service.mounts.push(Mount {
+        source: rules.into(),
+        target: "/run/tmpfiles.d/graphics-driver.conf".into(),
+        read_only: true,
+        create: false,
+        must_be_mountpoint: false,
+    });
+    host.start(&debian, &files(&debian)).await.expect("it boots");
+    assert_eq!(shell("systemctl -M debian is-system-running --wait"), "running");
+    let has_hosts = async || {
+        let view = host.look_into(&name("debian"), &granted(&[])).await;
+        assert_eq!((view.library.as_deref(), view.fault), (Some(VERSION), None));
+    };
+    has_hosts().await;
+    // What it cannot make (EX_CANTCREAT, sysexits.h) is no failure of that unit (`SuccessExitStatus=`).
+    let status = "systemctl -M debian show -P Result -P ExecMainStatus systemd-tmpfiles-setup";
+    assert_eq!(shell(status), "success\n73");
+    // As a switch inside does.
+    shell("systemd-run -M debian -q --wait -p SuccessExitStatus=CANTCREAT systemd-tmpfiles --create --remove");
+    has_hosts().await;
 }
 
 #[tokio::test]

@@ -105,6 +105,11 @@ async fn what_a_guest_plants_is_not_opened() {
     assert_eq!(look(&host, &[]).await.library, None, "a link stays in the guest's root");
     shell(&format!("touch {root}/libcuda.so.1.$(printf '1%.0s' {{1..200}}) {root}/libcuda.so.12.3"));
     assert_eq!(look(&host, &[]).await.library.as_deref(), Some("12.3"));
+    // By numbers, unless a link says what programs are given.
+    shell(&format!("touch {root}/libcuda.so.9.3"));
+    assert_eq!(look(&host, &[]).await.library.as_deref(), Some("12.3"));
+    shell(&format!("ln -s /libcuda.so.9.3 {root}/libcuda.so.1"));
+    assert_eq!(look(&host, &[]).await.library.as_deref(), Some("9.3"));
 
     // A container of that name which another unit runs is not looked into.
     host.stop(&name("web")).await.expect("it stops");

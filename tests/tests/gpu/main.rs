@@ -107,6 +107,11 @@ fn what_stays_missing_is_named_and_nothing_is_started() {
 }
 
 #[test]
+fn what_computing_goes_without_is_given_and_not_insisted_on() {
+    with_gpus("nodes::what_computing_goes_without_is_given_and_not_insisted_on");
+}
+
+#[test]
 fn the_drivers_own_program_is_asked_first_and_may_hang() {
     with_gpus("nodes::the_drivers_own_program_is_asked_first_and_may_hang");
 }
@@ -119,6 +124,12 @@ fn libraries_of_the_host_reach_a_guest_where_they_fit_the_module() {
 #[test]
 fn the_user_space_of_a_booted_nixos_is_taken_where_that_fits() {
     with_gpus("driver::the_user_space_of_a_booted_nixos_is_taken_where_that_fits");
+}
+
+#[test]
+fn a_guest_that_would_link_drivers_of_its_own_keeps_those_of_the_host() {
+    let test = "driver::a_guest_that_would_link_drivers_of_its_own_keeps_those_of_the_host";
+    Host::boot(test, &Options::new("gpu-link")).run(test);
 }
 
 #[test]

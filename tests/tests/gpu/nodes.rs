@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nixmox_agent::host::{Host, StepError};
-use nixmox_core::model::{Assigned, Device, GpuStanding};
+use nixmox_core::gpu::Opened;
+use nixmox_core::model::{Assigned, Device, GpuDevices, GpuShare, GpuStanding, PrivateUsers, Service};
 
 use crate::grants::{ABSENT, OPENS, tries, usable};
 use crate::inside::{open, shell, wait_until};
 use crate::service::{assigned, files, name};
-use crate::stand_in::{self, GPUS, MAJOR, OTHER_MAJOR, given, grant, node};
+use crate::stand_in::{self, GPUS, MAJOR, OTHER_MAJOR, given, grant, node, with_optional};
 
 /// How long modules are late for.
 const LATE: Duration = Duration::from_secs(2);
@@ -23,6 +24,12 @@ fn number(gpu: u32) -> String {
 
 fn made(major: u32, gpu: u32) -> String {
     format!("character special file {major}:{gpu} 666")
+}
+
+/// Installs a program in the place of the driver's own.
+fn install(script: &str) {
+    let program = "/usr/bin/nvidia-modprobe";
+    shell(&format!("cat > {program} <<'EOF'\n#!/bin/bash\n{script}\nEOF\nchmod 755 {program}"));
 }
 
 /// Started twice by tests: before and after a reboot, and in the agent's sandbox.
@@ -58,6 +65,11 @@ async fn missing_nodes_are_made_stale_ones_replaced_and_late_ones_waited_for() {
         host.stop(&name("web")).await.expect("it stops");
         assert_eq!(seen[&node(gpu)], OPENS);
     };
+    // Nor one to refuse a restart.
+    let share = GpuShare { vendor: None, devices: GpuDevices::Count(1), vram: None, vram_min: None, priority: 50 };
+    let error = host.check_needs(&web.service).await.expect_err("it asks for no GPU, so nobody makes it");
+    assert!(matches!(error, StepError::DeviceMissing { .. }), "{error}");
+    host.check_needs(&Service { gpu: Some(share), ..web.service.clone() }).await.expect("the start makes it");
     start().await;
     assert_eq!(number(gpu), made(MAJOR, gpu), "missing");
     shell(&format!("test ! -e {}", node(GPUS[2])));
@@ -135,14 +147,41 @@ async fn what_stays_missing_is_named_and_nothing_is_started() {
 
 #[tokio::test]
 #[ignore = "runs inside the testbed"]
+async fn what_computing_goes_without_is_given_and_not_insisted_on() {
+    let host = open();
+    let plain = given(&assigned("web", "web", 1), &[GPUS[1]]);
+    let optional = with_optional(grant(&[GPUS[1]]));
+    let web = Assigned { gpu: GpuStanding::Granted(optional.clone()), ..plain.clone() };
+    install("echo \"$@\" >> /root/asked");
+    host.start(&web, &files(&web)).await.expect("it starts");
+    assert_eq!(shell("cat /root/asked"), format!("-c {} -c 255\n-m\n-u -c 0", GPUS[1]));
+    let numbers = shell("stat -c %Hr:%Lr /dev/nvidia-modeset /dev/nvidia-uvm-tools");
+    assert_eq!(numbers, format!("{MAJOR}:254\n{MAJOR}:1"));
+    let view = host.look_into(&name("web"), &optional).await;
+    assert_eq!((view.nodes.len(), view.fault), (5, None));
+    for seen in view.nodes {
+        assert!(matches!(seen.opened, Some(Opened::Let(_))), "{seen:?}");
+    }
+    host.stop(&name("web")).await.expect("it stops");
+
+    // They come while a container runs that nothing can be bound into.
+    let picks = |mut assigned: Assigned| {
+        assigned.service.private_users = PrivateUsers::Pick;
+        assigned
+    };
+    let (plain, web) = (picks(plain), picks(web));
+    assert_eq!(files(&plain).spec, files(&web).spec, "no restart");
+    host.start(&plain, &files(&plain)).await.expect("it starts");
+    host.update(&web, &files(&web)).await.expect("it goes on without");
+    assert_eq!(host.look_into(&name("web"), &optional).await.lost(|_| None).len(), 2);
+}
+
+#[tokio::test]
+#[ignore = "runs inside the testbed"]
 async fn the_drivers_own_program_is_asked_first_and_may_hang() {
     let host = open();
     let gpu = GPUS[1];
     let web = given(&assigned("web", "web", 1), &[gpu]);
-    let install = |script: &str| {
-        let program = "/usr/bin/nvidia-modprobe";
-        shell(&format!("cat > {program} <<'EOF'\n#!/bin/bash\n{script}\nEOF\nchmod 755 {program}"))
-    };
     let node = node(gpu);
     install(&format!(
         "echo \"$@\" >> /root/asked; grep -o 'run-[^/]*.service' /proc/self/cgroup >> /root/units; test -e {node} || mknod -m 640 {node} c {MAJOR} {gpu}"

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use nixmox_core::model::{Assigned, GpuMount, GpuStanding, Grant, Vendor};
+use nixmox_core::model::{Assigned, GpuMount, GpuStanding, Grant, OPTIONAL_NODES, Vendor};
 
 /// The major of misc devices.
 pub(crate) const MAJOR: u32 = 10;
@@ -91,6 +91,13 @@ pub(crate) fn grant(gpus: &[u32]) -> Grant {
         mounts: Vec::new(),
         environment: BTreeMap::from([("LD_LIBRARY_PATH".to_owned(), "/run/opengl-driver/lib".to_owned())]),
     }
+}
+
+/// Returns the same with the nodes that computing goes without.
+pub(crate) fn with_optional(mut grant: Grant) -> Grant {
+    grant.nodes.extend(OPTIONAL_NODES.map(Into::into));
+    grant.nodes.sort();
+    grant
 }
 
 /// Returns a service that has these GPUs.

@@ -16,7 +16,7 @@ mod user_space;
 mod version;
 
 pub(super) use modprobe::{calls, run};
-pub(super) use nodes::{is_right, put_right};
+pub(super) use nodes::{is_made, is_right, put_right};
 pub(super) use numbers::Numbers;
 pub(super) use user_space::prepare as prepare_user_space;
-pub(crate) use version::of_library_file;
+pub(crate) use version::{LIBRARY_LINK, newest, of_library_file};

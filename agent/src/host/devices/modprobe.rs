@@ -21,17 +21,19 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Returns the arguments of each call that these nodes need; none where none of them is NVIDIA's.
 pub(in crate::host) fn calls<'a>(nodes: impl Iterator<Item = &'a Path>) -> Vec<Vec<String>> {
-    let (mut of_gpus, mut of_uvm) = (Vec::new(), Vec::new());
+    let (mut of_gpus, mut of_modeset, mut of_uvm) = (Vec::new(), Vec::new(), Vec::new());
     for node in nodes.filter_map(Nvidia::of) {
         match node {
             Nvidia::Gpu(minor) => of_gpus.extend(["-c".to_owned(), minor.to_string()]),
+            // Its module is another one, and `-c` with its minor makes a node of a GPU that nobody has.
+            Nvidia::Modeset => of_modeset = vec!["-m".to_owned()],
             // Makes both of its nodes.
             Nvidia::Uvm(_) => of_uvm = ["-u", "-c", "0"].map(str::to_owned).into(),
             // Made by their numbers: the program wants the name of a file below /proc instead.
             Nvidia::Capability(_) => {}
         }
     }
-    [of_gpus, of_uvm].into_iter().filter(|call| !call.is_empty()).collect()
+    [of_gpus, of_modeset, of_uvm].into_iter().filter(|call| !call.is_empty()).collect()
 }
 
 /// Runs it where it is installed. What it does not do, nobody counts on: nodes are looked at afterwards.
@@ -63,11 +65,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpus_and_unified_memory_are_asked_for_apart() {
+    fn each_module_is_asked_for_apart() {
         let calls = |nodes: &[&str]| calls(nodes.iter().map(Path::new));
         let nodes =
             ["/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia1", "/dev/nvidiactl", "/dev/dri/renderD128"];
         assert_eq!(calls(&nodes), [vec!["-c", "1", "-c", "255"], vec!["-u", "-c", "0"]]);
+        let nodes = ["/dev/nvidia-modeset", "/dev/nvidia1"];
+        assert_eq!(calls(&nodes), [vec!["-c", "1"], vec!["-m"]]);
         assert!(calls(&["/dev/kfd", "/dev/nvidia-caps/nvidia-cap1"]).is_empty());
     }
 }

@@ -21,6 +21,11 @@ const MODE: u32 = 0o666;
 /// The mode of rights to instances, which are opened for reading and guarded by who is given them.
 const CAPABILITY_MODE: u32 = 0o444;
 
+/// Returns whether a node is one of those that are made here when they are granted.
+pub(in crate::host) fn is_made(path: &Path) -> bool {
+    Nvidia::of(path).is_some()
+}
+
 /// Returns whether a node is there and leads to what is loaded now.
 ///
 /// # Errors
@@ -49,7 +54,7 @@ pub(in crate::host) fn put_right(paths: &Paths, numbers: &Numbers, path: &Path) 
         NodeState::Missing | NodeState::Stale { .. } => {}
     }
     let mode = match node {
-        Nvidia::Gpu(_) | Nvidia::Uvm(_) => parameters.mode,
+        Nvidia::Gpu(_) | Nvidia::Modeset | Nvidia::Uvm(_) => parameters.mode,
         Nvidia::Capability(_) => CAPABILITY_MODE,
     };
     tracing::info!(path = %path.display(), major = number.0, minor = number.1, ?found, "making a node");

@@ -22,6 +22,8 @@ pub(in crate::host) type Number = (u32, u32);
 pub(super) enum Nvidia {
     /// Of a GPU, or one that all share, by its minor.
     Gpu(u32),
+    /// Of mode setting.
+    Modeset,
     /// Of unified memory, by its minor.
     Uvm(u32),
     /// A right to an instance of a GPU (MIG), by its minor.
@@ -34,7 +36,7 @@ impl Nvidia {
         let name = path.to_str()?.strip_prefix("/dev/nvidia")?;
         match name {
             "ctl" => Some(Self::Gpu(CONTROL_MINOR)),
-            "-modeset" => Some(Self::Gpu(MODESET_MINOR)),
+            "-modeset" => Some(Self::Modeset),
             "-uvm" => Some(Self::Uvm(0)),
             "-uvm-tools" => Some(Self::Uvm(1)),
             _ => match name.strip_prefix("-caps/nvidia-cap") {
@@ -78,6 +80,7 @@ impl Numbers {
         let major = |name: &str| self.majors.get(name).copied();
         match node {
             Nvidia::Gpu(minor) => Some((GPU_NAMES.into_iter().find_map(major)?, minor)),
+            Nvidia::Modeset => self.of_nvidia(Nvidia::Gpu(MODESET_MINOR)),
             Nvidia::Uvm(minor) => Some((major("nvidia-uvm")?, minor)),
             Nvidia::Capability(minor) => Some((major("nvidia-caps")?, minor)),
         }

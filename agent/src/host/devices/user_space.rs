@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use nixmox_core::gpu::grant::{LIBRARIES_INSIDE, USER_SPACE_INSIDE};
 use nixmox_core::model::{GpuMount, Grant, Vendor};
 
 use super::version;
@@ -22,12 +23,10 @@ use crate::host::StepError;
 use crate::host::files;
 use crate::host::paths::Paths;
 
-/// Where NixOS has the user space of GPUs, and guests as well.
-const DRIVER_LINK: &str = "/run/opengl-driver";
+/// Where NixOS has the user space of GPUs: guests are shown theirs at the same place.
+const DRIVER_LINK: &str = USER_SPACE_INSIDE;
 /// What the system that was booted had there (tmpfiles.d(5)).
 const BOOTED_TMPFILES: &str = "/run/booted-system/etc/tmpfiles.d";
-/// Below this guests see the host's folders of libraries.
-const FOLDERS_INSIDE: &str = "/run/host/gpu";
 /// Libraries of NVIDIA's driver, by the beginnings of their names. GL's own dispatcher and CUDA's toolkit (`libcudart`) are the guest's.
 const DRIVER_LIBRARIES: [&str; 9] = [
     "libcuda.so",
@@ -63,7 +62,7 @@ pub(in crate::host) fn prepare(paths: &Paths, grant: &Grant) -> Result<(), StepE
             let led = fs::canonicalize(paths.host_path(Path::new(DRIVER_LINK)));
             led.map_err(|_nowhere| StepError::GpuLibraryMissing { path: PathBuf::from(DRIVER_LINK) })
         };
-        let is_collected = grant.mounts.iter().any(|mount| mount.target.starts_with(FOLDERS_INSIDE));
+        let is_collected = grant.mounts.iter().any(|mount| mount.target.starts_with(LIBRARIES_INSIDE));
         let target = match grant.vendor {
             Vendor::Nvidia if is_collected => collected(paths, grant, &mount.source)?,
             Vendor::Nvidia => fitting(paths, current()?)?,
@@ -122,18 +121,21 @@ fn collected(paths: &Paths, grant: &Grant, name: &Path) -> Result<PathBuf, StepE
     let bound: Vec<(PathBuf, &Path)> = grant
         .mounts
         .iter()
-        .filter(|mount| mount.target.starts_with(FOLDERS_INSIDE))
+        .filter(|mount| mount.target.starts_with(LIBRARIES_INSIDE))
         .filter_map(|mount| Some((fs::canonicalize(paths.host_path(&mount.source)).ok()?, mount.target.as_path())))
         .collect();
     let links = libraries(&bound);
-    let library = links.keys().filter_map(|name| version::of_library_file(name)).max();
+    // What programs are given, where several lie there: an upgrade may leave old ones behind.
+    let led =
+        links.get(version::LIBRARY_LINK).and_then(|path| version::of_library_file(path.file_name()?.to_str()?));
+    let library = led.or_else(|| version::newest(links.keys().filter_map(|name| version::of_library_file(name))));
     match (version::of_module(paths), library) {
         (Some(module), Some(library)) if module != library => {
             return Err(StepError::GpuDriverMismatch { module, library: library.to_owned() });
         }
         (_, Some(_)) => {}
         (_, None) => {
-            let path = grant.mounts.iter().find(|mount| mount.target.starts_with(FOLDERS_INSIDE));
+            let path = grant.mounts.iter().find(|mount| mount.target.starts_with(LIBRARIES_INSIDE));
             let path = path.map_or(Path::new("/usr/lib"), |mount| &mount.source).to_owned();
             return Err(StepError::GpuLibraryMissing { path });
         }

@@ -10,6 +10,8 @@ const VERSION_LENGTH_MAX: usize = 32;
 const ENTRIES_MAX: usize = 16 * 1024;
 /// The library by which a user space tells its version: its file is called after it.
 const LIBRARY: &str = "libcuda.so.";
+/// What programs ask for, which leads to that file.
+pub(crate) const LIBRARY_LINK: &str = "libcuda.so.1";
 
 /// Returns the version of the loaded module; `None`: none is loaded.
 pub(super) fn of_module(paths: &Paths) -> Option<String> {
@@ -29,11 +31,19 @@ fn of_text(text: &str) -> Option<String> {
 pub(super) fn of_libraries(folder: &Path) -> Option<String> {
     let of_path = |path: &Path| Some(of_library_file(path.file_name()?.to_str()?)?.to_owned());
     // What programs are given, where several lie there.
-    if let Some(version) = folder.join("libcuda.so.1").canonicalize().ok().and_then(|path| of_path(&path)) {
+    if let Some(version) = folder.join(LIBRARY_LINK).canonicalize().ok().and_then(|path| of_path(&path)) {
         return Some(version);
     }
     let entries = std::fs::read_dir(folder).ok()?.take(ENTRIES_MAX).flatten();
-    entries.filter_map(|entry| of_path(&entry.path())).max()
+    newest(entries.filter_map(|entry| of_path(&entry.path())))
+}
+
+/// Returns the newest of some versions, by their numbers: as texts, 570.86.16 is above 570.124.06.
+pub(crate) fn newest<T: AsRef<str>>(versions: impl Iterator<Item = T>) -> Option<T> {
+    // So many digits that they are no number are no version of anything.
+    versions.max_by_key(|version| {
+        version.as_ref().split('.').map(|part| part.parse().unwrap_or_default()).collect::<Vec<u64>>()
+    })
 }
 
 /// Returns the version in the name of a library's file, as `libcuda.so.535.54.03`.
@@ -99,6 +109,8 @@ mod tests {
         fs::write(dir.path().join("libcuda.so.535.54.03"), "").unwrap();
         fs::write(dir.path().join("libcuda.so.99.1.x"), "").unwrap();
         assert_eq!(of_libraries(dir.path()).as_deref(), Some("535.54.03"));
+        fs::write(dir.path().join("libcuda.so.535.154.05"), "").unwrap();
+        assert_eq!(of_libraries(dir.path()).as_deref(), Some("535.154.05"), "by numbers");
         let other = dir.path().join("store");
         fs::create_dir(&other).unwrap();
         fs::write(other.join("libcuda.so.520.1"), "").unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nixmox_core::gpu::{Found, GuestView, Opened, SeenNode};
-use nixmox_core::model::{Assigned, ContainerName, Grant, PrivateUsers};
+use nixmox_core::model::{Assigned, ContainerName, Grant, OPTIONAL_NODES, PrivateUsers};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Live;
@@ -152,7 +152,8 @@ impl Live {
     /// `GpuNeedsRestart`, `GpuNotUsable`, `GpuUnseen`, `Bus`.
     pub(super) async fn bind_nodes(&self, assigned: &Assigned, grant: &Grant) -> Result<(), StepError> {
         let name = &assigned.service.name;
-        let lost = self.lost_nodes(name, grant).await?;
+        let mut lost = self.lost_nodes(name, grant).await?;
+        lost.retain(|node| !is_gone_without(assigned, node));
         for node in lost.iter().filter(|node| node.opened.is_none()) {
             match assigned.service.private_users {
                 PrivateUsers::No => {}
@@ -166,13 +167,19 @@ impl Live {
         if lost.is_empty() {
             return Ok(());
         }
-        match self.lost_nodes(name, grant).await?.into_iter().next() {
+        match self.lost_nodes(name, grant).await?.into_iter().find(|node| !is_gone_without(assigned, node)) {
             None => Ok(()),
             Some(SeenNode { path, found, opened }) => {
                 Err(StepError::GpuNotUsable { name: name.clone(), path, found: told(found, opened) })
             }
         }
     }
+}
+
+/// Returns whether a container goes on without a node that it lacks: computing does without it, and a restart alone would give it.
+fn is_gone_without(assigned: &Assigned, node: &SeenNode) -> bool {
+    let is_optional = OPTIONAL_NODES.iter().any(|path| node.path == Path::new(path));
+    node.opened.is_none() && is_optional && assigned.service.private_users == PrivateUsers::Pick
 }
 
 /// Returns what was found of a node that is not usable.

@@ -14,7 +14,7 @@ use crate::host::files::Durability;
 use crate::host::firewall::check_ports_free;
 use crate::host::paths::Paths;
 use crate::host::systemd::{UnitProperties, unthrottled};
-use crate::host::{StepError, files, nix, nspawn};
+use crate::host::{StepError, devices, files, nix, nspawn};
 
 /// How long what a start would lack is looked for before a change is accepted.
 const NEEDS_LIMIT: Duration = Duration::from_secs(2);
@@ -83,6 +83,10 @@ impl Live {
             self.check_system(service).await?;
             for source in nspawn::Source::all(service) {
                 let path = source.path().to_owned();
+                // The start makes it, or waits for it, when it is given.
+                if service.gpu.is_some() && devices::is_made(&path) {
+                    continue;
+                }
                 // As the start does it: what else lies on a disk has to be there already.
                 let is_mount = matches!(source, nspawn::Source::Mount(_));
                 let seen = self.on(&self.unhurried, &path, move |paths| source.check(paths)).await;

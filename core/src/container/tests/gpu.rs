@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{GpuMount, GpuStanding, Grant, Vendor};
+use crate::model::{GpuMount, GpuStanding, Grant, OPTIONAL_NODES, Vendor};
 
 fn grant() -> Grant {
     Grant {
@@ -110,6 +110,8 @@ fn with_users_of_its_own_other_nodes_are_a_restart() {
     };
     let more = mapped(|grant| grant.nodes.push("/dev/nvidia2".into()));
     assert_eq!(mapped(|_| ()).differences(&more), [SpecField::Gpu]);
+    let optional = mapped(|grant| grant.nodes.extend(OPTIONAL_NODES.map(PathBuf::from)));
+    assert_eq!(mapped(|_| ()).differences(&optional), [], "what it goes without");
 }
 
 #[test]

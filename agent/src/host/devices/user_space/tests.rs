@@ -182,6 +182,25 @@ fn what_containers_have_bound_stays_when_the_driver_changes() {
 }
 
 #[test]
+fn libraries_that_an_upgrade_left_behind_do_not_count() {
+    let root = Root::new("570.124.06");
+    debian(&root, "570.86.16");
+    debian(&root, "570.124.06");
+    let old = format!("/usr/lib/{}-linux-gnu/libcuda.so.570.86.16", std::env::consts::ARCH);
+    root.library(&old);
+    root.prepare(&grant(&[LINK, USR_LIB])).unwrap();
+    // Nor a newer one that nothing leads to.
+    root.library(&old.replace("570.86.16", "580.1"));
+    root.prepare(&grant(&[LINK, USR_LIB])).unwrap();
+    debian(&root, "570.86.16");
+    let error = root.prepare(&grant(&[LINK, USR_LIB])).unwrap_err();
+    assert!(
+        matches!(&error, StepError::GpuDriverMismatch { library, .. } if library == "570.86.16"),
+        "what programs are given counts: {error}"
+    );
+}
+
+#[test]
 fn a_source_that_is_gone_is_named() {
     let root = Root::new("550.1");
     debian(&root, "550.1");
