@@ -14,7 +14,8 @@ use nixmox_tests::gpu_check::{self, Smi};
 const USAGE: &str = "usage: gpu-check [NVIDIA-SMI]
 
 Compares what NixMox reads of NVIDIA's GPUs with what nvidia-smi (or the program of that name that is given) tells. Ends with 1 where something
-differs or a GPU has a fault, with 2 where nvidia-smi cannot be asked. Changes nothing.
+differs or a GPU has a fault, with 2 where there is nothing to compare: no GPU of NVIDIA's, or no nvidia-smi, where nodes and the layers of
+`nixmoxctl gpu doctor` are judged all the same. Changes nothing.
 ";
 /// Under which folder `/proc`, `/sys`, `/dev` and the driver are looked for: for tests.
 const ROOT: &str = "PROBE_ROOT";
@@ -44,10 +45,17 @@ fn check(program: &str) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if !gpu_check::has_nvidia(&found) {
+        eprintln!(
+            "gpu-check: there is nothing to compare: no GPU of NVIDIA's is in this machine, and no module of its driver is loaded"
+        );
+        return ExitCode::from(2);
+    }
     // Right after the look: what moves has not moved far.
     let smi = match Smi::ask(program) {
         Ok(smi) => smi,
         Err(error) => {
+            print!("{}", gpu_check::table(&gpu_check::judge(&found)));
             eprintln!("gpu-check: {error:#}");
             return ExitCode::from(2);
         }

@@ -65,6 +65,24 @@ fn a_gpu_that_hangs_or_ends_the_process_costs_that_gpu_alone() {
 }
 
 #[test]
+fn the_only_gpu_is_asked_again_at_once() {
+    for line in ["hang nvmlDeviceGetName", "crash nvmlDeviceGetName"] {
+        let machine = Machine::with_nvidia(&format!("{TWO}{line}\n"));
+        let gpus = machine.gpus(Duration::from_secs(1));
+        let found = block_on(gpus.look());
+        assert_eq!((found.gpus.len(), found.faults.len()), (0, 2), "{line}");
+        assert!(
+            found
+                .blind(Some(Vendor::Nvidia))
+                .is_some_and(|fault| fault.message.contains("nvmlDeviceGetName of GPU-1"))
+        );
+        machine.state(TWO);
+        let found = block_on(gpus.look());
+        assert_eq!((found.gpus.len(), found.faults.len()), (2, 0), "{line}");
+    }
+}
+
+#[test]
 fn several_gpus_that_hang_cost_no_more_than_themselves() {
     let machine = Machine::with_nvidia(&four("of 0 crash nvmlDeviceGetUUID\nof 3 hang nvmlDeviceGetPowerUsage"));
     let found = machine.look_for(Duration::from_secs(1));

@@ -40,13 +40,13 @@ async fn gpus_are_looked_at_by_a_child_of_the_installed_agent() {
     assert_eq!((node.path.as_path(), node.number), (Path::new("/dev/nvidia200"), Some((10, 200))));
     assert_eq!(node.state, NodeState::Right);
 
-    tell(&format!("{GPU}hang nvmlDeviceGetCount_v2\n"));
+    tell(&format!("{GPU}hang nvmlDeviceGetMemoryInfo_v2\n"));
     let begin = Instant::now();
     let found = host.gpus().await;
     assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
     let fault = found.blind(Some(Vendor::Nvidia)).expect("nothing is known");
     assert_eq!(fault.kind, FaultKind::Hangs);
-    assert!(fault.message.contains("nvmlDeviceGetCount_v2"), "{}", fault.message);
+    assert!(fault.message.contains("nvmlDeviceGetMemoryInfo_v2 of GPU-1"), "{}", fault.message);
     shell("! pgrep -f [g]pu-probe");
 
     tell(GPU);
