@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         ["exit-record", "--stop", name] => finish(record_exit(name, Moment::Stop)),
         ["log-reader", reading] => finish(guest_helper::journal::read(reading).map_err(Into::into)),
         ["guest-helper"] => finish(guest_helper::run().map_err(Into::into)),
-        ["gpu-probe"] => finish(gpu_probe::run().map_err(Into::into)),
+        ["gpu-probe", left_out @ ..] => finish(gpu_probe::run(left_out).map_err(Into::into)),
         ["guest-session"] => finish(guest_helper::session::run().map_err(Into::into)),
         ["--check-settings", file] => finish(Settings::load(Path::new(file)).map(drop).map_err(Into::into)),
         ["--version" | "-V"] => say(&format!("nixmox-agent {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS),

@@ -16,7 +16,9 @@ const OPENGL_DRIVER: &str = "/run/opengl-driver";
 /// What the running kernel was booted with, whatever was switched to since.
 const BOOTED_SYSTEM: &str = "/run/booted-system";
 /// Folders of libraries on other hosts: what is bound, and below which of them the driver's lie.
-const LIBRARY_ROOTS: [&str; 4] = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt"];
+const LIBRARY_ROOTS: [&str; 3] = ["/usr/lib", "/usr/lib64", "/usr/local/lib"];
+/// Where a package has a folder of its own: all of it is nobody's business.
+const PACKAGES: &str = "/opt";
 /// Where libraries of NVIDIA are there.
 const LIBRARY_FOLDERS: [&str; 5] =
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"];
@@ -48,9 +50,10 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Returns whether there is anything of NVIDIA: hardware, a module, or a library.
+    /// Returns whether there is anything of NVIDIA: hardware or a module. A library alone, which programs that watch machines bring along, is
+    /// nothing.
     pub(super) fn is_there(&self) -> bool {
-        self.has_hardware || self.has_module() || self.nvml.is_some() || self.driver.library.is_some()
+        self.has_hardware || self.has_module()
     }
 
     /// Returns whether a module is loaded.
@@ -135,19 +138,31 @@ fn user_space(paths: &Paths) -> (UserSpace, Option<String>) {
     }
     let found = LIBRARY_FOLDERS.iter().find_map(|folder| {
         let folder = Path::new(folder);
-        Some((version_in(paths, folder)?, canonical(paths, &folder.join(CUDA))?))
+        // By which programs load it; without that link there is nothing to give.
+        canonical(paths, &folder.join(CUDA))?;
+        version_in(paths, folder)
     });
-    let Some((version, library)) = found else { return (UserSpace::None, None) };
+    let Some(version) = found else { return (UserSpace::None, None) };
     let mut folders = BTreeSet::new();
-    folders.extend(LIBRARY_ROOTS.iter().map(PathBuf::from).filter(|root| library.starts_with(root)));
     // Of NVIDIA's many libraries some lie elsewhere on some hosts.
-    for name in [NVML, "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"] {
-        let found = LIBRARY_FOLDERS.iter().find_map(|folder| canonical(paths, &Path::new(folder).join(name)));
-        let root =
-            found.and_then(|found| LIBRARY_ROOTS.iter().map(PathBuf::from).find(|root| found.starts_with(root)));
-        folders.extend(root);
+    for name in [CUDA, NVML, "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"] {
+        let link = |folder: &&str| {
+            let link = Path::new(folder).join(name);
+            canonical(paths, &link).map(|library| (link, library))
+        };
+        let Some((link, library)) = LIBRARY_FOLDERS.iter().find_map(link) else { continue };
+        // The name by which programs load it may lie elsewhere than the file.
+        folders.extend([link, library].iter().filter_map(|path| folder_of(path)));
     }
     (UserSpace::Libraries(folders.into_iter().collect()), Some(version))
+}
+
+/// Returns the folder that is bound for the sake of a library; `None`: it lies where no library does.
+fn folder_of(library: &Path) -> Option<PathBuf> {
+    if library.starts_with(PACKAGES) {
+        return library.parent().filter(|folder| *folder != Path::new(PACKAGES)).map(Path::to_owned);
+    }
+    LIBRARY_ROOTS.iter().map(PathBuf::from).find(|root| library.starts_with(root))
 }
 
 /// Returns the version of the CUDA library in a folder: that of the file that its name leads to.
@@ -286,7 +301,18 @@ mod tests {
         assert_eq!(facts.driver.user_space, UserSpace::Libraries(folders));
         assert_eq!(facts.driver.library.as_deref(), Some("535.183.01"));
         assert!(facts.nvml.is_some());
-        assert!(facts.is_there() && !facts.has_module() && !facts.has_hardware);
+        assert!(!facts.is_there(), "a library alone drives nothing");
+    }
+
+    #[test]
+    fn of_what_packages_have_for_themselves_the_librarys_own_folder_is_bound() {
+        let root = root(&[("opt/nvidia/535/lib/libcuda.so.535.183.01", ""), ("opt/secrets/key", "")]);
+        fs::create_dir_all(root.path().join("usr/lib/x86_64-linux-gnu")).unwrap();
+        link(&root, "../../../opt/nvidia/535/lib/libcuda.so.535.183.01", "usr/lib/x86_64-linux-gnu/libcuda.so.1");
+        let facts = of_nvidia(&Paths::below(root.path()));
+        let folders = vec![PathBuf::from("/opt/nvidia/535/lib"), PathBuf::from("/usr/lib")];
+        assert_eq!(facts.driver.user_space, UserSpace::Libraries(folders));
+        assert_eq!(facts.driver.library.as_deref(), Some("535.183.01"));
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //!       ◀── lines ──
 //! ```
 //!
-//! The lines (`progress`): `? CALL` before a call of NVML, and twice an inventory: once without what NVML knows, once with it. So whoever
-//! has to end this child knows which call hangs, and loses nothing of other vendors' GPUs.
+//! The lines (`progress`): `@ INDEX` before a GPU of NVIDIA's and `? CALL` before a call of NVML; what is known without NVML, then what each
+//! GPU told, then what was left to say; `done`. So whoever has to end this child knows which call of which GPU hangs, and loses nothing of the
+//! others. It can then be started anew without that GPU: its arguments are the indices to leave out.
 
 mod amd;
 mod cdi;
@@ -21,10 +22,12 @@ mod intel;
 mod mig;
 mod nodes;
 mod nvidia;
+mod older;
 mod owner;
 mod plausible;
 pub(crate) mod progress;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -47,12 +50,12 @@ const GPUS_MAX: usize = 64;
 /// Most processes that are told, over all GPUs.
 const PROCESSES_MAX: usize = 1024;
 
-/// Looks at the GPUs and writes what is found to standard output.
+/// Looks at the GPUs, but those of NVIDIA's at these indices, and writes what is found to standard output.
 ///
 /// # Errors
-/// When nothing can be written; what is wrong with GPUs is part of the answer.
-pub fn run() -> io::Result<()> {
-    look_below(&Paths::default())
+/// When nothing can be written, or an index is none; what is wrong with GPUs is part of the answer.
+pub fn run(left_out: &[&str]) -> io::Result<()> {
+    look_below(&Paths::default(), left_out)
 }
 
 /// The same with all paths below a folder, for tests.
@@ -60,18 +63,20 @@ pub fn run() -> io::Result<()> {
 /// # Errors
 /// As `run`.
 #[cfg(feature = "testing")]
-pub fn run_below(root: &std::path::Path) -> io::Result<()> {
-    look_below(&Paths::below(root))
+pub fn run_below(root: &std::path::Path, left_out: &[&str]) -> io::Result<()> {
+    look_below(&Paths::below(root), left_out)
 }
 
-fn look_below(paths: &Paths) -> io::Result<()> {
+fn look_below(paths: &Paths, left_out: &[&str]) -> io::Result<()> {
+    let index = |text: &&str| text.parse().map_err(|_none| io::Error::from(io::ErrorKind::InvalidInput));
+    let left_out: BTreeSet<u32> = left_out.iter().map(index).collect::<io::Result<_>>()?;
     setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE_MAX, ADDRESS_SPACE_MAX)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     // A courtesy: without it, all goes on.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let mut progress = Progress::new(own_output()?);
-    let found = look(paths, &mut progress);
-    progress.tell(&found)
+    look(paths, &left_out, &mut progress)?;
+    progress.done()
 }
 
 /// Takes standard output away from libraries that are loaded into this process: what they print is nobody's.
@@ -84,8 +89,8 @@ fn own_output() -> io::Result<OwnedFd> {
     Ok(output)
 }
 
-/// Looks at everything. What is known without NVML is told before it is asked.
-fn look(paths: &Paths, progress: &mut Progress) -> Inventory {
+/// Looks at everything and tells it. What is known without NVML is told before that is asked.
+fn look(paths: &Paths, left_out: &BTreeSet<u32>, progress: &mut Progress) -> io::Result<()> {
     let specifications = cdi::Specifications::read(paths);
     let mut inventory = Inventory::default();
     let cards = drm::cards(paths);
@@ -96,25 +101,26 @@ fn look(paths: &Paths, progress: &mut Progress) -> Inventory {
             inventory.gpus.extend(gpus);
         }
     }
+    inventory.gpus.truncate(GPUS_MAX);
     fdinfo::add_processes(paths, &mut inventory.gpus);
     let facts = driver::of_nvidia(paths);
     if facts.is_there() {
         inventory.drivers.insert(Vendor::Nvidia, facts.driver.clone());
     }
     add_specifications(&mut inventory, &specifications, paths);
-    // A reader that is gone is noticed at the end.
-    let _ = progress.tell(&inventory);
+    progress.tell(&inventory)?;
+    if !facts.is_there() {
+        return Ok(());
+    }
 
-    let answer = nvidia::look(paths, &facts, progress);
+    let room = GPUS_MAX.saturating_sub(inventory.gpus.len());
+    let answer = nvidia::look(paths, &facts, left_out, room, progress);
     if let Some(driver) = inventory.drivers.get_mut(&Vendor::Nvidia) {
         driver.cuda = answer.cuda;
     }
-    // By vendor, and NVIDIA is the first.
-    inventory.gpus.splice(0..0, answer.gpus);
-    inventory.gpus.truncate(GPUS_MAX);
-    inventory.faults = answer.faults;
+    inventory.gpus.extend(answer.gpus);
     add_specifications(&mut inventory, &specifications, paths);
-    inventory
+    progress.tell(&Inventory { gpus: Vec::new(), drivers: inventory.drivers, faults: answer.faults })
 }
 
 /// Adds to each driver what specifications say of it.

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use nixmox_core::gpu::{Fault, FaultKind, Gpu, Node, Part, Process, ProcessKind, Sensors};
+use nixmox_core::gpu::{Fault, FaultKind, Gpu, Inventory, Memory, Node, Part, Process, ProcessKind, Sensors};
 use nixmox_core::model::{Bytes, GpuId, Vendor};
 use nvml_wrapper::enum_wrappers::device::{TemperatureSensor, TemperatureThreshold};
-use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
 
 use super::driver::Facts;
+use super::older::{self, Listed};
 use super::progress::Progress;
 use super::{GPUS_MAX, PROCESSES_MAX, mig, owner, plausible};
 use crate::host::line;
@@ -28,17 +28,26 @@ pub(super) struct Answer {
     pub(super) gpus: Vec<Gpu>,
     /// The version of CUDA that the driver can.
     pub(super) cuda: Option<String>,
-    /// Why something is not known.
+    /// Why something is not known, as far as that was not told yet.
     pub(super) faults: Vec<Fault>,
 }
 
-/// Asks NVML for all GPUs.
-pub(super) fn look(paths: &Paths, facts: &Facts, progress: &mut Progress) -> Answer {
+/// Asks NVML for all GPUs but those that are left out, by index, and tells each with what is wrong with it. No more are told than there is room for.
+pub(super) fn look(
+    paths: &Paths,
+    facts: &Facts,
+    left_out: &BTreeSet<u32>,
+    room: usize,
+    progress: &mut Progress,
+) -> Answer {
     let mut asker = Asker {
         paths,
         facts,
+        left_out,
+        room,
         progress,
         faults: Vec::new(),
+        told: 0,
         processes: 0,
         seen: BTreeSet::new(),
         lost: BTreeSet::new(),
@@ -50,15 +59,21 @@ pub(super) fn look(paths: &Paths, facts: &Facts, progress: &mut Progress) -> Ans
         // `nvmlShutdown` may hang as well, and the end of the process does the same.
         std::mem::forget(nvml);
     }
-    Answer { gpus, cuda, faults: asker.faults }
+    let faults = asker.faults.split_off(asker.told);
+    Answer { gpus, cuda, faults }
 }
 
 /// One look.
 struct Asker<'a> {
     paths: &'a Paths,
     facts: &'a Facts,
+    left_out: &'a BTreeSet<u32>,
+    /// GPUs that may still be told.
+    room: usize,
     progress: &'a mut Progress,
     faults: Vec<Fault>,
+    /// How many of them were told.
+    told: usize,
     /// Processes that were told so far.
     processes: usize,
     /// GPUs that were told so far.
@@ -69,8 +84,10 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     fn add_fault(&mut self, kind: FaultKind, message: &str) {
-        if self.faults.len() < GPUS_MAX {
-            self.faults.push(Fault { vendor: Some(Vendor::Nvidia), kind, message: line::clean(message) });
+        let fault = Fault { vendor: Some(Vendor::Nvidia), kind, message: line::clean(message) };
+        // Two processes may have the same wrong with them.
+        if self.faults.len() < GPUS_MAX && !self.faults.contains(&fault) {
+            self.faults.push(fault);
         }
     }
 
@@ -123,7 +140,7 @@ impl Asker<'_> {
     fn add_error(&mut self, call: &str, of: &str, error: &NvmlError) {
         let kind = match error {
             NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_) | NvmlError::NoData => return,
-            NvmlError::Utf8Error(_) => FaultKind::Rubbish,
+            NvmlError::Utf8Error(_) => return self.add_rubbish(call, of, "no text"),
             _ => FaultKind::Failed,
         };
         // A GPU that fell off the bus fails in every call: one line for each would say no more.
@@ -131,6 +148,22 @@ impl Asker<'_> {
         if !is_told {
             self.add_fault(kind, &format!("{call} {of}: {error}"));
         }
+    }
+
+    /// Makes the first of these calls that the driver knows. A failure is told.
+    fn ask_first<T>(&mut self, of: &str, calls: &[Call<'_, T>]) -> Asked<T> {
+        for (call, make) in calls {
+            self.progress.asks(call, of);
+            match make() {
+                Ok(told) => return Asked::Told(call, told),
+                Err(error) if older::is_unknown(&error) => {}
+                Err(error) => {
+                    self.add_error(call, of, &error);
+                    return Asked::Failed;
+                }
+            }
+        }
+        Asked::Unknown
     }
 
     /// Takes a figure if it can be true.
@@ -154,21 +187,38 @@ impl Asker<'_> {
         let Some(count) = self.ask(call, "", || nvml.device_count()) else { return };
         let most = u32::try_from(GPUS_MAX).unwrap_or(u32::MAX);
         if count > most {
-            self.add_fault(FaultKind::Rubbish, &format!("{call}: {count} GPUs"));
+            self.add_fault(FaultKind::Rubbish, &format!("{call}: more than {most} GPUs"));
         }
-        for index in 0..count.min(most) {
-            let of = format!("of GPU {index}");
-            let Some(device) = self.ask("nvmlDeviceGetHandleByIndex_v2", &of, || nvml.device_by_index(index))
-            else {
-                continue;
-            };
-            if let Some((gpu, minor)) = self.gpu(&device, index) {
-                let instances =
-                    if gpu.part == Part::Partitioned { self.instances(&device, &gpu, minor) } else { Vec::new() };
-                gpus.push(gpu);
-                gpus.extend(instances);
-            }
+        for index in (0..count.min(most)).filter(|index| !self.left_out.contains(index)) {
+            self.progress.begins(index);
+            let found = self.at(nvml, index);
+            gpus.extend(self.tell(found));
         }
+    }
+
+    /// Tells a GPU and its instances, as far as there is room, with the faults that are new. Returns them.
+    fn tell(&mut self, mut gpus: Vec<Gpu>) -> Vec<Gpu> {
+        gpus.truncate(self.room);
+        self.room -= gpus.len();
+        let faults = self.faults.get(self.told..).unwrap_or_default().to_vec();
+        self.told = self.faults.len();
+        let part = Inventory { gpus, faults, ..Inventory::default() };
+        // A reader that is gone is noticed at the end.
+        let _ = self.progress.tell(&part);
+        part.gpus
+    }
+
+    /// Returns the GPU of an index with its instances; empty: it cannot be told.
+    fn at(&mut self, nvml: &Nvml, index: u32) -> Vec<Gpu> {
+        let of = format!("of GPU {index}");
+        let device = self.ask("nvmlDeviceGetHandleByIndex_v2", &of, || nvml.device_by_index(index));
+        let Some(device) = device else { return Vec::new() };
+        let Some((gpu, minor)) = self.gpu(&device, index) else { return Vec::new() };
+        let instances =
+            if gpu.part == Part::Partitioned { self.instances(&device, &gpu, minor) } else { Vec::new() };
+        let mut gpus = vec![gpu];
+        gpus.extend(instances);
+        gpus
     }
 
     /// Returns a GPU and the number in the name of its node.
@@ -249,7 +299,7 @@ impl Asker<'_> {
     fn id(&mut self, device: &Device<'_>, of: &str) -> Option<GpuId> {
         let call = "nvmlDeviceGetUUID";
         let text = self.ask(call, of, || device.uuid())?;
-        let id: GpuId = self.take(call, of, text.parse().map_err(|_| format!("{text:?} names no GPU")))?;
+        let id: GpuId = self.take(call, of, text.parse().map_err(|_| "it names no GPU".to_owned()))?;
         let is_new = self.seen.insert(text);
         let once = if is_new { Ok(id) } else { Err(format!("{id} is another one's too")) };
         self.take(call, of, once)
@@ -259,10 +309,22 @@ impl Asker<'_> {
         self.ask("nvmlDeviceGetName", of, || device.name()).map(|name| owner::short(&name)).unwrap_or_default()
     }
 
-    fn memory(&mut self, device: &Device<'_>, of: &str) -> Option<nixmox_core::gpu::Memory> {
-        let call = "nvmlDeviceGetMemoryInfo_v2";
-        let told = self.ask(call, of, || device.memory_info())?;
-        self.take(call, of, plausible::memory(told.total, told.reserved, told.used))
+    fn memory(&mut self, device: &Device<'_>, of: &str) -> Option<Memory> {
+        let newer = || device.memory_info().map(|told| (told.total, told.reserved, told.used));
+        // What the driver keeps is among what is used there.
+        let first = || older::memory(device).map(|(total, used)| (total, 0, used));
+        let calls: [Call<'_, _>; 2] = [("nvmlDeviceGetMemoryInfo_v2", &newer), ("nvmlDeviceGetMemoryInfo", &first)];
+        match self.ask_first(of, &calls) {
+            Asked::Told(call, (total, reserved, used)) => {
+                self.take(call, of, plausible::memory(total, reserved, used))
+            }
+            Asked::Failed => None,
+            Asked::Unknown => {
+                let what = "nvmlDeviceGetMemoryInfo: the driver is too old for it, so nothing is known of memory";
+                self.add_fault(FaultKind::Failed, what);
+                None
+            }
+        }
     }
 
     fn sensors(&mut self, device: &Device<'_>, of: &str) -> Sensors {
@@ -291,26 +353,36 @@ impl Asker<'_> {
     /// Returns who uses a GPU, each process once.
     fn processes(&mut self, device: &Device<'_>, of: &str, total: Option<Bytes>) -> Vec<Process> {
         let mut found: BTreeMap<u32, (ProcessKind, Option<u64>)> = BTreeMap::new();
-        let compute = self.list(
-            "nvmlDeviceGetComputeRunningProcesses_v3",
-            of,
-            || device.running_compute_processes_count(),
-            || device.running_compute_processes(),
-        );
-        let graphics = self.list(
-            "nvmlDeviceGetGraphicsRunningProcesses_v3",
-            of,
-            || device.running_graphics_processes_count(),
-            || device.running_graphics_processes(),
-        );
+        let most = PROCESSES_MAX.saturating_sub(self.processes);
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let third =
+            || bounded(device.running_compute_processes_count()?, most, || device.running_compute_processes());
+        let second = || {
+            bounded(device.running_compute_processes_count_v2()?, most, || device.running_compute_processes_v2())
+        };
+        let compute: [Call<'_, _>; 3] = [
+            ("nvmlDeviceGetComputeRunningProcesses_v3", &third),
+            ("nvmlDeviceGetComputeRunningProcesses_v2", &second),
+            ("nvmlDeviceGetComputeRunningProcesses", &|| older::processes(device, true, most)),
+        ];
+        let compute = self.list(of, &compute);
+        let third =
+            || bounded(device.running_graphics_processes_count()?, most, || device.running_graphics_processes());
+        let second = || {
+            bounded(device.running_graphics_processes_count_v2()?, most, || device.running_graphics_processes_v2())
+        };
+        let graphics: [Call<'_, _>; 3] = [
+            ("nvmlDeviceGetGraphicsRunningProcesses_v3", &third),
+            ("nvmlDeviceGetGraphicsRunningProcesses_v2", &second),
+            ("nvmlDeviceGetGraphicsRunningProcesses", &|| older::processes(device, false, most)),
+        ];
+        let graphics = self.list(of, &graphics);
         let compute = compute.into_iter().map(|process| (ProcessKind::Compute, process));
-        for (kind, process) in compute.chain(graphics.into_iter().map(|process| (ProcessKind::Graphics, process))) {
-            let memory = match process.used_gpu_memory {
-                UsedGpuMemory::Unavailable => None,
-                UsedGpuMemory::Used(memory) => Some(memory),
-            };
+        for (kind, Listed { pid, memory }) in
+            compute.chain(graphics.into_iter().map(|process| (ProcessKind::Graphics, process)))
+        {
             let call = "the list of processes";
-            let pid = self.take(call, of, plausible::pid(process.pid));
+            let pid = self.take(call, of, plausible::pid(pid));
             let memory = memory.and_then(|memory| self.take(call, of, plausible::share(memory, total)));
             let Some(pid) = pid else { continue };
             // One that computes and draws is in both lists, with the memory of both in each.
@@ -324,22 +396,39 @@ impl Asker<'_> {
         found.into_iter().map(process).collect()
     }
 
-    /// Asks for a list of processes, but not for one that is too long.
-    fn list(
-        &mut self,
-        call: &str,
-        of: &str,
-        count: impl FnOnce() -> Result<u32, NvmlError>,
-        make: impl FnOnce() -> Result<Vec<ProcessInfo>, NvmlError>,
-    ) -> Vec<ProcessInfo> {
-        let Some(count) = self.ask(call, of, count) else { return Vec::new() };
-        let room = PROCESSES_MAX.saturating_sub(self.processes);
-        if usize::try_from(count).is_ok_and(|count| count > room) {
-            self.add_fault(FaultKind::Rubbish, &format!("{call} {of}: {count} processes"));
-            return Vec::new();
-        }
-        let mut found = self.ask(call, of, make).unwrap_or_default();
-        found.truncate(room);
-        found
+    /// Asks for a list of processes, in the newest form that the driver knows.
+    fn list(&mut self, of: &str, calls: &[Call<'_, Option<Vec<Listed>>>]) -> Vec<Listed> {
+        let Asked::Told(call, listed) = self.ask_first(of, calls) else { return Vec::new() };
+        let mut listed = listed.unwrap_or_else(|| {
+            self.add_rubbish(call, of, "more processes than there can be");
+            Vec::new()
+        });
+        listed.truncate(PROCESSES_MAX.saturating_sub(self.processes));
+        listed
     }
+}
+
+/// A call by its name, and what makes it.
+type Call<'a, T> = (&'static str, &'a dyn Fn() -> Result<T, NvmlError>);
+
+/// What became of calls of which one is enough.
+enum Asked<T> {
+    /// The first that the driver knows, and what it told.
+    Told(&'static str, T),
+    /// It failed, which was told.
+    Failed,
+    /// The driver knows none of them.
+    Unknown,
+}
+
+/// Makes a list of processes, but not one that is too long: `None`.
+fn bounded(
+    count: u32,
+    most: u32,
+    make: impl FnOnce() -> Result<Vec<ProcessInfo>, NvmlError>,
+) -> Result<Option<Vec<Listed>>, NvmlError> {
+    if count > most {
+        return Ok(None);
+    }
+    Ok(Some(make()?.into_iter().map(Listed::from).collect()))
 }

@@ -1,4 +1,5 @@
-//! Which figures of a GPU can be true. Those that cannot are not used, and said to be wrong.
+//! Which figures of a GPU can be true. Those that cannot are not used, and said to be wrong. What is said has no figure that may be another one in the
+//! next look: each new message is an event.
 
 use nixmox_core::gpu::Memory;
 use nixmox_core::model::Bytes;
@@ -29,7 +30,7 @@ const THROTTLE: [(u64, &str); 6] = [
 pub(super) fn memory(total: u64, reserved: u64, used: u64) -> Result<Memory, String> {
     let sum = reserved.checked_add(used);
     if total == 0 || total > MEMORY_MAX || sum.is_none_or(|sum| sum > total) {
-        return Err(format!("{used} bytes used and {reserved} reserved of {total}"));
+        return Err("more memory in use and reserved than there is, or more than there can be".to_owned());
     }
     Ok(Memory { total: Bytes(total), reserved: Bytes(reserved), used: Bytes(used) })
 }
@@ -37,12 +38,12 @@ pub(super) fn memory(total: u64, reserved: u64, used: u64) -> Result<Memory, Str
 /// Returns a process's memory if its GPU has as much.
 pub(super) fn share(memory: u64, total: Option<Bytes>) -> Result<u64, String> {
     let most = total.map_or(MEMORY_MAX, |total| total.0);
-    if memory > most { Err(format!("a process with {memory} bytes of {most}")) } else { Ok(memory) }
+    if memory > most { Err("a process with more memory than there is".to_owned()) } else { Ok(memory) }
 }
 
 /// Returns a figure that is not too large. A negative one is, as NVML's types have it.
 pub(super) fn at_most(value: u32, most: u32) -> Result<u32, String> {
-    if value > most { Err(format!("{} where {most} is the most", value.cast_signed())) } else { Ok(value) }
+    if value > most { Err(format!("less than 0 or more than {most}")) } else { Ok(value) }
 }
 
 /// Returns a minor number.
@@ -52,22 +53,18 @@ pub(super) fn minor(value: u32) -> Result<u32, String> {
 
 /// Returns a process id.
 pub(super) fn pid(value: u32) -> Result<u32, String> {
-    if value == 0 || value > PID_MAX { Err(format!("{value} is no process")) } else { Ok(value) }
+    if value == 0 || value > PID_MAX { Err("a number that no process has".to_owned()) } else { Ok(value) }
 }
 
 /// Returns a version of CUDA such as 12080 as `12.8`.
 pub(super) fn cuda(version: i32) -> Result<String, String> {
     let (major, minor) = (version / 1000, version % 1000 / 10);
-    if (1..1000).contains(&major) {
-        Ok(format!("{major}.{minor}"))
-    } else {
-        Err(format!("{version} is no version"))
-    }
+    if (1..1000).contains(&major) { Ok(format!("{major}.{minor}")) } else { Err("no version".to_owned()) }
 }
 
 /// Returns a PCI address such as `00000000:01:00.0` as the kernel has it, `0000:01:00.0`.
 pub(super) fn pci(text: &str) -> Result<String, String> {
-    let wrong = || format!("{text:?} is no address");
+    let wrong = || "no address of the bus".to_owned();
     let (domain, rest) = text.split_once(':').ok_or_else(wrong)?;
     let (bus, rest) = rest.split_once(':').ok_or_else(wrong)?;
     let (device, function) = rest.split_once('.').ok_or_else(wrong)?;
@@ -94,7 +91,7 @@ mod tests {
             assert!(memory(total, reserved, used).is_err(), "{total} {reserved} {used}");
         }
         assert_eq!(at_most(200, DEGREES_MAX), Ok(200));
-        assert_eq!(at_most((-10_i32).cast_unsigned(), DEGREES_MAX), Err("-10 where 200 is the most".to_owned()));
+        assert_eq!(at_most((-10_i32).cast_unsigned(), DEGREES_MAX), Err("less than 0 or more than 200".to_owned()));
         assert!(pid(0).is_err() && pid(u32::MAX).is_err() && pid(1).is_ok());
         assert!(share(13, Some(Bytes(12))).is_err() && share(12, Some(Bytes(12))).is_ok());
         assert!(minor(1 << 20).is_err());

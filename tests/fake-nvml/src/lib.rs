@@ -14,7 +14,7 @@ mod state;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::io::Write as _;
 
-use state::{Fault, Gpu, State};
+use state::{Fault, Gpu, Process, State};
 
 /// `nvmlReturn_t`.
 type Return = c_uint;
@@ -26,8 +26,11 @@ const NOT_SUPPORTED: Return = 3;
 const NOT_FOUND: Return = 6;
 const INSUFFICIENT_SIZE: Return = 7;
 const DRIVER_NOT_LOADED: Return = 9;
+const FUNCTION_NOT_FOUND: Return = 13;
 /// `NVML_VALUE_NOT_AVAILABLE`.
 const NOT_AVAILABLE: u64 = u64::MAX;
+/// The newest version of the lists of processes.
+const NEWEST: i64 = 3;
 /// What stands for no instance in a list of processes.
 const NO_INSTANCE: c_uint = c_uint::MAX;
 /// Handles of instances: this times the GPU's, and the index and one.
@@ -42,6 +45,15 @@ pub struct Memory {
     version: c_uint,
     total: c_ulonglong,
     reserved: c_ulonglong,
+    free: c_ulonglong,
+    used: c_ulonglong,
+}
+
+/// `nvmlMemory_t`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct FirstMemory {
+    total: c_ulonglong,
     free: c_ulonglong,
     used: c_ulonglong,
 }
@@ -77,11 +89,24 @@ pub struct ProcessInfo {
     compute_instance: c_uint,
 }
 
+/// `nvmlProcessInfo_v1_t`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct FirstProcessInfo {
+    pid: c_uint,
+    memory: c_ulonglong,
+}
+
 /// Answers a call, or does what is to go wrong in it.
 fn answer(call: &str, work: impl FnOnce(&State) -> Result<(), Return>) -> Return {
     let Some(state) = State::read() else { return DRIVER_NOT_LOADED };
-    match state.faults.get(call) {
-        Some(Fault::Error(code)) => return *code,
+    go_wrong(state.faults.get(call)).and_then(|()| work(&state)).err().unwrap_or(0)
+}
+
+/// Does what is to go wrong in a call.
+fn go_wrong(fault: Option<&Fault>) -> Result<(), Return> {
+    match fault {
+        Some(Fault::Error(code)) => return Err(*code),
         Some(Fault::Hang) => loop {
             std::thread::park();
         },
@@ -95,7 +120,7 @@ fn answer(call: &str, work: impl FnOnce(&State) -> Result<(), Return>) -> Return
         }
         None => {}
     }
-    work(&state).err().unwrap_or(0)
+    Ok(())
 }
 
 /// Answers a call about one GPU or instance.
@@ -104,12 +129,26 @@ fn of_device(call: &str, device: Handle, work: impl FnOnce(&Gpu) -> Result<(), R
         let handle = device.addr();
         let (gpu, instance) =
             if handle < INSTANCES { (handle, 0) } else { (handle / INSTANCES, handle % INSTANCES) };
-        let gpu = gpu.checked_sub(1).and_then(|index| state.gpus.get(index)).ok_or(INVALID_ARGUMENT)?;
+        let index = gpu.checked_sub(1).ok_or(INVALID_ARGUMENT)?;
+        go_wrong(state.faults_of.get(&(call.to_owned(), index)))?;
+        if version(call) > state.calls.unwrap_or(NEWEST) {
+            return Err(FUNCTION_NOT_FOUND);
+        }
+        let gpu = state.gpus.get(index).ok_or(INVALID_ARGUMENT)?;
         match instance.checked_sub(1) {
             None => work(gpu),
             Some(index) => work(gpu.instances.get(index).ok_or(INVALID_ARGUMENT)?),
         }
     })
+}
+
+/// Returns which driver knows a call, by the version of the lists of processes that came with it.
+fn version(call: &str) -> i64 {
+    match call.rsplit_once("_v") {
+        Some(("nvmlDeviceGetMemoryInfo", "2")) => NEWEST,
+        Some((name, version)) if name.ends_with("RunningProcesses") => version.parse().unwrap_or(NEWEST),
+        Some(_) | None => 1,
+    }
 }
 
 /// Fills what a caller's pointer leads to.
@@ -217,6 +256,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: *m
         if index as usize >= state.gpus.len() {
             return Err(INVALID_ARGUMENT);
         }
+        go_wrong(state.faults_of.get(&("nvmlDeviceGetHandleByIndex_v2".to_owned(), index as usize)))?;
         // SAFETY: the caller's pointer.
         unsafe { put(device, std::ptr::without_provenance_mut(index as usize + 1)) }
     })
@@ -289,6 +329,17 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: *mut
         let free = total.wrapping_sub(reserved).wrapping_sub(used);
         // SAFETY: the caller's pointer. It wants the second version of the structure, of 40 bytes, as it says in it.
         unsafe { put(memory, Memory { version: 0x0200_0028, total, reserved, free, used }) }
+    })
+}
+
+/// The same, as drivers before 510 tell it: what is reserved is among what is used.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(device: Handle, memory: *mut FirstMemory) -> Return {
+    of_device("nvmlDeviceGetMemoryInfo", device, |gpu| {
+        let total = gpu.size("total").ok_or(NOT_SUPPORTED)?;
+        let used = gpu.size("reserved").unwrap_or(0).wrapping_add(gpu.size("used").unwrap_or(0));
+        // SAFETY: the caller's pointer.
+        unsafe { put(memory, FirstMemory { total, free: total.wrapping_sub(used), used }) }
     })
 }
 
@@ -386,11 +437,12 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeInstanceId(device: Handle, id: *mut
 ///
 /// # Safety
 /// `list` has room for as many as `count` says, or is null.
-unsafe fn put_processes(
+unsafe fn put_processes<T>(
     gpu: &Gpu,
     computes: bool,
     count: *mut c_uint,
-    list: *mut ProcessInfo,
+    list: *mut T,
+    make: impl Fn(&Process) -> T,
 ) -> Result<(), Return> {
     let found: Vec<_> = gpu.processes.iter().filter(|process| process.computes == computes).collect();
     // SAFETY: what the caller says.
@@ -402,36 +454,48 @@ unsafe fn put_processes(
         return Err(INSUFFICIENT_SIZE);
     }
     for (index, process) in found.into_iter().enumerate() {
-        let memory = process.memory.unwrap_or(NOT_AVAILABLE);
-        let (gpu_instance, compute_instance) = (NO_INSTANCE, NO_INSTANCE);
         // SAFETY: there is room, as was seen above.
-        unsafe { list.add(index).write(ProcessInfo { pid: process.pid, memory, gpu_instance, compute_instance }) };
+        unsafe { list.add(index).write(make(process)) };
     }
     Ok(())
 }
 
-/// Tells who computes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
-    device: Handle,
-    count: *mut c_uint,
-    list: *mut ProcessInfo,
-) -> Return {
-    of_device("nvmlDeviceGetComputeRunningProcesses_v3", device, |gpu| {
-        // SAFETY: the caller's list.
-        unsafe { put_processes(gpu, true, count, list) }
-    })
+/// Returns a process as the second and third version of the lists have it.
+fn listed(process: &Process) -> ProcessInfo {
+    let memory = process.memory.unwrap_or(NOT_AVAILABLE);
+    ProcessInfo { pid: process.pid, memory, gpu_instance: NO_INSTANCE, compute_instance: NO_INSTANCE }
 }
 
-/// Tells who draws.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
-    device: Handle,
-    count: *mut c_uint,
-    list: *mut ProcessInfo,
-) -> Return {
-    of_device("nvmlDeviceGetGraphicsRunningProcesses_v3", device, |gpu| {
-        // SAFETY: the caller's list.
-        unsafe { put_processes(gpu, false, count, list) }
-    })
+/// Returns a process as the first version has it.
+fn first_listed(process: &Process) -> FirstProcessInfo {
+    FirstProcessInfo { pid: process.pid, memory: process.memory.unwrap_or(NOT_AVAILABLE) }
+}
+
+/// Defines calls that fill a list of processes.
+macro_rules! lists {
+    ($($(#[$doc:meta])* $call:ident: $computes:literal, $type:ty, $make:ident);+ $(;)?) => {$(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $call(device: Handle, count: *mut c_uint, list: *mut $type) -> Return {
+            of_device(stringify!($call), device, |gpu| {
+                // SAFETY: the caller's list.
+                unsafe { put_processes(gpu, $computes, count, list, $make) }
+            })
+        }
+    )+};
+}
+
+lists! {
+    /// Tells who computes.
+    nvmlDeviceGetComputeRunningProcesses_v3: true, ProcessInfo, listed;
+    /// The same, as drivers before 510 tell it.
+    nvmlDeviceGetComputeRunningProcesses_v2: true, ProcessInfo, listed;
+    /// The same, as drivers before 450 tell it.
+    nvmlDeviceGetComputeRunningProcesses: true, FirstProcessInfo, first_listed;
+    /// Tells who draws.
+    nvmlDeviceGetGraphicsRunningProcesses_v3: false, ProcessInfo, listed;
+    /// The same, as drivers before 510 tell it.
+    nvmlDeviceGetGraphicsRunningProcesses_v2: false, ProcessInfo, listed;
+    /// The same, as drivers before 450 tell it.
+    nvmlDeviceGetGraphicsRunningProcesses: false, FirstProcessInfo, first_listed;
 }

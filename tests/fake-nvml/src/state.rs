@@ -26,7 +26,8 @@
 //! Other keys of a GPU: `temperature`, `slowdown`, `power`, `limit`, `utilization`, `memory_utilization`, `throttle` (bits), `mig on|off`,
 //! `process graphics PID SIZE`, `process compute PID -` (memory is not told), `processes COUNT` (that many, made up). What a GPU does not
 //! say it does not know: the call is not supported. Faults, each with the name of a call: `error CALL CODE`, `hang CALL`, `crash CALL`
-//! (SIGSEGV), `abort CALL`, `exit CALL` and `noise CALL`, which writes a lot to standard output.
+//! (SIGSEGV), `abort CALL`, `exit CALL` and `noise CALL`, which writes a lot to standard output. `of INDEX` before one of these makes it so for one
+//! GPU alone. `calls VERSION` hides newer versions of calls that have several, as an older driver does: 1 and 2.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,6 +46,10 @@ pub(crate) struct State {
     pub(crate) gpus: Vec<Gpu>,
     /// What goes wrong, by call.
     pub(crate) faults: BTreeMap<String, Fault>,
+    /// What goes wrong with one GPU, by call and the GPU's index.
+    pub(crate) faults_of: BTreeMap<(String, usize), Fault>,
+    /// The newest version that it knows of lists of processes; `None`: the third.
+    pub(crate) calls: Option<i64>,
 }
 
 /// A GPU, or an instance of one.
@@ -104,7 +109,17 @@ impl State {
                 comment if comment.starts_with('#') => {}
                 "driver" => state.driver = Some(value.to_vec()),
                 "cuda" => state.cuda = number(value).and_then(|value| value.try_into().ok()),
-                "error" | "hang" | "crash" | "abort" | "exit" | "noise" => state.add_fault(&key, value),
+                "error" | "hang" | "crash" | "abort" | "exit" | "noise" => {
+                    let (call, fault) = fault(&key, value);
+                    state.faults.insert(call, fault);
+                }
+                "of" => {
+                    let (index, rest) = word(value);
+                    let (kind, rest) = word(rest);
+                    let (call, fault) = fault(&kind, rest);
+                    state.faults_of.insert((call, index.parse().unwrap_or(usize::MAX)), fault);
+                }
+                "calls" => state.calls = number(value),
                 "gpu" => {
                     in_instance = false;
                     state.gpus.push(Gpu::default());
@@ -126,19 +141,20 @@ impl State {
         }
         state
     }
+}
 
-    fn add_fault(&mut self, kind: &str, value: &[u8]) {
-        let (call, rest) = word(value);
-        let fault = match kind {
-            "hang" => Fault::Hang,
-            "crash" => Fault::Crash,
-            "abort" => Fault::Abort,
-            "exit" => Fault::Exit,
-            "noise" => Fault::Noise,
-            _ => Fault::Error(number(rest).and_then(|code| code.try_into().ok()).unwrap_or(999)),
-        };
-        self.faults.insert(call, fault);
-    }
+/// Returns what goes wrong, and in which call.
+fn fault(kind: &str, value: &[u8]) -> (String, Fault) {
+    let (call, rest) = word(value);
+    let fault = match kind {
+        "hang" => Fault::Hang,
+        "crash" => Fault::Crash,
+        "abort" => Fault::Abort,
+        "exit" => Fault::Exit,
+        "noise" => Fault::Noise,
+        _ => Fault::Error(number(rest).and_then(|code| code.try_into().ok()).unwrap_or(999)),
+    };
+    (call, fault)
 }
 
 impl Gpu {

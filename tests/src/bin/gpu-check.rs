@@ -6,7 +6,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use nixmox_agent::gpu_probe;
 use nixmox_agent::host::Gpus;
@@ -15,20 +14,19 @@ use nixmox_tests::gpu_check::{self, Smi};
 const USAGE: &str = "usage: gpu-check [NVIDIA-SMI]
 
 Compares what NixMox reads of NVIDIA's GPUs with what nvidia-smi (or the program of that name that is given) tells. Ends with 1 where something
-differs or a GPU has a fault, with 2 where nvidia-smi cannot be asked. Changes nothing.
+differs or a GPU has a fault, with 2 where there is nothing to compare: no GPU of NVIDIA's, or no nvidia-smi, where nodes and the layers of
+`nixmoxctl gpu doctor` are judged all the same. Changes nothing.
 ";
 /// Under which folder `/proc`, `/sys`, `/dev` and the driver are looked for: for tests.
 const ROOT: &str = "PROBE_ROOT";
-/// As long as the driver may take for a first look on a machine with many GPUs and no nvidia-persistenced.
-const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["gpu-probe"] => {
+        ["gpu-probe", left_out @ ..] => {
             let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
-            gpu_probe::run_below(&root).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+            gpu_probe::run_below(&root, left_out).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
         }
         [] => check("nvidia-smi"),
         [program] if !program.starts_with('-') => check(program),
@@ -47,10 +45,17 @@ fn check(program: &str) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if !gpu_check::has_nvidia(&found) {
+        eprintln!(
+            "gpu-check: there is nothing to compare: no GPU of NVIDIA's is in this machine, and no module of its driver is loaded"
+        );
+        return ExitCode::from(2);
+    }
     // Right after the look: what moves has not moved far.
     let smi = match Smi::ask(program) {
         Ok(smi) => smi,
         Err(error) => {
+            print!("{}", gpu_check::table(&gpu_check::judge(&found)));
             eprintln!("gpu-check: {error:#}");
             return ExitCode::from(2);
         }
@@ -66,7 +71,7 @@ fn look() -> anyhow::Result<nixmox_core::gpu::Inventory> {
     let passed = [ROOT, "FAKE_NVML_STATE"];
     let environment =
         passed.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
-    let gpus = Gpus::new(std::env::current_exe()?).with(environment, LIMIT);
+    let gpus = Gpus::new(std::env::current_exe()?).with(environment);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(gpus.look()))
 }

@@ -42,13 +42,10 @@ pub struct Row {
 #[must_use]
 pub fn compare(found: &Inventory, smi: &Smi) -> Vec<Row> {
     let mut rows = Rows::default();
-    for fault in &found.faults {
-        rows.push("fault", &format!("{:?}", fault.kind), &fault.message, "none", false);
-    }
+    rows.faults(found);
     let nothing = Driver::default();
-    let driver = found.drivers.get(&Vendor::Nvidia).unwrap_or(&nothing);
-    rows.driver(driver, smi);
-    let ours: Vec<&Gpu> = found.gpus.iter().filter(|gpu| gpu.vendor == Vendor::Nvidia).collect();
+    rows.driver(found.drivers.get(&Vendor::Nvidia).unwrap_or(&nothing), smi);
+    let ours = ours(found);
     let whole: Vec<&&Gpu> = ours.iter().filter(|gpu| !matches!(gpu.part, Part::Instance { .. })).collect();
     let (our_count, their_count) = (whole.len(), smi.gpus.len());
     let are_some = our_count == their_count && our_count > 0;
@@ -63,15 +60,28 @@ pub fn compare(found: &Inventory, smi: &Smi) -> Vec<Row> {
     let instances: Vec<&str> = instances.map(|gpu| gpu.id.as_str()).collect();
     rows.equal("machine", "instances", &instances.join(" "), &smi.instances.join(" "));
     rows.processes(&ours, smi);
-    for node in driver.nodes.iter().chain(ours.iter().flat_map(|gpu| &gpu.nodes)) {
-        rows.node(node);
-    }
-    for layer in diagnose(&Checkup { inventory: found, services: Vec::new() }) {
-        let is_well = layer.outcome != LayerOutcome::Failed;
-        let field = format!("{} {}", layer.kind.as_word(), layer.outcome.as_word());
-        rows.push("doctor", &field, &layer.found, &layer.remedy, is_well);
-    }
+    rows.host(found);
     rows.0
+}
+
+/// Judges what needs no `nvidia-smi`: faults, nodes, and the host's layers of `gpu doctor`.
+#[must_use]
+pub fn judge(found: &Inventory) -> Vec<Row> {
+    let mut rows = Rows::default();
+    rows.faults(found);
+    rows.host(found);
+    rows.0
+}
+
+/// Returns whether there is anything of NVIDIA that could be looked at.
+#[must_use]
+pub fn has_nvidia(found: &Inventory) -> bool {
+    // A fault of nobody's may have kept it from being seen.
+    found.drivers.contains_key(&Vendor::Nvidia) || !found.faults.is_empty()
+}
+
+fn ours(found: &Inventory) -> Vec<&Gpu> {
+    found.gpus.iter().filter(|gpu| gpu.vendor == Vendor::Nvidia).collect()
 }
 
 /// Returns the rows as a table, what differs marked.
@@ -213,6 +223,25 @@ impl Rows {
                     self.push(&of, &field, shown(ours.is_some()), shown(ours.is_none()), false);
                 }
             }
+        }
+    }
+
+    fn faults(&mut self, found: &Inventory) {
+        for fault in &found.faults {
+            self.push("fault", &format!("{:?}", fault.kind), &fault.message, "none", false);
+        }
+    }
+
+    /// Judges nodes, and what `gpu doctor` would say of this host.
+    fn host(&mut self, found: &Inventory) {
+        let shared = found.drivers.get(&Vendor::Nvidia).into_iter().flat_map(|driver| &driver.nodes);
+        for node in shared.chain(ours(found).into_iter().flat_map(|gpu| &gpu.nodes)) {
+            self.node(node);
+        }
+        for layer in diagnose(&Checkup { inventory: found, whole: true, services: Vec::new() }) {
+            let is_well = layer.outcome != LayerOutcome::Failed;
+            let field = format!("{} {}", layer.kind.as_word(), layer.outcome.as_word());
+            self.push("doctor", &field, &layer.found, &layer.remedy, is_well);
         }
     }
 

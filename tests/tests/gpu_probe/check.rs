@@ -171,4 +171,18 @@ fn a_fault_and_a_wrong_node_are_told_and_an_nvidia_smi_that_fails_is_no_comparis
     let output = check(&machine);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a valid field"));
+    // What needs no nvidia-smi is judged all the same.
+    let found = different(&output);
+    for field in ["fault Failed", "node /dev/nvidia7", "doctor node failed"] {
+        assert!(found.iter().any(|found| found == field), "{found:?}");
+    }
+}
+
+#[test]
+fn where_nothing_is_there_nothing_is_compared() {
+    let machine = Machine::new();
+    machine.script("smi/nvidia-smi", SMI);
+    let output = check(&machine);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no GPU of NVIDIA's is in this machine"));
 }

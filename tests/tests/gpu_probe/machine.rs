@@ -120,14 +120,14 @@ impl Machine {
         path
     }
 
-    /// Returns what looks at it, and gives up after that long.
+    /// Returns what looks at it, and gives up a call after that long.
     pub(crate) fn gpus(&self, limit: Duration) -> Gpus {
         let path = |path: &Path| path.to_str().unwrap().to_owned();
         let environment = vec![
             ("PROBE_ROOT".to_owned(), path(self.root())),
             ("FAKE_NVML_STATE".to_owned(), path(&self.root().join("state"))),
         ];
-        Gpus::new(env!("CARGO_BIN_EXE_gpu-check").into()).with(environment, limit)
+        Gpus::new(env!("CARGO_BIN_EXE_gpu-check").into()).with(environment).within(limit, LIMIT)
     }
 
     /// Looks at it.
@@ -135,7 +135,7 @@ impl Machine {
         self.look_for(LIMIT)
     }
 
-    /// Looks at it, and gives up after that long.
+    /// Looks at it, and gives up a call after that long.
     pub(crate) fn look_for(&self, limit: Duration) -> Inventory {
         block_on(self.gpus(limit).look())
     }

@@ -6,6 +6,7 @@
 mod cdi;
 mod check;
 mod faults;
+mod hangs;
 mod machine;
 mod nvidia;
 mod sysfs;

@@ -124,6 +124,38 @@ fn instances_follow_their_gpu_with_nodes_and_processes_of_their_own() {
 }
 
 #[test]
+fn older_drivers_are_asked_as_they_know_it() {
+    for calls in [1, 2] {
+        let machine = Machine::with_nvidia(&format!("{TWO}process compute 5 -\ncalls {calls}\n"));
+        let [first, second] = machine.gpus_of_look().try_into().unwrap();
+        let memory = first.memory.unwrap();
+        assert_eq!(memory.total, Bytes(12288 * MIB));
+        assert_eq!(
+            (memory.reserved, memory.used),
+            (Bytes(0), Bytes(1324 * MIB)),
+            "what is reserved is not told apart"
+        );
+        let of = |gpu: &Gpu| {
+            gpu.processes.iter().map(|process| (process.pid, process.kind, process.memory)).collect::<Vec<_>>()
+        };
+        let (compute, graphics) = (ProcessKind::Compute, ProcessKind::Graphics);
+        let (large, small) = (Some(Bytes(700 * MIB)), Some(Bytes(300 * MIB)));
+        assert_eq!(of(&first), [(12, graphics, small), (4711, compute, large)], "{calls}");
+        assert_eq!(of(&second), [(5, compute, None)], "{calls}");
+    }
+}
+
+#[test]
+fn a_driver_that_tells_no_memory_at_all_is_told() {
+    let machine = Machine::with_nvidia(&format!("{TWO}calls 1\nerror nvmlDeviceGetMemoryInfo 13\n"));
+    let found = machine.look();
+    assert_eq!(found.gpus.iter().filter(|gpu| gpu.memory.is_none()).count(), 2);
+    let [fault] = found.faults.as_slice() else { panic!("{:?}", found.faults) };
+    assert_eq!(fault.kind, nixmox_core::gpu::FaultKind::Failed);
+    assert!(fault.message.contains("too old"), "{}", fault.message);
+}
+
+#[test]
 fn each_look_tells_what_is_now() {
     let machine = Machine::with_nvidia(TWO);
     let gpus = machine.gpus(std::time::Duration::from_mins(1));

@@ -10,7 +10,9 @@ use nixmox_core::gpu::{
     Driver, Fault, FaultKind, Gpu, Inventory, Memory, Node, NodeState, Part, Process, ProcessKind, ProcessOwner,
     Sensors, UserSpace,
 };
-use nixmox_core::model::{Bytes, Condition, ContainerName, GpuDevices, GpuShare, InvocationId, Kind, Service, Vendor};
+use nixmox_core::model::{
+    Bytes, Condition, ContainerName, GpuDevices, GpuShare, InvocationId, Kind, Service, Vendor,
+};
 
 use crate::declare::{Declare, job, service};
 use crate::machine::{Machine, is_well, name, of, on_a_machine, request, shown};
