@@ -135,13 +135,14 @@ mod tests {
         assert_eq!(told(&desired, "web"), ["cache", "db", "disk", "gone", "seed"], "and a circle ends");
     }
 
+    type Break = fn(&mut Desired, &mut Observed);
+
     #[test]
     fn one_that_has_not_come_keeps_it_from_starting() {
         let desired = declared();
         let ready = |desired: &Desired, observed: &Observed| gates(desired, Some(observed), &name("web")).ready;
         assert!(ready(&desired, &came(&desired)), "`disk` is for `db` to wait for");
         assert!(!gates(&desired, None, &name("web")).ready, "nobody has looked");
-        type Break = fn(&mut Desired, &mut Observed);
         let breaks: [(&str, Break); 10] = [
             ("starting", |_, observed| observed.containers.get_mut("db").unwrap().health = Health::Starting),
             ("unhealthy", |_, observed| observed.containers.get_mut("db").unwrap().health = Health::Unhealthy),

@@ -146,8 +146,7 @@ impl Draw {
 fn world() -> impl Strategy<Value = World> {
     let cards = prop::collection::vec(drawn_card(), 1..4);
     let tight = prop::option::of((8_u64..44).prop_map(|grains| Bytes(grains * GRAIN * MIB)));
-    let drawn = (cards, prop::collection::vec(draw(), 1..7), tight, any::<bool>());
-    drawn.prop_map(|(cards, draws, tight, forward)| {
+    (cards, prop::collection::vec(draw(), 1..7), tight, any::<bool>()).prop_map(|(cards, draws, tight, forward)| {
         let mut draws = draws;
         if tight.is_some() {
             for draw in draws.iter_mut().filter(|draw| draw.phase != Phase::Down) {

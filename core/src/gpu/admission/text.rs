@@ -93,11 +93,11 @@ impl Pass<'_> {
         let mut needs = self.needs_and_free(target, index, Self::free_then);
         if !spared.is_empty() && !self.could_start(index) {
             let spared = list(spared.iter().map(|claim| format!("`{}`", self.claims[*claim].name)));
-            needs.push_str(&format!("; {spared} would end for it if it could start otherwise"));
+            needs = format!("{needs}; {spared} would end for it if it could start otherwise");
         }
         let needed = self.needed(target, index);
         if !needed.is_empty() {
-            needs.push_str(&format!("; it depends on {needed}, which does not end for it"));
+            needs = format!("{needs}; it depends on {needed}, which does not end for it");
         }
         let claim = &self.claims[index];
         let less = match claim.share.vram {
