@@ -348,8 +348,8 @@ impl Gpus {
                 Some(Decision::Granted(allocation)) => {
                     let is_picked = assigned.service.private_users == PrivateUsers::Pick;
                     let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, is_picked);
-                    match seen.inventory.blind(Some(grant.vendor)) {
-                        Some(fault) if runs => GpuStanding::Kept { grant, why: fault.message.clone() },
+                    match unseen(&grant, &seen.inventory) {
+                        Some(why) if runs => GpuStanding::Kept { grant, why },
                         Some(_) | None => GpuStanding::Granted(grant),
                     }
                 }
@@ -582,6 +582,14 @@ fn settle(
         }
     }
     given
+}
+
+/// Returns why nobody can say how it is about a GPU of a grant; `None`: all of them answer.
+fn unseen(grant: &Grant, inventory: &Inventory) -> Option<String> {
+    let lost = grant.gpus.iter().find(|id| inventory.gpus.iter().all(|gpu| gpu.id != **id))?;
+    let concerns = |fault: &&Fault| fault.vendor.is_none_or(|vendor| vendor == grant.vendor);
+    let fault = inventory.faults.iter().find(concerns);
+    Some(fault.map_or_else(|| format!("the GPU {lost} is not there any more"), |fault| fault.message.clone()))
 }
 
 /// Returns the number that the kernel has for each node that it knows.

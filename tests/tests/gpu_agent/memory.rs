@@ -17,7 +17,7 @@ fn memory_is_given_by_priority_and_comes_back() {
         assert!(gpu.contains(part), "{part}: {gpu}");
     }
     let fit = machine.ctl("gpu fit --vram 6G --devices GPU-0 --priority 80");
-    assert!(fit.success() && fit.stdout.contains("low ("), "who would yield is told: {fit}");
+    assert!(fit.success() && fit.stdout.contains("yields  low, of priority 20"), "who would yield is told: {fit}");
     let fit = machine.ctl("gpu fit --vram 6G --devices GPU-0 --priority 10");
     assert!(!fit.success() && fit.stdout.contains("6G"), "the numbers are told: {fit}");
     assert!(machine.ctl("gpu fit --vram 6G --devices 1").success(), "another GPU has room");
