@@ -25,8 +25,10 @@ use crate::state::{Notes, VramSeen};
 const LOOKING: &str = "the GPUs are being looked at";
 /// Time between two looks while all is as it should be.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// The same while somebody waits for memory, or for room that others make.
+/// The same while somebody has just begun to wait: for room that others make, which comes soon or not for long.
 const LOOK_INTERVAL_WAITING: Duration = Duration::from_secs(2);
+/// How long that is.
+const SOON: Duration = Duration::from_mins(1);
 /// The age from which on a look is too old to start something by it: more than the longest that the next one takes.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(90);
 /// The age up to which somebody who asks is told what was seen, without another look.
@@ -120,8 +122,8 @@ pub(super) struct Gpus {
     over: BTreeSet<ContainerName>,
     /// The faults that were told, each by what it is: its words may have changed since.
     faults: Vec<(Option<Vendor>, FaultKind, String)>,
-    /// Whether somebody waits.
-    waits: bool,
+    /// Who waits, and since when it is these.
+    waiting: (BTreeSet<ContainerName>, Duration),
 }
 
 /// Something that nobody asked for, in a line for people; of the host when it names no service.
@@ -245,7 +247,9 @@ impl Gpus {
             return None;
         }
         let Some(seen) = self.seen.as_ref().filter(|_| !self.outdated) else { return Some(Duration::ZERO) };
-        let interval = if self.waits { LOOK_INTERVAL_WAITING } else { LOOK_INTERVAL };
+        let (waiting, since) = &self.waiting;
+        let soon = !waiting.is_empty() && seen.at < since.saturating_add(SOON) && self.faults.is_empty();
+        let interval = if soon { LOOK_INTERVAL_WAITING } else { LOOK_INTERVAL };
         Some(seen.at.saturating_add(interval))
     }
 
@@ -296,8 +300,11 @@ impl Gpus {
         let waits = |assigned: &Assigned| {
             matches!(assigned.gpu, GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. })
         };
-        self.waits =
-            desired.services.iter().any(|(name, assigned)| waits(assigned) && !desired.holds.contains_key(name));
+        let waiting = desired.services.iter().filter(|(name, assigned)| waits(assigned) && self.wants(name));
+        let waiting: BTreeSet<ContainerName> = waiting.map(|(name, _)| name.clone()).collect();
+        if self.waiting.0 != waiting {
+            self.waiting = (waiting, now);
+        }
     }
 
     /// Takes note of instances that came or went, by whomever: what the last look says of their memory is over.
