@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// nobody corrects keeps a plan from ever saying `unchanged`.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// How long a service must wait for room on a GPU: what is asked to end, and what a driver gives back, may take a while.
+const ROOM: Duration = Duration::from_secs(15);
+
 /// How long a busy agent must show nothing of what was taken down.
 const STEADY: Duration = Duration::from_secs(1);
 
@@ -312,6 +315,9 @@ impl Follow {
         }
         let since = *self.settled_since.get_or_insert_with(Instant::now);
         if self.trial.is_open(&self.progress, self.made, self.stack(), since.elapsed()) {
+            return Ok(false);
+        }
+        if since.elapsed() < ROOM && self.progress.tasks().iter().any(|task| self.progress.waits_for_gpu(task)) {
             return Ok(false);
         }
         // The agent's own word that all that changed is well; nothing is asked of the planner where nothing was declared.

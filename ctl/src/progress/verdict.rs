@@ -22,7 +22,7 @@ pub(crate) enum Verdict {
     Reached,
     /// It will not become so by itself, or not soon.
     Failed,
-    /// It waits for a service that failed, or that is held.
+    /// It waits for a service that failed, or that is held; or for room on a GPU that nobody is about to make.
     Blocked,
 }
 
@@ -123,9 +123,25 @@ impl Progress {
             // It was unhealthy before; what is asked for is how it is now, and the agent asks at once.
             (_, ServiceState::Unhealthy) if task.failures_before == Some(status.probe_failures) => Verdict::Pending,
             (_, ServiceState::Unhealthy | ServiceState::Failed) => Verdict::Failed,
-            (_, ServiceState::Waiting) if self.is_blocked(task, depth) => Verdict::Blocked,
+            (_, ServiceState::Waiting) if self.is_blocked(task, depth) || self.waits_for_gpu(task) => {
+                Verdict::Blocked
+            }
             (_, ServiceState::Waiting | ServiceState::Starting) => Verdict::Pending,
         }
+    }
+
+    /// Returns whether a service waits for its share of the GPUs, and nobody is on the way to make room: that can take for ever.
+    pub(crate) fn waits_for_gpu(&self, task: &Task) -> bool {
+        let gpu = |status: &ServiceStatus| status.gpu.as_ref().map(|gpu| gpu.state.clone());
+        let waits = |status: &ServiceStatus| {
+            status.state == ServiceState::Waiting
+                && status.waits_for.is_empty()
+                && gpu(status).is_some_and(|state| state == "waiting")
+        };
+        let leaves = |other: &ServiceStatus| {
+            gpu(other).is_some_and(|state| state == "yielding" || other.state == ServiceState::Stopping)
+        };
+        self.status(task).is_some_and(waits) && !self.mirror().status().services.iter().any(leaves)
     }
 
     fn is_blocked(&self, task: &Task, depth: usize) -> bool {

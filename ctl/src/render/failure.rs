@@ -47,13 +47,15 @@ pub(crate) fn failure(status: &ServiceStatus, moment: &Moment, was_healthy: bool
         .row("try", try_line(status))
 }
 
-/// Returns the complaint about a service that is not started because of others, which are not part of the work.
+/// Returns the complaint about a service that is not started because of others, which are not part of the work, or for want of room on
+/// a GPU.
 pub(crate) fn blocked(status: &ServiceStatus, blockers: &[&str]) -> Report {
     Report::new(format!("{} was not started", status.name))
         .row("gate", status.waits_for.join(", "))
         .row("why", &status.reason)
         .row("from", declared_at(status, false))
         .rows("try", blockers.iter().map(|name| format!("nixmoxctl why {name}")))
+        .row("try", if blockers.is_empty() { status.hint.as_str() } else { "" })
 }
 
 /// Returns for how long a service is not well, and since when; empty for one that may still become so.

@@ -126,6 +126,9 @@ fn phase(progress: &Progress, task: &Task, status: Option<&ServiceStatus>, now: 
     };
     match task.phase {
         Phase::Quiet => match progress.verdict(task) {
+            Verdict::Blocked if progress.waits_for_gpu(task) => {
+                status.map_or_else(String::new, |it| it.reason.clone())
+            }
             Verdict::Blocked => format!("not started: {} failed", progress.blockers(task).join(", ")),
             Verdict::Pending | Verdict::Reached | Verdict::Failed => waits(status),
         },

@@ -1,7 +1,7 @@
 //! What commands that change something print, and what they ask for.
 
 use insta::assert_snapshot;
-use nixmox_api::{AgentError, Done, HostStatus, PlanReply, ServiceState, ServiceStatus, Status, Update};
+use nixmox_api::{AgentError, Done, GpuStatus, HostStatus, PlanReply, ServiceState, ServiceStatus, Status, Update};
 
 use crate::output::Size;
 use crate::progress::{Goal, Progress, Task};
@@ -113,6 +113,33 @@ fn up_names_what_was_not_started_because_of_a_failure() {
     let ran = Place::with(&agent).run("up caddy nextcloud --no-deps");
     assert_snapshot!(told(&agent, &ran));
     assert_eq!(agent.calls("Apply")[0]["request"]["only"], serde_json::json!(["caddy", "nextcloud"]));
+}
+
+#[test]
+fn up_does_not_wait_for_ever_for_room_on_a_gpu() {
+    let waiting = |gpu: &str| ServiceStatus {
+        state: ServiceState::Waiting,
+        reason: "needs 8G: GPU 0 (NVIDIA T4) has 2.5G of 12G free (`caddy` has 9G)".to_owned(),
+        hint: "a lower `gpu.vram_min`".to_owned(),
+        gpu: Some(GpuStatus { state: gpu.to_owned(), ..GpuStatus::default() }),
+        ..nextcloud(ServiceState::Waiting, 0)
+    };
+    let updates = vec![
+        snapshot(Status { services: Vec::new(), ..sample::three() }),
+        event(1, 0, "healthy", "caddy", Some(caddy())),
+        // Who is about to make room is waited for.
+        event(2, 100, "waiting", "nextcloud", Some(waiting("yielding"))),
+        event(3, 200, "waiting", "nextcloud", Some(waiting("waiting"))),
+    ];
+    let plan = sample::plan(vec![
+        sample::planned("nextcloud", "blocked", "needs 8G"),
+        sample::planned("caddy", "create", ""),
+    ]);
+    let script =
+        Script::default().reply("Apply", &sample::applied(plan.clone())).reply("Plan", &plan).watch(updates);
+    let agent = stack_of(script);
+    let ran = Place::with(&agent).run("up caddy nextcloud --no-deps");
+    assert_snapshot!(told(&agent, &ran));
 }
 
 #[test]

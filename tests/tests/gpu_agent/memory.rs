@@ -34,6 +34,12 @@ fn memory_is_given_by_priority_and_comes_back() {
     let why = machine.says("why low");
     assert!(why.contains("8G"), "{why}");
 
+    // Who follows is not kept waiting for what may never come.
+    let up = machine.bed.shell("timeout 60 nixmoxctl -f /srv/gpus/nixmox.toml up").expect("it runs");
+    assert_ne!(up.code, 124, "it ends: {up}");
+    let told = format!("{}{}", up.stdout, up.stderr);
+    assert!(told.contains("low") && told.contains("needs 8G"), "{told}");
+
     // The desktop takes what it likes: nobody is stopped for it, and it is told.
     machine.tell(&[(0, Told { used: 6, processes: vec![(1, 6)] })], "");
     let gpu = machine.overview();
