@@ -5,7 +5,7 @@
 //! follows from it. What runs goes on with what it was given, whatever becomes of NVML meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use nixmox_core::model::{
 
 use tokio::time::Instant;
 
+use super::gpu_views::{Look, Views};
 use super::handle::now_usec;
 use crate::state::{Notes, VramSeen};
 
@@ -33,15 +34,6 @@ const SOON: Duration = Duration::from_mins(1);
 const LOOK_AGE_MAX: Duration = Duration::from_secs(90);
 /// The age up to which somebody who asks is told what was seen, without another look.
 const RECENT: Duration = Duration::from_secs(1);
-/// Time between two looks into a guest that has GPUs, which open its nodes and so wake them. One that starts or is changed, or
-/// whose nodes have other numbers, is looked into at once.
-const VIEW_INTERVAL: Duration = Duration::from_mins(5);
-/// The same after a repair.
-const VIEW_INTERVAL_AFTER_REPAIR: Duration = Duration::from_secs(3);
-/// Repairs in a row of what a guest cannot use; then it is a person's to look at it, and tried again but seldom.
-const REPAIRS_MAX: u32 = 3;
-/// Time between two of those.
-const REPAIR_INTERVAL: Duration = Duration::from_mins(10);
 /// Services of which it is remembered what they needed, before those are forgotten that are not declared any more.
 const VRAM_NAMES_MAX: usize = 500;
 /// How much more memory a service must have been seen with before that is written down: a write costs more than it tells.
@@ -70,35 +62,6 @@ impl Seen {
     }
 }
 
-/// What a running guest saw of its GPUs.
-#[derive(Debug)]
-struct View {
-    invocation: Option<InvocationId>,
-    lost: Vec<PathBuf>,
-    /// When the next look is due.
-    next: Duration,
-    /// Repairs since it could last use all.
-    repairs: u32,
-    /// When the last one was.
-    repaired: Duration,
-    /// It was changed since it was looked into.
-    changed: bool,
-}
-
-impl View {
-    fn new(invocation: Option<InvocationId>, now: Duration) -> Self {
-        Self { invocation, lost: Vec::new(), next: now, repairs: 0, repaired: Duration::ZERO, changed: false }
-    }
-}
-
-/// A guest that is to be looked into.
-#[derive(Debug)]
-pub(super) struct Look {
-    pub(super) name: ContainerName,
-    pub(super) invocation: Option<InvocationId>,
-    pub(super) grant: Grant,
-}
-
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Gpus {
@@ -116,8 +79,8 @@ pub(super) struct Gpus {
     /// The instance of each that was seen last.
     instances: BTreeMap<ContainerName, Option<InvocationId>>,
     vram: BTreeMap<ContainerName, VramSeen>,
-    views: BTreeMap<ContainerName, View>,
-    viewing: BTreeSet<ContainerName>,
+    /// What guests see of them.
+    views: Views,
     /// Who was told to use more than it may.
     over: BTreeSet<ContainerName>,
     /// The faults that were told, each by what it is: its words may have changed since.
@@ -158,11 +121,7 @@ impl Gpus {
             return Vec::new();
         }
         let faults = self.faults.iter().map(|(_, _, text)| format!("{text}; see `nixmoxctl gpu doctor`"));
-        let lost = self.views.iter().filter(|(_, view)| view.repairs >= REPAIRS_MAX && !view.lost.is_empty());
-        let lost = lost.map(|(name, view)| {
-            format!("{name} cannot use {}; see `nixmoxctl gpu doctor {name}`", shown(&view.lost))
-        });
-        faults.chain(lost).collect()
+        faults.chain(self.views.warnings()).collect()
     }
 
     /// Takes in a look, whoever made it. Returns what it tells that was not known.
@@ -189,7 +148,7 @@ impl Gpus {
         }
         if self.seen.as_ref().is_some_and(|seen| numbers(&seen.inventory) != numbers(&inventory)) {
             // A module was loaded anew: what guests have is of numbers that are gone.
-            self.views.values_mut().for_each(|view| view.next = now);
+            self.views.doubt(now);
         }
         self.seen = Some(Arc::new(Seen::now(inventory, now)));
         news.extend(self.news_of_over_use());
@@ -256,8 +215,7 @@ impl Gpus {
     /// Returns when there is something to be looked at though nothing happens.
     pub(super) fn next_due(&self, desired: &Desired) -> Option<Duration> {
         let look = self.next_look(desired).filter(|_| !self.looking);
-        let views = self.views.iter().filter(|(name, _)| !self.viewing.contains(*name)).map(|(_, view)| view.next);
-        look.into_iter().chain(views).min()
+        look.into_iter().chain(self.views.next_due()).min()
     }
 
     /// Decides how every service stands that asks for GPUs, and keeps what they are given.
@@ -423,96 +381,14 @@ impl Gpus {
         desired.services.iter().filter_map(claim).collect()
     }
 
-    /// Returns the guests that are to be looked into now; each is then under way.
-    pub(super) fn begin_views(&mut self, now: Duration, desired: &Desired, observed: &Observed) -> Vec<Look> {
-        let granted = |name: &ContainerName| {
-            desired.services.get(name).and_then(|assigned| match &assigned.gpu {
-                GpuStanding::Granted(grant) | GpuStanding::Kept { grant, .. } => Some(grant),
-                GpuStanding::None | GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. } => None,
-            })
-        };
-        let active = |name: &ContainerName| {
-            observed.containers.get(name).filter(|container| container.active == ActiveState::Active)
-        };
-        self.views.retain(|name, _| granted(name).is_some() && active(name).is_some());
-        let mut looks = Vec::new();
-        for name in desired.services.keys() {
-            let (Some(grant), Some(container)) = (granted(name), active(name)) else { continue };
-            let view = self.views.entry(name.clone()).or_insert_with(|| View::new(container.invocation, now));
-            if view.invocation != container.invocation {
-                *view = View::new(container.invocation, now);
-            }
-            if view.next <= now && self.viewing.insert(name.clone()) {
-                looks.push(Look { name: name.clone(), invocation: container.invocation, grant: grant.clone() });
-            }
-        }
-        looks
-    }
-
     /// Takes in what a guest saw. Returns what it tells that was not known.
-    pub(super) fn viewed(&mut self, now: Duration, look: &Look, seen: &GuestView) -> Option<News> {
-        self.viewing.remove(&look.name);
-        let inventory = self.seen.as_ref().map(|seen| &seen.inventory);
-        let number = |path: &PathBuf| inventory.and_then(|inventory| inventory.number_of(path));
-        let lost = seen.lost(number);
-        let view = self.views.get_mut(&look.name).filter(|view| view.invocation == look.invocation)?;
-        (view.next, view.changed) = (now.saturating_add(VIEW_INTERVAL), false);
-        if seen.fault.is_some() {
-            return None;
-        }
-        let before = std::mem::replace(&mut view.lost, lost);
-        let news = |text: String| Some(News { service: Some(look.name.clone()), text });
-        match (before.is_empty(), view.lost.is_empty()) {
-            (_, true) => {
-                view.repairs = 0;
-                if before.is_empty() { None } else { news("its GPUs can be used again".to_owned()) }
-            }
-            (true, false) => news(format!("cannot use {}: it is given anew", shown(&view.lost))),
-            (false, false) if view.repairs == REPAIRS_MAX => {
-                view.repairs += 1;
-                news(format!(
-                    "still cannot use {}; `nixmoxctl gpu doctor {1}` says why, `nixmoxctl restart {1}` may help",
-                    shown(&view.lost),
-                    look.name
-                ))
-            }
-            (false, false) => None,
-        }
+    pub(super) fn looked_into(&mut self, now: Duration, look: &Look, seen: &GuestView) -> Option<News> {
+        self.views.looked(now, look, seen, self.seen.as_ref().map(|seen| &seen.inventory))
     }
 
-    /// Has guests looked into at once: somebody wants to know.
-    pub(super) fn doubt(&mut self, now: Duration) {
-        self.views.values_mut().for_each(|view| view.next = view.next.min(now));
-    }
-
-    /// Takes note that a container was changed while it runs, which is how its GPUs are given anew.
-    pub(super) fn updated(&mut self, now: Duration, name: &ContainerName) {
-        if let Some(view) = self.views.get_mut(name) {
-            if !view.lost.is_empty() {
-                view.repairs = view.repairs.saturating_add(1);
-                view.repaired = now;
-            }
-            view.changed = true;
-            view.next =
-                now.saturating_add(if view.lost.is_empty() { Duration::ZERO } else { VIEW_INTERVAL_AFTER_REPAIR });
-        }
-    }
-
-    /// Tells the plan what guests cannot use, as long as that is to be repaired.
-    pub(super) fn mark_lost(&self, now: Duration, observed: &mut Observed) {
-        for (name, container) in &mut observed.containers {
-            let view = self.views.get(name).filter(|view| view.invocation == container.invocation);
-            // One repair at a time: whether it helped is seen by the next look.
-            let is_due =
-                |view: &&View| view.repairs < REPAIRS_MAX || now.saturating_sub(view.repaired) >= REPAIR_INTERVAL;
-            let repairs = view.filter(is_due).filter(|view| !self.is_to_be_seen(name, view));
-            container.lost_nodes = repairs.map(|view| view.lost.clone()).unwrap_or_default();
-        }
-    }
-
-    /// Returns whether what a guest sees is being found out, or was changed since it was.
-    fn is_to_be_seen(&self, name: &ContainerName, view: &View) -> bool {
-        self.viewing.contains(name) || view.changed
+    /// Returns what guests see of them.
+    pub(super) fn views(&mut self) -> &mut Views {
+        &mut self.views
     }
 
     /// Puts what outlives this agent into the notes.
@@ -623,8 +499,4 @@ pub(super) fn phase(observed: &Observed, name: &ContainerName) -> Phase {
 fn is_completed(assigned: &Assigned, observed: &Observed) -> bool {
     let container = observed.containers.get(&assigned.service.name);
     container.is_some_and(|container| gates::is_completed(assigned, container))
-}
-
-fn shown(nodes: &[PathBuf]) -> String {
-    nodes.iter().map(|node| node.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -14,14 +14,16 @@
 //!
 //! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what
 //! is new, `supervise` remembers health, back-off and drift, `ends` how instances ended, `oom` what the kernel killed, `execute` takes steps,
-//! `report` tells, in `words`, `history` of earlier generations and `usage` what is used. This file wires them: what
-//! is written to disk is written before anything is done about it.
+//! `gpus` decides with the last look who is given what of them, `gpu_views` sees to what guests lose of it, and `gpu_answers` what is asked about
+//! them. `report` tells, in `words`, `history` of earlier generations and `usage` what is used. This file wires them: what is written to disk is
+//! written before anything is done about it.
 
 mod cause;
 mod change;
 mod ends;
 mod execute;
 mod gpu_answers;
+mod gpu_views;
 mod gpus;
 mod handle;
 mod history;
@@ -169,7 +171,7 @@ enum GpuLook {
     /// On the machine.
     Machine(Inventory),
     /// In a guest.
-    Guest(gpus::Look, GuestView),
+    Guest(gpu_views::Look, GuestView),
 }
 
 /// Why the task woke up.
@@ -373,7 +375,7 @@ impl<H: Host> Reconciler<H> {
         let gave_up = |name: &ContainerName| self.supervisor.gave_up(now, name);
         let gates = gpus::all_gates(&desired, self.round.as_ref().map(|round| &round.observed));
         self.gpus.stand(now, &mut desired, &observed, &gates, gave_up);
-        self.gpus.mark_lost(now, &mut observed);
+        self.gpus.views().mark_lost(now, &mut observed);
         self.take_notes(&desired, &mut observed);
         let acting_on = self.executor.acting_on();
         let dead = self.supervisor.take_in(now, &desired, &mut observed, &acting_on, self.settings.drift);
@@ -488,7 +490,7 @@ impl<H: Host> Reconciler<H> {
         }
         let Subject::Service(name) = &step.subject else { return };
         if step.action == Action::Update {
-            self.gpus.updated(now, name);
+            self.gpus.views().updated(now, name);
         }
         let verb = execute::verb(step.action);
         info!(service = %name, event = "step-done", step = verb, "{name}: {verb} took {} ms", took.as_millis());
@@ -561,7 +563,7 @@ impl<H: Host> Reconciler<H> {
             let host = Arc::clone(&self.host);
             self.gpu_looks.spawn(async move { GpuLook::Machine(host.gpus().await) });
         }
-        for look in self.gpus.begin_views(now, &round.desired, &round.observed) {
+        for look in self.gpus.views().begin(now, &round.desired, &round.observed) {
             let host = Arc::clone(&self.host);
             self.gpu_looks.spawn(async move {
                 let seen = host.look_into(&look.name, &look.grant).await;
@@ -575,7 +577,7 @@ impl<H: Host> Reconciler<H> {
         let observed = self.round.as_ref().map(|round| &round.observed);
         let news = match look {
             GpuLook::Machine(inventory) => self.gpus.looked(now, inventory, observed),
-            GpuLook::Guest(look, seen) => self.gpus.viewed(now, &look, &seen).into_iter().collect(),
+            GpuLook::Guest(look, seen) => self.gpus.looked_into(now, &look, &seen).into_iter().collect(),
         };
         for gpus::News { service, text } in news {
             let name = service.as_ref().map_or("", ContainerName::as_str);

@@ -50,7 +50,8 @@ impl<H: Host> Reconciler<H> {
             }
             Ask::Look(answer) => {
                 self.host.distrust();
-                self.gpus.doubt(self.now());
+                let now = self.now();
+                self.gpus.views().doubt(now);
                 answering(answer, Ok(()))
             }
             Ask::SeenGpus(inventory) => {
