@@ -258,10 +258,10 @@ impl Gpus {
         let waits = |assigned: &Assigned| {
             matches!(assigned.gpu, GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. })
         };
-        let waiting = desired.services.iter().filter(|(name, assigned)| waits(assigned) && self.wants(name));
-        let waiting: BTreeSet<ContainerName> = waiting.map(|(name, _)| name.clone()).collect();
-        if self.waiting.0 != waiting {
-            self.waiting = (waiting, now);
+        let now_waiting = desired.services.iter().filter(|(name, assigned)| waits(assigned) && self.wants(name));
+        let now_waiting: BTreeSet<ContainerName> = now_waiting.map(|(name, _)| name.clone()).collect();
+        if self.waiting.0 != now_waiting {
+            self.waiting = (now_waiting, now);
         }
     }
 
