@@ -36,6 +36,13 @@ fn used(bed: &Testbed) -> Used {
     Used { agent: figures[0] as u64, unit: figures[1] as u64, at: Duration::from_secs_f64(figures[2]) }
 }
 
+/// Returns how often a line is in a service's journal.
+fn stored(bed: &Testbed, service: &str, message: &str) -> String {
+    let of =
+        if service.starts_with("static") { format!("-u container@{service}") } else { format!("-M {service}") };
+    bed.succeed(&format!("journalctl -q -o cat {of} --grep '^{message}$' | wc -l")).expect("read")
+}
+
 #[test]
 fn every_line_of_a_storm_is_shown_once_and_in_order() {
     let bed = Testbed::boot(&Options::new("log-storm")).expect("the host boots");
@@ -101,7 +108,16 @@ fn every_line_of_a_storm_is_shown_once_and_in_order() {
             *again.entry((service.to_owned(), message.to_owned())).or_default() += 1;
             continue;
         }
-        assert_eq!(number, *expected, "of {service}; journald says {dropped:?}");
+        if number != *expected {
+            // Whose fault it is: was it stored, and is it shown later?
+            let message = format!("line {expected}{of}");
+            let stored = stored(&bed, service, &message);
+            let shown = bed.succeed(&format!("grep -c '\"{message}\"' /tmp/lines || true")).expect("read");
+            panic!(
+                "{service}: `{message}` is not shown before {number}: {stored} times in its journal, {shown} times among what is shown; \
+                 journald says {dropped:?}"
+            );
+        }
         *expected += 1;
     }
     assert_eq!(next.len(), STATIC + BOOTED, "{:?}", next.keys());
@@ -110,9 +126,7 @@ fn every_line_of_a_storm_is_shown_once_and_in_order() {
     // journald stores a line a second time, as another entry, when its file is full in the middle of it
     // (https://github.com/systemd/systemd/issues/29016). That is a line like any other, and nothing else is shown twice.
     for ((service, message), more) in &again {
-        let of =
-            if service.starts_with("static") { format!("-u container@{service}") } else { format!("-M {service}") };
-        let stored = bed.succeed(&format!("journalctl -q -o cat {of} --grep '^{message}$' | wc -l")).expect("read");
+        let stored = stored(&bed, service, message);
         assert_eq!(stored, (1 + more).to_string(), "`{message}` of {service} is in its journal");
     }
 
