@@ -16,8 +16,8 @@ const END_PAUSE: Duration = Duration::from_millis(5);
 pub(super) trait Ends: std::fmt::Debug + Send {
     /// Asks it to end.
     fn kill(&mut self);
-    /// Returns whether it has ended.
-    fn is_gone(&mut self) -> bool;
+    /// Returns how it ended; `None`: it has not.
+    fn ended(&mut self) -> Option<String>;
 }
 
 impl Ends for Child {
@@ -26,9 +26,24 @@ impl Ends for Child {
         let _ = self.start_kill();
     }
 
-    fn is_gone(&mut self) -> bool {
-        // Where that cannot be known it is nobody's any more.
-        !matches!(self.try_wait(), Ok(None))
+    fn ended(&mut self) -> Option<String> {
+        match self.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(status.to_string()),
+            // It is nobody's any more.
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+/// Waits a moment for an end, and returns it; `None`: it did not come.
+pub(super) async fn end_of(child: &mut dyn Ends) -> Option<String> {
+    let until = Instant::now() + END_LIMIT;
+    loop {
+        match child.ended() {
+            None if Instant::now() < until => sleep(END_PAUSE).await,
+            ended => return ended,
+        }
     }
 }
 
@@ -47,7 +62,7 @@ impl Kept {
 
     /// Returns whether it has ended.
     pub(super) fn is_gone(&mut self) -> bool {
-        self.child.is_gone()
+        self.child.ended().is_some()
     }
 
     /// Asks it to end.
@@ -58,13 +73,23 @@ impl Kept {
     /// Asks it to end and waits a moment for that; returns for how long it has been there when it does not.
     pub(super) async fn end(&mut self) -> Result<(), Duration> {
         self.kill();
-        let until = Instant::now() + END_LIMIT;
-        while !self.is_gone() {
-            if Instant::now() >= until {
-                return Err(self.at.elapsed());
-            }
-            sleep(END_PAUSE).await;
+        match end_of(self.child.as_mut()).await {
+            Some(_ended) => Ok(()),
+            None => Err(self.at.elapsed()),
         }
-        Ok(())
+    }
+}
+
+/// Stands for a child that waits in the kernel until it is let go.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Stuck(pub(super) std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+#[cfg(test)]
+impl Ends for Stuck {
+    fn kill(&mut self) {}
+
+    fn ended(&mut self) -> Option<String> {
+        self.0.load(std::sync::atomic::Ordering::Relaxed).then(|| "signal: 9 (SIGKILL)".to_owned())
     }
 }

@@ -23,6 +23,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::child::{Ends, end_of};
 use super::line;
 use crate::gpu_probe::progress::{self, Heard};
 
@@ -35,10 +36,6 @@ const LOOK_MAX: Duration = Duration::from_mins(1);
 const LEFT_OUT: Duration = Duration::from_mins(10);
 /// Most children of one look.
 const CHILDREN_MAX: usize = 8;
-/// Time in which a child that was killed is gone, unless it waits in the kernel.
-const END_LIMIT: Duration = Duration::from_secs(1);
-/// The wait between looks whether it is.
-const END_PAUSE: Duration = Duration::from_millis(5);
 /// Longest answer that is read; 64 GPUs with a thousand processes take a third of it.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// What the child is started as.
@@ -82,30 +79,6 @@ struct Looks {
 struct LeftOut {
     fault: Fault,
     since: Instant,
-}
-
-/// What can be ended, and may take its time.
-trait Ends: std::fmt::Debug + Send {
-    /// Asks it to end.
-    fn kill(&mut self);
-    /// Returns how it ended; `None`: it has not.
-    fn ended(&mut self) -> Option<String>;
-}
-
-impl Ends for Child {
-    fn kill(&mut self) {
-        // Fails where it is gone already.
-        let _ = self.start_kill();
-    }
-
-    fn ended(&mut self) -> Option<String> {
-        match self.try_wait() {
-            Ok(None) => None,
-            Ok(Some(status)) => Some(status.to_string()),
-            // It is nobody's any more.
-            Err(error) => Some(error.to_string()),
-        }
-    }
 }
 
 impl Gpus {
@@ -257,17 +230,6 @@ enum How {
     Endless,
 }
 
-/// Waits a moment for an end; `None`: it does not come.
-async fn end_of(child: &mut dyn Ends) -> Option<String> {
-    let until = Instant::now() + END_LIMIT;
-    loop {
-        match child.ended() {
-            None if Instant::now() < until => tokio::time::sleep(END_PAUSE).await,
-            ended => return ended,
-        }
-    }
-}
-
 /// Returns what a child said, with what is to be said of its end.
 fn seen(heard: Heard, how: &How) -> Seen {
     let Heard { inventory, asks, at, is_done } = heard;
@@ -321,18 +283,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-
-    /// Stands for a child that waits in the kernel until it is let go.
-    #[derive(Debug)]
-    struct Stuck(Arc<AtomicBool>);
-
-    impl Ends for Stuck {
-        fn kill(&mut self) {}
-
-        fn ended(&mut self) -> Option<String> {
-            self.0.load(Ordering::Relaxed).then(|| "signal: 9 (SIGKILL)".to_owned())
-        }
-    }
+    use crate::host::child::Stuck;
 
     #[tokio::test(start_paused = true)]
     async fn a_gpu_that_ended_a_look_is_asked_again_after_a_while() {

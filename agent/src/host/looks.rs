@@ -88,20 +88,8 @@ mod tests {
 
     use super::*;
     use crate::guest_helper::Question;
-    use crate::host::child::Ends;
+    use crate::host::child::Stuck;
     use crate::host::guest::Guests;
-
-    /// Stands for a child that waits in the kernel until it is let go.
-    #[derive(Debug)]
-    struct Stuck(Arc<AtomicBool>);
-
-    impl Ends for Stuck {
-        fn kill(&mut self) {}
-
-        fn is_gone(&mut self) -> bool {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
 
     fn request(unit: &str, question: Question) -> Request {
         Request { leader: 1, unit: unit.to_owned(), timeout_ms: 60_000, question }
