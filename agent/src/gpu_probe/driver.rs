@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use nixmox_core::gpu::{Driver, UserSpace};
 use nixmox_core::model::Vendor;
 
-use super::nodes::{Majors, of_sysfs};
+use super::nodes::{Nvidia, of_sysfs};
+use crate::host::devices::{link_of_driver, of_module};
 use crate::host::line;
 use crate::host::paths::Paths;
 
@@ -39,8 +40,8 @@ const PCI_DISPLAY: &str = "0x03";
 pub(super) struct Facts {
     /// What is known without asking NVML.
     pub(super) driver: Driver,
-    /// The major numbers of devices.
-    pub(super) majors: Majors,
+    /// The nodes that it has, and would have.
+    pub(super) nodes: Nvidia,
     /// NVML's library, as containers would have it; `None`: there is none.
     pub(super) nvml: Option<PathBuf>,
     /// The one of the booted system, where that fits the loaded module and the other does not.
@@ -58,14 +59,14 @@ impl Facts {
 
     /// Returns whether a module is loaded.
     pub(super) fn has_module(&self) -> bool {
-        self.driver.module.is_some() || self.majors.has_nvidia()
+        self.driver.module.is_some() || self.nodes.are_known()
     }
 }
 
 /// Looks for everything of NVIDIA's driver.
 pub(super) fn of_nvidia(paths: &Paths) -> Facts {
-    let majors = Majors::read(paths);
-    let module = module_version(paths);
+    let nodes = Nvidia::read(paths);
+    let module = of_module(paths);
     let (user_space, library) = user_space(paths);
     let nvml = existing(paths, &Path::new(OPENGL_DRIVER).join("lib").join(NVML));
     let nvml = nvml.or_else(|| in_folders(paths, NVML));
@@ -74,16 +75,15 @@ pub(super) fn of_nvidia(paths: &Paths) -> Facts {
     let booted = booted.and_then(|folder| Some((version_in(paths, &folder)?, folder)));
     let booted = booted.filter(|(version, _)| Some(version) == module.as_ref());
     let nvml_booted = booted.as_ref().and_then(|(_, folder)| existing(paths, &folder.join(NVML)));
-    let nodes = majors.shared(paths);
     let driver = Driver {
         module,
         library,
         booted: booted.map(|(version, _)| version),
-        nodes,
+        nodes: nodes.shared(),
         user_space,
         ..Driver::default()
     };
-    Facts { driver, majors, nvml, nvml_booted, has_hardware: has_hardware(paths) }
+    Facts { driver, nodes, nvml, nvml_booted, has_hardware: has_hardware(paths) }
 }
 
 /// Looks for the user space of a driver whose module is the kernel's own.
@@ -112,15 +112,6 @@ fn has_hardware(paths: &Paths) -> bool {
     devices.flatten().any(|device| {
         let read = |file: &str| fs::read_to_string(device.path().join(file)).unwrap_or_default();
         read("vendor").trim() == PCI_NVIDIA && read("class").starts_with(PCI_DISPLAY)
-    })
-}
-
-/// Returns the version of the loaded module.
-fn module_version(paths: &Paths) -> Option<String> {
-    module_file(paths, "nvidia").or_else(|| {
-        let text = fs::read_to_string(paths.kernel("/proc/driver/nvidia/version")).ok()?;
-        let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
-        line.split_whitespace().find(|word| is_version(word)).map(str::to_owned)
     })
 }
 
@@ -185,17 +176,9 @@ fn booted_driver(paths: &Paths) -> Option<PathBuf> {
     files.take(FILES_MAX).flatten().filter(|file| file.file_name().as_encoded_bytes().ends_with(b".conf")).find_map(
         |file| {
             let text = fs::read(file.path()).ok().filter(|text| text.len() < TEXT_MAX)?;
-            String::from_utf8_lossy(&text).lines().find_map(linked_driver)
+            String::from_utf8_lossy(&text).lines().find_map(link_of_driver).map(PathBuf::from)
         },
     )
-}
-
-/// Returns where a line of tmpfiles.d(5) has the driver linked to: `L+ /run/opengl-driver - - - - TARGET`, with or without quotes.
-fn linked_driver(line: &str) -> Option<PathBuf> {
-    let mut words = line.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
-    let is_link = words.next()?.starts_with('L') && words.next()? == OPENGL_DRIVER;
-    let target = words.nth(4).filter(|_| is_link)?;
-    target.starts_with('/').then(|| PathBuf::from(target))
 }
 
 /// Returns the first of the folders' files of this name.

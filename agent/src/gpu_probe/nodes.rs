@@ -1,72 +1,54 @@
 //! Device nodes: which number the running kernel has for each, and what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use nixmox_core::gpu::{Driver, Gpu, Node, NodeState};
+use nixmox_core::model::OPTIONAL_NODES;
 
+use crate::host::devices::Numbers;
 use crate::host::paths::Paths;
 
-/// Names that NVIDIA's modules have for the major number of GPUs and their control in `/proc/devices`; it was renamed.
-const NVIDIA: [&str; 2] = ["nvidia", "nvidia-frontend"];
-/// The minor numbers of the nodes that all GPUs of NVIDIA share (nvidia-container-toolkit, `internal/info/proc/devices`).
-const CONTROL_MINOR: u32 = 255;
-const MODESET_MINOR: u32 = 254;
+/// Nodes of NVIDIA, and their numbers in the running kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Nvidia {
+    numbers: Numbers,
+    paths: Paths,
+}
 
-/// The major numbers of character devices, by name (`/proc/devices`).
-#[derive(Clone, Debug, Default)]
-pub(super) struct Majors(BTreeMap<String, u32>);
-
-impl Majors {
-    /// Reads those of the running kernel.
+impl Nvidia {
+    /// Reads what the running kernel has.
     pub(super) fn read(paths: &Paths) -> Self {
-        Self::parse(&std::fs::read_to_string(paths.kernel("/proc/devices")).unwrap_or_default())
-    }
-
-    fn parse(text: &str) -> Self {
-        let characters = text.lines().take_while(|line| !line.starts_with("Block devices"));
-        let entry = |line: &str| {
-            let (number, name) = line.trim().split_once(' ')?;
-            Some((name.trim().to_owned(), number.parse().ok()?))
-        };
-        let mut majors = BTreeMap::new();
-        majors.extend(characters.filter_map(entry));
-        Self(majors)
-    }
-
-    /// Returns the number that goes by the first of these names that is known.
-    fn first(&self, names: &[&str]) -> Option<u32> {
-        names.iter().find_map(|name| self.0.get(*name)).copied()
+        Self { numbers: Numbers::read(paths), paths: paths.clone() }
     }
 
     /// Returns whether the modules of NVIDIA registered anything.
-    pub(super) fn has_nvidia(&self) -> bool {
-        self.first(&NVIDIA).is_some()
+    pub(super) fn are_known(&self) -> bool {
+        self.numbers.of(Path::new("/dev/nvidiactl")).is_some()
     }
 
-    /// Returns the node of a GPU of NVIDIA, by the number that NVML has for it.
-    pub(super) fn gpu(&self, paths: &Paths, minor: u32) -> Node {
-        node(paths, format!("/dev/nvidia{minor}"), self.first(&NVIDIA).map(|major| (major, minor)), false)
+    /// Returns the node of a GPU, by the number that NVML has for it.
+    pub(super) fn gpu(&self, minor: u32) -> Node {
+        self.node(format!("/dev/nvidia{minor}"), false)
     }
 
     /// Returns the node that gives access to a part of a GPU (MIG).
-    pub(super) fn capability(&self, paths: &Paths, minor: u32) -> Node {
-        let number = self.first(&["nvidia-caps"]).map(|major| (major, minor));
-        node(paths, format!("/dev/nvidia-caps/nvidia-cap{minor}"), number, false)
+    pub(super) fn capability(&self, minor: u32) -> Node {
+        self.node(format!("/dev/nvidia-caps/nvidia-cap{minor}"), false)
     }
 
-    /// Returns the nodes that all GPUs of NVIDIA share.
-    pub(super) fn shared(&self, paths: &Paths) -> Vec<Node> {
-        let number = |names: &[&str], minor| self.first(names).map(|major| (major, minor));
-        let uvm = ["nvidia-uvm"];
-        vec![
-            node(paths, "/dev/nvidiactl".to_owned(), number(&NVIDIA, CONTROL_MINOR), false),
-            node(paths, "/dev/nvidia-uvm".to_owned(), number(&uvm, 0), false),
-            node(paths, "/dev/nvidia-uvm-tools".to_owned(), number(&uvm, 1), true),
-            node(paths, "/dev/nvidia-modeset".to_owned(), number(&NVIDIA, MODESET_MINOR), true),
-        ]
+    /// Returns the nodes that all GPUs share.
+    pub(super) fn shared(&self) -> Vec<Node> {
+        let needed = ["/dev/nvidiactl", "/dev/nvidia-uvm"].map(|path| self.node(path.to_owned(), false));
+        let optional = OPTIONAL_NODES.map(|path| self.node(path.to_owned(), true));
+        needed.into_iter().chain(optional).collect()
+    }
+
+    fn node(&self, path: String, optional: bool) -> Node {
+        let number = self.numbers.of(Path::new(&path));
+        node(&self.paths, path, number, optional)
     }
 }
 
@@ -108,8 +90,6 @@ pub(super) fn needed<'a>(driver: &Driver, gpus: impl Iterator<Item = &'a Gpu>) -
 mod tests {
     use super::*;
 
-    const DEVICES: &str = "Character devices:\n  1 mem\n195 nvidia\n195 nvidiactl\n510 nvidia-uvm\n237 nvidia-caps\n\nBlock devices:\n  9 nvidia-frontend\n";
-
     /// Returns a root in which `/dev/null` and `/dev/zero` stand for nodes: making some would need privileges.
     fn root() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -120,17 +100,25 @@ mod tests {
     #[test]
     fn numbers_are_those_of_the_running_kernel() {
         let root = root();
-        let paths = Paths::below(root.path());
-        let majors = Majors::parse(DEVICES);
-        assert_eq!(majors.gpu(&paths, 3).number, Some((195, 3)));
-        assert_eq!(majors.gpu(&paths, 3).path, PathBuf::from("/dev/nvidia3"));
-        assert_eq!(majors.capability(&paths, 12).number, Some((237, 12)));
-        let numbers: Vec<_> = majors.shared(&paths).into_iter().map(|node| node.number.unwrap()).collect();
-        assert_eq!(numbers, [(195, 255), (510, 0), (510, 1), (195, 254)]);
-        let older = Majors::parse("Character devices:\n196 nvidia-frontend\n");
-        assert_eq!(older.gpu(&paths, 0).number, Some((196, 0)));
-        assert_eq!(older.shared(&paths)[1].number, None, "without its module the kernel knows no such device");
-        assert!(!Majors::parse("Block devices:\n195 nvidia\n").has_nvidia());
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let nodes = |devices: &str| {
+            std::fs::write(root.path().join("proc/devices"), devices).unwrap();
+            Nvidia::read(&Paths::below(root.path()))
+        };
+        let newer = nodes(
+            "Character devices:\n195 nvidia\n510 nvidia-uvm\n237 nvidia-caps\n\nBlock devices:\n  9 nvidia-frontend\n",
+        );
+        assert_eq!(newer.gpu(3).number, Some((195, 3)));
+        assert_eq!(newer.gpu(3).path, PathBuf::from("/dev/nvidia3"));
+        assert_eq!(newer.capability(12).number, Some((237, 12)));
+        let mut numbers: Vec<_> =
+            newer.shared().into_iter().map(|node| (node.number.unwrap(), node.optional)).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [((195, 254), true), ((195, 255), false), ((510, 0), false), ((510, 1), true)]);
+        let older = nodes("Character devices:\n196 nvidia-frontend\n");
+        assert_eq!(older.gpu(0).number, Some((196, 0)));
+        assert_eq!(older.shared()[1].number, None, "without its module the kernel knows no such device");
+        assert!(!nodes("Block devices:\n195 nvidia\n").are_known());
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Asker<'_> {
         let part = if mode.is_some_and(|mode| mode.current == 1) { Part::Partitioned } else { Part::Whole };
         let pci = self.ask("nvmlDeviceGetPciInfo_v3", &of, || device.pci_info());
         let pci = pci.and_then(|pci| self.take("nvmlDeviceGetPciInfo_v3", &of, plausible::pci(&pci.bus_id)));
-        let nodes: Vec<Node> = minor.map(|minor| self.facts.majors.gpu(self.paths, minor)).into_iter().collect();
+        let nodes: Vec<Node> = minor.map(|minor| self.facts.nodes.gpu(minor)).into_iter().collect();
         let memory = self.memory(device, &of);
         // What runs in instances is told of those.
         let total = memory.map(|memory| memory.total);
@@ -271,8 +271,7 @@ impl Asker<'_> {
                 continue;
             };
             let capabilities = minor.map(|minor| mig::minors(&minors, minor, numbers)).unwrap_or_default();
-            let capabilities =
-                capabilities.into_iter().map(|minor| self.facts.majors.capability(self.paths, minor));
+            let capabilities = capabilities.into_iter().map(|minor| self.facts.nodes.capability(minor));
             let nodes = gpu.nodes.iter().cloned().chain(capabilities).collect();
             let memory = self.memory(&instance, &of);
             instances.push(Gpu {

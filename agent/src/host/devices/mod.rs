@@ -17,6 +17,7 @@ mod version;
 
 pub(super) use modprobe::{calls, run};
 pub(super) use nodes::{is_made, is_right, put_right};
-pub(super) use numbers::Numbers;
+pub(crate) use numbers::Numbers;
+pub(crate) use user_space::link_of as link_of_driver;
 pub(super) use user_space::prepare as prepare_user_space;
-pub(crate) use version::{LIBRARY_LINK, newest, of_library_file};
+pub(crate) use version::{LIBRARY_LINK, newest, of_library_file, of_module};

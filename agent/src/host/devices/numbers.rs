@@ -15,7 +15,7 @@ const MODESET_MINOR: u32 = 254;
 const GPU_NAMES: [&str; 2] = ["nvidia", "nvidia-frontend"];
 
 /// A device by its major and minor number.
-pub(in crate::host) type Number = (u32, u32);
+pub(crate) type Number = (u32, u32);
 
 /// What NVIDIA's node of a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ fn decimal(text: &str) -> Option<u32> {
 
 /// The numbers of this moment.
 #[derive(Clone, Debug)]
-pub(in crate::host) struct Numbers {
+pub(crate) struct Numbers {
     /// Majors of character devices by name.
     majors: BTreeMap<String, u32>,
     paths: Paths,
@@ -63,13 +63,13 @@ pub(in crate::host) struct Numbers {
 
 impl Numbers {
     /// Reads `/proc/devices`; one that cannot be read has none.
-    pub(in crate::host) fn read(paths: &Paths) -> Self {
+    pub(crate) fn read(paths: &Paths) -> Self {
         let text = std::fs::read_to_string(paths.kernel("/proc/devices")).unwrap_or_default();
         Self { majors: majors(&text), paths: paths.clone() }
     }
 
     /// Returns the number that the kernel has for a node; `None`: it knows no such device now, or nobody knows.
-    pub(in crate::host) fn of(&self, path: &Path) -> Option<Number> {
+    pub(crate) fn of(&self, path: &Path) -> Option<Number> {
         match Nvidia::of(path) {
             Some(node) => self.of_nvidia(node),
             None => self.of_sysfs(path),

@@ -108,7 +108,7 @@ fn booted(paths: &Paths) -> Option<PathBuf> {
 }
 
 /// Reads a line of tmpfiles.d(5) that links [`DRIVER_LINK`]: type, path, mode, user, group, age, argument, in quotes or without.
-fn link_of(line: &str) -> Option<String> {
+pub(crate) fn link_of(line: &str) -> Option<String> {
     let mut words = line.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
     let is_link = words.next()?.starts_with('L');
     let is_driver = words.next()? == DRIVER_LINK;

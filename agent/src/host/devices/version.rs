@@ -14,7 +14,7 @@ const LIBRARY: &str = "libcuda.so.";
 pub(crate) const LIBRARY_LINK: &str = "libcuda.so.1";
 
 /// Returns the version of the loaded module; `None`: none is loaded.
-pub(super) fn of_module(paths: &Paths) -> Option<String> {
+pub(crate) fn of_module(paths: &Paths) -> Option<String> {
     let read = |path: &str| std::fs::read_to_string(paths.kernel(path)).ok();
     let of_sysfs = read("/sys/module/nvidia/version").map(|text| text.trim().to_owned());
     of_sysfs.filter(|text| is_version(text)).or_else(|| of_text(&read("/proc/driver/nvidia/version")?))
