@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use libfuzzer_sys::fuzz_target;
 use nixmox_core::container::{Layout, files};
 use nixmox_core::manifest::{Diagnostic, SourceFile, Stack, SystemRef, parse_service, parse_stack, resolve};
-use nixmox_core::model::{Addresses, Assigned, Network};
+use nixmox_core::model::{Addresses, Assigned, GpuStanding, Network};
 
 fuzz_target!(init: plant_if_asked(), |bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
@@ -56,7 +56,11 @@ fn check_carried(stack: &Stack) {
             }
         };
         let private = matches!(declared.service.network, Network::Private { .. });
-        let assigned = Assigned { service: declared.with_system(path), addresses: private.then_some(addresses) };
+        let assigned = Assigned {
+            service: declared.with_system(path),
+            addresses: private.then_some(addresses),
+            gpu: GpuStanding::None,
+        };
         if let Err(error) = files(&assigned, &layout) {
             panic!("what passed the checks cannot be carried: {error}");
         }
