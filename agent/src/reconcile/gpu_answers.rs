@@ -3,7 +3,7 @@
 //! Made beside the reconcile task, of what it published and of a look of their own: a driver that hangs holds up whoever
 //! asks about it, and nobody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -21,6 +21,7 @@ use nixmox_core::model::{
 
 use super::change::{invalid, unknown_service};
 use super::gpus::{Gpus, Seen};
+use super::handle::Places;
 use super::words::gpu_word;
 use crate::host::Host;
 
@@ -31,8 +32,6 @@ pub(super) struct GpuScene {
     pub(super) seen: Option<Arc<Seen>>,
     /// The declared services that ask for GPUs.
     askers: BTreeMap<ContainerName, Asker>,
-    /// Every declared service.
-    declared: BTreeSet<ContainerName>,
 }
 
 /// A service that asks for GPUs.
@@ -83,11 +82,7 @@ impl GpuScene {
                 },
             ))
         };
-        Self {
-            seen: gpus.seen(),
-            askers: desired.services.iter().filter_map(asker).collect(),
-            declared: desired.services.keys().cloned().collect(),
-        }
+        Self { seen: gpus.seen(), askers: desired.services.iter().filter_map(asker).collect() }
     }
 
     fn claims<'a>(&'a self) -> Vec<Claim<'a>> {
@@ -164,12 +159,16 @@ fn service(seen: &Seen, name: &ContainerName, asker: &Asker) -> GpuService {
 }
 
 /// Returns what would come of a share.
-pub(super) fn fit(seen: &Seen, scene: &GpuScene, request: GpuFitRequest) -> Result<GpuFitReply, AgentError> {
+pub(super) fn fit(
+    seen: &Seen,
+    (scene, places): (&GpuScene, &Places),
+    request: GpuFitRequest,
+) -> Result<GpuFitReply, AgentError> {
     let GpuFitRequest { name, share } = request;
     let share = share.map(GpuShare::into_model).transpose().map_err(invalid)?;
     let known = match &name {
         None => None,
-        Some(name) => Some(asker(scene, name)?.0),
+        Some(name) => Some(asker(scene, places, name)?.0),
     };
     let claims = scene.claims();
     let ask = Ask { name: known, share: share.as_ref() };
@@ -199,28 +198,32 @@ pub(super) fn fit(seen: &Seen, scene: &GpuScene, request: GpuFitRequest) -> Resu
 }
 
 /// Returns a service that asks for GPUs.
-fn asker<'a>(scene: &'a GpuScene, name: &str) -> Result<(&'a ContainerName, &'a Asker), AgentError> {
+fn asker<'a>(
+    scene: &'a GpuScene,
+    places: &Places,
+    name: &str,
+) -> Result<(&'a ContainerName, &'a Asker), AgentError> {
     if let Some(found) = scene.askers.get_key_value(name) {
         return Ok(found);
     }
-    if scene.declared.contains(name) {
+    if places.contains_key(name) {
         return Err(AgentError::Refused {
             reason: format!("`{name}` asks for no GPU"),
             hint: "give it a `gpu` table in its manifest, and `nixmoxctl up`".to_owned(),
         });
     }
-    Err(unknown_service(name, scene.declared.iter()))
+    Err(unknown_service(name, places.keys()))
 }
 
 /// Looks at every layer between the GPUs and the services that have some, or this one.
 pub(super) async fn doctor<H: Host>(
     host: &H,
     seen: &Seen,
-    scene: &GpuScene,
+    (scene, places): (&GpuScene, &Places),
     name: Option<&str>,
 ) -> Result<GpuDoctorReply, AgentError> {
     let asked: Vec<(&ContainerName, &Asker)> = match name {
-        Some(name) => vec![asker(scene, name)?],
+        Some(name) => vec![asker(scene, places, name)?],
         None => scene.askers.iter().collect(),
     };
     let views = join_all(asked.iter().map(async |(name, asker)| {

@@ -337,15 +337,19 @@ impl<H: Host> Control for Handle<H> {
 
     async fn gpu_fit(&self, request: GpuFitRequest) -> Result<GpuFitReply, AgentError> {
         let seen = self.look_at_gpus().await;
-        gpu_answers::fit(&seen, &self.published.borrow().gpus, request)
+        let published = self.published.borrow();
+        gpu_answers::fit(&seen, (&published.gpus, &published.places), request)
     }
 
     async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
         // What was a moment ago is no diagnosis: neither of the machine, nor of what systemd has.
         self.ask(Ask::Look).await?;
         let seen = Seen::now(self.host.gpus().await, Duration::ZERO);
-        let scene = Arc::clone(&self.published.borrow().gpus);
-        gpu_answers::doctor(&*self.host, &seen, &scene, name.as_deref()).await
+        let (scene, places) = {
+            let published = self.published.borrow();
+            (Arc::clone(&published.gpus), Arc::clone(&published.places))
+        };
+        gpu_answers::doctor(&*self.host, &seen, (&scene, &places), name.as_deref()).await
     }
 
     async fn logs(&self, request: LogsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {
