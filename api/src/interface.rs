@@ -12,10 +12,11 @@ use crate::{
     EventsRequest, ExecFailure, ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict,
     GenerationsReply, Gpu, GpuDoctorReply, GpuDriver, GpuFault, GpuFitReply, GpuFitRequest, GpuInventory, GpuLayer,
     GpuMount, GpuNode, GpuProcess, GpuRoom, GpuService, GpuShare, GpuStatus, GpuYield, GpusReply, HealthCheck,
-    HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf, LogsRequest, Mount, Network,
-    OomKills, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, PressureMax, Reason, Request,
-    Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackDiff, StackInfo,
-    StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
+    HostStatus, IoLimit, LastEnd, Limits, LogKind, LogSource, LogSources, LogsOf, LogsRequest, MeasuredLoad,
+    ModelRoom, ModelTensor, ModelValue, Mount, Network, Offload, OffloadModel, OffloadModelReply, OffloadService,
+    OffloadsReply, OomKills, Origin, PathInfo, PathsReply, PlanReply, Planned, Port, Pressure, PressureMax, Reason,
+    Request, Restart, RolledBack, Service, ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackDiff,
+    StackInfo, StackStatus, StacksReply, Status, Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 
 /// `io.nixmox.Agent` as Varlink describes it.
@@ -114,6 +115,18 @@ const METHODS: &[&Method<'static>] = &[
             ),
             &Comment::new("have some. Role: observer."),
         ],
+    ),
+    &method(
+        "Offloads",
+        &[],
+        fields::<OffloadsReply>(),
+        &[&Comment::new("Returns what runs models in services, and what is decided about it. Role: observer.")],
+    ),
+    &method(
+        "OffloadModel",
+        &[NAME, MODEL],
+        fields::<OffloadModelReply>(),
+        &[&Comment::new("Returns what a model of a service is made of, as its engine says. Role: observer.")],
     ),
     &method(
         "Apply",
@@ -239,6 +252,13 @@ const TYPES: &[&CustomType<'static>] = &[
     GpuFitRequest::CUSTOM_TYPE,
     GpuYield::CUSTOM_TYPE,
     GpuLayer::CUSTOM_TYPE,
+    Offload::CUSTOM_TYPE,
+    OffloadService::CUSTOM_TYPE,
+    OffloadModel::CUSTOM_TYPE,
+    ModelValue::CUSTOM_TYPE,
+    ModelTensor::CUSTOM_TYPE,
+    ModelRoom::CUSTOM_TYPE,
+    MeasuredLoad::CUSTOM_TYPE,
     PlanReply::CUSTOM_TYPE,
     Planned::CUSTOM_TYPE,
     Reason::CUSTOM_TYPE,
@@ -256,6 +276,7 @@ const TYPES: &[&CustomType<'static>] = &[
 
 const NAME: &Parameter<'static> = &parameter("name", String::TYPE);
 const NAME_OR_ALL: &Parameter<'static> = &parameter("name", <Option<String>>::TYPE);
+const MODEL: &Parameter<'static> = &parameter("model", String::TYPE);
 const NAMES: &Parameter<'static> = &parameter("names", <Vec<String>>::TYPE);
 const FROM: &Parameter<'static> = &parameter("from", u64::TYPE);
 const TO: &Parameter<'static> = &parameter("to", u64::TYPE);

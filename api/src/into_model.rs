@@ -164,6 +164,7 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         environment: wire.environment,
         devices: devices?,
         gpu: gpu?,
+        offload: None,
         capabilities: capabilities?,
         ephemeral: wire.ephemeral,
         private_users: private_users?,

@@ -18,6 +18,7 @@ mod idl_text;
 mod interface;
 mod into_model;
 mod logs;
+mod offload;
 mod proxy;
 mod request;
 mod rule;
@@ -40,6 +41,10 @@ pub use history::{
 pub use idl_text::description;
 pub use interface::DESCRIPTION;
 pub use logs::{EventsRequest, LogKind, LogSource, LogSources, LogsOf, LogsRequest};
+pub use offload::{
+    MeasuredLoad, ModelRoom, ModelTensor, ModelValue, Offload, OffloadModel, OffloadModelReply, OffloadService,
+    OffloadsReply,
+};
 pub use proxy::AgentProxy;
 pub use request::{
     Applied, Done, Nothing, PathInfo, PathsReply, PlanReply, Planned, Reason, Request, StackInfo, StacksReply,

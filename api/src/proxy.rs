@@ -8,7 +8,7 @@ use zlink::proxy;
 use crate::{
     AgentError, Applied, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
     GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, Nothing,
-    PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
+    OffloadModelReply, OffloadsReply, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 
 /// Calls of `io.nixmox.Agent` on a connection.
@@ -61,6 +61,16 @@ pub trait AgentProxy {
 
     /// Looks at every layer between the GPUs and a service; without a name, and all services that have some. Role: observer.
     async fn gpu_doctor(&mut self, name: Option<&str>) -> zlink::Result<Result<GpuDoctorReply, AgentError>>;
+
+    /// Returns what runs models in services, and what is decided about it. Role: observer.
+    async fn offloads(&mut self) -> zlink::Result<Result<OffloadsReply, AgentError>>;
+
+    /// Returns what a model of a service is made of, as its engine says. Role: observer.
+    async fn offload_model(
+        &mut self,
+        name: &str,
+        model: &str,
+    ) -> zlink::Result<Result<OffloadModelReply, AgentError>>;
 
     /// Makes a stack as declared: a new generation. Returns once it is written and `Status`
     /// shows it, not once it is done. Role: operator.

@@ -205,6 +205,7 @@ prop_compose! {
             environment,
             devices,
             gpu,
+            offload: None,
             capabilities: capabilities.into_iter().map(str::to_owned).collect(),
             ephemeral,
             private_users: if pick { model::PrivateUsers::Pick } else { model::PrivateUsers::No },

@@ -56,6 +56,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
         environment,
         devices,
         gpu,
+        offload: _,
         capabilities,
         ephemeral,
         private_users,

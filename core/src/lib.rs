@@ -14,6 +14,7 @@ pub mod health;
 pub mod manifest;
 pub mod model;
 pub mod network;
+pub mod offload;
 pub mod oom;
 pub mod plan;
 #[cfg(feature = "planted")]

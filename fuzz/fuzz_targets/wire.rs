@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use nixmox_agent::server::{Attended, Control, Limits, Role, serve_stream};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, PathsReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, OffloadModelReply, OffloadsReply, PathsReply,
     PlanReply, Request, Service, StacksReply, Status, Update, UpdateKind, UsageReply,
 };
 use nixmox_core::container::{Layout, files};
@@ -186,6 +186,18 @@ impl Control for Guard {
         let problems = request.share.and_then(|share| share.into_model().err()).unwrap_or_default();
         assert!(!problems.concat().contains(char::is_control), "a problem that a terminal would act on");
         Ok(GpuFitReply::default())
+    }
+
+    async fn offloads(&self) -> Result<OffloadsReply, AgentError> {
+        self.expect_observer();
+        Ok(OffloadsReply::default())
+    }
+
+    async fn offload_model(&self, name: String, model: String) -> Result<OffloadModelReply, AgentError> {
+        self.expect_observer();
+        expect_name(&name);
+        assert!(!model.contains(char::is_control) && model.len() <= 256, "no name of a model");
+        Ok(OffloadModelReply::default())
     }
 
     async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {

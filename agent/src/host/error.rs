@@ -56,6 +56,18 @@ pub enum StepError {
         /// The host path.
         path: PathBuf,
     },
+    /// What runs models in a container did not do as asked.
+    #[error("the {engine} of `{name}` did not {asked}: {cause}")]
+    Engine {
+        /// Which engine, in its word.
+        engine: &'static str,
+        /// The container.
+        name: ContainerName,
+        /// What it was asked, such as `load llama3:8b`.
+        asked: String,
+        /// Why, in one clean line.
+        cause: String,
+    },
     /// The user space of NVIDIA's driver is of another version than the module.
     #[error("the loaded NVIDIA module is {module}, and its user space {library}")]
     GpuDriverMismatch {
@@ -366,6 +378,7 @@ impl StepError {
             Self::Firewall { .. } => "is nftables in the kernel and `nft` installed?".to_owned(),
             // No stack declares it, or its data would not have been asked for.
             Self::StillRunning { name } => format!("end it first: systemctl stop {}", name.unit()),
+            Self::Engine { name, .. } => format!("its log may say more: `nixmoxctl logs {name}`"),
             Self::Bus { .. } | Self::GpuUnseen { .. } => return None,
         };
         Some(hint)
@@ -395,6 +408,7 @@ impl StepError {
             | Self::GpuNeedsRestart { .. }
             | Self::GpuNotUsable { .. }
             | Self::GpuUnseen { .. }
+            | Self::Engine { .. }
             | Self::BridgeMissing { .. }
             | Self::NotAMountpoint { .. }
             | Self::PortTaken { .. }

@@ -9,6 +9,7 @@ pub(crate) mod cgroup;
 mod changes;
 mod child;
 pub(crate) mod devices;
+mod engine;
 mod error;
 mod facts;
 #[cfg(any(test, feature = "testing"))]
@@ -47,9 +48,12 @@ use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::gpu::{GuestView, Inventory};
 use nixmox_core::model::{
-    Assigned, ContainerName, Facts, Grant, InvocationId, Observed, Port, Probe, Service, StorePath,
+    Assigned, ContainerName, Facts, Grant, InvocationId, Observed, Offload, Port, Probe, Service, StorePath,
 };
 use nixmox_core::network::FirewallTable;
+use nixmox_core::offload;
+use nixmox_core::offload::gguf::Header;
+use nixmox_core::offload::seen::EngineSeen;
 use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
 use tokio::sync::watch;
@@ -164,6 +168,33 @@ pub trait Host: Send + Sync + 'static {
 
     /// Looks at what a running container sees of its GPUs, from where its processes are, in a child of its own.
     fn look_into(&self, name: &ContainerName, grant: &Grant) -> impl Future<Output = GuestView> + Send;
+
+    /// Asks what runs models in a running container how it stands, from inside its network, in a child of its own. Never fails: an
+    /// engine that does not answer, or not sensibly, is silent.
+    fn look_at_engine(&self, name: &ContainerName, offload: &Offload) -> impl Future<Output = EngineSeen> + Send;
+
+    /// Asks the same what a model is made of.
+    ///
+    /// # Errors
+    /// `Engine`: it does not know the model, does not answer, or does not tell.
+    fn show_model(
+        &self,
+        name: &ContainerName,
+        offload: &Offload,
+        model: &str,
+    ) -> impl Future<Output = Result<Header, StepError>> + Send;
+
+    /// Has the same load or unload a model. Returns when the engine has answered, which for a load is when it is done; memory can
+    /// come back later than the answer says.
+    ///
+    /// # Errors
+    /// `Engine`: it refuses, or does not answer in time.
+    fn change_model(
+        &self,
+        name: &ContainerName,
+        offload: &Offload,
+        step: &offload::arbiter::Step,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Asks a container for its health; `None` asks the guest's systemd whether it is `running`, and a guest
     /// without one counts as well.

@@ -97,6 +97,7 @@ impl GpuScene {
             granted: asker.granted,
             since: asker.since,
             remembered: asker.remembered,
+            elastic: false,
         };
         self.askers.iter().map(|(name, asker)| claim(name, asker)).collect()
     }
@@ -140,6 +141,7 @@ fn service(seen: &Seen, name: &ContainerName, asker: &Asker) -> GpuService {
     let (reason, hint) = match &asker.standing {
         GpuStanding::None | GpuStanding::Granted(_) | GpuStanding::Kept { .. } => (String::new(), String::new()),
         GpuStanding::Waiting { why, hint, .. } => (why.clone(), hint.clone()),
+        GpuStanding::Shrinking { why, .. } => (why.clone(), String::new()),
         GpuStanding::Yielding { to, why, .. } => (format!("gives way to {to}: {why}"), String::new()),
     };
     let grant = asker.standing.grant().filter(|_| !asker.held);

@@ -76,7 +76,9 @@ impl Views {
     pub(super) fn begin(&mut self, now: Duration, desired: &Desired, observed: &Observed) -> Vec<Look> {
         let granted = |name: &ContainerName| {
             desired.services.get(name).and_then(|assigned| match &assigned.gpu {
-                GpuStanding::Granted(grant) | GpuStanding::Kept { grant, .. } => Some(grant),
+                GpuStanding::Granted(grant)
+                | GpuStanding::Kept { grant, .. }
+                | GpuStanding::Shrinking { grant, .. } => Some(grant),
                 GpuStanding::None | GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. } => None,
             })
         };

@@ -246,12 +246,15 @@ impl Gpus {
         }
         for (name, decision) in decisions {
             match decision {
-                Decision::Granted(_) => self.granted.insert(name),
+                Decision::Granted(_) | Decision::Shrinks { .. } => self.granted.insert(name),
                 Decision::Waits { .. } | Decision::Yields { .. } => self.granted.remove(&name),
             };
         }
         for (name, assigned) in &desired.services {
-            if let GpuStanding::Granted(grant) | GpuStanding::Kept { grant, .. } = &assigned.gpu {
+            if let GpuStanding::Granted(grant)
+            | GpuStanding::Kept { grant, .. }
+            | GpuStanding::Shrinking { grant, .. } = &assigned.gpu
+            {
                 self.grants.insert(name.clone(), grant.clone());
             }
         }
@@ -318,6 +321,11 @@ impl Gpus {
                         Some(_) | None => GpuStanding::Granted(grant),
                     }
                 }
+                Some(Decision::Shrinks { allocation, to, why }) => {
+                    let is_picked = assigned.service.private_users == PrivateUsers::Pick;
+                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, is_picked);
+                    GpuStanding::Shrinking { grant, to: to.clone(), why: why.clone() }
+                }
                 Some(Decision::Waits { why, hint }) => waiting(held, why.clone(), hint.clone()),
                 Some(Decision::Yields { to, why }) => {
                     GpuStanding::Yielding { keeps: held.cloned(), to: to.clone(), why: why.clone() }
@@ -376,6 +384,7 @@ impl Gpus {
                 granted: self.granted.contains(name),
                 since: self.since(name),
                 remembered: self.expected(name),
+                elastic: false,
             })
         };
         desired.services.iter().filter_map(claim).collect()

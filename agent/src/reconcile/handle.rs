@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, PathInfo,
-    PathsReply, PlanReply, Request, StackInfo, StacksReply, Status, Update, UpdateKind, UsageReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest,
+    OffloadModelReply, OffloadsReply, PathInfo, PathsReply, PlanReply, Request, StackInfo, StacksReply, Status,
+    Update, UpdateKind, UsageReply,
 };
 use nixmox_core::gpu::Inventory;
 use nixmox_core::model::ContainerName;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use super::change::unknown_service;
 use super::gpu_answers::{self, GpuScene};
 use super::gpus::Seen;
+use super::offload_answers::{self, OffloadScene};
 use super::{history, inside, session};
 use crate::host::Host;
 use crate::metrics::{Page, Recorder, Source};
@@ -78,6 +80,8 @@ pub(super) struct Published {
     pub(super) probed: BTreeMap<ContainerName, u64>,
     /// What answers about GPUs are made of.
     pub(super) gpus: Arc<GpuScene>,
+    /// What answers about models are made of.
+    pub(super) offloads: Arc<OffloadScene>,
 }
 
 impl Published {
@@ -339,6 +343,19 @@ impl<H: Host> Control for Handle<H> {
         let seen = self.look_at_gpus().await;
         let published = self.published.borrow();
         gpu_answers::fit(&seen, (&published.gpus, &published.places), request)
+    }
+
+    async fn offloads(&self) -> Result<OffloadsReply, AgentError> {
+        let seen = self.look_at_gpus().await;
+        Ok(offload_answers::offloads(&seen, &self.published.borrow().offloads))
+    }
+
+    async fn offload_model(&self, name: String, model: String) -> Result<OffloadModelReply, AgentError> {
+        let (offloads, places) = {
+            let published = self.published.borrow();
+            (Arc::clone(&published.offloads), Arc::clone(&published.places))
+        };
+        offload_answers::model(&*self.host, (&offloads, &places), &name, model).await
     }
 
     async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {

@@ -29,6 +29,8 @@ mod handle;
 mod history;
 mod inside;
 mod logs;
+mod offload_answers;
+mod offloads;
 mod oom;
 mod report;
 mod requests;

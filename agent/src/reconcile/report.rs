@@ -192,6 +192,7 @@ impl Reporter {
         let generation = next.host.generation;
         let mut probed = self.published.borrow().probed.clone();
         let gpus = Arc::clone(&self.published.borrow().gpus);
+        let offloads = Arc::clone(&self.published.borrow().offloads);
         probed.retain(|name, _| next.services.iter().any(|service| service.name == name.as_str()));
         self.published.send_replace(Published {
             status: Arc::new(next),
@@ -203,6 +204,7 @@ impl Reporter {
             memory_high,
             probed,
             gpus,
+            offloads,
         });
         notify::status(&line(&self.published.borrow().status));
         for (number, event) in (first..).zip(updates) {

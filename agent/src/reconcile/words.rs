@@ -101,6 +101,7 @@ pub(super) fn gpu_word(standing: &GpuStanding, held: bool) -> &'static str {
         _ if held => "held",
         GpuStanding::None | GpuStanding::Waiting { .. } => "waiting",
         GpuStanding::Granted(_) | GpuStanding::Kept { .. } => "granted",
+        GpuStanding::Shrinking { .. } => "shrinking",
         GpuStanding::Yielding { .. } => "yielding",
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
-    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest, PathsReply,
-    PlanReply, Request, StacksReply, Status, Update, UsageReply,
+    GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, LogSources, LogsRequest,
+    OffloadModelReply, OffloadsReply, PathsReply, PlanReply, Request, StacksReply, Status, Update, UsageReply,
 };
 use tokio::sync::broadcast;
 
@@ -68,6 +68,16 @@ pub trait Control: Clone + 'static {
 
     /// Looks at every layer between the GPUs and the services that have some, or this one.
     fn gpu_doctor(&self, name: Option<String>) -> impl Future<Output = Result<GpuDoctorReply, AgentError>>;
+
+    /// Returns what runs models in services, and what is decided about it.
+    fn offloads(&self) -> impl Future<Output = Result<OffloadsReply, AgentError>>;
+
+    /// Asks the engine of a service what a model is made of; names of models are any text without control characters.
+    fn offload_model(
+        &self,
+        name: String,
+        model: String,
+    ) -> impl Future<Output = Result<OffloadModelReply, AgentError>>;
 
     /// Starts to read lines of services, for this user; whoever attends the call gets the pipes.
     fn logs(

@@ -19,6 +19,8 @@ pub(super) enum Method {
     Plan,
     Gpus,
     GpuFit,
+    Offloads,
+    OffloadModel,
     GpuDoctor,
     Apply,
     Down,
@@ -34,7 +36,7 @@ pub(super) enum Method {
 use Role::{Observer, Operator};
 
 /// Every method with its full name and the role that it needs; `None`: anybody may call it.
-const METHODS: [(Method, &str, Option<Role>); 24] = [
+const METHODS: [(Method, &str, Option<Role>); 26] = [
     (Method::GetInfo, "org.varlink.service.GetInfo", None),
     (Method::GetInterfaceDescription, "org.varlink.service.GetInterfaceDescription", None),
     (Method::Status, "io.nixmox.Agent.Status", Some(Observer)),
@@ -50,6 +52,8 @@ const METHODS: [(Method, &str, Option<Role>); 24] = [
     (Method::Gpus, "io.nixmox.Agent.Gpus", Some(Observer)),
     (Method::GpuFit, "io.nixmox.Agent.GpuFit", Some(Observer)),
     (Method::GpuDoctor, "io.nixmox.Agent.GpuDoctor", Some(Observer)),
+    (Method::Offloads, "io.nixmox.Agent.Offloads", Some(Observer)),
+    (Method::OffloadModel, "io.nixmox.Agent.OffloadModel", Some(Observer)),
     (Method::Apply, "io.nixmox.Agent.Apply", Some(Operator)),
     (Method::Down, "io.nixmox.Agent.Down", Some(Operator)),
     (Method::Rollback, "io.nixmox.Agent.Rollback", Some(Operator)),

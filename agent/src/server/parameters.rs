@@ -18,6 +18,12 @@ pub(super) struct NameOrAll {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) model: String,
+}
+
+#[derive(Deserialize)]
 pub(super) struct GpuFit {
     pub(super) request: GpuFitRequest,
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, ExecReply, ExecRequest, GenerationsReply,
-    GpuDoctorReply, GpuFitReply, GpusReply, LogSources, Nothing, PathsReply, PlanReply, StacksReply, Status,
-    UsageReply, description,
+    GpuDoctorReply, GpuFitReply, GpusReply, LogSources, Nothing, OffloadModelReply, OffloadsReply, PathsReply,
+    PlanReply, StacksReply, Status, UsageReply, description,
 };
 use nixmox_core::model::{ContainerName, StackName};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ use super::audit::{self, Refusals};
 use super::connection::{Connection, Ended};
 use super::method::Method;
 use super::parameters::{
-    Copy, Events, Execution, GpuFit, Logs, Name, NameOrAll, Names, Requested, Rollback, Stack, Stop, Two,
+    Copy, Events, Execution, GpuFit, Logs, Model, Name, NameOrAll, Names, Requested, Rollback, Stack, Stop, Two,
 };
 use super::{Attended, Control, Peer, Role};
 
@@ -81,6 +81,8 @@ enum Answer {
     Plan(PlanReply),
     Gpus(GpusReply),
     GpuFit(GpuFitReply),
+    Offloads(OffloadsReply),
+    OffloadModel(Box<OffloadModelReply>),
     GpuDoctor(GpuDoctorReply),
     Applied(Applied),
     Done(Done),
@@ -245,6 +247,16 @@ impl<C: Control> Session<C> {
                 self.control.ready().await;
                 Answer::GpuDoctor(self.control.gpu_doctor(name).await?)
             }
+            Method::Offloads => {
+                self.control.ready().await;
+                Answer::Offloads(self.control.offloads().await?)
+            }
+            Method::OffloadModel => {
+                let Model { name, model } = parse(parameters)?;
+                let (name, model) = (service(name)?, self::model(model)?);
+                self.control.ready().await;
+                Answer::OffloadModel(Box::new(self.control.offload_model(name, model).await?))
+            }
             Method::Apply => {
                 let Requested { request } = parse(parameters)?;
                 Answer::Applied(self.control.apply(request, self.caller().await).await?)
@@ -389,11 +401,23 @@ fn parse<'a, T: Deserialize<'a>>(parameters: Option<&'a RawValue>) -> Result<T, 
     })
 }
 
+/// Longest name of a model.
+const MODEL_LENGTH_MAX: usize = 256;
+
 fn service(name: String) -> Result<String, AgentError> {
     match name.parse::<ContainerName>() {
         Ok(_) => Ok(name),
         Err(error) => Err(AgentError::UnknownService { name, hint: error.why.to_owned() }),
     }
+}
+
+/// Checks what a model is called: any text, since engines have names of their own.
+fn model(name: String) -> Result<String, AgentError> {
+    if name.is_empty() || name.len() > MODEL_LENGTH_MAX || name.chars().any(char::is_control) {
+        let problem = format!("`model`: 1 to {MODEL_LENGTH_MAX} bytes without control characters");
+        return Err(AgentError::Invalid { problems: vec![problem], hint: String::new() });
+    }
+    Ok(name)
 }
 
 fn services(names: Vec<String>) -> Result<Vec<String>, AgentError> {
@@ -442,6 +466,8 @@ fn outcome(result: &Result<Answer, Failure>) -> String {
             | Answer::Plan(_)
             | Answer::Gpus(_)
             | Answer::GpuFit(_)
+            | Answer::Offloads(_)
+            | Answer::OffloadModel(_)
             | Answer::GpuDoctor(_)
             | Answer::Nothing(Nothing {}),
         ) => "done",

@@ -29,6 +29,8 @@ pub struct Claim<'a> {
     pub since: u64,
     /// The most video memory that it was seen to use, over all of its GPUs; `None`: none was seen.
     pub remembered: Option<Bytes>,
+    /// Whether what runs models in it gives memory back while it runs: then it is asked for that before anybody is stopped.
+    pub elastic: bool,
 }
 
 /// Where the unit of a service is.

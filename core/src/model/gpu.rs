@@ -157,6 +157,15 @@ pub enum GpuStanding {
         /// What to do about it; may be empty.
         hint: String,
     },
+    /// It runs and goes on with less: what runs models in it is to give memory back.
+    Shrinking {
+        /// What it has, with the smaller budget.
+        grant: Grant,
+        /// For whom; `None`: for what is no service.
+        to: Option<ContainerName>,
+        /// Why, in one line with the numbers.
+        why: String,
+    },
     /// It runs and is to be stopped for one that goes first.
     Yielding {
         /// What it has; `None`: nobody knows.
@@ -174,7 +183,7 @@ impl GpuStanding {
     pub fn grant(&self) -> Option<&Grant> {
         match self {
             Self::None => None,
-            Self::Granted(grant) | Self::Kept { grant, .. } => Some(grant),
+            Self::Granted(grant) | Self::Kept { grant, .. } | Self::Shrinking { grant, .. } => Some(grant),
             Self::Waiting { keeps, .. } | Self::Yielding { keeps, .. } => keeps.as_ref(),
         }
     }

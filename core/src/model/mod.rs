@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 mod gpu;
 mod name;
 mod observed;
+mod offload;
 mod plan;
 mod pool;
 mod pressure;
@@ -28,6 +29,7 @@ pub use observed::{
     ActiveState, BootStart, ConfFile, Container, DropIn, ExitRecord, Health, InvocationId, Observed, Protection,
     Retry, Servers, Slice, SystemState,
 };
+pub use offload::{CpuFallback, Engine, Offload};
 pub use plan::{Action, Change, ChangeKind, Plan, Reason, Step, StepId, Subject};
 pub use pool::{AddressPool, InvalidPool};
 pub use pressure::{Percent, PressureMax};

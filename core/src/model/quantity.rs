@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A number of bytes. Written `512M`, `2G`, `1.5G` or a plain number; `K M G T` are powers of 1024, as in systemd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
 /// A share of CPU time, in microseconds per second of wall time (`CPUQuotaPerSecUSec` of systemd).

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Bytes, ContainerName, CpuQuota, GpuShare, PressureMax, StackName, StorePath, Weight};
+use super::{Bytes, ContainerName, CpuQuota, GpuShare, Offload, PressureMax, StackName, StorePath, Weight};
 
 /// A declared service, realised as one nixos-container of the same name.
 ///
@@ -49,6 +49,8 @@ pub struct Service<S = System> {
     pub devices: Vec<Device>,
     /// Its share of the GPUs; `None`: none.
     pub gpu: Option<GpuShare>,
+    /// What runs models in it; `None`: nothing that is known of. Only with `gpu`.
+    pub offload: Option<Offload>,
     /// Extra capabilities, such as `CAP_NET_ADMIN`, sorted without duplicates.
     pub capabilities: Vec<String>,
     /// Whether the root file system is thrown away at each stop.
@@ -83,6 +85,7 @@ impl<S> Service<S> {
             environment: self.environment,
             devices: self.devices,
             gpu: self.gpu,
+            offload: self.offload,
             capabilities: self.capabilities,
             ephemeral: self.ephemeral,
             private_users: self.private_users,
@@ -114,6 +117,7 @@ impl<S> Service<S> {
             environment: BTreeMap::new(),
             devices: Vec::new(),
             gpu: None,
+            offload: None,
             capabilities: Vec::new(),
             ephemeral: false,
             private_users: PrivateUsers::default(),

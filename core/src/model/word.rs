@@ -1,6 +1,6 @@
 //! The model's choices as words, the same in both directions.
 
-use super::{Condition, Kind, OnUnhealthy, PrivateUsers, Protocol, RestartPolicy, Vendor};
+use super::{Condition, CpuFallback, Engine, Kind, OnUnhealthy, PrivateUsers, Protocol, RestartPolicy, Vendor};
 
 /// A choice of a few, as the word that manifests and the wire have for it.
 pub trait Word: Copy + 'static {
@@ -42,6 +42,8 @@ words! {
     OnUnhealthy { Report => "report", Restart => "restart" }
     Protocol { Tcp => "tcp", Udp => "udp" }
     PrivateUsers { No => "no", Pick => "pick" }
+    Engine { Ollama => "ollama", LlamaServer => "llama-server" }
+    CpuFallback { Allow => "allow", Warn => "warn", Refuse => "refuse" }
     Vendor { Nvidia => "nvidia", Amd => "amd", Intel => "intel" }
     RestartPolicy { No => "no", OnFailure => "on-failure", Always => "always" }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nixmox_api::{
     AgentError, AgentProxy, Applied, DiffReply, Done, GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest,
-    GpusReply, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply,
+    GpusReply, OffloadModelReply, OffloadsReply, PathsReply, PlanReply, Request, StacksReply, Status, UsageReply,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,20 @@ impl Client {
     /// Returns what would come of a share of the GPUs.
     pub(crate) async fn gpu_fit(&mut self, request: &GpuFitRequest) -> Result<GpuFitReply, ClientError> {
         answer(self.connection.gpu_fit(request)).await
+    }
+
+    /// Returns what runs models in services, and what is decided about it.
+    pub(crate) async fn offloads(&mut self) -> Result<OffloadsReply, ClientError> {
+        answer(self.connection.offloads()).await
+    }
+
+    /// Returns what a model of a service is made of.
+    pub(crate) async fn offload_model(
+        &mut self,
+        name: &str,
+        model: &str,
+    ) -> Result<OffloadModelReply, ClientError> {
+        answer(self.connection.offload_model(name, model)).await
     }
 
     /// Returns every layer between the GPUs and a service, or all that have some.

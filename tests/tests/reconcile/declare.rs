@@ -31,6 +31,7 @@ pub(crate) fn service(text: &str) -> Service {
         environment: BTreeMap::new(),
         devices: Vec::new(),
         gpu: None,
+        offload: None,
         capabilities: Vec::new(),
         ephemeral: false,
         private_users: PrivateUsers::No,

@@ -10,7 +10,8 @@ use nixmox_agent::server::{Attended, Control};
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, DiffReply, Done, EventsRequest, ExecReply, ExecRequest,
     GenerationsReply, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpusReply, HostStatus, LogKind, LogSource,
-    LogSources, LogsRequest, PathsReply, PlanReply, Request, StacksReply, Status, Update, UpdateKind, UsageReply,
+    LogSources, LogsRequest, OffloadModelReply, OffloadsReply, PathsReply, PlanReply, Request, StacksReply, Status,
+    Update, UpdateKind, UsageReply,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -190,6 +191,14 @@ impl Control for Fake {
 
     async fn gpu_doctor(&self, _name: Option<String>) -> Result<GpuDoctorReply, AgentError> {
         Ok(GpuDoctorReply::default())
+    }
+
+    async fn offloads(&self) -> Result<OffloadsReply, AgentError> {
+        Ok(OffloadsReply::default())
+    }
+
+    async fn offload_model(&self, _name: String, _model: String) -> Result<OffloadModelReply, AgentError> {
+        Ok(OffloadModelReply::default())
     }
 
     async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, AgentError> {

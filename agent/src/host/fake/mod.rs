@@ -27,11 +27,15 @@ use std::time::Duration;
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::gpu::{GuestView, Inventory};
+use nixmox_core::model::Offload;
 use nixmox_core::model::{
     ActiveState, Assigned, Bytes, Condition, ConfFile, Container, ContainerName, Facts, GpuId, Grant, InvocationId,
     Kind, Observed, Port, Probe, Protection, Servers, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
+use nixmox_core::offload;
+use nixmox_core::offload::gguf::Header;
+use nixmox_core::offload::seen::EngineSeen;
 use nixmox_core::oom::OomKill;
 use nixmox_core::slice::{self, Slices};
 use tokio::sync::{oneshot, watch};
@@ -486,6 +490,28 @@ impl Host for Fake {
 
     async fn look_into(&self, name: &ContainerName, grant: &Grant) -> GuestView {
         self.view_of(name, grant)
+    }
+
+    async fn look_at_engine(&self, _name: &ContainerName, _offload: &Offload) -> EngineSeen {
+        EngineSeen::Silent("not asked".to_owned())
+    }
+
+    async fn show_model(
+        &self,
+        _name: &ContainerName,
+        _offload: &Offload,
+        _model: &str,
+    ) -> Result<Header, StepError> {
+        Ok(Header::default())
+    }
+
+    async fn change_model(
+        &self,
+        _name: &ContainerName,
+        _offload: &Offload,
+        _step: &offload::arbiter::Step,
+    ) -> Result<(), StepError> {
+        Ok(())
     }
 
     async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {

@@ -8,10 +8,14 @@ use std::time::Duration;
 use nixmox_api::{CopyReply, CopyRequest, ExecReply, ExecRequest};
 use nixmox_core::container::{Files, Layout};
 use nixmox_core::gpu::{GuestView, Inventory};
+use nixmox_core::model::Offload;
 use nixmox_core::model::{
     Assigned, ConfFile, ContainerName, Facts, Grant, Observed, Port, Probe, Service, StorePath,
 };
 use nixmox_core::network::FirewallTable;
+use nixmox_core::offload;
+use nixmox_core::offload::gguf::Header;
+use nixmox_core::offload::seen::EngineSeen;
 use nixmox_core::oom::OomKill;
 use nixmox_core::slice::Slices;
 use tokio::sync::watch;
@@ -126,6 +130,28 @@ impl Host for Live {
 
     async fn gpus(&self) -> Inventory {
         self.gpus.look().await
+    }
+
+    async fn look_at_engine(&self, _name: &ContainerName, _offload: &Offload) -> EngineSeen {
+        EngineSeen::Silent("not asked".to_owned())
+    }
+
+    async fn show_model(
+        &self,
+        _name: &ContainerName,
+        _offload: &Offload,
+        _model: &str,
+    ) -> Result<Header, StepError> {
+        Ok(Header::default())
+    }
+
+    async fn change_model(
+        &self,
+        _name: &ContainerName,
+        _offload: &Offload,
+        _step: &offload::arbiter::Step,
+    ) -> Result<(), StepError> {
+        Ok(())
     }
 
     async fn look_into(&self, name: &ContainerName, grant: &Grant) -> GuestView {

@@ -78,6 +78,7 @@ pub fn fit(inventory: &Inventory, claims: &[Claim<'_>], ask: &Ask<'_>) -> Option
             granted: false,
             since: u64::MAX,
             remembered: None,
+            elastic: false,
         },
         (None, None) => return None,
     };
@@ -96,6 +97,7 @@ pub fn fit(inventory: &Inventory, claims: &[Claim<'_>], ask: &Ask<'_>) -> Option
         memory: Bytes(u64::try_from(memory[*claim]).unwrap_or(u64::MAX)),
     };
     let (why, hint) = match finding.decision {
+        Decision::Shrinks { why, .. } => (why, String::new()),
         Decision::Granted(ref allocation) => (String::new(), uncounted(inventory, allocation)),
         Decision::Waits { why, hint } => (why, hint),
         Decision::Yields { why, .. } => (why, String::new()),

@@ -84,6 +84,15 @@ pub enum Decision {
         /// What to do about it; may be empty.
         hint: String,
     },
+    /// It runs and goes on with less than it had, or used: what runs models in it is to give memory back.
+    Shrinks {
+        /// What it goes on with.
+        allocation: Allocation,
+        /// For whom; `None`: for what is no service.
+        to: Option<ContainerName>,
+        /// Why, in one line with the numbers.
+        why: String,
+    },
     /// It runs and is to be stopped for one that goes first.
     Yields {
         /// For whom.

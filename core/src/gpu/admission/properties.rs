@@ -285,7 +285,7 @@ fn settle(world: &World, planner: Planner<'_>, stream: bool) -> Result<(), Viola
         let decisions = planner(&world.inventory(), &world.claims());
         for (name, decision) in &decisions {
             match decision {
-                Decision::Granted(_) => granted.insert(name.clone()),
+                Decision::Granted(_) | Decision::Shrinks { .. } => granted.insert(name.clone()),
                 Decision::Yields { to, .. } => made_way.insert(to.clone()),
                 Decision::Waits { .. } => false,
             };

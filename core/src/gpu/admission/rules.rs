@@ -146,7 +146,7 @@ fn untouched(world: &World, decisions: &Decisions) -> Result<(), Violation> {
                     return broken(Rule::Untouched, format!("{name} yields to {to}"));
                 }
             }
-            (Some(Decision::Granted(allocation)), Some(grant)) => {
+            (Some(Decision::Granted(allocation) | Decision::Shrinks { allocation, .. }), Some(grant)) => {
                 let least = match (grant.budget, service.share.vram.filter(|_| service.wants)) {
                     (Some(had), Some(vram)) => Some(had.min(vram)),
                     (had, None) if !service.wants => had,
@@ -160,7 +160,8 @@ fn untouched(world: &World, decisions: &Decisions) -> Result<(), Violation> {
             (Some(Decision::Waits { .. }), Some(_)) => {
                 return broken(Rule::Untouched, format!("{name} runs and is to wait"));
             }
-            (Some(Decision::Waits { .. } | Decision::Granted(_)) | None, None) | (None, Some(_)) => {}
+            (Some(Decision::Waits { .. } | Decision::Granted(_) | Decision::Shrinks { .. }) | None, None)
+            | (None, Some(_)) => {}
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ fn told(inventory: &Inventory, world: &World) -> String {
             let budget = allocation.budget.map_or("no claim".to_owned(), |budget| budget.to_string());
             format!("{name}: granted {}, {budget}\n", gpus.join(" "))
         }
+        Decision::Shrinks { why, .. } => format!("{name}: shrinks: {why}\n"),
         Decision::Waits { why, hint } if hint.is_empty() => format!("{name}: waits: {why}\n"),
         Decision::Waits { why, hint } => format!("{name}: waits: {why}\n  hint: {hint}\n"),
         Decision::Yields { to, why } => format!("{name}: yields to {to}: {why}\n"),

@@ -210,6 +210,7 @@ impl World {
                     granted: service.granted,
                     since: service.since,
                     remembered,
+                    elastic: false,
                 }
             })
             .collect()
@@ -354,7 +355,14 @@ impl World {
             service.granted = matches!(decision, Some(Decision::Granted(_))) && service.wants;
             let allocation = match decision {
                 Some(Decision::Granted(allocation)) if service.wants => Some(allocation),
-                Some(Decision::Granted(_) | Decision::Waits { .. } | Decision::Yields { .. }) | None => None,
+                Some(Decision::Shrinks { allocation, .. }) if service.wants => Some(allocation),
+                Some(
+                    Decision::Granted(_)
+                    | Decision::Shrinks { .. }
+                    | Decision::Waits { .. }
+                    | Decision::Yields { .. },
+                )
+                | None => None,
             };
             if let Some(allocation) = allocation {
                 let (gpus, budget) = (allocation.gpus.clone(), allocation.budget);

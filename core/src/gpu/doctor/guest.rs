@@ -33,7 +33,7 @@ fn grant(inventory: &Inventory, service: &ServiceCheckup<'_>) -> Judged {
         GpuStanding::None => {
             Judged::failed("it declares no GPU", format!("`services.{name}.gpu = {{}}` in its manifest"))
         }
-        GpuStanding::Granted(grant) | GpuStanding::Kept { grant, .. } => {
+        GpuStanding::Granted(grant) | GpuStanding::Kept { grant, .. } | GpuStanding::Shrinking { grant, .. } => {
             let label = |id: &GpuId| {
                 let gpu = inventory.gpus.iter().find(|gpu| gpu.id == *id);
                 gpu.map_or_else(|| format!("{id}, which is not seen now"), Gpu::label)

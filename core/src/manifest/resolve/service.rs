@@ -54,6 +54,7 @@ pub(super) fn resolve<'a>(
         environment: environment(scope, written),
         devices: devices(scope, written),
         gpu,
+        offload: None,
         capabilities: capabilities(written),
         ephemeral: written.ephemeral.get().copied().unwrap_or(false),
         private_users: written.private_users.get().copied().unwrap_or_default(),

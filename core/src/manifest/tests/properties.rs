@@ -232,6 +232,7 @@ fn service() -> impl Strategy<Value = Service<SystemRef>> {
     .prop_map(|(kind, health, limits, (network, ports), storage, plain, restart, gpu)| {
         let owned = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect();
         Service {
+            offload: None,
             name: "web".parse().unwrap(),
             stack: "cloud".parse().unwrap(),
             origin: Origin::default(),
