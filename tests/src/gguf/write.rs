@@ -86,7 +86,9 @@ fn put(bytes: &mut Vec<u8>, entry: &Entry) {
         }
         Entry::Texts(values) => {
             array(bytes, 8, values.len());
-            values.iter().for_each(|value| text(bytes, value));
+            for value in values {
+                text(bytes, value);
+            }
         }
         Entry::F32s(numbers) => {
             array(bytes, 6, numbers.len());

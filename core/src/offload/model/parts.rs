@@ -84,12 +84,10 @@ fn sorted(files: &[Header]) -> Result<Vec<&Header>, NotAModel> {
     match missing.as_slice() {
         [] => Ok(parts.into_values().collect()),
         [one] => Err(NotAModel(format!("is split into {all} files, and part {one} is missing"))),
-        [named @ ..] if count > u64::try_from(named.len()).unwrap_or(u64::MAX) => Err(NotAModel(format!(
+        named if count > u64::try_from(named.len()).unwrap_or(u64::MAX) => Err(NotAModel(format!(
             "is split into {all} files, and {count} parts are missing: {} and more",
             named.join(", ")
         ))),
-        [named @ ..] => {
-            Err(NotAModel(format!("is split into {all} files, and parts {} are missing", named.join(", "))))
-        }
+        named => Err(NotAModel(format!("is split into {all} files, and parts {} are missing", named.join(", ")))),
     }
 }

@@ -53,7 +53,7 @@ fn mib(bytes: u64) -> String {
 #[test]
 fn llama3_8b_takes_what_engines_log_for_it() {
     // Q4_K_M: every second matrix or so that matters more is of Q6_K: the first and last eighth, and each third between.
-    let is_finer = |layer: u64| layer < 4 || layer >= 28 || (layer - 4) % 3 == 2;
+    let is_finer = |layer: u64| !(4..28).contains(&layer) || (layer - 4) % 3 == 2;
     let mut tensors = vec![
         tensor("token_embd.weight", "Q4_K", &[4096, 128_256]),
         tensor("output_norm.weight", "F32", &[4096]),
