@@ -40,6 +40,10 @@ const OUTPUT: [&str; 14] = [
 /// The same, of names with more than one word.
 const OUTPUT_LONG: [&str; 4] = ["enc.output_norm", "dec.output_norm", "altup_unembd_proj", "nextn.post_projection"];
 
+/// Architectures that make no tokens, only one vector of a text: they have no output, and do not use the tokens for one.
+const ENCODERS: [&str; 8] =
+    ["bert", "eurobert", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe"];
+
 /// What sees or hears: the first words of names.
 const PROJECTOR: [&str; 4] = ["v", "a", "mm", "s"];
 
@@ -57,6 +61,7 @@ pub struct Model {
     /// What turns tokens into vectors (`token_embd`, and what goes with it); stays in the machine's memory.
     pub input: Vec<Tensor>,
     /// What makes tokens of vectors (`output`, `output_norm`); `token_embd` once more where there is no `output.weight`.
+    /// Models for embeddings such as `bert` make no tokens: they have none of both, and this may be empty.
     pub output: Vec<Tensor>,
     /// Whether `output` is `token_embd` once more.
     pub is_tied: bool,
@@ -228,7 +233,7 @@ impl Model {
             return Err(NotAModel(format!("has no tensor `{TOKENS}`")));
         };
         let has_output = self.output.iter().any(|tensor| tensor.name == "output.weight");
-        if !has_output {
+        if !has_output && !ENCODERS.contains(&self.architecture.as_str()) {
             self.output.push(tokens.clone());
             self.is_tied = true;
         }

@@ -101,43 +101,77 @@ fn alignment<E>(header: &Header) -> Result<u64, Fault<E>> {
     }
 }
 
-/// A type of metadata, by its number in files.
+/// A type of metadata.
 #[derive(Clone, Copy)]
 enum Kind {
-    Unsigned(u8),
-    Signed(u8),
-    Float(u8),
-    Bool,
+    Scalar(Scalar),
     Text,
     Array,
 }
 
+/// A type of as many bytes as it says, or of one.
+#[derive(Clone, Copy)]
+enum Scalar {
+    Unsigned(u8),
+    Signed(u8),
+    Float32,
+    Float64,
+    Bool,
+}
+
 impl Kind {
+    /// Returns the type of a number in files (`gguf_type` in `ggml/include/gguf.h`).
     fn from_number(number: u32) -> Option<Self> {
         Some(match number {
-            0 => Self::Unsigned(1),
-            1 => Self::Signed(1),
-            2 => Self::Unsigned(2),
-            3 => Self::Signed(2),
-            4 => Self::Unsigned(4),
-            5 => Self::Signed(4),
-            6 => Self::Float(4),
-            7 => Self::Bool,
+            0 => Self::Scalar(Scalar::Unsigned(1)),
+            1 => Self::Scalar(Scalar::Signed(1)),
+            2 => Self::Scalar(Scalar::Unsigned(2)),
+            3 => Self::Scalar(Scalar::Signed(2)),
+            4 => Self::Scalar(Scalar::Unsigned(4)),
+            5 => Self::Scalar(Scalar::Signed(4)),
+            6 => Self::Scalar(Scalar::Float32),
+            7 => Self::Scalar(Scalar::Bool),
             8 => Self::Text,
             9 => Self::Array,
-            10 => Self::Unsigned(8),
-            11 => Self::Signed(8),
-            12 => Self::Float(8),
+            10 => Self::Scalar(Scalar::Unsigned(8)),
+            11 => Self::Scalar(Scalar::Signed(8)),
+            12 => Self::Scalar(Scalar::Float64),
             _ => return None,
         })
     }
+}
 
-    /// Returns the bytes of a value; `None`: it says so itself.
-    fn width(self) -> Option<u8> {
+impl Scalar {
+    fn width(self) -> u8 {
         match self {
-            Self::Unsigned(width) | Self::Signed(width) | Self::Float(width) => Some(width),
-            Self::Bool => Some(1),
-            Self::Text | Self::Array => None,
+            Self::Unsigned(width) | Self::Signed(width) => width,
+            Self::Float32 => 4,
+            Self::Float64 => 8,
+            Self::Bool => 1,
+        }
+    }
+
+    /// Returns whether it counts something.
+    fn is_whole(self) -> bool {
+        match self {
+            Self::Unsigned(_) | Self::Signed(_) | Self::Bool => true,
+            Self::Float32 | Self::Float64 => false,
+        }
+    }
+
+    /// Returns the value of its bytes, which are the lowest of these.
+    fn value(self, raw: u64) -> Value {
+        match self {
+            Self::Unsigned(_) => Value::Unsigned(raw),
+            Self::Signed(width) => {
+                // Moved to the top and back, so that its sign fills what is above.
+                let above = 64_u32.saturating_sub(u32::from(width).saturating_mul(8));
+                let number = raw.wrapping_shl(above).cast_signed().wrapping_shr(above);
+                u64::try_from(number).map_or(Value::Signed(number), Value::Unsigned)
+            }
+            Self::Float32 => Value::Float(f64::from(f32::from_bits(u32::try_from(raw).unwrap_or_default()))),
+            Self::Float64 => Value::Float(f64::from_bits(raw)),
+            Self::Bool => Value::Bool(raw != 0),
         }
     }
 }
@@ -189,13 +223,10 @@ impl<S: Source> Reader<'_, S> {
 
     fn value(&mut self, key: &str) -> Result<Value, Fault<S::Error>> {
         let what = &format!("the value of key {}", quoted(key));
-        let kind = self.kind(what)?;
-        if let Some(width) = kind.width() {
-            return self.scalar(kind, width, what);
-        }
-        match kind {
+        match self.kind(what)? {
+            Kind::Scalar(scalar) => self.scalar(scalar, what),
+            Kind::Text => self.text(what),
             Kind::Array => self.array_value(what),
-            Kind::Text | Kind::Unsigned(_) | Kind::Signed(_) | Kind::Float(_) | Kind::Bool => self.text(what),
         }
     }
 
@@ -206,22 +237,10 @@ impl<S: Source> Reader<'_, S> {
             .ok_or_else(|| content(format!("{what} is of type {number} at byte {start}, and there is none")))
     }
 
-    fn scalar(&mut self, kind: Kind, width: u8, what: &str) -> Result<Value, Fault<S::Error>> {
+    fn scalar(&mut self, scalar: Scalar, what: &str) -> Result<Value, Fault<S::Error>> {
         let mut bytes = [0; 8];
-        self.fill(bytes.get_mut(..usize::from(width)).unwrap_or_default(), what)?;
-        let raw = u64::from_le_bytes(bytes);
-        Ok(match kind {
-            Kind::Unsigned(_) | Kind::Text | Kind::Array => Value::Unsigned(raw),
-            Kind::Signed(_) => {
-                // Moved to the top and back, so that its sign fills what is above.
-                let above = 64_u32.saturating_sub(u32::from(width).saturating_mul(8));
-                let number = raw.wrapping_shl(above).cast_signed().wrapping_shr(above);
-                u64::try_from(number).map_or(Value::Signed(number), Value::Unsigned)
-            }
-            Kind::Float(4) => Value::Float(f64::from(f32::from_bits(u32::try_from(raw).unwrap_or_default()))),
-            Kind::Float(_) => Value::Float(f64::from_bits(raw)),
-            Kind::Bool => Value::Bool(raw != 0),
-        })
+        self.fill(bytes.get_mut(..usize::from(scalar.width())).unwrap_or_default(), what)?;
+        Ok(scalar.value(u64::from_le_bytes(bytes)))
     }
 
     /// Reads a text that is kept as far as it is short.
@@ -243,18 +262,26 @@ impl<S: Source> Reader<'_, S> {
 
     fn array_value(&mut self, what: &str) -> Result<Value, Fault<S::Error>> {
         let (kind, count) = self.array_head(what)?;
-        let is_whole = matches!(kind, Kind::Unsigned(_) | Kind::Signed(_) | Kind::Bool);
-        let Some(width) = kind.width().filter(|_| is_whole && count <= MAX_KEPT_ENTRIES) else {
-            let mut left = MAX_ARRAY.saturating_sub(count);
-            self.skip_entries(kind, count, 1, &mut left, what)?;
-            return Ok(Value::Length(count));
-        };
+        match kind {
+            Kind::Scalar(scalar) if scalar.is_whole() && count <= MAX_KEPT_ENTRIES => {
+                self.numbers(scalar, count, what)
+            }
+            Kind::Scalar(_) | Kind::Text | Kind::Array => {
+                let mut left = MAX_ARRAY.saturating_sub(count);
+                self.skip_entries(kind, count, 1, &mut left, what)?;
+                Ok(Value::Length(count))
+            }
+        }
+    }
+
+    /// Reads an array that is kept.
+    fn numbers(&mut self, scalar: Scalar, count: u64, what: &str) -> Result<Value, Fault<S::Error>> {
         // Twice, for the room that a growing list holds in reserve.
         self.pay(usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(2 * size_of::<i64>()))?;
         let mut numbers = Vec::new();
         let mut is_counted = true;
         for _ in 0..count {
-            let number = match self.scalar(kind, width, what)? {
+            let number = match self.scalar(scalar, what)? {
                 Value::Unsigned(number) => i64::try_from(number).ok(),
                 Value::Signed(number) => Some(number),
                 Value::Bool(truth) => Some(i64::from(truth)),
@@ -282,28 +309,30 @@ impl<S: Source> Reader<'_, S> {
         left: &mut u64,
         what: &str,
     ) -> Result<(), Fault<S::Error>> {
-        if let Some(width) = kind.width() {
-            return self.skip(count.saturating_mul(u64::from(width)), what);
-        }
-        for _ in 0..count {
-            if !matches!(kind, Kind::Array) {
-                let bytes = self.length(what, MAX_TEXT)?;
-                self.skip(bytes, what)?;
-                continue;
+        match kind {
+            Kind::Scalar(scalar) => self.skip(count.saturating_mul(u64::from(scalar.width())), what),
+            Kind::Text => {
+                for _ in 0..count {
+                    let bytes = self.length(what, MAX_TEXT)?;
+                    self.skip(bytes, what)?;
+                }
+                Ok(())
             }
-            if depth >= MAX_ARRAY_DEPTH {
+            Kind::Array if depth >= MAX_ARRAY_DEPTH => {
                 let at = self.at;
-                return Err(content(format!(
-                    "{what} has more than {MAX_ARRAY_DEPTH} arrays in each other at byte {at}"
-                )));
+                Err(content(format!("{what} has more than {MAX_ARRAY_DEPTH} arrays in each other at byte {at}")))
             }
-            let (kind, count) = self.array_head(what)?;
-            *left = left
-                .checked_sub(count)
-                .ok_or_else(|| content(format!("{what} has more than {MAX_ARRAY} entries in all its arrays")))?;
-            self.skip_entries(kind, count, depth.saturating_add(1), left, what)?;
+            Kind::Array => {
+                for _ in 0..count {
+                    let (kind, count) = self.array_head(what)?;
+                    *left = left.checked_sub(count).ok_or_else(|| {
+                        content(format!("{what} has more than {MAX_ARRAY} entries in all its arrays"))
+                    })?;
+                    self.skip_entries(kind, count, depth.saturating_add(1), left, what)?;
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn tensor(&mut self, alignment: u64) -> Result<Tensor, Fault<S::Error>> {
