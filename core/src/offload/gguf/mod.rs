@@ -6,6 +6,7 @@
 //! The head of a file, all in little endian: `GGUF`, version, number of tensors, number of keys; then the keys, each
 //! with its type and value; then the tensors, each with its name, shape, type and place. What is behind is never read.
 
+mod kind;
 mod read;
 mod shown;
 mod tensor;
