@@ -151,6 +151,19 @@ fn tokens_are_the_output_once_more_where_there_is_none() {
 }
 
 #[test]
+fn a_model_for_embeddings_has_no_output() {
+    let encoder = with(|header| {
+        header.tensors.retain(|tensor| !tensor.name.starts_with("output"));
+        header.metadata.clear();
+        set(header, "general.architecture", text("nomic-bert"));
+        set(header, "nomic-bert.block_count", Value::Unsigned(3));
+    });
+    let encoder = encoder.expect("a model");
+    assert_eq!((encoder.is_tied, encoder.output.len()), (false, 0));
+    assert_eq!(encoder.weights(), 4 * (80 + 3 * 64));
+}
+
+#[test]
 fn layers_that_are_missing_or_too_many_are_named() {
     let without = |layers: &[&str]| {
         with(|header| header.tensors.retain(|tensor| !layers.iter().any(|layer| tensor.name.starts_with(layer))))
