@@ -130,7 +130,7 @@ impl FakeModel {
         let blocks = self.layers.saturating_sub(1);
         let tensor = |name: String, bytes: u64| {
             let rows = bytes / NUMBER_BYTES / ROW;
-            Tensor { name, kind: TensorType(0), shape: vec![ROW, rows], bytes: rows * ROW * NUMBER_BYTES }
+            Tensor::new(name, TensorType::F32, vec![ROW, rows.max(1)]).unwrap_or_else(|fault| panic!("{fault}"))
         };
         let number = |key: &str, value: u64| (format!("llama.{key}"), Value::Unsigned(value));
         let text = |key: &str, value: &str| (format!("general.{key}"), Value::Text(value.to_owned()));
