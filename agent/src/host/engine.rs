@@ -72,7 +72,9 @@ pub(super) fn seen(offload: &Offload, answered: Result<Answered, String>) -> Eng
     match answered {
         Ok(Answered::View(view)) => EngineSeen::Answers(view_of(offload, view)),
         Ok(Answered::Failed(why)) | Err(why) => EngineSeen::Silent(line::clean(&why)),
-        Ok(Answered::Model(_) | Answered::Done) => EngineSeen::Silent("the answer is to another question".to_owned()),
+        Ok(Answered::Model(_) | Answered::Done) => {
+            EngineSeen::Silent("the answer is to another question".to_owned())
+        }
     }
 }
 

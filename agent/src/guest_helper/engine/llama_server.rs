@@ -276,6 +276,5 @@ pub(super) fn path_of(api: &Api<'_>, model: &str) -> Result<String, Trouble> {
     path.ok_or_else(|| Trouble::Engine(format!("it does not tell where the file of `{model}` is")))
 }
 
-
 #[cfg(test)]
 mod tests;

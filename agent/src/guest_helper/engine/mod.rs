@@ -6,10 +6,10 @@
 mod api;
 mod file;
 mod head;
-mod llama_server;
-pub(crate) mod ollama;
 #[cfg(test)]
 mod listener;
+mod llama_server;
+pub(crate) mod ollama;
 mod time;
 
 use serde::{Deserialize, Serialize};

@@ -149,7 +149,9 @@ pub(super) fn show(api: &Api<'_>, model: &str) -> Result<Head, Trouble> {
     let tensors = shown.tensors.filter(|tensors| !tensors.is_empty());
     let Some(tensors) = tensors else {
         let version = version(api)?;
-        return Err(Trouble::Engine(format!("Ollama {version} does not tell the tensors of a model; 0.6.2 and later do")));
+        return Err(Trouble::Engine(format!(
+            "Ollama {version} does not tell the tensors of a model; 0.6.2 and later do"
+        )));
     };
     let misnames = misnames_types(&version(api)?);
     let header = Header::shown(

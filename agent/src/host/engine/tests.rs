@@ -60,11 +60,8 @@ fn what_goes_wrong_is_silence_with_a_reason() {
 
 #[test]
 fn a_load_asks_for_what_was_decided_and_has_the_time_for_it() {
-    let step = |layers, keep| Step::Load {
-        model: "a".to_owned(),
-        setting: Setting { layers, context: Some(8192) },
-        keep,
-    };
+    let step =
+        |layers, keep| Step::Load { model: "a".to_owned(), setting: Setting { layers, context: Some(8192) }, keep };
     let mut offload = offload(Engine::Ollama, &[]);
     let mut stays = |idle, keep| {
         offload.idle_unload = idle;

@@ -535,3 +535,6 @@ impl State {
 fn gpu_of(engine: &FakeEngine) -> GpuId {
     engine.gpu.parse().unwrap_or_else(|_| panic!("{} names no GPU", engine.gpu))
 }
+
+#[cfg(test)]
+mod tests;

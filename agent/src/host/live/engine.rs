@@ -63,7 +63,8 @@ impl Live {
     ) -> Result<Answered, String> {
         let leader = timeout(LEADER_LIMIT, self.leader(name)).await;
         let leader = leader.map_err(|_late| "the host's systemd does not answer".to_owned())?;
-        let leader = leader.map_err(|error| chain(&error))?.ok_or_else(|| "the container does not run".to_owned())?;
+        let leader =
+            leader.map_err(|error| chain(&error))?.ok_or_else(|| "the container does not run".to_owned())?;
         let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let question = Question::Engine(engine::asked(offload, what));
         self.guests.engine(&Request { leader, unit: name.unit(), timeout_ms, question }).await

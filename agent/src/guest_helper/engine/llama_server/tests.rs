@@ -73,7 +73,11 @@ fn one_with_a_single_model_says_which_and_cannot_change_it() {
 fn metrics_say_whether_it_is_busy() {
     for (count, busy) in [("0", false), ("2", true)] {
         let text = format!("# HELP x\nllamacpp:requests_deferred 0\nllamacpp:requests_processing {count}\n");
-        let listener = Listener::scripted(&[(PROPS, 200, &alone(false, true)), (MODELS, 200, ALONE), (METRICS_AT, 200, &text)]);
+        let listener = Listener::scripted(&[
+            (PROPS, 200, &alone(false, true)),
+            (MODELS, 200, ALONE),
+            (METRICS_AT, 200, &text),
+        ]);
         assert_eq!(look(&api(&listener)).unwrap().loaded[0].busy, Some(busy));
     }
     for text in ["", "llamacpp:requests_processing x\n", "requests_processing 1\n"] {
@@ -117,7 +121,8 @@ fn a_router_tells_each_of_its_models() {
 #[test]
 fn slots_of_a_model_that_may_fall_asleep_are_not_asked() {
     let args = ["llama-server", "--sleep-idle-seconds", "60"];
-    let listener = Listener::scripted(&[(PROPS, 200, ROUTER_PROPS), (MODELS, 200, &models("loaded", &args, false))]);
+    let listener =
+        Listener::scripted(&[(PROPS, 200, ROUTER_PROPS), (MODELS, 200, &models("loaded", &args, false))]);
     assert_eq!(look(&api(&listener)).unwrap().loaded[0].busy, None);
     assert_eq!(listener.targets(), [PROPS, MODELS]);
 }
@@ -163,7 +168,8 @@ fn a_load_that_fails_says_how_the_server_of_the_model_ended() {
 
 #[test]
 fn a_router_is_not_asked_for_layers_nor_for_what_it_does_not_have() {
-    let listener = Listener::scripted(&[(PROPS, 200, ROUTER_PROPS), (MODELS, 200, &models("unloaded", &[], false))]);
+    let listener =
+        Listener::scripted(&[(PROPS, 200, ROUTER_PROPS), (MODELS, 200, &models("unloaded", &[], false))]);
     let found = why(load(&api(&listener), "a/b:Q4", Some(20)));
     assert_eq!(found, "a router loads models as their presets say, and cannot be asked for 20 layers");
     assert_eq!(why(load(&api(&listener), "b", None)), "it has no model `b`");
@@ -193,15 +199,19 @@ fn a_model_with_a_request_under_way_is_unloaded_after_it() {
 #[test]
 fn what_is_not_loaded_need_not_be_unloaded() {
     let not = r#"{"error":{"code":400,"message":"model is not running","type":"invalid_request_error"}}"#;
-    let listener =
-        Listener::scripted(&[(PROPS, 200, ROUTER_PROPS), (MODELS, 200, &models("unloaded", &[], false)), (UNLOAD, 400, not)]);
+    let listener = Listener::scripted(&[
+        (PROPS, 200, ROUTER_PROPS),
+        (MODELS, 200, &models("unloaded", &[], false)),
+        (UNLOAD, 400, not),
+    ]);
     unload(&api(&listener), "a/b:Q4").unwrap();
 }
 
 #[test]
 fn a_router_says_where_the_file_of_a_model_is() {
     let args = ["llama-server", "--model", "/models/b.gguf", "--port", "0"];
-    let listener = Listener::scripted(&[(PROPS, 200, ROUTER_PROPS), (MODELS, 200, &models("loaded", &args, false))]);
+    let listener =
+        Listener::scripted(&[(PROPS, 200, ROUTER_PROPS), (MODELS, 200, &models("loaded", &args, false))]);
     assert_eq!(path_of(&api(&listener), "a/b:Q4").unwrap(), "/models/b.gguf");
     assert_eq!(why(path_of(&api(&listener), "other")), "it does not tell where the file of `other` is");
 }

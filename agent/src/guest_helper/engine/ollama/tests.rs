@@ -38,7 +38,8 @@ fn plain(model: &str) -> Load<'_> {
 
 #[test]
 fn a_new_version_tells_context_and_expiry() {
-    let listener = Listener::scripted(&[(VERSION, 200, r#"{"version":"0.30.1"}"#), (PS, 200, NEW), (TAGS, 200, TAGGED)]);
+    let listener =
+        Listener::scripted(&[(VERSION, 200, r#"{"version":"0.30.1"}"#), (PS, 200, NEW), (TAGS, 200, TAGGED)]);
     let view = look(&api(&listener)).unwrap();
     assert_eq!((view.version.as_str(), view.is_multi), ("0.30.1", true));
     assert_eq!(view.available, ["llama3:8b", "all-minilm:latest"]);
@@ -56,7 +57,8 @@ fn a_new_version_tells_context_and_expiry() {
 
 #[test]
 fn an_old_version_tells_less() {
-    let listener = Listener::scripted(&[(VERSION, 200, r#"{"version":"0.3.0"}"#), (PS, 200, OLD), (TAGS, 200, NONE)]);
+    let listener =
+        Listener::scripted(&[(VERSION, 200, r#"{"version":"0.3.0"}"#), (PS, 200, OLD), (TAGS, 200, NONE)]);
     let view = look(&api(&listener)).unwrap();
     assert_eq!((view.loaded[0].context, view.loaded[0].expires_usec), (None, None));
     assert_eq!(view.loaded[0].size_vram, Some(5_137_025_024));
@@ -65,7 +67,8 @@ fn an_old_version_tells_less() {
 /// The earlier manager asked `/api/tags` whether anything was loaded, which names what lies on the disk.
 #[test]
 fn what_could_be_loaded_is_not_taken_for_what_is() {
-    let listener = Listener::scripted(&[(VERSION, 200, r#"{"version":"0.12.10"}"#), (PS, 200, NONE), (TAGS, 200, TAGGED)]);
+    let listener =
+        Listener::scripted(&[(VERSION, 200, r#"{"version":"0.12.10"}"#), (PS, 200, NONE), (TAGS, 200, TAGGED)]);
     let view = look(&api(&listener)).unwrap();
     assert_eq!((view.loaded.len(), view.available.len()), (0, 2));
     unload(&api(&listener), "llama3:8b").unwrap();
@@ -92,10 +95,7 @@ fn numbers_that_cannot_be_are_not_told_and_hostile_names_left_out() {
     let view = look(&api(&listener)).unwrap();
     assert_eq!(view.version, "1 2");
     let told = |loaded: &Loaded| (loaded.name.clone(), loaded.size, loaded.size_vram, loaded.context);
-    let expected = [
-        ("a".to_owned(), None, Some(u64::MAX), None),
-        ("b".to_owned(), None, None, Some(u32::MAX)),
-    ];
+    let expected = [("a".to_owned(), None, Some(u64::MAX), None), ("b".to_owned(), None, None, Some(u32::MAX))];
     assert_eq!(view.loaded.iter().map(told).collect::<Vec<_>>(), expected);
 }
 
@@ -128,13 +128,17 @@ fn info() -> Value {
 #[test]
 fn a_model_is_what_its_metadata_and_tensors_say() {
     let tensors = json!([{ "name": "blk.0.attn_q.weight", "type": "Q4_K", "shape": [4096, 4096] }]);
-    let listener = Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.12.11"}"#)]);
+    let listener =
+        Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.12.11"}"#)]);
     let head = show(&api(&listener), "llama3:8b").unwrap();
     assert_eq!(head.metadata["llama.block_count"], HeadValue::Unsigned(1));
     assert_eq!(head.tensors, [HeadTensor("blk.0.attn_q.weight".to_owned(), 12, vec![4096, 4096])]);
     let header = head.into_header().unwrap();
     assert_eq!(header.metadata["general.architecture"], GgufValue::Text("llama".to_owned()));
-    assert_eq!((header.tensors[0].kind, header.tensors[0].bytes), (TensorType::from_name("Q4_K").unwrap(), 9_437_184));
+    assert_eq!(
+        (header.tensors[0].kind, header.tensors[0].bytes),
+        (TensorType::from_name("Q4_K").unwrap(), 9_437_184)
+    );
     assert_eq!(listener.calls()[0].1, json!({ "model": "llama3:8b", "verbose": false }));
 }
 
@@ -169,7 +173,8 @@ fn a_version_that_tells_no_tensors_says_which_does() {
 fn types_that_0_6_names_wrongly_are_put_right() {
     let tensors = json!([{ "name": "a", "type": "Q3_K_M", "shape": [256] }, { "name": "b", "type": "Q4_K_S", "shape": [256] },
         { "name": "c", "type": "F32", "shape": [1] }, { "name": "d", "type": "Q5_0", "shape": [32] }]);
-    let listener = Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.6.8"}"#)]);
+    let listener =
+        Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.6.8"}"#)]);
     let head = show(&api(&listener), "a").unwrap();
     assert_eq!(head.tensors.iter().map(|tensor| tensor.1).collect::<Vec<_>>(), [12, 14, 0, 8]);
 }
@@ -177,13 +182,15 @@ fn types_that_0_6_names_wrongly_are_put_right() {
 #[test]
 fn tensors_that_cannot_be_are_an_error() {
     let tensors = json!([{ "name": "a", "type": "Q4_K", "shape": [3] }]);
-    let listener = Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.12.10"}"#)]);
+    let listener =
+        Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.12.10"}"#)]);
     assert!(why(show(&api(&listener), "a")).contains("whole blocks"), "{}", why(show(&api(&listener), "a")));
 }
 
 #[test]
 fn a_loaded_model_is_unloaded_by_its_name() {
-    let listener = Listener::scripted(&[(PS, 200, &NEW.replace("llama3:8b", "llama3:latest")), (GENERATE, 200, DONE)]);
+    let listener =
+        Listener::scripted(&[(PS, 200, &NEW.replace("llama3:8b", "llama3:latest")), (GENERATE, 200, DONE)]);
     unload(&api(&listener), "Llama3").unwrap();
     let calls = listener.calls();
     assert_eq!(calls[1], (GENERATE.to_owned(), json!({ "model": "Llama3", "keep_alive": 0, "stream": false })));
@@ -204,7 +211,13 @@ fn a_load_says_layers_context_and_how_long_it_stays() {
 
 #[test]
 fn as_many_layers_as_fit_needs_the_model_to_be_gone_first() {
-    let listener = Listener::scripted(&[(PS, 200, NEW), (PS, 200, NEW), (PS, 200, NEW), (PS, 200, NONE), (GENERATE, 200, DONE)]);
+    let listener = Listener::scripted(&[
+        (PS, 200, NEW),
+        (PS, 200, NEW),
+        (PS, 200, NEW),
+        (PS, 200, NONE),
+        (GENERATE, 200, DONE),
+    ]);
     load(&api(&listener), &plain("llama3:8b")).unwrap();
     assert_eq!(listener.targets(), [PS, PS, GENERATE, PS, PS, GENERATE]);
     let calls = listener.calls();
@@ -222,9 +235,16 @@ fn a_model_that_is_all_on_the_gpu_is_not_unloaded_to_be_loaded_again() {
 #[test]
 fn a_model_that_makes_vectors_only_is_loaded_and_unloaded_as_such() {
     let there = r#"{"models":[{"name":"all-minilm:latest"}]}"#;
-    let listener = Listener::scripted(&[(PS, 200, NONE), (PS, 200, NONE), (PS, 200, there), (GENERATE, 400, CANNOT), (EMBED, 200, "{}")]);
+    let listener = Listener::scripted(&[
+        (PS, 200, NONE),
+        (PS, 200, NONE),
+        (PS, 200, there),
+        (GENERATE, 400, CANNOT),
+        (EMBED, 200, "{}"),
+    ]);
     load(&api(&listener), &Load { stays: Stays::Always, ..plain("all-minilm") }).unwrap();
-    let inputs: Vec<_> = listener.calls().into_iter().filter(|call| call.0 == EMBED).map(|call| call.1["input"].clone()).collect();
+    let inputs: Vec<_> =
+        listener.calls().into_iter().filter(|call| call.0 == EMBED).map(|call| call.1["input"].clone()).collect();
     assert_eq!(inputs, ["", " "], "an old version loads nothing for an empty one");
     unload(&api(&listener), "all-minilm").unwrap();
     assert_eq!(listener.calls().last().unwrap().1, json!({ "model": "all-minilm", "keep_alive": 0, "input": " " }));
@@ -244,6 +264,10 @@ fn a_refusal_is_told_in_the_engines_words() {
 
 #[test]
 fn a_tag_may_be_left_out() {
-    assert!(is_same("llama3", "llama3:latest") && is_same("a/b", "A/b:latest") && is_same("host:1/a/b", "host:1/a/b:latest"));
+    assert!(
+        is_same("llama3", "llama3:latest")
+            && is_same("a/b", "A/b:latest")
+            && is_same("host:1/a/b", "host:1/a/b:latest")
+    );
     assert!(!is_same("llama3", "llama3:8b") && !is_same("a/b", "b"));
 }

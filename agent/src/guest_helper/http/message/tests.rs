@@ -48,7 +48,8 @@ fn a_body_ends_where_it_says() {
     assert_eq!(body(b"HTTP/1.1 200 OK\r\ncontent-length:5\r\nContent-Length: 5\r\nX: y\r\n\r\nhello"), "hello");
     assert_eq!(body(b"HTTP/1.1 200 OK\n\nhello"), "hello", "it ends with the connection");
     assert_eq!(body(b"HTTP/1.0 200 OK\r\n\r\n"), "");
-    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nT: t\r\n\r\n";
+    let chunked =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nT: t\r\n\r\n";
     assert_eq!(body(chunked), "hello");
     assert_eq!(ask(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().body, b"");
 }
@@ -78,7 +79,8 @@ fn nothing_is_read_beyond_the_bound() {
     assert!(matches!(ask(headers.as_bytes()), Err(Trouble::NotHttp)));
     let line = format!("HTTP/1.1 200 {}", "x".repeat(HEAD_BYTES_MAX));
     assert!(matches!(ask(line.as_bytes()), Err(Trouble::NotHttp)));
-    let trailers = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".to_owned() + &"A: b\r\n".repeat(100);
+    let trailers =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".to_owned() + &"A: b\r\n".repeat(100);
     assert!(matches!(ask(trailers.as_bytes()), Err(Trouble::NotHttp)));
 }
 
