@@ -224,7 +224,7 @@ pub(super) fn load(api: &Api<'_>, model: &str, layers: Option<u32>) -> Result<()
             return Ok(());
         }
         if status.failed == Some(true) && !status.is_loading() {
-            let code = status.exit_code.map(|code| code.to_string()).unwrap_or_else(|| "an error".to_owned());
+            let code = status.exit_code.map_or_else(|| "an error".to_owned(), |code| code.to_string());
             return Err(Trouble::Engine(format!("its server ended with {code} while it was loaded")));
         }
         api.pause()?;

@@ -53,9 +53,11 @@ pub(in crate::guest_helper) fn exchange(
         "{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: nixmox\r\nAccept: application/json\r\nConnection: close\r\n"
     );
     if let Some(body) = body {
-        text.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+        text += "Content-Type: application/json\r\nContent-Length: ";
+        text += &body.len().to_string();
+        text += "\r\n";
     }
-    text.push_str("\r\n");
+    text += "\r\n";
     stream.set_write_timeout(Some(deadline.left()?)).map_err(Trouble::Io)?;
     stream.write_all(text.as_bytes()).map_err(timed)?;
     stream.write_all(body.unwrap_or_default()).map_err(timed)?;

@@ -28,13 +28,13 @@ fn gguf(tensor: &str) -> Vec<u8> {
     bytes.extend(9_u32.to_le_bytes());
     bytes.extend(6_u32.to_le_bytes());
     bytes.extend(5000_u64.to_le_bytes());
-    bytes.extend([0; 20_000]);
+    bytes.extend(vec![0; 20_000]);
     text(&mut bytes, tensor);
     bytes.extend(1_u32.to_le_bytes());
     bytes.extend(32_u64.to_le_bytes());
     bytes.extend(0_u32.to_le_bytes());
     bytes.extend(0_u64.to_le_bytes());
-    bytes.extend([0; 4096]);
+    bytes.extend(vec![0; 4096]);
     bytes
 }
 

@@ -117,7 +117,7 @@ fn what_is_not_ollama_did_not_answer_sensibly() {
     }
 }
 
-fn shown(info: Value, tensors: Value) -> String {
+fn shown(info: &Value, tensors: &Value) -> String {
     json!({ "model_info": info, "tensors": tensors, "license": "x", "details": {} }).to_string()
 }
 
@@ -129,7 +129,7 @@ fn info() -> Value {
 fn a_model_is_what_its_metadata_and_tensors_say() {
     let tensors = json!([{ "name": "blk.0.attn_q.weight", "type": "Q4_K", "shape": [4096, 4096] }]);
     let listener =
-        Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.12.11"}"#)]);
+        Listener::scripted(&[(SHOW, 200, &shown(&info(), &tensors)), (VERSION, 200, r#"{"version":"0.12.11"}"#)]);
     let head = show(&api(&listener), "llama3:8b").unwrap();
     assert_eq!(head.metadata["llama.block_count"], HeadValue::Unsigned(1));
     assert_eq!(head.tensors, [HeadTensor("blk.0.attn_q.weight".to_owned(), 12, vec![4096, 4096])]);
@@ -150,7 +150,7 @@ fn heads_by_layer_are_asked_for_once_more() {
     let mut with = info();
     with["llama.attention.head_count_kv"] = json!([8, 4]);
     with["tokenizer.ggml.tokens"] = json!(["a", "b"]);
-    let answers = [shown(without, tensors.clone()), shown(with, tensors)];
+    let answers = [shown(&without, &tensors), shown(&with, &tensors)];
     let listener = Listener::scripted(&[
         (SHOW, 200, &answers[0]),
         (SHOW, 200, &answers[1]),
@@ -174,7 +174,7 @@ fn types_that_0_6_names_wrongly_are_put_right() {
     let tensors = json!([{ "name": "a", "type": "Q3_K_M", "shape": [256] }, { "name": "b", "type": "Q4_K_S", "shape": [256] },
         { "name": "c", "type": "F32", "shape": [1] }, { "name": "d", "type": "Q5_0", "shape": [32] }]);
     let listener =
-        Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.6.8"}"#)]);
+        Listener::scripted(&[(SHOW, 200, &shown(&info(), &tensors)), (VERSION, 200, r#"{"version":"0.6.8"}"#)]);
     let head = show(&api(&listener), "a").unwrap();
     assert_eq!(head.tensors.iter().map(|tensor| tensor.1).collect::<Vec<_>>(), [12, 14, 0, 8]);
 }
@@ -183,7 +183,7 @@ fn types_that_0_6_names_wrongly_are_put_right() {
 fn tensors_that_cannot_be_are_an_error() {
     let tensors = json!([{ "name": "a", "type": "Q4_K", "shape": [3] }]);
     let listener =
-        Listener::scripted(&[(SHOW, 200, &shown(info(), tensors)), (VERSION, 200, r#"{"version":"0.12.10"}"#)]);
+        Listener::scripted(&[(SHOW, 200, &shown(&info(), &tensors)), (VERSION, 200, r#"{"version":"0.12.10"}"#)]);
     assert!(why(show(&api(&listener), "a")).contains("whole blocks"), "{}", why(show(&api(&listener), "a")));
 }
 
