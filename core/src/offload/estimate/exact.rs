@@ -65,6 +65,9 @@ pub(super) fn is_own_runner(architecture: &str, version: Version) -> bool {
     OWN.iter().any(|(name, since)| *name == architecture && version >= *since)
 }
 
+/// Layouts that are tried; real ones settle after two or three.
+const ROUNDS: usize = 64;
+
 /// What a model needs, wherever its layers are.
 #[derive(Clone, Debug)]
 struct Needs {
@@ -90,12 +93,17 @@ pub(super) fn estimate(model: &Model, ask: &Ask) -> Estimate {
     let load = load(&shape, ask, version);
     let is_own = is_own_runner(&model.architecture, version);
     let mut doubts = Vec::new();
-    let needs = if is_own { runner::needs(model, &shape, &load, &mut doubts) } else { llama(model, &shape, &load, &mut doubts) };
+    let needs = if is_own {
+        runner::needs(model, &shape, &load, &mut doubts)
+    } else {
+        llama(model, &shape, &load, &mut doubts)
+    };
     let requested = match ask.layers {
         Layers::Auto => None,
         Layers::Exactly(layers) => Some(usize::try_from(layers).unwrap_or(usize::MAX).min(needs.weights.len())),
     };
-    let on = place(&needs, ask, requested, is_own);
+    let search = Search::new(&needs, ask);
+    let on = if is_own { search.by_answers(requested) } else { search.by_terms(requested) };
     let (gpus, host) = parts(&needs, &on, ask.gpus.len(), is_own);
     Estimate {
         formula: if is_own { "Ollama, its own runner" } else { "Ollama, llama.cpp's runner" },
@@ -125,49 +133,112 @@ fn llama(model: &Model, shape: &Shape, load: &Load, lines: &mut Vec<String>) -> 
     Needs { weights, cache, input: 0, full: sizes.full, partial: sizes.partial, host: (0, 0), buffer }
 }
 
-/// Looks for a layout: buffers become known once a GPU has layers, and then there is less room for layers.
-///
-/// Returns the GPU of each layer.
-fn place(needs: &Needs, ask: &Ask, requested: Option<usize>, is_own: bool) -> Vec<Option<usize>> {
-    let sizes: Vec<u64> =
-        needs.weights.iter().zip(&needs.cache).map(|(weights, cache)| weights.saturating_add(*cache)).collect();
-    let reserved = |graph: u64| MINIMUM.saturating_add(needs.buffer).saturating_add(graph);
-    let order = layout::order(&ask.gpus);
-    let mut graphs = vec![0_u64; ask.gpus.len()];
-    let mut on: Vec<Option<usize>> = vec![None; sizes.len()];
-    // The first try of Ollama's own runner is all layers on the GPU with most room: it learns the buffers of that.
-    if let Some(graph) = order.first().and_then(|most| graphs.get_mut(*most)).filter(|_| is_own) {
-        *graph = needs.full;
+/// The GPU of each layer; `None`: it is in the machine's memory.
+type On = Vec<Option<usize>>;
+
+/// A search for a layout: buffers become known once a GPU has layers, and then there is less room for layers.
+struct Search<'ask> {
+    needs: &'ask Needs,
+    ask: &'ask Ask,
+    /// GPUs, that with most room first.
+    order: Vec<usize>,
+    /// Weights, keys and values by layer.
+    sizes: Vec<u64>,
+}
+
+impl<'ask> Search<'ask> {
+    fn new(needs: &'ask Needs, ask: &'ask Ask) -> Self {
+        let sizes =
+            needs.weights.iter().zip(&needs.cache).map(|(weights, cache)| weights.saturating_add(*cache)).collect();
+        Self { needs, ask, order: layout::order(&ask.gpus), sizes }
     }
-    // Each round but the last adds a GPU that has buffers, so this ends.
-    for _ in 0..=ask.gpus.len() {
-        let gpus: Vec<Gpu> = order
+
+    /// Assigns layers, with these buffers on the GPUs.
+    fn assign(&self, graphs: &[u64], requested: Option<usize>) -> On {
+        let gpus: Vec<Gpu> = self
+            .order
             .iter()
             .map(|gpu| {
                 let graph = graphs.get(*gpu).copied().unwrap_or(0);
-                let free = ask.gpus.get(*gpu).map_or(0, |room| room.free.0);
-                Gpu { index: *gpu, free: free.saturating_sub(reserved(graph)), is_used: graph > 0 }
+                let free = self.ask.gpus.get(*gpu).map_or(0, |room| room.free.0);
+                let reserved = MINIMUM.saturating_add(self.needs.buffer).saturating_add(graph);
+                Gpu { index: *gpu, free: free.saturating_sub(reserved), is_used: graph > 0 }
             })
             .collect();
-        on = layout::assign(&sizes, &gpus, requested);
-        let before = graphs.clone();
-        for gpu in on.iter().flatten() {
-            let has_output = on.last().copied().flatten() == Some(*gpu);
-            let graph = match (is_own, has_output) {
-                // For llama.cpp's models the larger of the two is reserved, whatever becomes of them.
-                (false, _) => needs.full.max(needs.partial),
-                (true, true) => needs.full,
-                (true, false) => needs.partial,
-            };
-            if let Some(known) = graphs.get_mut(*gpu) {
-                *known = graph.max(*known);
+        layout::assign(&self.sizes, &gpus, requested)
+    }
+
+    /// Models that llama.cpp runs: the larger of both buffers on each GPU that has layers, until no more GPUs are added.
+    fn by_terms(&self, requested: Option<usize>) -> On {
+        let mut graphs = vec![0_u64; self.ask.gpus.len()];
+        let mut on = self.assign(&graphs, requested);
+        for _ in 0..self.ask.gpus.len() {
+            let before = graphs.clone();
+            for gpu in on.iter().flatten() {
+                if let Some(graph) = graphs.get_mut(*gpu) {
+                    *graph = self.needs.full.max(self.needs.partial);
+                }
             }
+            if graphs == before {
+                break;
+            }
+            on = self.assign(&graphs, requested);
         }
-        if graphs == before {
+        on
+    }
+
+    /// Models of Ollama's own runner: it says what buffers each layout needs, beginning with all layers on the GPU with most room.
+    fn by_answers(&self, requested: Option<usize>) -> On {
+        let Some(first) = self.order.first() else { return vec![None; self.sizes.len()] };
+        let all = self.sizes.len();
+        let wanted = requested.unwrap_or(all);
+        // Where not all layers are asked for, the output is not one of them.
+        let end = if wanted < all { all.saturating_sub(1) } else { all };
+        let from = end.saturating_sub(wanted);
+        let mut on: On = (0..all).map(|layer| (from..end).contains(&layer).then_some(*first)).collect();
+        let mut seen = vec![on.clone()];
+        // A layout is tried once, and none has more layers than the one before: this ends soon.
+        for _ in 0..ROUNDS {
+            let next = self.assign(&self.graphs(&on), requested);
+            if count(&next) <= count(&on) && !seen.contains(&next) {
+                seen.push(next.clone());
+                on = next;
+                continue;
+            }
+            let between = count(&on)..count(&next);
+            if requested.is_none() && between.len() > 1 {
+                return between.rev().find_map(|layers| self.stable(&on, layers)).unwrap_or(on);
+            }
             break;
         }
+        on
     }
-    on
+
+    /// A layout with so many layers, if at least as many still fit once its buffers are known.
+    fn stable(&self, on: &On, layers: usize) -> Option<On> {
+        let tried = self.assign(&self.graphs(on), Some(layers));
+        let verified = self.assign(&self.graphs(&tried), None);
+        (count(&tried) <= count(&verified)).then_some(tried)
+    }
+
+    /// Buffers on each GPU, as Ollama's own runner needs them for a layout.
+    fn graphs(&self, on: &On) -> Vec<u64> {
+        let output = on.last().copied().flatten();
+        let graph = |gpu: usize| {
+            if !on.contains(&Some(gpu)) {
+                0
+            } else if output == Some(gpu) {
+                self.needs.full
+            } else {
+                self.needs.partial
+            }
+        };
+        (0..self.ask.gpus.len()).map(graph).collect()
+    }
+}
+
+fn count(on: &On) -> usize {
+    on.iter().flatten().count()
 }
 
 fn parts(needs: &Needs, on: &[Option<usize>], count: usize, is_own: bool) -> (Vec<Parts>, Parts) {

@@ -6,6 +6,7 @@
 //! Figures are those that Ollama logs and `/api/ps` reports: with the least that a GPU is taken to need and one layer more,
 //! as `overhead`, which is *in* Ollama's sum; without the input's weights, which Ollama does not count.
 
+mod first;
 pub(super) mod graph;
 pub(super) mod shape;
 pub(super) mod vision;
@@ -56,13 +57,12 @@ pub(super) fn estimate(model: &Model, ask: &Ask) -> Estimate {
         Layers::Exactly(layers) => Some(layers.min(shape.count())),
     };
     let mut placed = if version < BY_GPU { case.together(&ask.gpus, asked) } else { case.choose(&ask.gpus, asked) };
-    if let Some(asked) = asked {
-        if placed.layers() < asked && !ask.gpus.is_empty() {
-            doubts.push(format!("{asked} layers are asked for, but Ollama's estimate places only {}", placed.layers()));
-            // The runner gets as many as were asked for, whatever the estimate says.
-            let boundless: Vec<Room> = ask.gpus.iter().map(|gpu| Room { free: Bytes(u64::MAX / 4), ..*gpu }).collect();
-            placed = case.place(&boundless, Some(asked));
-        }
+    if let Some(asked) = asked.filter(|asked| placed.layers() < *asked && !ask.gpus.is_empty()) {
+        let placed_only = placed.layers();
+        doubts.push(format!("{asked} layers are asked for, but Ollama's estimate places only {placed_only}"));
+        // The runner gets as many as were asked for, whatever the estimate says.
+        let boundless: Vec<Room> = ask.gpus.iter().map(|gpu| Room { free: Bytes(u64::MAX / 4), ..*gpu }).collect();
+        placed = case.place(&boundless, Some(asked));
     }
     Estimate {
         formula: "Ollama, layer by layer",
@@ -81,7 +81,7 @@ pub(super) fn load(shape: &Shape, ask: &Ask, version: Version) -> Load {
         0 => u64::MAX,
         trained => trained,
     };
-    let cuts = version < Version(0, 1, 35) || version >= Version(0, 9, 6);
+    let cuts = version < Version(0, 1, 35) || version >= Version(0, 9, 3);
     let mut context = u64::from(ask.context).max(4);
     if cuts {
         context = context.min(trained);
@@ -157,7 +157,9 @@ impl<'model> Case<'model> {
         let first = shape.layers.first().copied().unwrap_or(0);
         let buffer = if load.version == Version(0, 7, 0) {
             // In this one version it was the largest of anything.
-            let one = |tensors: &[_]| -> u64 { tensors.iter().map(|tensor| bytes(std::slice::from_ref(tensor))).max().unwrap_or(0) };
+            let one = |tensors: &[_]| -> u64 {
+                tensors.iter().map(|tensor| bytes(std::slice::from_ref(tensor))).max().unwrap_or(0)
+            };
             shape.layers.iter().copied().max().unwrap_or(0).max(one(&model.input)).max(one(&model.output))
         } else if load.version < Version(0, 1, 34) {
             0
@@ -221,10 +223,8 @@ impl<'model> Case<'model> {
         let mut open: Vec<usize> = Vec::new();
         for (gpu, taken) in all.iter_mut().enumerate() {
             let first = if open.is_empty() { seeing } else { 0 };
-            let least = first
-                .saturating_add(graph)
-                .saturating_add(MINIMUM)
-                .saturating_add(buffer.saturating_mul(2));
+            let least =
+                first.saturating_add(graph).saturating_add(MINIMUM).saturating_add(buffer.saturating_mul(2));
             if taken.free < least {
                 continue;
             }
@@ -265,6 +265,13 @@ impl<'model> Case<'model> {
             if !is_placed {
                 put(&mut host, weights, cache);
             }
+        }
+        if self.version < BACKWARDS && count < blocks {
+            // What is left over was counted as so many layers like the last one.
+            let (weights, cache) = self.layer(blocks.saturating_sub(1));
+            let left = u64::try_from(blocks.saturating_sub(count)).unwrap_or(u64::MAX);
+            host.weights = Bytes(weights.saturating_mul(left));
+            host.cache = Bytes(cache.saturating_mul(left));
         }
         let mut is_full = count >= blocks;
         self.place_output(&mut all, &open, &mut count, limit, graph, &mut host, &mut is_full);
@@ -337,107 +344,6 @@ impl<'model> Case<'model> {
         put(&mut host, self.shape.output.saturating_add(self.vision.0), 0);
         Placed { gpus: vec![Parts::default(); gpus], host }
     }
-
-    /// The first formula: all GPUs are one, with buffers for each of them.
-    fn together(&self, gpus: &[Room], asked: Option<u32>) -> Placed {
-        // One GPU that holds everything is preferred, that with most room first.
-        let mut order: Vec<usize> = (0..gpus.len()).collect();
-        order.sort_by_key(|gpu| std::cmp::Reverse(gpus.get(*gpu).map_or(0, |room| room.free.0)));
-        let wanted = asked.unwrap_or_else(|| self.shape.count());
-        for gpu in order {
-            let Some(room) = gpus.get(gpu) else { continue };
-            let (layers, parts, host) = self.sum(room.free.0, 1, asked);
-            if layers >= wanted && layers > 0 {
-                let mut all = vec![Parts::default(); gpus.len()];
-                if let Some(slot) = all.get_mut(gpu) {
-                    *slot = parts;
-                }
-                return Placed { gpus: all, host };
-            }
-        }
-        let free = gpus.iter().fold(0_u64, |sum, gpu| sum.saturating_add(gpu.free.0));
-        let (layers, parts, host) = self.sum(free, gpus.len(), asked);
-        if layers == 0 {
-            return self.nowhere(gpus.len());
-        }
-        Placed { gpus: share(&parts, gpus, free), host }
-    }
-
-    fn sum(&self, free: u64, gpus: usize, asked: Option<u32>) -> (u32, Parts, Parts) {
-        let each = u64::try_from(gpus).unwrap_or(u64::MAX);
-        let (partial, full) = (self.sizes.partial.saturating_mul(each), self.sizes.full.saturating_mul(each));
-        let least = MINIMUM.saturating_add(self.buffer);
-        let mut on = Parts { overhead: Bytes(least), ..Parts::default() };
-        let mut host = Parts::default();
-        let mut all = Parts { overhead: Bytes(least), compute: Bytes(full), ..Parts::default() };
-        let mut used = least.saturating_add(partial);
-        let is_hopeless = used > free;
-        // Until 0.1.37 layers that were asked for were not looked at here: the runner got them anyway.
-        for layer in 0..self.shape.layers.len() {
-            let (weights, cache) = self.layer(layer);
-            let size = weights.saturating_add(cache);
-            put(&mut all, weights, cache);
-            let fits = match asked {
-                Some(asked) => on.layers < asked,
-                None => free > used.saturating_add(size),
-            };
-            if fits {
-                used = used.saturating_add(size);
-                put(&mut on, weights, cache);
-            } else {
-                put(&mut host, weights, cache);
-            }
-        }
-        put(&mut all, self.shape.output, 0);
-        let is_full = match asked {
-            Some(asked) => asked >= self.shape.count(),
-            None => free > sum_of(&all),
-        };
-        if is_full && !is_hopeless {
-            return (self.shape.count(), all, Parts::default());
-        }
-        put(&mut host, self.shape.output, 0);
-        if is_hopeless && asked.is_none() {
-            on.layers = 0;
-        }
-        add(&mut on.compute, partial);
-        (on.layers, on, host)
-    }
-}
-
-/// Shares out what lies on all GPUs by their room, as the runner does.
-fn share(parts: &Parts, gpus: &[Room], free: u64) -> Vec<Parts> {
-    let part = |bytes: u64, room: u64| -> u64 {
-        let scaled = u128::from(bytes).saturating_mul(u128::from(room)).checked_div(u128::from(free)).unwrap_or(0);
-        u64::try_from(scaled).unwrap_or(u64::MAX)
-    };
-    let mut left = parts.layers;
-    let last = gpus.len().saturating_sub(1);
-    gpus.iter()
-        .enumerate()
-        .map(|(gpu, room)| {
-            let layers = u32::try_from(part(u64::from(parts.layers), room.free.0)).unwrap_or(u32::MAX).min(left);
-            let layers = if gpu == last { left } else { layers };
-            left = left.saturating_sub(layers);
-            Parts {
-                layers,
-                weights: Bytes(part(parts.weights.0, room.free.0)),
-                cache: Bytes(part(parts.cache.0, room.free.0)),
-                compute: Bytes(part(parts.compute.0, room.free.0)),
-                overhead: Bytes(part(parts.overhead.0, room.free.0)),
-            }
-        })
-        .collect()
-}
-
-/// All of the parts.
-fn sum_of(parts: &Parts) -> u64 {
-    parts
-        .weights
-        .0
-        .saturating_add(parts.cache.0)
-        .saturating_add(parts.compute.0)
-        .saturating_add(parts.overhead.0)
 }
 
 /// Counts a layer.

@@ -10,7 +10,7 @@ use super::super::super::engine::Version;
 use super::super::super::gguf::{Tensor, Value};
 use super::super::super::model::Model;
 use super::super::KvType;
-use super::super::layered::graph::Load;
+use super::super::layered::graph::{self, Load};
 use super::super::layered::shape::Shape;
 use super::super::layered::vision;
 use super::Needs;
@@ -27,11 +27,25 @@ const CELLS: u64 = 256;
 const KEPT: u64 = 4096;
 
 /// Models whose figures were compared with logs.
-const COMPARED: &[&str] = &["gemma3", "gptoss", "gpt-oss", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe", "mistral3", "qwen25vl"];
+const COMPARED: &[&str] = &[
+    "gemma3",
+    "gptoss",
+    "gpt-oss",
+    "qwen3",
+    "qwen3moe",
+    "qwen3vl",
+    "qwen3vlmoe",
+    "mistral3",
+    "qwen25vl",
+    "mllama",
+];
 
 pub(super) fn needs(model: &Model, shape: &Shape, load: &Load, doubts: &mut Vec<String>) -> Needs {
     if !COMPARED.contains(&shape.architecture.as_str()) {
-        doubts.push(format!("buffers of architecture {} were not compared with what Ollama logs", shape.architecture));
+        doubts.push(format!(
+            "buffers of architecture {} were not compared with what Ollama logs",
+            shape.architecture
+        ));
     }
     let rope = padded(model.others.iter().filter(|tensor| tensor.name.contains("rope_f")));
     let mut weights: Vec<u64> =
@@ -41,22 +55,29 @@ pub(super) fn needs(model: &Model, shape: &Shape, load: &Load, doubts: &mut Vec<
     let windows = windows(model, shape);
     let all = cells(load.context.saturating_mul(load.parallel));
     let window = windowed(shape, load);
+    let looking = graph::looking(model);
     let mut cache: Vec<u64> = (0..shape.layers.len())
         .map(|layer| {
+            if looking.contains(&layer) {
+                return graph::picture(shape);
+            }
             let is_windowed = windows.get(layer).copied().unwrap_or(false);
             layer_cache(shape, load, layer, if is_windowed { window } else { all })
         })
         .collect();
     cache.push(0);
     let kinds = if windows.contains(&true) { vec![all, window] } else { vec![all] };
-    let text = text(model, shape, load, &kinds);
-    let picture = vision::sizes(model, load.version.max(Version(0, 7, 1))).1;
+    let masks = masks(load, &kinds);
+    let text = text(model, shape, load, &kinds) + masks;
+    let picture = Saturating(vision::sizes(model, load.version.max(Version(0, 7, 1))).1);
     let hidden = Saturating(load.batch) * Saturating(shape.embedding) * Saturating(4);
+    // A picture is seen before its tokens are read: what lives then is the larger of the two.
+    let full = if picture.0 == 0 { text } else { text.max(picture + masks + hidden) };
     Needs {
         weights,
         cache,
         input: padded(&model.input),
-        full: text.0.saturating_add(picture),
+        full: full.0,
         partial: text.0,
         host: (hidden.0, text.0),
         buffer: 0,
@@ -127,17 +148,20 @@ fn block(kind: KvType) -> (u64, u64) {
         KvType::Q8_0 => (34, 32),
         KvType::Q4_0 => (18, 32),
         // What else is asked for is not taken on: 16 bits.
-        KvType::F32
-        | KvType::F16
-        | KvType::Bf16
-        | KvType::Q5_1
-        | KvType::Q5_0
-        | KvType::Q4_1
-        | KvType::Iq4Nl => (2, 1),
+        KvType::F32 | KvType::F16 | KvType::Bf16 | KvType::Q5_1 | KvType::Q5_0 | KvType::Q4_1 | KvType::Iq4Nl => {
+            (2, 1)
+        }
     }
 }
 
-/// Buffers of a layer in its middle.
+/// Masks of attention: as they come, and as they are used.
+fn masks(load: &Load, kinds: &[u64]) -> N {
+    let cells: N = kinds.iter().map(|cells| Saturating(*cells)).fold(Saturating(0), |sum, cells| sum + cells);
+    let bytes = if load.flash_attention { Saturating(4 + 2) } else { Saturating(4) };
+    cells * Saturating(load.batch) * bytes
+}
+
+/// Buffers of a layer in its middle, besides masks.
 fn text(model: &Model, shape: &Shape, load: &Load, kinds: &[u64]) -> N {
     let row = Saturating(load.batch) * Saturating(4);
     let used = Saturating(model.number("expert_used_count").unwrap_or(0));
@@ -149,12 +173,9 @@ fn text(model: &Model, shape: &Shape, load: &Load, kinds: &[u64]) -> N {
         Saturating(2) * Saturating(shape.feed_forward)
     };
     let layer = row * (Saturating(2) * embedding + fed);
-    let mask: N = kinds.iter().map(|cells| Saturating(*cells)).fold(Saturating(0), |sum, cells| sum + cells);
-    let batch = Saturating(load.batch);
     if load.flash_attention {
-        return layer + mask * batch * Saturating(6);
+        return layer;
     }
     let longest = Saturating(kinds.iter().copied().max().unwrap_or(0));
-    let scores = row * longest * Saturating(shape.heads_max());
-    layer + mask * batch * Saturating(4) + scores
+    layer + row * longest * Saturating(shape.heads_max())
 }

@@ -87,13 +87,9 @@ fn half_bytes(kind: KvType) -> N {
         KvType::Q8_0 => Saturating(2),
         KvType::Q4_0 => Saturating(1),
         // What else is asked for is not taken on: 16 bits.
-        KvType::F32
-        | KvType::F16
-        | KvType::Bf16
-        | KvType::Q5_1
-        | KvType::Q5_0
-        | KvType::Q4_1
-        | KvType::Iq4Nl => Saturating(4),
+        KvType::F32 | KvType::F16 | KvType::Bf16 | KvType::Q5_1 | KvType::Q5_0 | KvType::Q4_1 | KvType::Iq4Nl => {
+            Saturating(4)
+        }
     }
 }
 
@@ -146,15 +142,10 @@ fn cache(model: &Model, shape: &Shape, load: &Load) -> Vec<u64> {
                 *bytes = if layer % 2 == 0 { window } else { windowed(context) };
             }
         }
-        // Layers that look at the picture keep it whole, in 32 bits: four tiles.
         "mllama" if load.version >= Version(0, 4, 0) => {
-            let picture = Saturating(most) * (key + value) * Saturating(4 * 1601 * 4);
-            if let Some(Value::Numbers(looking)) = model.metadata.get("mllama.attention.cross_attention_layers") {
-                for layer in looking {
-                    let layer = usize::try_from(*layer).ok();
-                    if let Some(bytes) = layer.and_then(|layer| cache.get_mut(layer)) {
-                        *bytes = picture.0;
-                    }
+            for layer in looking(model) {
+                if let Some(bytes) = cache.get_mut(layer) {
+                    *bytes = picture(shape);
                 }
             }
         }
@@ -167,6 +158,28 @@ fn cache(model: &Model, shape: &Shape, load: &Load) -> Vec<u64> {
         cache.fill(even);
     }
     cache
+}
+
+/// Returns the layers that look at pictures, not at tokens.
+pub(in super::super) fn looking(model: &Model) -> Vec<usize> {
+    match model.metadata.get("mllama.attention.cross_attention_layers") {
+        Some(Value::Numbers(layers)) => layers.iter().filter_map(|layer| usize::try_from(*layer).ok()).collect(),
+        Some(
+            Value::Unsigned(_)
+            | Value::Signed(_)
+            | Value::Float(_)
+            | Value::Bool(_)
+            | Value::Text(_)
+            | Value::Length(_),
+        )
+        | None => Vec::new(),
+    }
+}
+
+/// Bytes that a layer keeps of the picture that it looks at: four tiles of 1601 patches, in 32 bits.
+pub(in super::super) fn picture(shape: &Shape) -> u64 {
+    let head = Saturating(shape.key) + Saturating(shape.value);
+    (Saturating(shape.heads_kv_max()) * head * Saturating(4 * 1601 * 4)).0
 }
 
 /// Bytes of a matrix of so many numbers, at 4.5 bits each.
@@ -241,7 +254,8 @@ impl Terms {
         let full = if self.version >= Version(0, 3, 10) { attention.max(self.logits()) } else { attention };
         if let Some(experts) = first_layer(model, "ffn_gate_exps.weight") {
             let keys = self.head * self.heads_kv;
-            let hidden = TWO * Saturating(shape.feed_forward) + self.heads_kv + self.embedding + self.context + keys;
+            let hidden =
+                TWO * Saturating(shape.feed_forward) + self.heads_kv + self.embedding + self.context + keys;
             let moved = THREE * Saturating(experts.bytes) + self.row * hidden;
             let attended = FOUR
                 * (self.context * self.batch * self.heads
@@ -317,8 +331,7 @@ impl Terms {
     fn phi2(&self) -> Graph {
         let scores = self.scores(self.heads);
         let full = self.row * (ONE + FOUR * self.embedding + scores);
-        let copied =
-            self.row * (TWO * self.embedding + self.vocabulary) + q6(self.embedding * self.vocabulary);
+        let copied = self.row * (TWO * self.embedding + self.vocabulary) + q6(self.embedding * self.vocabulary);
         let attended = self.row * (TWO + THREE * self.embedding + scores);
         let partial = if self.version >= Version(0, 1, 35) { copied.max(attended) } else { copied };
         (partial, full.max(self.logits()))

@@ -62,10 +62,7 @@ impl Shape {
             output: bytes(&model.output),
             context_trained: number("context_length"),
             embedding,
-            feed_forward: model
-                .numbers("feed_forward_length")
-                .and_then(|all| all.into_iter().max())
-                .unwrap_or(0),
+            feed_forward: model.numbers("feed_forward_length").and_then(|all| all.into_iter().max()).unwrap_or(0),
             vocabulary: vocabulary(model),
             key: model.number("attention.key_length").unwrap_or(head),
             value: model.number("attention.value_length").unwrap_or(head),
@@ -116,7 +113,9 @@ fn vocabulary(model: &Model) -> u64 {
     let listed = match model.metadata.get("tokenizer.ggml.tokens") {
         Some(Value::Length(length)) => Some(*length),
         Some(Value::Numbers(numbers)) => u64::try_from(numbers.len()).ok(),
-        Some(Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) | Value::Bool(_) | Value::Text(_)) | None => None,
+        Some(Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) | Value::Bool(_) | Value::Text(_)) | None => {
+            None
+        }
     };
     let rows = || {
         let read = model.input.iter().find(|tensor| tensor.name == "token_embd.weight");
