@@ -147,13 +147,20 @@ fn estimates_are_as_close_to_logs_as_the_documentation_says() {
     for row in &rows {
         println!("{}", row.text);
     }
-    let placed: Vec<&Row> = rows.iter().filter(|row| row.is_exact.is_some()).collect();
-    let exact = placed.iter().filter(|row| row.is_exact == Some(true)).count();
-    let possible = placed.iter().filter(|row| row.is_possible).count();
+    let placed: Vec<(&Case, &Row)> = CASES.iter().zip(&rows).filter(|(_, row)| row.is_exact.is_some()).collect();
+    // Where all layers fit with room to spare, or none do, a layout is easily right.
+    let is_partial = |case: &Case| case.layers.iter().sum::<u32>() <= u32::try_from(case.shape.layers).unwrap();
+    let partial: Vec<_> = placed.iter().filter(|(case, _)| is_partial(case)).collect();
+    let exact = placed.iter().filter(|(_, row)| row.is_exact == Some(true)).count();
+    let possible = placed.iter().filter(|(_, row)| row.is_possible).count();
+    let exact_partial = partial.iter().filter(|(_, row)| row.is_exact == Some(true)).count();
     let figures: Vec<f64> = rows.iter().flat_map(|row| row.errors.clone()).collect();
     let close = figures.iter().filter(|error| **error <= 0.05).count();
     println!("{exact} of {} layouts are exact, {possible} with the rounding of free memory", placed.len());
+    println!("{exact_partial} of {} with a part of the layers", partial.len());
     println!("{close} of {} figures are within 5 %", figures.len());
-    assert_eq!((CASES.len(), placed.len(), exact, possible), (43, 28, 27, 28));
-    assert_eq!((figures.len(), close), (201, 199));
+    assert_eq!(CASES.len(), 52);
+    assert_eq!((placed.len(), exact, possible), (33, 30, 31));
+    assert_eq!((partial.len(), exact_partial), (22, 19));
+    assert_eq!((figures.len(), close), (236, 233));
 }

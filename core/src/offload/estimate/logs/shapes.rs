@@ -355,6 +355,15 @@ pub(in crate::offload::estimate) const QWEN3_30B: Shape = Shape {
     experts: Experts { count: 128, used: 8, hidden: 768, shared: 0, dense: 0 },
     ..NONE
 };
+pub(in crate::offload::estimate) const QWEN3_235B: Shape = Shape {
+    layers: 94,
+    embedding: 4096,
+    hidden: 12288,
+    heads: 64,
+    values: Some("F16"),
+    experts: Experts { count: 128, used: 8, hidden: 1536, shared: 0, dense: 0 },
+    ..QWEN3_30B
+};
 pub(in crate::offload::estimate) const PHI4: Shape = Shape {
     architecture: "phi3",
     layers: 40,
