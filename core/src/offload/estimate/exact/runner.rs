@@ -70,6 +70,13 @@ pub(super) fn needs(model: &Model, shape: &Shape, load: &Load, doubts: &mut Vec<
     let masks = masks(load, &kinds);
     let text = text(model, shape, load, &kinds) + masks;
     let picture = Saturating(vision::sizes(model, load.version.max(Version(0, 7, 1))).1);
+    if model.number("vision.block_count").unwrap_or(0) > 0 {
+        if picture.0 == 0 {
+            doubts.push("buffers that pictures take are not counted".to_owned());
+        } else if load.flash_attention {
+            doubts.push("buffers that pictures take with flash attention were not compared".to_owned());
+        }
+    }
     let hidden = Saturating(load.batch) * Saturating(shape.embedding) * Saturating(4);
     // A picture is seen before its tokens are read: what lives then is the larger of the two.
     let full = if picture.0 == 0 { text } else { text.max(picture + masks + hidden) };

@@ -6,6 +6,7 @@ use super::layout::{Gpu, assign};
 use super::{estimate, is_own_runner};
 use crate::model::Bytes;
 use crate::offload::engine::{MemoryEngine, Version};
+use crate::offload::model::Model;
 
 const GIB: u64 = 1 << 30;
 
@@ -123,4 +124,33 @@ fn an_architecture_that_was_not_compared_is_a_doubt() {
     assert_eq!(estimate(&model, &ask(&[48])).doubts, Vec::<String>::new());
     model.architecture = "glm4moelite".to_owned();
     assert!(estimate(&model, &ask(&[48])).doubts[0].contains("glm4moelite"));
+}
+
+#[test]
+fn pictures_take_buffers_and_are_a_doubt_where_they_were_not_compared() {
+    let model = shapes::model(&shapes::MISTRAL3, Recipe::Q4Km);
+    let of = |model: &Model, version, flash_attention| {
+        estimate(model, &Ask { version: Some(version), flash_attention, ..ask(&[64]) })
+    };
+    assert_eq!(of(&model, Version(0, 13, 3), false).doubts, Vec::<String>::new());
+    assert!(of(&model, Version(0, 13, 3), true).doubts[0].contains("flash attention"));
+    // Larger pictures are taken since 0.13.4.
+    let mut model = named(&model, "qwen25vl");
+    let before = of(&model, Version(0, 13, 3), false).gpus[0].compute;
+    let since = of(&model, Version(0, 13, 4), false).gpus[0].compute;
+    assert!(since.0 > 3 * before.0, "{before:?} {since:?}");
+    model = named(&model, "qwen3vl");
+    assert!(of(&model, Version(0, 13, 3), false).doubts[0].contains("not counted"));
+}
+
+/// The model as one of another architecture.
+fn named(model: &Model, architecture: &str) -> Model {
+    let mut named = model.clone();
+    named.architecture = architecture.to_owned();
+    named.metadata = model
+        .metadata
+        .iter()
+        .map(|(key, value)| (key.replacen(&model.architecture, architecture, 1), value.clone()))
+        .collect();
+    named
 }

@@ -1,7 +1,7 @@
 //! Tests of the estimate layer by layer; against logs: `logs`.
 
 use super::super::logs::shapes::{self, Recipe};
-use super::super::{Ask, Estimate, KvType, Layers, Room};
+use super::super::{Ask, Estimate, KvType, Layers, Parts, Room};
 use super::{MINIMUM, estimate};
 use crate::model::Bytes;
 use crate::offload::engine::{MemoryEngine, Version};
@@ -86,6 +86,30 @@ fn layers_that_were_asked_for_are_placed_even_where_they_do_not_fit() {
     let many = estimate(&llama(), &asked(99));
     assert_eq!((layers(&many), many.doubts.len()), (vec![33], 1), "{:?}", many.doubts);
     assert_eq!(estimate(&llama(), &asked(0)).layers, 0);
+}
+
+#[test]
+fn the_first_formula_leaves_room_for_buffers_and_since_0_1_34_for_a_layer() {
+    let model = shapes::model(&shapes::LLAMA_8B, Recipe::Q4_0);
+    let parts = |version| estimate(&model, &ask(version, &[4])).gpus[0];
+    // Worked out by hand: 18 bytes for 32 numbers, two norms of 32 bits, 4096 tokens of 1024 keys and values of 16 bits.
+    let (layer, cache, buffers) = (122_716_160, 16_777_216, 710_385_664);
+    let first = Parts {
+        layers: 22,
+        weights: Bytes(22 * layer),
+        cache: Bytes(22 * cache),
+        compute: Bytes(buffers),
+        overhead: Bytes(457 << 20),
+    };
+    assert_eq!(parts(Version(0, 1, 33)), first);
+    let next = Parts {
+        layers: 21,
+        weights: Bytes(21 * layer),
+        cache: Bytes(21 * cache),
+        overhead: Bytes((457 << 20) + layer),
+        ..first
+    };
+    assert_eq!(parts(Version(0, 1, 38)), next);
 }
 
 #[test]

@@ -9,6 +9,9 @@ type N = Saturating<u64>;
 
 const FOUR: N = Saturating(4);
 
+/// The first version that takes larger pictures, where the file does not say how large.
+const LARGER: Version = Version(0, 13, 4);
+
 /// Returns the bytes of weights, and of buffers to compute in; `(0, 0)`: the file sees nothing, or it is not counted yet.
 pub(in super::super) fn sizes(model: &Model, version: Version) -> (u64, u64) {
     let number = |key: &str| model.number(key).unwrap_or(0);
@@ -43,7 +46,8 @@ pub(in super::super) fn sizes(model: &Model, version: Version) -> (u64, u64) {
             FOUR * (side * side * channels + embedding * patch + patches * patches * heads)
         }
         "qwen25vl" if version >= Version(0, 7, 0) => {
-            let pixels = Saturating(model.number("vision.max_pixels").unwrap_or(28 * 28 * 1280));
+            let most = if version < LARGER { 28 * 28 * 1280 } else { 2 << 20 };
+            let pixels = Saturating(model.number("vision.max_pixels").unwrap_or(most));
             let patches = pixels / (patch * patch);
             // The picture as it comes and with its numbers made even, its patches, attention, and a buffer.
             FOUR * (Saturating(2) * pixels * channels
