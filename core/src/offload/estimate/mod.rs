@@ -1,6 +1,11 @@
 //! How much of a model fits, and what memory it takes: by the formula of each engine's version.
 
-use super::engine::MemoryEngine;
+mod exact;
+mod layered;
+#[cfg(test)]
+mod logs;
+
+use super::engine::{MemoryEngine, Version};
 use crate::model::Bytes;
 
 /// What is asked.
@@ -8,6 +13,8 @@ use crate::model::Bytes;
 pub struct Ask {
     /// Whose formula.
     pub engine: MemoryEngine,
+    /// The engine's version; `None`: it does not say, and its newest with this formula is meant.
+    pub version: Option<Version>,
     /// The GPUs, in their order; may be empty.
     pub gpus: Vec<Room>,
     /// Tokens of context of one request.
@@ -103,6 +110,10 @@ pub struct Parts {
 
 /// Returns what becomes of a model.
 #[must_use]
-pub fn estimate(_model: &super::model::Model, _ask: &Ask) -> Estimate {
-    todo!()
+pub fn estimate(model: &super::model::Model, ask: &Ask) -> Estimate {
+    match ask.engine {
+        MemoryEngine::Layered => layered::estimate(model, ask),
+        MemoryEngine::Exact => exact::estimate(model, ask),
+        MemoryEngine::Fit => todo!(),
+    }
 }
