@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::estimate::Layers;
 use super::super::seen::{EngineView, LoadedModel};
 use super::text::span;
 use super::{Purpose, Scene, Setting, Sizes, Step, kept, loaded};
@@ -67,6 +68,8 @@ pub(super) struct Known {
     pub(super) size: Option<Bytes>,
     /// How it was loaded by us, as long as it is; `None`: the engine or a client did as they like.
     pub(super) setting: Option<Setting>,
+    /// How it was to be loaded by a step that was not answered: that may still come.
+    late: Option<Setting>,
     /// A client brought the larger context back.
     pub(super) is_context_undone: bool,
     /// Since when it was asked to give memory back, and has not.
@@ -108,14 +111,16 @@ impl Bucket {
 /// A step that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnderWay {
-    pub(super) step: Step,
-    pub(super) purpose: Purpose,
+    step: Step,
+    purpose: Purpose,
     asked_at: Duration,
     /// What was used then, and what is to come back.
     used: Option<Bytes>,
     expected: Option<Bytes>,
     /// How the model was loaded then, in what the engine counted.
     before: Option<(Option<Bytes>, Option<u32>)>,
+    /// How it was loaded by us before.
+    prior: Option<Setting>,
     /// When the engine answered.
     answered_at: Option<Duration>,
     /// When the model was first seen to be gone.
@@ -132,6 +137,11 @@ enum Progress {
 }
 
 impl UnderWay {
+    /// Returns whether it takes memory, and is not done.
+    pub(super) fn takes(&self) -> bool {
+        matches!(self.purpose, Purpose::Promotion | Purpose::Repair) && self.answered_at.is_none()
+    }
+
     /// Returns what is waited for, in one line.
     pub(super) fn tells(&self, now: Duration) -> String {
         let model = self.step.model();
@@ -171,6 +181,11 @@ impl UnderWay {
                 Progress::Waits
             };
         }
+        self.returns(scene)
+    }
+
+    /// Returns whether the memory of what was there before has come back.
+    fn returns(&mut self, scene: &Scene<'_>) -> Progress {
         let gone_at = *self.gone_at.get_or_insert(scene.seen_at);
         let Some(used) = scene.used else { return Progress::Done };
         let is_back = |before: Bytes| {
@@ -190,6 +205,15 @@ impl UnderWay {
                 return Progress::Waits;
             }
             return match found {
+                Some(_) if self.purpose == Purpose::Relief => self.returns(scene),
+                // What it had before may still be counted.
+                Some(_)
+                    if self.before.is_some()
+                        && scene.used.zip(scene.budget).is_some_and(|(used, most)| used > most) =>
+                {
+                    let since = *self.gone_at.get_or_insert(scene.seen_at);
+                    if scene.now < since.saturating_add(RETURN_MAX) { Progress::Waits } else { Progress::Done }
+                }
                 Some(_) => Progress::Done,
                 None => Progress::Failed("it was answered to be loaded, and is not".to_owned()),
             };
@@ -216,7 +240,7 @@ impl Memory {
     /// Notes that the step that was decided last failed, and why, in one line.
     pub fn failed(&mut self, why: &str, now: Duration) {
         if let Some(under_way) = self.under_way.take() {
-            self.note_failure(&under_way.step, why, now);
+            self.note_failure(&under_way, why, now);
         }
     }
 
@@ -276,7 +300,13 @@ impl Memory {
                 Progress::Waits => self.under_way = Some(step),
                 Progress::Done => self.settle(&step, scene),
                 Progress::Lost => {}
-                Progress::Failed(why) => self.note_failure(&step.step, &why, scene.now),
+                Progress::Failed(why) => {
+                    let late = self.setting(step.step.model()).filter(|_| step.answered_at.is_none());
+                    self.note_failure(&step, &why, scene.now);
+                    if let Some(known) = self.models.get_mut(step.step.model()) {
+                        known.late = late;
+                    }
+                }
             }
         }
         let keep = kept(scene.offload);
@@ -304,7 +334,24 @@ impl Memory {
     /// Notes that a step is asked for.
     pub(super) fn begin(&mut self, scene: &Scene<'_>, view: &EngineView, step: &Step, purpose: Purpose) {
         let found = loaded(view).find(|model| model.name == step.model());
-        let expected = found.and_then(|model| Sizes::new(scene, view).held(model, &self.known(&model.name)));
+        let sizes = Sizes::new(scene, view);
+        let expected = found.and_then(|model| {
+            let known = self.known(&model.name);
+            let held = sizes.held(model, &known)?;
+            let rest = match step {
+                Step::Unload { .. } => Bytes(0),
+                Step::Load { setting, .. } => sizes.need(&model.name, &known, *setting)?,
+            };
+            Some(Bytes(held.0.saturating_sub(rest.0)))
+        });
+        let left = self.under_way.take().map(|left| (left.step, left.prior));
+        if let Some((Step::Load { model, setting, .. }, prior)) = left
+            && model != step.model()
+            && let Some(known) = self.models.get_mut(&model)
+        {
+            // It may still come, or never have arrived.
+            (known.setting, known.late) = (prior, Some(setting));
+        }
         self.under_way = Some(UnderWay {
             step: step.clone(),
             purpose,
@@ -312,6 +359,7 @@ impl Memory {
             used: scene.used,
             expected,
             before: found.map(|model| (model.size_vram, model.context)),
+            prior: self.setting(step.model()),
             answered_at: None,
             gone_at: None,
         });
@@ -319,7 +367,7 @@ impl Memory {
         let known = self.models.entry(step.model().to_owned()).or_default();
         if let Step::Load { setting, .. } = step {
             known.loads.take(now);
-            known.setting = Some(*setting);
+            (known.setting, known.late) = (Some(*setting), None);
         }
         match purpose {
             Purpose::Relief => {
@@ -350,13 +398,13 @@ impl Memory {
         }
     }
 
-    fn note_failure(&mut self, step: &Step, why: &str, now: Duration) {
-        let known = self.models.entry(step.model().to_owned()).or_default();
+    fn note_failure(&mut self, failed: &UnderWay, why: &str, now: Duration) {
+        let known = self.models.entry(failed.step.model().to_owned()).or_default();
         known.retry_at = now.saturating_add(doubled(RETRY, known.failures, RETRY_MAX));
         known.failures = known.failures.saturating_add(1);
         known.failure = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_MAX).collect();
-        if matches!(step, Step::Load { .. }) {
-            (known.setting, known.promoted_at) = (None, None);
+        if matches!(failed.step, Step::Load { .. }) {
+            (known.setting, known.promoted_at) = (failed.prior, None);
         }
     }
 }
@@ -381,6 +429,9 @@ impl Known {
         }
         if model.size_vram.is_some_and(|vram| vram.0 > 0 && model.size.is_some_and(|size| size <= vram)) {
             self.size = model.size_vram;
+        }
+        if self.late.is_some_and(|late| shows(late, model)) && !self.setting.is_some_and(|has| shows(has, model)) {
+            self.setting = self.late.take();
         }
         let asked = self.setting.and_then(|setting| setting.context);
         if !is_ours && asked.zip(model.context).is_some_and(|(asked, has)| has > asked) {
@@ -421,6 +472,16 @@ impl Memory {
                 known.repairs = 0;
             }
         }
+    }
+}
+
+/// Returns whether a model that is loaded in part is seen to be so, as far as the engine's count tells.
+fn shows(setting: Setting, model: &LoadedModel) -> bool {
+    let Some((vram, size)) = model.size_vram.zip(model.size) else { return false };
+    match setting.layers {
+        Layers::Exactly(0) => vram.0 == 0,
+        Layers::Exactly(_) => vram.0 > 0 && vram < size,
+        Layers::Auto => false,
     }
 }
 

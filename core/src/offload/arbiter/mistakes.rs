@@ -1,7 +1,7 @@
 //! Mistakes that a policy like this one can make: each is planted, and has to be noticed.
 
 use super::super::seen::EngineSeen;
-use super::{Memory, Purpose, Scene, Step, Verdict, decide, kept, loaded};
+use super::{Memory, Purpose, Scene, Step, Verdict, decide, excess, kept, loaded};
 use crate::model::{Bytes, Engine, Offload};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +110,13 @@ fn spoil(mistake: Mistake, scene: &Scene<'_>, verdict: &mut Verdict) {
         Mistake::RecentFirst => {
             let others = others(scene, scene.offload);
             let last = others.iter().max_by_key(|name| scene.memory.known(name).used_at);
-            if let (Some(Step::Unload { model }), Some(last)) = (&mut verdict.step, last) {
+            if let (Some(Step::Unload { model }), Some(last), true) = (&mut verdict.step, last, is_over(scene)) {
                 model.clone_from(last);
+                let mut memory = scene.memory.clone();
+                memory.observe(scene, view);
+                memory.weigh(scene, excess(scene, view));
+                memory.begin(scene, view, &Step::Unload { model: last.clone() }, Purpose::Relief);
+                (verdict.memory, verdict.why) = (memory, format!("unloads `{last}`"));
             }
         }
         Mistake::NeverPromotes => {

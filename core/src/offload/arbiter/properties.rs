@@ -83,10 +83,10 @@ const NAMES: [&str; 4] = ["a:1", "b:1", "c:1", "d:1"];
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        3 => prop_oneof![Just(0), Just(100), Just(100), 20_u64..100].prop_map(Event::Budget),
-        4 => (0_usize..4, 1_u64..40).prop_map(|(model, seconds)| Event::Asks(model, seconds)),
-        1 => prop::sample::select(vec![Fault::LostAnswer, Fault::LostStep, Fault::Fails]).prop_map(Event::Fault),
-        1 => any::<bool>().prop_map(Event::Silent),
+        6 => prop_oneof![Just(0), Just(100), Just(100), 20_u64..100].prop_map(Event::Budget),
+        8 => (0_usize..4, 1_u64..40).prop_map(|(model, seconds)| Event::Asks(model, seconds)),
+        2 => prop::sample::select(vec![Fault::LostAnswer, Fault::LostStep, Fault::Fails]).prop_map(Event::Fault),
+        2 => any::<bool>().prop_map(Event::Silent),
     ]
 }
 
@@ -107,6 +107,10 @@ prop_compose! {
         idle in prop::option::weighted(0.2, 30_u64..200),
         events in prop::collection::vec((0..ROUNDS, event()), 0..30),
         flaps in prop::option::weighted(0.3, 1_usize..40),
+        // A request that does not end, while memory is asked for.
+        stuck in prop::option::weighted(0.15, 0_usize..4),
+        // Several that are idle, and a part of the memory is asked for.
+        part in prop::option::weighted(0.15, 30_u64..90),
     ) -> Story {
         let models: Vec<(&str, u64)> = NAMES.into_iter().zip(sizes).collect();
         let mut world = World::new(&NAMES[..keep], vram * GIB, &models);
@@ -121,6 +125,15 @@ prop_compose! {
         if let Some(every) = flaps {
             let flap = |round: usize| (round, Event::Budget(if round / every % 2 == 0 { 100 } else { 0 }));
             events.extend((0..ROUNDS).filter(|round| round % every == 0).map(flap));
+        }
+        if let Some(model) = stuck {
+            events.retain(|(_, event)| matches!(event, Event::Asks(..) | Event::Fault(_)));
+            events.extend([(10, Event::Asks(model, 1500)), (12, Event::Budget(0))]);
+        }
+        if let Some(percent) = part {
+            events.clear();
+            (0..4).for_each(|model| events.push((10 + 10 * model, Event::Asks((model + keep) % 4, 2))));
+            events.push((80, Event::Budget(percent)));
         }
         events.sort_by_key(|(round, _)| *round);
         Story { world, events }
@@ -190,7 +203,9 @@ impl Watch {
 
     fn bounded(&mut self, world: &World, verdict: &Verdict) -> Result<(), Violation> {
         let is_over = world.budget.is_some_and(|budget| world.used() > budget) && !world.pressure.is_empty();
-        let is_over = is_over && world.tells_driver && verdict.is_elastic;
+        let is_busy = world.running.values().any(|runner| runner.busy_until > world.now);
+        let may_wait = is_busy && world.offload.request_grace.is_none();
+        let is_over = is_over && world.tells_driver && verdict.is_elastic && !may_wait;
         self.over_since = is_over.then(|| self.over_since.unwrap_or(world.now));
         if self.over_since.is_some_and(|since| world.now - since > OVER_MAX) {
             return broken(
@@ -198,7 +213,6 @@ impl Watch {
                 format!("{} for {OVER_MAX} s: {}", Bytes(world.used()).roughly(), verdict.why),
             );
         }
-        let is_busy = world.running.values().any(|runner| runner.busy_until > world.now);
         if verdict.is_elastic && !world.is_multi && !is_busy && !world.is_silent {
             return broken(Rule::Bounded, "a server with a single model gives nothing back");
         }
@@ -206,13 +220,14 @@ impl Watch {
     }
 
     fn repeats(&mut self, world: &World, step: &Step) -> Result<(), Violation> {
+        let is_answered = std::mem::take(&mut self.is_answered);
         let last = self.last.replace((step.clone(), world.now));
         let Some((last, at)) = last.filter(|(last, _)| last == step) else { return Ok(()) };
         let is_open = match &last {
             Step::Unload { model } => world.running.contains_key(model),
             Step::Load { .. } => false,
         };
-        if world.now - at < REPEAT && is_open && !std::mem::take(&mut self.is_answered) {
+        if world.now - at < REPEAT && is_open && !is_answered {
             return broken(Rule::Repeats, format!("{step:?} after {} s", world.now - at));
         }
         Ok(())
@@ -255,7 +270,9 @@ fn given(world: &World, step: &Step, excess: u64) -> Result<(), Violation> {
     let is_reload = matches!(step, Step::Load { .. });
     // The driver's figures are late.
     let still = world.used().saturating_sub(world.budget.unwrap_or(u64::MAX)).min(excess);
-    if on_its_way > 0 && on_its_way >= still && still > 0 {
+    // What a model had that is being loaded anew is taken again.
+    let is_loading = world.running.values().any(|runner| runner.loads_until > world.now);
+    if on_its_way > 0 && on_its_way >= still && still > 0 && !is_loading {
         return broken(Rule::Confirmed, format!("{step:?}: {} comes back by itself", Bytes(on_its_way).roughly()));
     }
     if is_reload && !world.running.contains_key(name) {
@@ -288,8 +305,8 @@ fn given(world: &World, step: &Step, excess: u64) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Lets a story happen, and then an hour and a half of calm.
-fn tell(story: &Story, planner: Planner<'_>) -> Result<World, Violation> {
+/// Lets a story happen, and then an hour and a half of calm where its end is of interest.
+fn tell(story: &Story, planner: Planner<'_>, to_the_end: bool) -> Result<(), Violation> {
     let mut world = story.world.clone();
     let mut watch = Watch::default();
     let mut events = story.events.iter().peekable();
@@ -301,11 +318,14 @@ fn tell(story: &Story, planner: Planner<'_>) -> Result<World, Violation> {
     }
     (world.is_silent, world.pressure, world.budget) = (false, String::new(), world.share.vram.map(|vram| vram.0));
     world.faults.clear();
-    for _ in 0..2700 {
-        turn(&mut world, &mut watch, planner)?;
+    if !to_the_end {
+        return Ok(());
     }
-    recovered(&world)?;
-    Ok(world)
+    for _ in 0..540 {
+        turn(&mut world, &mut watch, planner)?;
+        world.pass(8);
+    }
+    recovered(&world)
 }
 
 fn turn(world: &mut World, watch: &mut Watch, planner: Planner<'_>) -> Result<(), Violation> {
@@ -316,9 +336,8 @@ fn turn(world: &mut World, watch: &mut Watch, planner: Planner<'_>) -> Result<()
     watch.check(world, &verdict)?;
     let faults = world.faults.len();
     world.round(&|_| verdict.clone());
-    if world.faults.len() < faults {
-        watch.is_answered = true;
-    }
+    let is_gone = watch.last.as_ref().is_some_and(|(step, _)| !world.running.contains_key(step.model()));
+    watch.is_answered |= world.faults.len() < faults || is_gone;
     if world.cut > 0 {
         return broken(Rule::Busy, "a request was cut short");
     }
@@ -341,24 +360,24 @@ fn happens(world: &mut World, event: &Event) {
     }
 }
 
-/// Checks that what is to be kept is loaded as well as it fits.
+/// Checks that what is to be kept is loaded as a whole where there is room for it beside the others.
 fn recovered(world: &World) -> Result<(), Violation> {
     if !world.is_multi {
         return Ok(());
     }
     let vram = world.share.vram.map_or(0, |vram| vram.0);
-    let mut sum = 0;
     for name in &world.offload.keep {
-        sum += world.counted(name, 16, 32_768) + 200 * MIB;
-        // The estimate is wrong by 4 percent at most.
-        if sum > vram / 100 * 94 {
-            break;
-        }
+        let others = world.running.iter().filter(|(other, _)| *other != name);
+        let others: u64 = others.map(|(other, runner)| world.takes(other, runner)).sum();
+        let need = world.counted(name, 16, 32_768) + 200 * MIB;
         let runner = world.running.get(name);
-        if runner.is_none_or(|runner| runner.layers < 16 || runner.context < 32_768) {
+        let is_whole = runner.is_some_and(|runner| runner.layers == 16 && runner.context == 32_768);
+        // The estimate is wrong by 4 percent at most.
+        if !is_whole && others + need <= vram / 100 * 94 {
+            let (need, others) = (Bytes(need).roughly(), Bytes(others).roughly());
             return broken(
                 Rule::Recovers,
-                format!("{name}: {runner:?}, {} in all of {vram}", Bytes(sum).roughly()),
+                format!("{name}: {runner:?}, {need} beside {others} of {}", Bytes(vram).roughly()),
             );
         }
     }
@@ -382,7 +401,7 @@ fn cases(usual: u32) -> u32 {
 #[test]
 fn every_decision_keeps_the_rules_and_all_comes_back() {
     let result = runner(cases(60)).run(&story(), |story| {
-        tell(&story, &decide).map(|_| ()).map_err(|broken| TestCaseError::fail(format!("{broken:?}")))
+        tell(&story, &decide, true).map_err(|broken| TestCaseError::fail(format!("{broken:?}")))
     });
     result.unwrap_or_else(|error| panic!("{error}"));
 }
@@ -518,7 +537,7 @@ fn every_planted_mistake_is_noticed_by_its_rule() {
     for (mistake, rules) in MISTAKES {
         let planner = |scene: &Scene<'_>| mistaken(mistake, scene);
         let noticed = (1..).zip(samples(150)).find_map(|(count, story)| {
-            let violation = tell(&story, &planner).err()?;
+            let violation = tell(&story, &planner, rules.contains(&Rule::Recovers)).err()?;
             rules.contains(&violation.rule).then_some((count, violation))
         });
         match noticed {
@@ -529,4 +548,26 @@ fn every_planted_mistake_is_noticed_by_its_rule() {
         }
     }
     assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+#[test]
+fn zz_debug() {
+    let mut world = World::new(&NAMES[..3], 9 * GIB, &[("a:1", 2152), ("b:1", 3186), ("c:1", 3876), ("d:1", 200)]);
+    (world.returns_in, world.lag, world.load_time) = (7, 3, 6);
+    world.offload.request_grace = None;
+    world.offload.cpu_fallback = CpuFallback::Allow;
+    for round in 0..300 {
+        if round % 27 == 0 {
+            happens(&mut world, &Event::Budget(if round / 27 % 2 == 0 { 100 } else { 0 }));
+        }
+        let at = world.now;
+        let leaving = world.leaving.clone();
+        let v = world.round(&decide);
+        println!(
+            "{round} {at} used {} told {:?} leaving {leaving:?} {:?} {}",
+            world.used() / MIB,
+            world.told(),
+            v.step,
+            v.why
+        );
+    }
 }

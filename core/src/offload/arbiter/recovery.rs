@@ -95,10 +95,12 @@ impl Judge<'_> {
         }) {
             return Found::Nothing(None);
         }
-        // What it is to have is nobody's that comes after it.
-        *room = room.saturating_sub(target.need.0.saturating_sub(held));
         let calm_at = self.memory.disturbed.map_or(Duration::ZERO, |at| at.saturating_add(CALM));
         let due = calm_at.max(known.load_at());
+        // What it is to have soon is nobody's that comes after it; one that waits for long keeps nobody out.
+        if due <= self.scene.now.saturating_add(CALM) {
+            *room = room.saturating_sub(target.need.0.saturating_sub(held));
+        }
         if self.scene.now < due {
             let wait = span(due.saturating_sub(self.scene.now));
             let why = match known.failure.as_str() {

@@ -5,7 +5,7 @@ use super::super::seen::LoadedModel;
 use super::memory::{Known, UNLOAD_RETRY};
 use super::size::Sizes;
 use super::text::{how, span};
-use super::{Found, Judge, Purpose, Setting, Step, kept, loaded};
+use super::{Found, Judge, Setting, Step, kept, loaded};
 use crate::model::{Bytes, CpuFallback, Engine};
 
 /// Unloads that failed in a row, after which an engine is taken for one that cannot.
@@ -42,8 +42,8 @@ impl<'a> Judge<'a> {
     /// Finds the next step to give memory back.
     pub(super) fn give_back(&self) -> Found {
         if let Some(step) = self.memory.under_way()
-            // A promotion that is under way is what is taken back first.
-            && step.purpose != Purpose::Promotion
+            // A load that only takes more is not waited for.
+            && !step.takes()
         {
             let (why, again_at) = (step.tells(self.scene.now), step.again_at(self.scene));
             return Found::Wait(format!("{}: {why}", self.asked()), Some(again_at));
@@ -63,10 +63,7 @@ impl<'a> Judge<'a> {
         }
         let able: Vec<Candidate<'a>> =
             all.iter().filter(|candidate| candidate.known.failures < FAILURES_MAX).cloned().collect();
-        // What is being loaded has not been of use to anybody yet.
-        let promoted = self.memory.is_busy_with();
-        let early = able.iter().find(|candidate| promoted == Some(&candidate.model.name));
-        let Some(first) = early.or_else(|| least_needed(&able, self.excess.0)) else {
+        let Some(first) = least_needed(&able, self.excess.0) else {
             let reason = all.first().map(|candidate| (&candidate.model.name, candidate.known.failure.clone()));
             let (model, failure) = reason.map_or_else(Default::default, |(name, failure)| (name.clone(), failure));
             return Found::Exhausted(format!("{}: `{model}` cannot be unloaded: {failure}", self.asked()));
@@ -147,7 +144,11 @@ impl<'a> Judge<'a> {
         let now = Setting { layers: layers.map_or(Layers::Auto, Layers::Exactly), context: Some(context) };
         // What is estimated is compared with what is estimated: then an error of it counts for the difference alone.
         let has = sizes.need(&model.name, known, now).map_or(held, |need| need.0);
-        let room = Bytes(has.saturating_sub(self.excess.0));
+        // What is still being loaded is not among what is used.
+        let own = model.size_vram.map_or(0, |vram| vram.0);
+        let others = self.scene.used.map_or(0, |used| used.0.saturating_sub(own));
+        let free = self.scene.budget.map_or(u64::MAX, |budget| budget.0.saturating_sub(others));
+        let room = Bytes(has.saturating_sub(self.excess.0).min(free));
         let setting =
             self.fewer(model, known, layers, context, room).or_else(|| match self.scene.offload.cpu_fallback {
                 CpuFallback::Allow | CpuFallback::Warn => Some(Setting {
@@ -211,8 +212,9 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Returns the model that is given up first of the smallest choice that is enough: of all, what is needed least goes, but nothing goes for
-/// nothing. Where all of them are not enough, all go.
+/// Returns the model that is given up first: of all, what is needed least goes. Of those that are not to be kept none goes for nothing, when
+/// others of them are enough without it; what is to be kept gives only what they cannot, and the place in `keep` says who. Where all are not
+/// enough, all go.
 fn least_needed<'b, 'a>(candidates: &'b [Candidate<'a>], excess: u64) -> Option<&'b Candidate<'a>> {
     let mut chosen = Vec::new();
     let mut sum = 0_u64;
@@ -223,9 +225,10 @@ fn least_needed<'b, 'a>(candidates: &'b [Candidate<'a>], excess: u64) -> Option<
         sum = sum.saturating_add(candidate.held);
         chosen.push(candidate);
     }
-    let mut index = chosen.len();
-    while let Some(at) = index.checked_sub(1) {
-        index = at;
+    if chosen.iter().any(|candidate| candidate.place.is_some()) {
+        return chosen.first().copied();
+    }
+    for at in (0..chosen.len()).rev() {
         let without = chosen.iter().enumerate().filter(|(other, _)| *other != at);
         let rest = without.fold(0, |sum: u64, (_, candidate)| sum.saturating_add(candidate.held));
         if rest >= excess {

@@ -84,6 +84,7 @@ pub(super) struct Runner {
     pub(super) loads_until: u64,
     unload: bool,
     again: Option<(Layers, Option<u32>)>,
+    answers: bool,
     stays: bool,
 }
 
@@ -99,7 +100,7 @@ pub(super) enum Fault {
 }
 
 /// An engine and what it runs on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) now: u64,
     pub(super) offload: Offload,
@@ -126,6 +127,19 @@ pub(super) struct World {
     history: Vec<(u64, u64)>,
     /// Requests that were cut short.
     pub(super) cut: usize,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { offload, models, budget, returns_in, lag, load_time, error, is_multi, tells_driver, .. } = self;
+        let models: Vec<String> =
+            models.iter().map(|(name, model)| format!("{name} {}M", model.output[0].bytes * 16 / MIB)).collect();
+        write!(
+            f,
+            "{offload:?} {models:?} {budget:?} returns in {returns_in}, lag {lag}, loads {load_time}, error {error}, multi {is_multi}, \
+             driver {tells_driver}"
+        )
+    }
 }
 
 impl World {
@@ -255,6 +269,7 @@ impl World {
             loads_until: until,
             unload: false,
             again: None,
+            answers: false,
             stays,
         };
         self.running.insert(name.to_owned(), runner);
@@ -300,8 +315,11 @@ impl World {
                     runner.stays = *keep;
                     if (layers, context) != (runner.layers, runner.context) {
                         runner.again = Some((Layers::Exactly(layers), Some(context)));
+                        runner.answers = fault.is_none();
+                        // It is answered when it is loaded.
+                        return;
                     }
-                    runner.busy_until.max(self.now) + 5
+                    runner.busy_until.max(runner.loads_until).max(self.now) + 1
                 }
             },
         };
@@ -321,13 +339,16 @@ impl World {
                 if runner.busy_until > now || runner.loads_until > now {
                     continue;
                 }
-                let (again, stays) = (runner.again, runner.stays);
+                let (again, answers, stays) = (runner.again, runner.answers, runner.stays);
                 let is_over = runner.unload || (!stays && now >= runner.used_at + KEEP_ALIVE);
                 if is_over || again.is_some() {
                     self.end(&name);
                 }
                 if let (false, Some((layers, context))) = (is_over, again) {
-                    self.load(&name, layers, context, stays);
+                    let until = self.load(&name, layers, context, stays);
+                    if answers {
+                        self.answers.push((until, Ok(())));
+                    }
                 }
             }
             self.history.push((now, self.used()));

@@ -65,7 +65,8 @@ impl<'a> Sizes<'a> {
             self.scene.measured.0.iter().filter(|(load, _)| is_it(load)).max_by_key(|(load, _)| load.layers);
         let estimated = || Some(self.estimated(self.model(name)?, context, layers?));
         let counted = || known.size.filter(|_| layers == all && setting.context == self.scene.offload.context);
-        measured.map(|(_, bytes)| *bytes).or_else(estimated).or_else(counted)
+        // What the engine counted when all of it was there is at least what it takes.
+        measured.map(|(_, bytes)| *bytes).or_else(|| estimated().max(counted()))
     }
 
     fn estimated(&self, model: &Model, context: u32, layers: u32) -> Bytes {
@@ -100,6 +101,8 @@ impl<'a> Sizes<'a> {
             .context
             .unwrap_or_else(|| self.context(&model.name, known.setting.and_then(|setting| setting.context)));
         let layers = match (known.setting.map(|setting| setting.layers), model.size_vram, model.size) {
+            // What was asked for can still be on its way.
+            (Some(Layers::Exactly(_)), Some(vram), Some(size)) if vram.0 > 0 && vram >= size => all,
             (Some(Layers::Exactly(layers)), _, _) => Some(layers),
             (_, Some(Bytes(0)), _) => Some(0),
             (_, Some(vram), Some(size)) if vram < size => all.and_then(|all| {
