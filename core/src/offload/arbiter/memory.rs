@@ -193,7 +193,10 @@ impl UnderWay {
             used.0 <= before.0.saturating_sub(expected)
         };
         let told = scene.used_at > self.asked_at;
-        if (told && self.used.is_none_or(is_back)) || scene.now >= gone_at.saturating_add(RETURN_MAX) {
+        // What counts is when it was looked at; a driver that does not tell is not waited for here.
+        let is_late = scene.used_at >= gone_at.saturating_add(RETURN_MAX)
+            || scene.now >= gone_at.saturating_add(RETURN_MAX.saturating_mul(3));
+        if (told && self.used.is_none_or(is_back)) || is_late {
             return Progress::Done;
         }
         Progress::Waits
@@ -212,7 +215,13 @@ impl UnderWay {
                         && scene.used.zip(scene.budget).is_some_and(|(used, most)| used > most) =>
                 {
                     let since = *self.gone_at.get_or_insert(scene.seen_at);
-                    if scene.now < since.saturating_add(RETURN_MAX) { Progress::Waits } else { Progress::Done }
+                    if scene.used_at < since.saturating_add(RETURN_MAX)
+                        && scene.now < since.saturating_add(RETURN_MAX.saturating_mul(3))
+                    {
+                        Progress::Waits
+                    } else {
+                        Progress::Done
+                    }
                 }
                 Some(_) => Progress::Done,
                 None => Progress::Failed("it was answered to be loaded, and is not".to_owned()),

@@ -549,25 +549,3 @@ fn every_planted_mistake_is_noticed_by_its_rule() {
     }
     assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
-#[test]
-fn zz_debug() {
-    let mut world = World::new(&NAMES[..3], 9 * GIB, &[("a:1", 2152), ("b:1", 3186), ("c:1", 3876), ("d:1", 200)]);
-    (world.returns_in, world.lag, world.load_time) = (7, 3, 6);
-    world.offload.request_grace = None;
-    world.offload.cpu_fallback = CpuFallback::Allow;
-    for round in 0..300 {
-        if round % 27 == 0 {
-            happens(&mut world, &Event::Budget(if round / 27 % 2 == 0 { 100 } else { 0 }));
-        }
-        let at = world.now;
-        let leaving = world.leaving.clone();
-        let v = world.round(&decide);
-        println!(
-            "{round} {at} used {} told {:?} leaving {leaving:?} {:?} {}",
-            world.used() / MIB,
-            world.told(),
-            v.step,
-            v.why
-        );
-    }
-}

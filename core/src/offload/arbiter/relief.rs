@@ -145,7 +145,7 @@ impl<'a> Judge<'a> {
         // What is estimated is compared with what is estimated: then an error of it counts for the difference alone.
         let has = sizes.need(&model.name, known, now).map_or(held, |need| need.0);
         // What is still being loaded is not among what is used.
-        let own = model.size_vram.map_or(0, |vram| vram.0);
+        let own = model.size_vram.map_or(0, |vram| vram.0.max(has));
         let others = self.scene.used.map_or(0, |used| used.0.saturating_sub(own));
         let free = self.scene.budget.map_or(u64::MAX, |budget| budget.0.saturating_sub(others));
         let room = Bytes(has.saturating_sub(self.excess.0).min(free));
