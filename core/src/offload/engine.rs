@@ -111,10 +111,9 @@ impl fmt::Display for Version {
 #[must_use]
 pub fn memory_engine(engine: Engine, version: Option<Version>) -> MemoryEngine {
     match (engine, version.filter(|version| version.is_real())) {
-        (Engine::LlamaServer, _) | (Engine::Ollama, None) => MemoryEngine::Fit,
         (Engine::Ollama, Some(version)) if version < Version(0, 12, 11) => MemoryEngine::Layered,
         (Engine::Ollama, Some(version)) if version < Version(0, 30, 0) => MemoryEngine::Exact,
-        (Engine::Ollama, Some(_)) => MemoryEngine::Fit,
+        (Engine::Ollama | Engine::LlamaServer, _newest) => MemoryEngine::Fit,
     }
 }
 
@@ -312,11 +311,8 @@ mod tests {
 
     #[test]
     fn what_is_declared_is_said_in_each_engines_words() {
-        let declared = |engine| Offload {
-            context: Some(8192),
-            idle_unload: Some(Duration::from_secs(600)),
-            ..offload(engine)
-        };
+        let declared =
+            |engine| Offload { context: Some(8192), idle_unload: Some(Duration::from_mins(10)), ..offload(engine) };
         let ollama = environment(&declared(Engine::Ollama), None, &[gpu(24, 0)]);
         let expected = [("OLLAMA_CONTEXT_LENGTH", "8192"), ("OLLAMA_KEEP_ALIVE", "600s")];
         assert_eq!(ollama, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());

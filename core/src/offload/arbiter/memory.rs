@@ -13,25 +13,25 @@ use crate::model::Bytes;
 pub(super) const RETURN_MAX: Duration = Duration::from_secs(10);
 /// When an unload that shows no effect is asked for again: it may have been lost. A model that answers a request stays as well, and one that
 /// is asked twice is unloaded once.
-pub(super) const UNLOAD_RETRY: Duration = Duration::from_secs(60);
+pub(super) const UNLOAD_RETRY: Duration = Duration::from_mins(1);
 /// How long a load may take (Ollama's `OLLAMA_LOAD_TIMEOUT` is 5 minutes without progress).
-const LOAD_MAX: Duration = Duration::from_secs(600);
+const LOAD_MAX: Duration = Duration::from_mins(10);
 /// A load whose answer was lost is taken for done when the model is seen to be there as long after it was asked for.
 const LOAD_SETTLES: Duration = Duration::from_secs(30);
 /// How soon a step under way is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Loads of a model: one in this time, and so many at once. In any hour there are 63 of a model at most.
-pub(super) const LOAD_EVERY: Duration = Duration::from_secs(60);
+pub(super) const LOAD_EVERY: Duration = Duration::from_mins(1);
 pub(super) const LOAD_BURST: u32 = 3;
 /// What is taken back within this time was loaded too early; a model that comes back within it was loaded by a client.
-const SOON: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_mins(10);
 /// The first wait after a promotion that was taken back, and after a failure; each doubles up to the last.
-const BACKOFF: Duration = Duration::from_secs(60);
-const BACKOFF_MAX: Duration = Duration::from_secs(3600);
+const BACKOFF: Duration = Duration::from_mins(1);
+const BACKOFF_MAX: Duration = Duration::from_hours(1);
 const RETRY: Duration = Duration::from_secs(10);
-const RETRY_MAX: Duration = Duration::from_secs(600);
+const RETRY_MAX: Duration = Duration::from_mins(10);
 /// How long a model is seen to be right before the next repair of it begins anew; longer than the watchdog waits.
-const SETTLED: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_mins(2);
 /// What is said of a failure, in characters.
 const REASON_MAX: usize = 200;
 
@@ -153,7 +153,8 @@ impl UnderWay {
         }
     }
 
-    pub(super) fn again_at(&self, scene: &Scene<'_>) -> Duration {
+    /// Returns when a step that was asked for is looked at again.
+    pub(super) fn again_at(scene: &Scene<'_>) -> Duration {
         scene.now.saturating_add(LOOK_AGAIN)
     }
 

@@ -66,7 +66,7 @@ pub(super) fn mistaken(mistake: Mistake, scene: &Scene<'_>) -> Verdict {
             }
         }
         Mistake::AllOrNothing => {
-            scene.budget = scene.budget.map(|budget| if is_over(&scene) { Bytes(0) } else { budget })
+            scene.budget = scene.budget.map(|budget| if is_over(&scene) { Bytes(0) } else { budget });
         }
         _afterwards => {}
     }

@@ -48,7 +48,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const SLACK_PERCENT: u64 = 2;
 const SLACK_MIN: u64 = 64 << 20;
 /// How long a model may stay loaded beyond `idle_unload` before we unload it: the engine does so by itself.
-const IDLE_GRACE: Duration = Duration::from_secs(60);
+const IDLE_GRACE: Duration = Duration::from_mins(1);
 
 /// What is known of a service's engine now.
 #[derive(Clone, Copy, Debug)]
@@ -268,7 +268,10 @@ impl Judge<'_> {
             let found = self.give_back();
             return self.conclude(found, Purpose::Relief);
         }
-        let waits = self.memory.under_way().map(|step| (step.tells(self.scene.now), step.again_at(self.scene)));
+        let waits = self
+            .memory
+            .under_way()
+            .map(|step| (step.tells(self.scene.now), memory::UnderWay::again_at(self.scene)));
         if let Some((why, again_at)) = waits {
             return self.conclude(Found::Wait(why, Some(again_at)), Purpose::Promotion);
         }
@@ -342,7 +345,7 @@ impl Judge<'_> {
         let (step, why, mut is_elastic, again_at) = match found {
             Found::Step(step, why) => {
                 self.memory.begin(self.scene, self.view, &step, purpose);
-                let again_at = self.memory.under_way().map(|step| step.again_at(self.scene));
+                let again_at = Some(memory::UnderWay::again_at(self.scene));
                 (Some(step), why, true, again_at)
             }
             Found::Wait(why, again_at) => (None, why, true, again_at),

@@ -123,7 +123,7 @@ prop_compose! {
         world.offload.idle_unload = idle.map(Duration::from_secs);
         let mut events = events;
         if let Some(every) = flaps {
-            let flap = |round: usize| (round, Event::Budget(if round / every % 2 == 0 { 100 } else { 0 }));
+            let flap = |round: usize| (round, Event::Budget(if (round / every).is_multiple_of(2) { 100 } else { 0 }));
             events.extend((0..ROUNDS).filter(|round| round % every == 0).map(flap));
         }
         if let Some(model) = stuck {
@@ -167,7 +167,10 @@ impl Watch {
     /// Checks a decision before it is carried out.
     fn check(&mut self, world: &World, verdict: &Verdict) -> Result<(), Violation> {
         let told = world.told().1;
-        let excess = world.budget.map_or(0, |budget| told.saturating_sub(budget));
+        let over = world.budget.map_or(0, |budget| told.saturating_sub(budget));
+        // While nobody waits, a little is nothing.
+        let slack = world.budget.map_or(0, |budget| (budget / 50).max(64 * MIB));
+        let excess = if world.pressure.is_empty() && over <= slack { 0 } else { over };
         self.bounded(world, verdict)?;
         let Some(step) = &verdict.step else { return Ok(()) };
         let name = step.model();
@@ -252,6 +255,10 @@ fn needless(world: &World, step: &Step) -> Result<(), Violation> {
     let Step::Unload { model } = step else { return Ok(()) };
     let used_at = world.running.get(model).map_or(0, |runner| runner.used_at);
     let idle = world.offload.idle_unload.map_or(u64::MAX, |idle| idle.as_secs());
+    // Ollama does not say who is asked just now, and lets it finish.
+    if !is_kept(world, model) && world.running.get(model).is_some_and(|runner| runner.busy_until > world.now) {
+        return Ok(());
+    }
     if is_kept(world, model) || world.now.saturating_sub(used_at) < idle {
         return broken(Rule::Needless, format!("{step:?}"));
     }
@@ -432,7 +439,7 @@ fn any_scene_gets_a_sane_verdict() {
     let result = runner(cases(2000)).run(&scene, |(story, loaded, (budget, used, vram), times, knows)| {
         let mut world = story.world;
         world.share.vram = vram.map(Bytes);
-        world.offload.keep.extend(["".to_owned(), "a:1".to_owned(), "gone".to_owned()]);
+        world.offload.keep.extend([String::new(), "a:1".to_owned(), "gone".to_owned()]);
         let mut memory = super::Memory::default();
         for round in 0..6_u64 {
             let verdict = world.with(|scene| {
@@ -542,7 +549,7 @@ fn every_planted_mistake_is_noticed_by_its_rule() {
         });
         match noticed {
             Some((count, violation)) => {
-                println!("{mistake:?}: {:?} after {count}: {}", violation.rule, violation.text)
+                println!("{mistake:?}: {:?} after {count}: {}", violation.rule, violation.text);
             }
             None => missed.push(mistake),
         }

@@ -12,7 +12,7 @@ use super::{Found, Judge, Setting, Step, earlier, kept, loaded};
 use crate::model::{Bytes, CpuFallback};
 
 /// How long memory must not have been asked for.
-pub(super) const CALM: Duration = Duration::from_secs(60);
+pub(super) const CALM: Duration = Duration::from_mins(1);
 /// What must be free beyond what a model needs while others have what it gave up, in percent of its need.
 const MARGIN_PERCENT: u64 = 10;
 /// With less than this nothing is tried of which nobody knows what it takes.

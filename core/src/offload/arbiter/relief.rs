@@ -2,7 +2,7 @@
 
 use super::super::estimate::Layers;
 use super::super::seen::LoadedModel;
-use super::memory::{Known, UNLOAD_RETRY};
+use super::memory::{Known, UNLOAD_RETRY, UnderWay};
 use super::size::Sizes;
 use super::text::{how, span};
 use super::{Found, Judge, Setting, Step, kept, loaded};
@@ -45,7 +45,7 @@ impl<'a> Judge<'a> {
             // A load that only takes more is not waited for.
             && !step.takes()
         {
-            let (why, again_at) = (step.tells(self.scene.now), step.again_at(self.scene));
+            let (why, again_at) = (step.tells(self.scene.now), UnderWay::again_at(self.scene));
             return Found::Wait(format!("{}: {why}", self.asked()), Some(again_at));
         }
         let is_old = self.memory.changed_at.is_some_and(|at| self.scene.used_at <= at);

@@ -203,6 +203,8 @@ impl World {
         let loaded = self.running.iter().map(|(name, runner)| {
             let vram = self.counted(name, runner.layers, runner.context);
             let is_here = runner.loads_until <= self.now;
+            // It is put off when a request has finished.
+            let used_at = if runner.busy_until > self.now { runner.loads_until } else { runner.used_at };
             LoadedModel {
                 name: name.clone(),
                 digest: format!("sha-{name}"),
@@ -210,7 +212,7 @@ impl World {
                 size_vram: is_here.then_some(Bytes(vram)),
                 context: Some(runner.context),
                 busy: (self.offload.engine == Engine::LlamaServer).then_some(runner.busy_until > self.now),
-                expires_usec: (!runner.stays).then_some((runner.used_at + KEEP_ALIVE) * 1_000_000),
+                expires_usec: (!runner.stays).then_some((used_at + KEEP_ALIVE) * 1_000_000),
             }
         });
         EngineSeen::Answers(EngineView {

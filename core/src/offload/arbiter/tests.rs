@@ -8,8 +8,8 @@ use super::simulator::{Fault, GIB, World};
 use super::{Setting, Step, Verdict, decide};
 use crate::model::{CpuFallback, Engine};
 
-fn unload(model: &str) -> Option<Step> {
-    Some(Step::Unload { model: model.to_owned() })
+fn unload(model: &str) -> Step {
+    Step::Unload { model: model.to_owned() }
 }
 
 /// A world in which these are loaded and idle, in the order of their last use.
@@ -52,7 +52,7 @@ fn an_idle_model_that_is_not_kept_is_unloaded_and_the_reason_has_the_numbers() {
     let budget = world.used() - 2 * GIB;
     squeeze(&mut world, budget);
     let verdict = world.round(&decide);
-    assert_eq!(verdict.step, unload("b:1"));
+    assert_eq!(verdict.step, Some(unload("b:1")));
     assert!(verdict.is_elastic);
     let why = "gives back 2G (`game` asks for 8G): unloads `b:1` (4G), idle for 4 min";
     assert_eq!(verdict.why, why);
@@ -74,7 +74,7 @@ fn more_than_may_be_is_given_back_though_nobody_waits_for_it_but_a_little_is_not
     assert_eq!(world.round(&decide).step, None);
     world.budget = Some(used - GIB);
     let verdict = world.round(&decide);
-    assert_eq!(verdict.step, unload("a:1"));
+    assert_eq!(verdict.step, Some(unload("a:1")));
     assert!(verdict.why.starts_with("gives back 1G, uses 7.5G and may 6.5G: "), "{}", verdict.why);
 }
 
@@ -325,7 +325,7 @@ fn a_name_without_a_tag_is_the_engines_latest() {
 #[test]
 fn a_model_that_is_idle_for_too_long_is_unloaded_where_the_engine_keeps_it() {
     let mut world = world(&["b:1"], 20, &[("a:1", 1000), ("b:1", 1000)]);
-    world.offload.idle_unload = Some(Duration::from_secs(60));
+    world.offload.idle_unload = Some(Duration::from_mins(1));
     let verdicts = rounds(&mut world, 80);
     assert_eq!(steps(&verdicts), [Step::Unload { model: "a:1".to_owned() }]);
     let why = &verdicts.iter().find(|verdict| verdict.step.is_some()).unwrap().why;
@@ -435,7 +435,7 @@ mod the_earlier_manager {
         world.leaving.push((u64::MAX, 3 * GIB));
         world.budget = Some(4 * GIB);
         world.pass(1);
-        assert_eq!(world.round(&decide).step, unload("a:1"));
+        assert_eq!(world.round(&decide).step, Some(unload("a:1")));
     }
 
     #[test]
