@@ -278,7 +278,8 @@ fn given(world: &World, step: &Step, excess: u64) -> Result<(), Violation> {
     // The driver's figures are late.
     let still = world.used().saturating_sub(world.budget.unwrap_or(u64::MAX)).min(excess);
     // What a model had that is being loaded anew is taken again.
-    let is_loading = world.running.values().any(|runner| runner.loads_until > world.now);
+    let is_theirs = world.now - world.expired_at <= 2 * RETURN_MAX.as_secs();
+    let is_loading = is_theirs || world.running.values().any(|runner| runner.loads_until > world.now);
     if on_its_way > 0 && on_its_way >= still && still > 0 && !is_loading {
         return broken(Rule::Confirmed, format!("{step:?}: {} comes back by itself", Bytes(on_its_way).roughly()));
     }

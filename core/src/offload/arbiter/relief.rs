@@ -63,6 +63,10 @@ impl<'a> Judge<'a> {
         }
         let able: Vec<Candidate<'a>> =
             all.iter().filter(|candidate| candidate.known.failures < FAILURES_MAX).cloned().collect();
+        // One that was asked and is not done keeps nobody else from being asked.
+        let unasked: Vec<Candidate<'a>> =
+            able.iter().filter(|candidate| candidate.known.asked_since.is_none()).cloned().collect();
+        let able = if unasked.is_empty() { able } else { unasked };
         let Some(first) = least_needed(&able, self.excess.0) else {
             let reason = all.first().map(|candidate| (&candidate.model.name, candidate.known.failure.clone()));
             let (model, failure) = reason.map_or_else(Default::default, |(name, failure)| (name.clone(), failure));

@@ -127,6 +127,8 @@ pub(super) struct World {
     history: Vec<(u64, u64)>,
     /// Requests that were cut short.
     pub(super) cut: usize,
+    /// When the engine last unloaded a model by itself.
+    pub(super) expired_at: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -166,6 +168,7 @@ impl World {
             answers: Vec::new(),
             history: Vec::new(),
             cut: 0,
+            expired_at: 0,
         }
     }
 
@@ -343,6 +346,9 @@ impl World {
                 }
                 let (again, answers, stays) = (runner.again, runner.answers, runner.stays);
                 let is_over = runner.unload || (!stays && now >= runner.used_at + KEEP_ALIVE);
+                if is_over && !runner.unload {
+                    self.expired_at = now;
+                }
                 if is_over || again.is_some() {
                     self.end(&name);
                 }
