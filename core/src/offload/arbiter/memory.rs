@@ -412,6 +412,7 @@ impl Memory {
         let known = self.models.entry(failed.step.model().to_owned()).or_default();
         known.retry_at = now.saturating_add(doubled(RETRY, known.failures, RETRY_MAX));
         known.failures = known.failures.saturating_add(1);
+        known.asked_since = None;
         known.failure = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_MAX).collect();
         if matches!(failed.step, Step::Load { .. }) {
             (known.setting, known.promoted_at) = (failed.prior, None);

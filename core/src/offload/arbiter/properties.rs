@@ -292,6 +292,10 @@ fn given(world: &World, step: &Step, excess: u64) -> Result<(), Violation> {
     }
     let is_idle = |other: &&String| {
         let runner = &world.running[*other];
+        // One that was asked, and is not seen to do it, may be busy.
+        if world.memory.known(other).asked_since.is_some() {
+            return false;
+        }
         runner.loads_until.max(runner.busy_until) <= world.now && **other != name && held(world, other) > 0
     };
     let others: Vec<&String> =
