@@ -139,7 +139,11 @@ impl Progress {
                 && gpu(status).is_some_and(|state| state == "waiting")
         };
         let leaves = |other: &ServiceStatus| {
-            gpu(other).is_some_and(|state| state == "yielding" || other.state == ServiceState::Stopping)
+            let Some(gpu) = &other.gpu else { return false };
+            // What has given back all that it was asked for makes no more room.
+            let gives =
+                gpu.state == "shrinking" && gpu.used.zip(gpu.budget).is_none_or(|(used, budget)| used > budget);
+            gives || gpu.state == "yielding" || other.state == ServiceState::Stopping
         };
         self.status(task).is_some_and(waits) && !self.mirror().status().services.iter().any(leaves)
     }
