@@ -143,28 +143,6 @@ fn up_does_not_wait_for_ever_for_room_on_a_gpu() {
 }
 
 #[test]
-fn up_waits_while_somebody_gives_video_memory_back() {
-    let gpu = |state: &str, used| {
-        Some(GpuStatus { state: state.to_owned(), used, budget: Some(2 << 30), ..GpuStatus::default() })
-    };
-    let up = |used| {
-        let mut updates = under_way();
-        updates.truncate(1);
-        let giving = ServiceStatus { gpu: gpu("shrinking", used), ..caddy() };
-        updates.push(event(1, 0, "live", "caddy", Some(giving)));
-        let waiting = ServiceStatus { gpu: gpu("waiting", None), ..nextcloud(ServiceState::Waiting, 0) };
-        updates.push(event(2, 100, "waiting", "nextcloud", Some(waiting)));
-        let agent = stack_of(up_script(updates));
-        let ran = Place::with(&agent).run("up --timeout 1s");
-        assert_eq!(ran.code, 1, "{ran:?}");
-        ran.err.contains("not done within")
-    };
-    assert_eq!([Some(9 << 30), None].map(up), [true, true]);
-    // It has given back what it was asked for: nobody makes more room, which is not waited for.
-    assert!(!up(Some(1 << 30)));
-}
-
-#[test]
 fn up_says_no_word_of_the_agent_twice() {
     let say = |number, word: &str, message: &str| Update {
         message: message.to_owned(),
