@@ -5,6 +5,8 @@ pub mod fit;
 pub mod kv;
 mod layered;
 pub mod llama_cpp;
+#[cfg(test)]
+mod logs;
 
 use super::engine::{MemoryEngine, Version};
 use crate::model::Bytes;
