@@ -1,7 +1,9 @@
-//! A GET of one URL, and the status that answers it.
+//! Requests of a guest in HTTP/1.1, and what answers them: of a health probe the status, of an engine its body as well.
 //!
-//! A client of its own, on purpose: it needs no name resolution (the address is the guest's), no TLS, no redirects and
-//! no body, and what answers is hostile until proven otherwise. It reads the status line and nothing more.
+//! A client of its own, on purpose: it needs no name resolution (the address is the guest's), no TLS and no redirects, and what
+//! answers is hostile until proven otherwise. A probe reads the status line and nothing more; see `message` for the rest.
+
+pub(super) mod message;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
@@ -17,9 +19,7 @@ const UNHEALTHY_FROM: u16 = 400;
 pub(super) fn get(guest: &Guest, url: &str, deadline: Deadline) -> Result<Found, Trouble> {
     let url = Url::parse(url).ok_or_else(|| Trouble::Url(url.to_owned()))?;
     guest.enter_network()?;
-    // An address is asked as it is; a name stands for the container, and chooses a virtual host.
-    let addresses = url.address.map_or_else(own_addresses, |address| vec![address]);
-    let status = request(&addresses, &url, deadline)?;
+    let status = request(&url.addresses(), &url, deadline)?;
     Ok(Found { healthy: status < UNHEALTHY_FROM, text: status.to_string() })
 }
 
@@ -59,18 +59,18 @@ fn status(line: &[u8]) -> Option<u16> {
 
 /// The parts of an `http://` URL.
 #[derive(Debug, PartialEq, Eq)]
-struct Url<'a> {
+pub(super) struct Url<'a> {
     /// Host and port as written, for `Host:`.
-    host: &'a str,
+    pub(super) host: &'a str,
     /// The host, when it is an address other than loopback.
     address: Option<IpAddr>,
-    port: u16,
+    pub(super) port: u16,
     /// Path and query.
     target: String,
 }
 
 impl<'a> Url<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         let rest = text.strip_prefix("http://")?;
         // A line break would be a header of its own.
         if rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -89,6 +89,12 @@ impl<'a> Url<'a> {
         }
         let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).parse().ok();
         Some(Self { host, address: address.filter(|address: &IpAddr| !address.is_loopback()), port, target })
+    }
+
+    /// Returns where it is asked, in this order. To be called in the guest's network namespace.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        // An address is asked as it is; a name stands for the container, and chooses a virtual host.
+        self.address.map_or_else(own_addresses, |address| vec![address])
     }
 }
 

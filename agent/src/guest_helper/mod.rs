@@ -17,6 +17,7 @@
 mod bus;
 pub(crate) mod channel;
 pub mod devices;
+pub mod engine;
 mod enter;
 mod exec;
 mod http;
@@ -73,10 +74,12 @@ pub enum Question {
     Switch(String),
     /// What it has of these device nodes, and of the user space of their driver.
     Devices(Vec<devices::Asked>),
+    /// What runs models in it: how it stands, what a model is made of, or a change.
+    Engine(engine::Asked),
 }
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// Whether the guest answered well.
     pub healthy: bool,
@@ -85,6 +88,9 @@ pub struct Answer {
     /// What was found of device nodes, where that was asked and could be found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<devices::Seen>,
+    /// What came of asking an engine, where that was asked and the guest could be entered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<engine::Answered>,
 }
 
 /// Why there is no answer of the guest.
@@ -108,6 +114,12 @@ enum Trouble {
     Url(String),
     #[error("answered, but not in HTTP")]
     NotHttp,
+    #[error("the answer was cut off")]
+    CutOff,
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("{0}")]
+    Engine(String),
     #[error("{0}: {1}")]
     Path(String, #[source] std::io::Error),
     #[error("`{0}` is not the name of a variable, or its value has control characters")]
@@ -152,7 +164,7 @@ fn be_the_first_to_go() {
 
 fn answer(request: &Request) -> Answer {
     let deadline = Deadline(Instant::now() + Duration::from_millis(request.timeout_ms));
-    let mut seen = None;
+    let (mut seen, mut engine) = (None, None);
     let asked = enter::Guest::open(request.leader, &request.unit).and_then(|guest| match &request.question {
         Question::Ready => bus::ready(&guest, deadline),
         Question::Http(url) => http::get(&guest, url, deadline),
@@ -164,12 +176,16 @@ fn answer(request: &Request) -> Answer {
             seen = Some(devices::look(&guest, &request.unit, nodes)?);
             Ok(Found { healthy: true, text: "looked at".to_owned() })
         }
+        Question::Engine(asked) => {
+            engine = Some(engine::ask(&guest, asked, deadline));
+            Ok(Found { healthy: true, text: "asked".to_owned() })
+        }
     });
     let (healthy, found) = match asked {
         Ok(Found { healthy, text }) => (healthy, text),
         Err(trouble) => (false, trouble.to_string()),
     };
-    Answer { healthy, output: line::clean(&format!("{} -> {found}", request.question)), devices: seen }
+    Answer { healthy, output: line::clean(&format!("{} -> {found}", request.question)), devices: seen, engine }
 }
 
 /// What the guest answered.
@@ -188,6 +204,7 @@ impl fmt::Display for Question {
             Self::Exec(command) => f.write_str(&command.join(" ")),
             Self::Switch(system) => write!(f, "{system}/bin/switch-to-configuration test"),
             Self::Devices(_) => f.write_str("device nodes"),
+            Self::Engine(asked) => f.write_str(&asked.url),
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::ProbeResult;
 use super::line;
 use super::looks::Looks;
+use crate::guest_helper::engine::Answered;
 use crate::guest_helper::{Answer, Request};
 
 /// Helpers at a time: a host that boots twenty containers must not be busy asking them.
@@ -21,6 +22,8 @@ const HELPERS_MAX: usize = 8;
 const HELPER_MARGIN: Duration = Duration::from_secs(1);
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
+/// The same of an engine: a model has thousands of tensors, of some 100 bytes each.
+const ENGINE_ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// What a helper is asked through, and answers through.
 pub(super) type Pipes = (ChildStdin, ChildStdout);
@@ -48,7 +51,7 @@ impl Guests {
 
     /// Asks for what takes long, beside all questions.
     pub(super) async fn order(&self, request: &Request) -> ProbeResult {
-        let Answer { healthy, output, devices: _ } = self.answer_now(request).await;
+        let Answer { healthy, output, devices: _, engine: _ } = self.answer_now(request).await;
         ProbeResult { healthy, output: line::clean(&output) }
     }
 
@@ -57,10 +60,20 @@ impl Guests {
         self.looks.answer(&self.program, request).await.unwrap_or_else(|why| unasked(request, &why))
     }
 
+    /// Asks an engine of a guest, beside all other questions: a load takes minutes. Returns why that was not possible.
+    pub(super) async fn engine(&self, request: &Request) -> Result<Answered, String> {
+        let Answer { engine, output, .. } = self.answer_within(request, ENGINE_ANSWER_BYTES_MAX).await;
+        engine.ok_or(output)
+    }
+
     async fn answer_now(&self, request: &Request) -> Answer {
+        self.answer_within(request, ANSWER_BYTES_MAX).await
+    }
+
+    async fn answer_within(&self, request: &Request, bytes_max: u64) -> Answer {
         let talk = async {
             let (mut child, pipes) = start(&self.program)?;
-            let answer = talk(pipes, request).await?;
+            let answer = talk_within(pipes, request, bytes_max).await?;
             child.wait().await?;
             Ok::<_, std::io::Error>(answer)
         };
@@ -75,7 +88,7 @@ impl Guests {
 
 fn unasked(request: &Request, why: &str) -> Answer {
     let output = line::clean(&format!("{} -> {why}", request.question));
-    Answer { healthy: false, output, devices: None }
+    Answer { healthy: false, output, devices: None, engine: None }
 }
 
 /// Returns how long a helper may take.
@@ -98,10 +111,14 @@ pub(super) fn start(program: &Path) -> std::io::Result<(Child, Pipes)> {
 }
 
 /// Asks a helper and reads its answer.
-pub(super) async fn talk((mut stdin, stdout): Pipes, request: &Request) -> std::io::Result<Answer> {
+pub(super) async fn talk(pipes: Pipes, request: &Request) -> std::io::Result<Answer> {
+    talk_within(pipes, request, ANSWER_BYTES_MAX).await
+}
+
+async fn talk_within((mut stdin, stdout): Pipes, request: &Request, bytes_max: u64) -> std::io::Result<Answer> {
     stdin.write_all(&serde_json::to_vec(request)?).await?;
     drop(stdin);
     let mut text = Vec::new();
-    stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut text).await?;
+    stdout.take(bytes_max).read_to_end(&mut text).await?;
     Ok(serde_json::from_slice(&text)?)
 }

@@ -1,10 +1,11 @@
 //! The real host's adapters on a real systemd.
 //!
-//! The tests of `lifecycle`, `guests`, `ports` and `gpu` talk to the systemd that they run under, so they are ignored where cargo runs them. Each
-//! test here boots a testbed, puts this program into it, and runs one of them there.
+//! The tests of `lifecycle`, `guests`, `ports`, `gpu` and `engines` talk to the systemd that they run under, so they are ignored where
+//! cargo runs them. Each test here boots a testbed, puts this program into it, and runs one of them there.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 #![allow(clippy::print_stdout, reason = "figures are for whoever runs a test with --nocapture")]
 
+mod engines;
 mod gpu;
 mod guests;
 mod inside;
@@ -159,4 +160,9 @@ fn a_port_of_another_program_is_not_taken() {
 #[test]
 fn gpus_are_looked_at_by_a_child_of_the_installed_agent() {
     on_a_real_systemd("gpu::gpus_are_looked_at_by_a_child_of_the_installed_agent", &[]);
+}
+
+#[test]
+fn engines_are_asked_in_the_network_of_their_guest() {
+    on_a_real_systemd("engines::engines_are_asked_in_the_network_of_their_guest", &[("web", Behaviour::new())]);
 }

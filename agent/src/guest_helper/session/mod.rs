@@ -182,7 +182,10 @@ fn hint(trouble: &Trouble) -> String {
         | Trouble::Url(_)
         | Trouble::Path(..)
         | Trouble::Variable(_)
-        | Trouble::NotHttp => "",
+        | Trouble::NotHttp
+        | Trouble::CutOff
+        | Trouble::TooLong(_)
+        | Trouble::Engine(_) => "",
     };
     hint.to_owned()
 }

@@ -1,6 +1,6 @@
 //! GPUs of the simulated host, and what its guests see of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,11 +45,17 @@ impl Fake {
 
     /// Returns the GPUs with the processes of the containers that run.
     pub(super) fn gpus_now(&self) -> Inventory {
-        let state = self.state();
+        let mut state = self.state();
         let mut inventory = state.gpus.clone();
         let running = state.containers.iter().filter(|(_, container)| container.active().has_processes());
-        for (pid, (name, _)) in (1000..).zip(running) {
-            for (id, bytes) in state.vram.get(name).into_iter().flatten() {
+        let running: Vec<ContainerName> = running.map(|(name, _)| name.clone()).collect();
+        for (pid, name) in (1000..).zip(&running) {
+            let mut uses: BTreeMap<GpuId, Bytes> = BTreeMap::new();
+            let engine = state.vram_of_engine(name);
+            for (id, bytes) in state.vram.get(name).into_iter().flatten().cloned().chain(engine) {
+                uses.entry(id).or_default().0 += bytes.0;
+            }
+            for (id, bytes) in &uses {
                 let Some(gpu) = inventory.gpus.iter_mut().find(|gpu| gpu.id == *id) else { continue };
                 if let Some(memory) = &mut gpu.memory {
                     memory.used.0 += bytes.0;

@@ -13,6 +13,7 @@
 
 mod behaviour;
 mod container;
+mod engines;
 mod gpus;
 mod outside;
 mod ports;
@@ -33,7 +34,7 @@ use nixmox_core::model::{
     Kind, Observed, Port, Probe, Protection, Servers, Service, StorePath, System, SystemState,
 };
 use nixmox_core::network::FirewallTable;
-use nixmox_core::offload;
+use nixmox_core::offload::arbiter::Step;
 use nixmox_core::offload::gguf::Header;
 use nixmox_core::offload::seen::EngineSeen;
 use nixmox_core::oom::OomKill;
@@ -42,6 +43,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use behaviour::{Behaviour, BrokenGate, End, Fault, HealthBehaviour, Operation};
 use container::Simulated;
+pub use engines::{EngineCalls, FakeEngine, FakeModel};
 
 use super::{
     EventQuery, Figures, Host, LogQuery, OtherRoots, Pressure, ProbeResult, Readers, Session, SessionError,
@@ -105,6 +107,8 @@ struct State {
     /// The nodes that guests cannot use, until they are given anew; those of the second set cannot be repaired.
     lost_nodes: BTreeMap<ContainerName, BTreeSet<PathBuf>>,
     broken_nodes: BTreeMap<ContainerName, BTreeSet<PathBuf>>,
+    /// What runs models in containers.
+    engines: BTreeMap<ContainerName, engines::Running>,
 }
 
 /// What happens when an operation begins, by its number.
@@ -492,26 +496,16 @@ impl Host for Fake {
         self.view_of(name, grant)
     }
 
-    async fn look_at_engine(&self, _name: &ContainerName, _offload: &Offload) -> EngineSeen {
-        EngineSeen::Silent("not asked".to_owned())
+    async fn look_at_engine(&self, name: &ContainerName, offload: &Offload) -> EngineSeen {
+        self.look_at_engine_of(name, offload).await
     }
 
-    async fn show_model(
-        &self,
-        _name: &ContainerName,
-        _offload: &Offload,
-        _model: &str,
-    ) -> Result<Header, StepError> {
-        Ok(Header::default())
+    async fn show_model(&self, name: &ContainerName, offload: &Offload, model: &str) -> Result<Header, StepError> {
+        self.show_model_of(name, offload, model).await
     }
 
-    async fn change_model(
-        &self,
-        _name: &ContainerName,
-        _offload: &Offload,
-        _step: &offload::arbiter::Step,
-    ) -> Result<(), StepError> {
-        Ok(())
+    async fn change_model(&self, name: &ContainerName, offload: &Offload, step: &Step) -> Result<(), StepError> {
+        self.change_model_of(name, offload, step).await
     }
 
     async fn observe(&self, declared: &BTreeSet<ContainerName>) -> Result<Observed, StepError> {

@@ -13,7 +13,7 @@ use nixmox_core::model::{
     Assigned, ConfFile, ContainerName, Facts, Grant, Observed, Port, Probe, Service, StorePath,
 };
 use nixmox_core::network::FirewallTable;
-use nixmox_core::offload;
+use nixmox_core::offload::arbiter::Step;
 use nixmox_core::offload::gguf::Header;
 use nixmox_core::offload::seen::EngineSeen;
 use nixmox_core::oom::OomKill;
@@ -132,26 +132,16 @@ impl Host for Live {
         self.gpus.look().await
     }
 
-    async fn look_at_engine(&self, _name: &ContainerName, _offload: &Offload) -> EngineSeen {
-        EngineSeen::Silent("not asked".to_owned())
+    async fn look_at_engine(&self, name: &ContainerName, offload: &Offload) -> EngineSeen {
+        self.look_at_engine_of(name, offload).await
     }
 
-    async fn show_model(
-        &self,
-        _name: &ContainerName,
-        _offload: &Offload,
-        _model: &str,
-    ) -> Result<Header, StepError> {
-        Ok(Header::default())
+    async fn show_model(&self, name: &ContainerName, offload: &Offload, model: &str) -> Result<Header, StepError> {
+        self.show_model_of(name, offload, model).await
     }
 
-    async fn change_model(
-        &self,
-        _name: &ContainerName,
-        _offload: &Offload,
-        _step: &offload::arbiter::Step,
-    ) -> Result<(), StepError> {
-        Ok(())
+    async fn change_model(&self, name: &ContainerName, offload: &Offload, step: &Step) -> Result<(), StepError> {
+        self.change_model_of(name, offload, step).await
     }
 
     async fn look_into(&self, name: &ContainerName, grant: &Grant) -> GuestView {

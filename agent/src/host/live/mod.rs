@@ -3,6 +3,7 @@
 //! Owns the order of calls within one step. Each adapter knows one outside thing; nothing but this module knows
 //! two of them.
 
+mod engine;
 mod gpu;
 mod host;
 mod layout;
