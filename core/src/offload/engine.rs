@@ -243,9 +243,10 @@ mod tests {
             assert_eq!(read(text), None, "{text}");
         }
         assert!(Version(0, 9, 6) < Version(0, 12, 10));
-        assert_eq!([Version(0, 0, 11434), Version(0, 12, 10), Version(0, 0, 0)].map(|version| version.to_string()), [
-            "b11434", "0.12.10", "0.0.0"
-        ]);
+        assert_eq!(
+            [Version(0, 0, 11434), Version(0, 12, 10), Version(0, 0, 0)].map(|version| version.to_string()),
+            ["b11434", "0.12.10", "0.0.0"]
+        );
     }
 
     #[test]
@@ -264,9 +265,10 @@ mod tests {
             default_context(Engine::Ollama, version.parse().ok(), Bytes(gib * GIB), Some(131_072))
         };
         assert_eq!([of("0.5.7", 80), of("0.6.6", 80), of("0.6.7", 80), of("0.15.4", 80)], [2048, 2048, 4096, 4096]);
-        assert_eq!([of("0.15.5", 22), of("0.15.5", 23), of("0.33.0", 46), of("0.33.0", 47)], [
-            4096, 32_768, 32_768, 131_072
-        ]);
+        assert_eq!(
+            [of("0.15.5", 22), of("0.15.5", 23), of("0.33.0", 46), of("0.33.0", 47)],
+            [4096, 32_768, 32_768, 131_072]
+        );
         assert_eq!(default_context(Engine::Ollama, None, Bytes(80 * GIB), None), 262_144);
         assert_eq!(default_context(Engine::LlamaServer, None, Bytes(GIB), Some(8192)), 8192);
         assert_eq!(default_context(Engine::LlamaServer, None, Bytes(GIB), Some(0)), 4096);

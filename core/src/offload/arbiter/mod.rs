@@ -1,12 +1,54 @@
 //! What an engine is to do next: give memory back, step by step, and take it again.
+//!
+//! ```text
+//!                      more is used than it may              60 s of calm, room for it
+//!   all as it should ───────────────────────▶ give back ───────────────────────────▶ take again ──▶ all as it should
+//!                                              │  ▲                                     │
+//!                          one step, then wait │  │ seen: it is gone, and so is         │ one step, then wait until it is loaded;
+//!                                              ▼  │ its memory, by the driver           │ taken back soon after: the next waits longer
+//!                                             under way ◀──────────────────────────────┘
+//! ```
+//!
+//! The order in which memory is given back (`relief`): models that are not to be kept, by least recent use; then those to be kept, the one named
+//! last first: fewer layers, a smaller context, the CPU where that is allowed, unloaded. When nothing helps, the engine is not elastic, and its
+//! service counts as any other. `recovery` takes again, `memory` is what is remembered between two rounds, `size` what models take.
+//!
+//! Level-triggered: a round looks at everything anew. A step that is under way is not repeated before it was seen to be done, was reported to
+//! have failed ([`Memory::failed`]), or took too long.
+
+mod memory;
+#[cfg(test)]
+mod mistakes;
+#[cfg(test)]
+mod properties;
+mod recovery;
+mod relief;
+#[cfg(test)]
+mod simulator;
+mod size;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::estimate::{KvType, Layers};
+pub use memory::Memory;
+pub(super) use size::Sizes;
+
+use super::estimate::{Ask, Estimate, KvType, Layers, Room};
 use super::model::Model;
-use super::seen::EngineSeen;
-use crate::model::{Bytes, GpuShare, Offload};
+use super::seen::{EngineSeen, EngineView, LoadedModel};
+use crate::model::{Bytes, Engine, GpuShare, Offload};
+use text::span;
+
+/// How long an engine that gave memory back may say nothing before it counts as one that does not.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// What an engine may use beyond its budget while nobody waits for it: buffers grow a little, and estimates are no measurements.
+const SLACK_PERCENT: u64 = 2;
+const SLACK_MIN: u64 = 64 << 20;
+/// How long a model may stay loaded beyond `idle_unload` before we unload it: the engine does so by itself.
+const IDLE_GRACE: Duration = Duration::from_secs(60);
 
 /// What is known of a service's engine now.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +63,8 @@ pub struct Scene<'a> {
     pub budget: Option<Bytes>,
     /// Why that is less than it wants, and for whom; empty: it is not.
     pub pressure: &'a str,
-    /// How many GPUs it has.
-    pub gpus: usize,
+    /// Its GPUs, in their order, with what is free of each; empty where nobody knows.
+    pub rooms: &'a [Room],
     /// What its processes use, by the driver; `None`: the driver does not tell.
     pub used: Option<Bytes>,
     /// When that was seen, as `now`: a step is confirmed only by what was seen after it.
@@ -39,6 +81,8 @@ pub struct Scene<'a> {
     pub parallel: u32,
     /// See `parallel`.
     pub kv: KvType,
+    /// By what models are estimated: [`super::estimate::estimate`].
+    pub estimate: fn(&Model, &Ask) -> Estimate,
     /// What was decided before.
     pub memory: &'a Memory,
 }
@@ -48,18 +92,28 @@ pub struct Scene<'a> {
 pub enum Step {
     /// Give a model's memory back as soon as its requests are finished.
     Unload {
-        /// The model.
+        /// The model; never empty.
         model: String,
     },
     /// Load a model, or load it anew in another way.
     Load {
-        /// The model.
+        /// The model; never empty.
         model: String,
         /// How.
         setting: Setting,
         /// Whether it is to stay loaded though nobody asks it.
         keep: bool,
     },
+}
+
+impl Step {
+    /// Returns the model that it is about.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        match self {
+            Self::Unload { model } | Self::Load { model, .. } => model,
+        }
+    }
 }
 
 /// How a model is loaded.
@@ -86,10 +140,6 @@ pub struct Verdict {
     pub again_at: Option<Duration>,
 }
 
-/// What the arbiter remembers of a service; nothing of it outlives the agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {}
-
 /// What loads were measured to take on the GPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measured(pub BTreeMap<Load, Bytes>);
@@ -109,8 +159,241 @@ pub struct Load {
     pub layers: u32,
 }
 
+/// What a rung of the ladder found to do.
+enum Found {
+    /// This, and why.
+    Step(Step, String),
+    /// Nothing yet: why, and when to look again.
+    Wait(String, Option<Duration>),
+    /// Nothing, and nothing will come of waiting: why.
+    Exhausted(String),
+    /// Nothing is to be done; when that may change.
+    Nothing(Option<Duration>),
+}
+
+/// Why a step is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To give memory back.
+    Relief,
+    /// To take it again, or for the first time.
+    Promotion,
+    /// To bring a model to the GPU that the engine put elsewhere.
+    Repair,
+    /// Because nobody asks the model.
+    Idle,
+}
+
 /// Decides what an engine is to do next. The same scene is decided the same.
 #[must_use]
-pub fn decide(_scene: &Scene<'_>) -> Verdict {
-    todo!()
+pub fn decide(scene: &Scene<'_>) -> Verdict {
+    let mut memory = scene.memory.clone();
+    let view = match scene.engine {
+        EngineSeen::Answers(view) => view,
+        EngineSeen::Silent(reason) => return silent(scene, memory, reason),
+    };
+    memory.observe(scene, view);
+    let excess = excess(scene, view);
+    memory.weigh(scene, excess);
+    let verdict = Judge { scene, view, memory, excess };
+    if view.is_multi { verdict.multi() } else { verdict.single() }
+}
+
+/// Decides of an engine that does not answer. For a moment that means nothing: nobody is stopped for one answer that was lost.
+fn silent(scene: &Scene<'_>, mut memory: Memory, reason: &str) -> Verdict {
+    let since = *memory.silent_since.get_or_insert(scene.now);
+    let lost_at = since.saturating_add(SILENCE_MAX);
+    let is_elastic = memory.was_elastic && scene.now < lost_at;
+    memory.was_elastic = is_elastic;
+    let silent_for = span(scene.now.saturating_sub(since));
+    let why = match reason {
+        "" => format!("the engine has not answered for {silent_for}"),
+        reason => format!("the engine has not answered for {silent_for}: {reason}"),
+    };
+    Verdict { step: None, why, is_elastic, memory, again_at: is_elastic.then_some(lost_at) }
+}
+
+/// Returns by how much more is used than may be, or what models are counted to use where the driver does not tell. While nobody waits for it, a
+/// little is nothing.
+fn excess(scene: &Scene<'_>, view: &EngineView) -> Bytes {
+    let Some(budget) = scene.budget else { return Bytes(0) };
+    let counted =
+        || loaded(view).fold(0, |sum: u64, model| sum.saturating_add(model.size_vram.map_or(0, |size| size.0)));
+    let used = scene.used.map_or_else(counted, |used| used.0);
+    let over = used.saturating_sub(budget.0);
+    let slack = (budget.0 / 100).saturating_mul(SLACK_PERCENT).max(SLACK_MIN);
+    let is_asked = !scene.pressure.is_empty() || budget.0 == 0;
+    Bytes(if is_asked || over > slack { over } else { 0 })
+}
+
+/// Returns the models that are loaded, each name once: one without a name cannot be asked for anything.
+fn loaded(view: &EngineView) -> impl Iterator<Item = &LoadedModel> {
+    let is_first = |index: usize, model: &LoadedModel| {
+        view.loaded.iter().position(|other| other.name == model.name).is_none_or(|first| first == index)
+    };
+    let named = view.loaded.iter().enumerate().filter(|(_, model)| !model.name.is_empty());
+    named.filter(move |(index, model)| is_first(*index, model)).map(|(_, model)| model)
+}
+
+/// Returns the models to be kept as the engine calls them, in their order, each once.
+fn kept(offload: &Offload) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for name in offload.keep.iter().filter(|name| !name.is_empty()) {
+        let name = match offload.engine {
+            // Ollama adds the tag that is meant when there is none; a port may stand before the last slash.
+            Engine::Ollama if !name.rsplit('/').next().is_some_and(|last| last.contains(':')) => {
+                format!("{name}:latest")
+            }
+            Engine::Ollama | Engine::LlamaServer => name.clone(),
+        };
+        if !kept.contains(&name) {
+            kept.push(name);
+        }
+    }
+    kept
+}
+
+/// What a decision is made of.
+struct Judge<'a> {
+    scene: &'a Scene<'a>,
+    view: &'a EngineView,
+    memory: Memory,
+    excess: Bytes,
+}
+
+impl Judge<'_> {
+    /// Decides of an engine that loads and unloads models one by one.
+    fn multi(mut self) -> Verdict {
+        if self.excess.0 > 0 {
+            let found = self.give_back();
+            return self.conclude(found, Purpose::Relief);
+        }
+        let waits = self.memory.under_way().map(|step| (step.tells(self.scene.now), step.again_at(self.scene)));
+        if let Some((why, again_at)) = waits {
+            return self.conclude(Found::Wait(why, Some(again_at)), Purpose::Promotion);
+        }
+        let mut again_at = None;
+        let rungs = [
+            (Purpose::Idle, Self::unload_idle as fn(&mut Self) -> Found),
+            (Purpose::Promotion, Self::promote),
+            (Purpose::Repair, Self::repair),
+        ];
+        let mut reasons = String::new();
+        for (purpose, rung) in rungs {
+            match rung(&mut self) {
+                Found::Step(step, why) => return self.conclude(Found::Step(step, why), purpose),
+                Found::Wait(why, at) => {
+                    again_at = earlier(again_at, at);
+                    if reasons.is_empty() {
+                        reasons = why;
+                    }
+                }
+                Found::Exhausted(why) if reasons.is_empty() => reasons = why,
+                Found::Exhausted(_) => {}
+                Found::Nothing(at) => again_at = earlier(again_at, at),
+            }
+        }
+        self.conclude(Found::Wait(reasons, again_at), Purpose::Promotion)
+    }
+
+    /// Decides of an engine with a single model: it gives nothing back, but who is to be stopped may first finish what it does.
+    fn single(mut self) -> Verdict {
+        let Some(busy) = loaded(self.view).find(|model| model.busy == Some(true)).map(|model| model.name.clone())
+        else {
+            let why = if self.excess.0 > 0 {
+                format!("{}: it has a single model, and gives back nothing while it runs", self.asked())
+            } else {
+                String::new()
+            };
+            self.memory.was_elastic = false;
+            return Verdict { step: None, why, is_elastic: false, memory: self.memory, again_at: None };
+        };
+        let since = self.memory.over_since;
+        let until = since.zip(self.scene.offload.request_grace).map(|(since, grace)| since.saturating_add(grace));
+        let is_elastic = until.is_none_or(|until| self.scene.now < until);
+        let why = match (since, until) {
+            (None, _) => String::new(),
+            (Some(_), Some(until)) if !is_elastic => {
+                format!(
+                    "{}: `{busy}` still answers a request after {}",
+                    self.asked(),
+                    span(until.saturating_sub(since.unwrap_or_default()))
+                )
+            }
+            (Some(_), _) => format!("{}: waits for a request of `{busy}` to finish", self.asked()),
+        };
+        self.memory.was_elastic = is_elastic;
+        Verdict { step: None, why, is_elastic, memory: self.memory, again_at: until.filter(|_| is_elastic) }
+    }
+
+    /// Returns what is asked of it, with the numbers.
+    fn asked(&self) -> String {
+        let budget = self.scene.budget.unwrap_or_default().roughly();
+        let excess = self.excess.roughly();
+        match (self.scene.pressure, self.scene.used) {
+            ("", Some(used)) => format!("gives back {excess}, uses {} and may {budget}", used.roughly()),
+            ("", None) => format!("gives back {excess}, may {budget}"),
+            (pressure, _) => format!("gives back {excess} ({pressure})"),
+        }
+    }
+
+    /// Makes a verdict of what was found.
+    fn conclude(mut self, found: Found, purpose: Purpose) -> Verdict {
+        let (step, why, mut is_elastic, again_at) = match found {
+            Found::Step(step, why) => {
+                self.memory.begin(self.scene, self.view, &step, purpose);
+                let again_at = self.memory.under_way().map(|step| step.again_at(self.scene));
+                (Some(step), why, true, again_at)
+            }
+            Found::Wait(why, again_at) => (None, why, true, again_at),
+            Found::Exhausted(why) => (None, why, false, None),
+            Found::Nothing(again_at) => (None, String::new(), true, again_at),
+        };
+        let mut why = why;
+        if self.excess.0 > 0
+            && let Some(hindrance) = self.hindrance()
+        {
+            is_elastic = false;
+            why = if why.is_empty() { hindrance } else { format!("{why}; {hindrance}") };
+        }
+        self.memory.was_elastic = is_elastic;
+        Verdict { step, why, is_elastic, memory: self.memory, again_at }
+    }
+
+    /// Unloads a model that nobody has asked for longer than is declared, where the engine has not.
+    fn unload_idle(&mut self) -> Found {
+        let Some(idle) = self.scene.offload.idle_unload else { return Found::Nothing(None) };
+        let mut again_at = None;
+        let keep = kept(self.scene.offload);
+        for model in loaded(self.view).filter(|model| !keep.contains(&model.name) && model.busy != Some(true)) {
+            let known = self.memory.known(&model.name);
+            let due = known.used_at.saturating_add(idle).saturating_add(IDLE_GRACE).max(known.retry_at);
+            if self.scene.now < due {
+                again_at = earlier(again_at, Some(due));
+                continue;
+            }
+            let unused = span(self.scene.now.saturating_sub(known.used_at));
+            let why = format!("unloads `{}`, idle for {unused}: `idle_unload` is {}", model.name, span(idle));
+            return Found::Step(Step::Unload { model: model.name.clone() }, why);
+        }
+        Found::Nothing(again_at)
+    }
+
+    fn sizes(&self) -> Sizes<'_> {
+        Sizes::new(self.scene, self.view)
+    }
+
+    /// Returns whether models can be loaded in another way than the engine's own.
+    fn has_settings(&self) -> bool {
+        match self.scene.offload.engine {
+            Engine::Ollama => true,
+            // Its router loads a model by name, and nothing else can be said.
+            Engine::LlamaServer => false,
+        }
+    }
+}
+
+/// Returns the earlier of two, where there are any.
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }

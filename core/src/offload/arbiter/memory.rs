@@ -1,0 +1,517 @@
+//! What is remembered between two rounds: the step under way, and of each model what became of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::estimate::Layers;
+use super::super::seen::{EngineView, LoadedModel};
+use super::text::span;
+use super::{Purpose, Scene, Setting, Sizes, Step, kept, loaded};
+use crate::model::Bytes;
+
+/// How late memory comes back after a model is gone.
+pub(super) const RETURN_MAX: Duration = Duration::from_secs(10);
+/// When an unload that shows no effect is asked for again: it may have been lost. A model that answers a request stays as well, and one that
+/// is asked twice is unloaded once.
+pub(super) const UNLOAD_RETRY: Duration = Duration::from_secs(60);
+/// How long a load may take (Ollama's `OLLAMA_LOAD_TIMEOUT` is 5 minutes without progress).
+const LOAD_MAX: Duration = Duration::from_secs(600);
+/// A load whose answer was lost is taken for done when the model is seen to be there as long after it was asked for.
+const LOAD_SETTLES: Duration = Duration::from_secs(30);
+/// How soon a step under way is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Loads of a model: one in this time, and so many at once. In any hour there are 63 of a model at most.
+pub(super) const LOAD_EVERY: Duration = Duration::from_secs(60);
+pub(super) const LOAD_BURST: u32 = 3;
+/// What is taken back within this time was loaded too early; a model that comes back within it was loaded by a client.
+const SOON: Duration = Duration::from_secs(600);
+/// The first wait after a promotion that was taken back, and after a failure; each doubles up to the last.
+const BACKOFF: Duration = Duration::from_secs(60);
+const BACKOFF_MAX: Duration = Duration::from_secs(3600);
+const RETRY: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// How long a model is seen to be right before the next repair of it begins anew; longer than the watchdog waits.
+const SETTLED: Duration = Duration::from_secs(120);
+/// What is said of a failure, in characters.
+const REASON_MAX: usize = 200;
+
+/// What the arbiter remembers of a service; nothing of it outlives the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    models: BTreeMap<String, Known>,
+    under_way: Option<UnderWay>,
+    /// The budget of the last round; none is the largest.
+    budget: Option<u64>,
+    /// When memory was asked for last: more was used than may be, or the budget became smaller.
+    pub(super) disturbed: Option<Duration>,
+    /// Since when more is used than may be.
+    pub(super) over_since: Option<Duration>,
+    /// When a step was last seen to be done: what the driver told before says nothing of what is used now.
+    pub(super) changed_at: Option<Duration>,
+    pub(super) silent_since: Option<Duration>,
+    /// What was said last of it.
+    pub(super) was_elastic: bool,
+}
+
+/// What is known of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) is_loaded: bool,
+    /// Since when it is loaded.
+    pub(super) loaded_at: Duration,
+    /// When it was asked last, as far as that can be seen.
+    pub(super) used_at: Duration,
+    expires_usec: Option<u64>,
+    /// Its digest, where the engine said one.
+    pub(super) digest: String,
+    /// What it took when all of it was on the GPUs, as the engine counts.
+    pub(super) size: Option<Bytes>,
+    /// How it was loaded by us, as long as it is; `None`: the engine or a client did as they like.
+    pub(super) setting: Option<Setting>,
+    /// How it was to be loaded by a step that was not answered: that may still come.
+    late: Option<Setting>,
+    /// A client brought the larger context back.
+    pub(super) is_context_undone: bool,
+    /// Since when it was asked to give memory back, and has not.
+    pub(super) asked_since: Option<Duration>,
+    /// When it last gave memory back.
+    relieved_at: Option<Duration>,
+    /// How often clients loaded it again soon after that.
+    pub(super) returns: u32,
+    /// When we loaded it, or with more, as long as nothing was taken back.
+    promoted_at: Option<Duration>,
+    /// How many promotions in a row were taken back soon.
+    strikes: u32,
+    /// How many repairs in a row changed nothing.
+    repairs: u32,
+    /// Not loaded by us before.
+    pub(super) wait_until: Duration,
+    /// Steps in a row that failed, when the next may follow, and what was said of the last.
+    pub(super) failures: u32,
+    pub(super) retry_at: Duration,
+    pub(super) failure: String,
+    pub(super) loads: Bucket,
+}
+
+/// Tokens for loads, by when there are as many as there can be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bucket(Duration);
+
+impl Bucket {
+    /// Returns when there is a token; in the past, where there is one.
+    pub(super) fn ready_at(self) -> Duration {
+        self.0.saturating_sub(LOAD_EVERY.saturating_mul(LOAD_BURST.saturating_sub(1)))
+    }
+
+    fn take(&mut self, now: Duration) {
+        self.0 = self.0.max(now).saturating_add(LOAD_EVERY);
+    }
+}
+
+/// A step that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UnderWay {
+    step: Step,
+    purpose: Purpose,
+    asked_at: Duration,
+    /// What was used then, and what is to come back.
+    used: Option<Bytes>,
+    expected: Option<Bytes>,
+    /// How the model was loaded then, in what the engine counted.
+    before: Option<(Option<Bytes>, Option<u32>)>,
+    /// How it was loaded by us before.
+    prior: Option<Setting>,
+    /// When the engine answered.
+    answered_at: Option<Duration>,
+    /// When the model was first seen to be gone.
+    gone_at: Option<Duration>,
+}
+
+/// What became of a step.
+enum Progress {
+    Waits,
+    Done,
+    /// It shows no effect, and may be asked for again.
+    Lost,
+    Failed(String),
+}
+
+impl UnderWay {
+    /// Returns whether it takes memory, and is not done.
+    pub(super) fn takes(&self) -> bool {
+        matches!(self.purpose, Purpose::Promotion | Purpose::Repair) && self.answered_at.is_none()
+    }
+
+    /// Returns what is waited for, in one line.
+    pub(super) fn tells(&self, now: Duration) -> String {
+        let model = self.step.model();
+        let since = span(now.saturating_sub(self.asked_at));
+        match (&self.step, self.gone_at) {
+            (Step::Load { .. }, _) => format!("loads `{model}` since {since}"),
+            (Step::Unload { .. }, None) => format!("waits until `{model}` is unloaded, asked {since} ago"),
+            (Step::Unload { .. }, Some(_)) => format!("waits for the memory of `{model}` to come back"),
+        }
+    }
+
+    pub(super) fn again_at(&self, scene: &Scene<'_>) -> Duration {
+        scene.now.saturating_add(LOOK_AGAIN)
+    }
+
+    fn progress(&mut self, scene: &Scene<'_>, view: &EngineView) -> Progress {
+        let found = loaded(view).find(|model| model.name == self.step.model());
+        match &self.step {
+            Step::Unload { .. } => self.unloads(scene, found),
+            Step::Load { .. } => self.loads(scene, found),
+        }
+    }
+
+    fn unloads(&mut self, scene: &Scene<'_>, found: Option<&LoadedModel>) -> Progress {
+        let is_fresh = scene.seen_at > self.asked_at;
+        if !is_fresh {
+            return Progress::Waits;
+        }
+        if found.is_some() {
+            let is_late = scene.now >= self.asked_at.saturating_add(UNLOAD_RETRY);
+            // Once gone, it is another instance that somebody else loaded.
+            return if self.gone_at.is_some() {
+                Progress::Done
+            } else if is_late {
+                Progress::Lost
+            } else {
+                Progress::Waits
+            };
+        }
+        self.returns(scene)
+    }
+
+    /// Returns whether the memory of what was there before has come back.
+    fn returns(&mut self, scene: &Scene<'_>) -> Progress {
+        let gone_at = *self.gone_at.get_or_insert(scene.seen_at);
+        let Some(used) = scene.used else { return Progress::Done };
+        let is_back = |before: Bytes| {
+            let expected = self.expected.map_or(1, |expected| expected.0 / 4 * 3);
+            used.0 <= before.0.saturating_sub(expected)
+        };
+        let told = scene.used_at > self.asked_at;
+        // What counts is when it was looked at; a driver that does not tell is not waited for here.
+        let is_late = scene.used_at >= gone_at.saturating_add(RETURN_MAX)
+            || scene.now >= gone_at.saturating_add(RETURN_MAX.saturating_mul(3));
+        if (told && self.used.is_none_or(is_back)) || is_late {
+            return Progress::Done;
+        }
+        Progress::Waits
+    }
+
+    fn loads(&mut self, scene: &Scene<'_>, found: Option<&LoadedModel>) -> Progress {
+        if let Some(answered_at) = self.answered_at {
+            if scene.seen_at <= answered_at {
+                return Progress::Waits;
+            }
+            return match found {
+                Some(_) if self.purpose == Purpose::Relief => self.returns(scene),
+                // What it had before may still be counted.
+                Some(_)
+                    if self.before.is_some()
+                        && scene.used.zip(scene.budget).is_some_and(|(used, most)| used > most) =>
+                {
+                    let since = *self.gone_at.get_or_insert(scene.seen_at);
+                    if scene.used_at < since.saturating_add(RETURN_MAX)
+                        && scene.now < since.saturating_add(RETURN_MAX.saturating_mul(3))
+                    {
+                        Progress::Waits
+                    } else {
+                        Progress::Done
+                    }
+                }
+                Some(_) => Progress::Done,
+                None => Progress::Failed("it was answered to be loaded, and is not".to_owned()),
+            };
+        }
+        let is_other = found.is_some_and(|model| self.before != Some((model.size_vram, model.context)));
+        if is_other && scene.seen_at >= self.asked_at.saturating_add(LOAD_SETTLES) {
+            return Progress::Done;
+        }
+        if scene.now >= self.asked_at.saturating_add(LOAD_MAX) {
+            return Progress::Failed(format!("no answer within {}", span(LOAD_MAX)));
+        }
+        Progress::Waits
+    }
+}
+
+impl Memory {
+    /// Notes that the engine has carried out the step that was decided last, as far as it says.
+    pub fn answered(&mut self, now: Duration) {
+        if let Some(step) = &mut self.under_way {
+            step.answered_at.get_or_insert(now);
+        }
+    }
+
+    /// Notes that the step that was decided last failed, and why, in one line.
+    pub fn failed(&mut self, why: &str, now: Duration) {
+        if let Some(under_way) = self.under_way.take() {
+            self.note_failure(&under_way, why, now);
+        }
+    }
+
+    /// Returns how a model was loaded by us; `None`: it was not, or is no longer.
+    #[must_use]
+    pub fn setting(&self, model: &str) -> Option<Setting> {
+        self.models.get(model)?.setting
+    }
+
+    /// Returns the model that a step is under way for.
+    #[must_use]
+    pub fn is_busy_with(&self) -> Option<&str> {
+        self.under_way.as_ref().map(|step| step.step.model())
+    }
+
+    pub(super) fn under_way(&self) -> Option<&UnderWay> {
+        self.under_way.as_ref()
+    }
+
+    /// Returns since when a model is loaded; `None`: it is not.
+    pub(in super::super) fn since(&self, model: &str) -> Option<Duration> {
+        self.models.get(model).filter(|known| known.is_loaded).map(|known| known.loaded_at)
+    }
+
+    /// Returns what is known of a model; of one that was never seen, nothing.
+    pub(super) fn known(&self, model: &str) -> Known {
+        self.models.get(model).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Known)> {
+        self.models.iter().map(|(name, known)| (name.as_str(), known))
+    }
+
+    /// Takes in what the engine says.
+    pub(super) fn observe(&mut self, scene: &Scene<'_>, view: &EngineView) {
+        self.silent_since = None;
+        let loads = |step: &UnderWay| match &step.step {
+            Step::Load { model, .. } => Some(model.clone()),
+            Step::Unload { .. } => None,
+        };
+        let ours = self.under_way.as_ref().and_then(loads);
+        for model in loaded(view) {
+            let known = self.models.entry(model.name.clone()).or_default();
+            known.see(scene, model, ours.as_ref() == Some(&model.name));
+        }
+        for (name, known) in &mut self.models {
+            let is_ours = ours.as_ref() == Some(name);
+            if !loaded(view).any(|model| model.name == *name) {
+                known.is_loaded = false;
+                known.asked_since = known.asked_since.filter(|_| is_ours);
+                known.setting = known.setting.filter(|_| is_ours);
+            }
+            known.forget(scene.now);
+        }
+        if let Some(mut step) = self.under_way.take() {
+            match step.progress(scene, view) {
+                Progress::Waits => self.under_way = Some(step),
+                Progress::Done => self.settle(&step, scene),
+                Progress::Lost => {}
+                Progress::Failed(why) => {
+                    let late = self.setting(step.step.model()).filter(|_| step.answered_at.is_none());
+                    self.note_failure(&step, &why, scene.now);
+                    if let Some(known) = self.models.get_mut(step.step.model()) {
+                        known.late = late;
+                    }
+                }
+            }
+        }
+        let keep = kept(scene.offload);
+        let busy = self.is_busy_with().map(str::to_owned);
+        let is_needed = |name: &String, known: &mut Known| {
+            known.is_loaded || keep.contains(name) || busy.as_ref() == Some(name) || known.is_fresh(scene.now)
+        };
+        self.models.retain(is_needed);
+    }
+
+    /// Takes in how much too much is used.
+    pub(super) fn weigh(&mut self, scene: &Scene<'_>, excess: Bytes) {
+        let budget = scene.budget.map_or(u64::MAX, |budget| budget.0);
+        if self.budget.is_some_and(|last| budget < last) || excess.0 > 0 {
+            self.disturbed = Some(scene.now);
+        }
+        self.budget = Some(budget);
+        if excess.0 > 0 {
+            self.over_since.get_or_insert(scene.now);
+        } else {
+            self.over_since = None;
+        }
+    }
+
+    /// Notes that a step is asked for.
+    pub(super) fn begin(&mut self, scene: &Scene<'_>, view: &EngineView, step: &Step, purpose: Purpose) {
+        let found = loaded(view).find(|model| model.name == step.model());
+        let sizes = Sizes::new(scene, view);
+        let expected = found.and_then(|model| {
+            let known = self.known(&model.name);
+            let held = sizes.held(model, &known)?;
+            let rest = match step {
+                Step::Unload { .. } => Bytes(0),
+                Step::Load { setting, .. } => sizes.need(&model.name, &known, *setting)?,
+            };
+            Some(Bytes(held.0.saturating_sub(rest.0)))
+        });
+        let left = self.under_way.take().map(|left| (left.step, left.prior));
+        if let Some((Step::Load { model, setting, .. }, prior)) = left
+            && model != step.model()
+            && let Some(known) = self.models.get_mut(&model)
+        {
+            // It may still come, or never have arrived.
+            (known.setting, known.late) = (prior, Some(setting));
+        }
+        self.under_way = Some(UnderWay {
+            step: step.clone(),
+            purpose,
+            asked_at: scene.now,
+            used: scene.used,
+            expected,
+            before: found.map(|model| (model.size_vram, model.context)),
+            prior: self.setting(step.model()),
+            answered_at: None,
+            gone_at: None,
+        });
+        let now = scene.now;
+        let known = self.models.entry(step.model().to_owned()).or_default();
+        if let Step::Load { setting, .. } = step {
+            known.loads.take(now);
+            (known.setting, known.late) = (Some(*setting), None);
+        }
+        match purpose {
+            Purpose::Relief => {
+                known.asked_since.get_or_insert(now);
+                known.relieved_at = Some(now);
+                if known.promoted_at.take().is_some_and(|at| now.saturating_sub(at) < SOON) {
+                    known.wait_until = now.saturating_add(doubled(BACKOFF, known.strikes, BACKOFF_MAX));
+                    known.strikes = known.strikes.saturating_add(1);
+                }
+            }
+            Purpose::Promotion => known.promoted_at = Some(now),
+            Purpose::Repair => {
+                known.wait_until = now.saturating_add(doubled(BACKOFF, known.repairs, BACKOFF_MAX));
+                known.repairs = known.repairs.saturating_add(1);
+            }
+            Purpose::Idle => {}
+        }
+    }
+
+    fn settle(&mut self, done: &UnderWay, scene: &Scene<'_>) {
+        self.changed_at = Some(done.gone_at.or(done.answered_at).unwrap_or(scene.seen_at));
+        let Some(known) = self.models.get_mut(done.step.model()) else { return };
+        known.asked_since = None;
+        known.failures = 0;
+        known.failure.clear();
+        if matches!(done.step, Step::Load { .. }) {
+            known.loaded_at = scene.seen_at;
+        }
+    }
+
+    fn note_failure(&mut self, failed: &UnderWay, why: &str, now: Duration) {
+        let known = self.models.entry(failed.step.model().to_owned()).or_default();
+        known.retry_at = now.saturating_add(doubled(RETRY, known.failures, RETRY_MAX));
+        known.failures = known.failures.saturating_add(1);
+        known.failure = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_MAX).collect();
+        if matches!(failed.step, Step::Load { .. }) {
+            (known.setting, known.promoted_at) = (failed.prior, None);
+        }
+    }
+}
+
+impl Known {
+    fn see(&mut self, scene: &Scene<'_>, model: &LoadedModel, is_ours: bool) {
+        if !self.is_loaded {
+            (self.loaded_at, self.used_at) = (scene.seen_at, scene.seen_at);
+            if !is_ours {
+                self.setting = None;
+                if self.relieved_at.is_some_and(|at| scene.now.saturating_sub(at) < SOON) {
+                    self.returns = self.returns.saturating_add(1);
+                }
+            }
+        }
+        if model.busy == Some(true) || (self.is_loaded && model.expires_usec != self.expires_usec) {
+            self.used_at = scene.seen_at;
+        }
+        (self.is_loaded, self.expires_usec) = (true, model.expires_usec);
+        if !model.digest.is_empty() && model.digest != self.digest {
+            (self.digest, self.size) = (model.digest.clone(), None);
+        }
+        if model.size_vram.is_some_and(|vram| vram.0 > 0 && model.size.is_some_and(|size| size <= vram)) {
+            self.size = model.size_vram;
+        }
+        if self.late.is_some_and(|late| shows(late, model)) && !self.setting.is_some_and(|has| shows(has, model)) {
+            self.setting = self.late.take();
+        }
+        let asked = self.setting.and_then(|setting| setting.context);
+        if !is_ours && asked.zip(model.context).is_some_and(|(asked, has)| has > asked) {
+            // A client named another context, and the engine loaded it anew with that.
+            (self.is_context_undone, self.setting) = (true, None);
+        }
+    }
+
+    /// Forgets what is long over.
+    fn forget(&mut self, now: Duration) {
+        if self.promoted_at.is_some_and(|at| now.saturating_sub(at) >= SOON) {
+            (self.promoted_at, self.strikes) = (None, 0);
+        }
+        if self.relieved_at.is_some_and(|at| now.saturating_sub(at) >= SOON) {
+            (self.relieved_at, self.returns, self.is_context_undone) = (None, 0, false);
+        }
+    }
+
+    /// Returns whether what is remembered of it still matters.
+    fn is_fresh(&self, now: Duration) -> bool {
+        self.relieved_at.is_some()
+            || self.promoted_at.is_some()
+            || self.wait_until.max(self.retry_at).max(self.loads.0) > now
+    }
+
+    /// Returns before when we do not load it: after what went wrong, and by the number of loads.
+    pub(super) fn load_at(&self) -> Duration {
+        self.wait_until.max(self.retry_at).max(self.loads.ready_at())
+    }
+}
+
+impl Memory {
+    /// Notes which models are where they should be: the next repair of one begins anew.
+    pub(super) fn note_right(&mut self, now: Duration, is_wrong: impl Fn(&str) -> bool) {
+        for (name, known) in &mut self.models {
+            let is_settled = known.is_loaded && now.saturating_sub(known.loaded_at) >= SETTLED;
+            if is_settled && !is_wrong(name) && self.under_way.is_none() {
+                known.repairs = 0;
+            }
+        }
+    }
+}
+
+/// Returns whether a model that is loaded in part is seen to be so, as far as the engine's count tells.
+fn shows(setting: Setting, model: &LoadedModel) -> bool {
+    let Some((vram, size)) = model.size_vram.zip(model.size) else { return false };
+    match setting.layers {
+        Layers::Exactly(0) => vram.0 == 0,
+        Layers::Exactly(_) => vram.0 > 0 && vram < size,
+        Layers::Auto => false,
+    }
+}
+
+/// Returns a wait that doubles with each time.
+fn doubled(first: Duration, times: u32, last: Duration) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(times)).min(last)
+}
+
+#[cfg(test)]
+impl Memory {
+    /// Forgets the step under way, as if it were done.
+    pub(super) fn confirm(&mut self) {
+        (self.under_way, self.changed_at) = (None, None);
+    }
+
+    /// Forgets how often and how recently anything was done.
+    pub(super) fn forgive(&mut self) {
+        self.disturbed = None;
+        for known in self.models.values_mut() {
+            (known.loads, known.wait_until, known.retry_at, known.strikes) =
+                (Bucket::default(), Duration::ZERO, Duration::ZERO, 0);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What models take on the GPUs: measured, counted by the engine, or estimated, in this order.
+
+use super::super::engine::{MemoryEngine, default_context, memory_engine};
+use super::super::estimate::{Ask, Layers, Room};
+use super::super::gguf::Value;
+use super::super::model::Model;
+use super::super::seen::{EngineView, LoadedModel};
+use super::memory::Known;
+use super::{Load, Scene, Setting};
+use crate::model::Bytes;
+
+/// Tokens that are computed at once.
+const BATCH: u32 = 512;
+/// A context is not made smaller than this: nothing could be asked any more.
+pub(super) const CONTEXT_MIN: u32 = 2048;
+
+/// Answers what models take.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Sizes<'a> {
+    scene: &'a Scene<'a>,
+    engine: MemoryEngine,
+    view: &'a EngineView,
+}
+
+impl<'a> Sizes<'a> {
+    pub(in super::super) fn new(scene: &'a Scene<'a>, view: &'a EngineView) -> Self {
+        Self { scene, engine: memory_engine(scene.offload.engine, view.version), view }
+    }
+
+    fn model(&self, name: &str) -> Option<&'a Model> {
+        self.scene.models.get(name)
+    }
+
+    /// Returns how many layers a model has, with the output.
+    pub(in super::super) fn layers_all(&self, name: &str) -> Option<u32> {
+        let repeating = u32::try_from(self.model(name)?.layers.len()).ok()?;
+        (repeating > 0).then(|| repeating.saturating_add(1))
+    }
+
+    /// Returns with how many tokens of context a model is loaded.
+    pub(super) fn context(&self, name: &str, asked: Option<u32>) -> u32 {
+        let trained = self.model(name).and_then(trained);
+        let total = self.scene.rooms.iter().fold(0, |sum: u64, room| sum.saturating_add(room.total.0));
+        let usual = || default_context(self.scene.offload.engine, self.view.version, Bytes(total), trained);
+        asked.or(self.scene.offload.context).unwrap_or_else(usual)
+    }
+
+    /// Returns what a model takes on all GPUs when it is loaded like this; `None`: nobody knows.
+    pub(super) fn need(&self, name: &str, known: &Known, setting: Setting) -> Option<Bytes> {
+        let all = self.layers_all(name);
+        let layers = match setting.layers {
+            Layers::Exactly(0) => return Some(Bytes(0)),
+            Layers::Exactly(layers) => Some(all.map_or(layers, |all| layers.min(all))),
+            Layers::Auto => all,
+        };
+        let context = self.context(name, setting.context);
+        let is_it = |load: &Load| {
+            (load.model == name || (!known.digest.is_empty() && load.model == known.digest))
+                && load.context == context
+                && load.parallel == self.scene.parallel
+                && load.kv == self.scene.kv
+                && layers.is_none_or(|layers| load.layers == layers)
+        };
+        let measured =
+            self.scene.measured.0.iter().filter(|(load, _)| is_it(load)).max_by_key(|(load, _)| load.layers);
+        let estimated = || Some(self.estimated(self.model(name)?, context, layers?));
+        let counted = || known.size.filter(|_| layers == all && setting.context == self.scene.offload.context);
+        // What the engine counted when all of it was there is at least what it takes.
+        measured.map(|(_, bytes)| *bytes).or_else(|| estimated().max(counted()))
+    }
+
+    fn estimated(&self, model: &Model, context: u32, layers: u32) -> Bytes {
+        let nobody_knows = [Room { total: Bytes(u64::MAX / 4), free: Bytes(u64::MAX / 4) }];
+        let rooms = if self.scene.rooms.is_empty() { &nobody_knows[..] } else { self.scene.rooms };
+        let ask = Ask {
+            engine: self.engine,
+            gpus: rooms.iter().map(|room| Room { total: room.total, free: room.total }).collect(),
+            context,
+            parallel: self.scene.parallel.max(1),
+            batch: BATCH,
+            keys: self.scene.kv,
+            values: self.scene.kv,
+            flash_attention: self.engine != MemoryEngine::Layered,
+            layers: Layers::Exactly(layers),
+        };
+        let estimate = (self.scene.estimate)(model, &ask);
+        let parts = estimate.gpus.iter().flat_map(|gpu| [gpu.weights, gpu.cache, gpu.compute, gpu.overhead]);
+        Bytes(parts.fold(0, |sum: u64, part| sum.saturating_add(part.0)))
+    }
+
+    /// Returns what a loaded model has on the GPUs; `None`: nobody knows.
+    pub(super) fn held(&self, model: &LoadedModel, known: &Known) -> Option<Bytes> {
+        let setting = known.setting.unwrap_or(Setting { layers: Layers::Auto, context: model.context });
+        model.size_vram.or_else(|| self.need(&model.name, known, setting))
+    }
+
+    /// Returns how a loaded model is loaded: layers on GPUs, where they can be told, and context.
+    pub(super) fn has(&self, model: &LoadedModel, known: &Known) -> (Option<u32>, u32) {
+        let all = self.layers_all(&model.name);
+        let context = model
+            .context
+            .unwrap_or_else(|| self.context(&model.name, known.setting.and_then(|setting| setting.context)));
+        let layers = match (known.setting.map(|setting| setting.layers), model.size_vram, model.size) {
+            // What was asked for can still be on its way.
+            (Some(Layers::Exactly(_)), Some(vram), Some(size)) if vram.0 > 0 && vram >= size => all,
+            (Some(Layers::Exactly(layers)), _, _) => Some(layers),
+            (_, Some(Bytes(0)), _) => Some(0),
+            (_, Some(vram), Some(size)) if vram < size => all.and_then(|all| {
+                let share = u128::from(all) * u128::from(vram.0) / u128::from(size.0.max(1));
+                u32::try_from(share).ok().map(|layers| layers.min(all.saturating_sub(1)))
+            }),
+            _all => all,
+        };
+        (layers, context)
+    }
+
+    /// Returns the most layers of a model with which it takes no more than `room`, below `limit`, and what it takes then; `None`: not one, or
+    /// nobody knows.
+    pub(super) fn layers_within(
+        &self,
+        name: &str,
+        known: &Known,
+        context: Option<u32>,
+        room: Bytes,
+        limit: u32,
+    ) -> Option<(Setting, Bytes)> {
+        let (mut low, mut high, mut best) = (1, self.layers_all(name)?.min(limit.saturating_sub(1)), None);
+        while low <= high {
+            let middle = low + (high - low) / 2;
+            let setting = Setting { layers: Layers::Exactly(middle), context };
+            let need = self.need(name, known, setting)?;
+            if need <= room {
+                best = Some((setting, need));
+                low = middle + 1;
+            } else {
+                high = middle.saturating_sub(1);
+            }
+        }
+        best
+    }
+
+    /// Returns the contexts that a model can be loaded with instead of `context`, the largest first.
+    pub(super) fn smaller_contexts(context: u32) -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(context / 2), |context| Some(context / 2))
+            .take_while(|context| *context >= CONTEXT_MIN)
+    }
+}
+
+/// Returns the tokens that a model was made for.
+fn trained(model: &Model) -> Option<u32> {
+    match model.metadata.get(&format!("{}.context_length", model.architecture))? {
+        Value::Unsigned(tokens) => u32::try_from(*tokens).ok(),
+        Value::Signed(_)
+        | Value::Float(_)
+        | Value::Bool(_)
+        | Value::Text(_)
+        | Value::Numbers(_)
+        | Value::Length(_) => None,
+    }
+}
