@@ -20,7 +20,7 @@ use nixmox_core::offload::watchdog::Incident;
 use super::change::unknown_service;
 use super::gpus::Seen;
 use super::handle::Places;
-use super::offloads::{Offloads, conditions};
+use super::offloads::{Engine, Offloads, conditions};
 use crate::chain::chain;
 use crate::host::Host;
 
@@ -74,11 +74,11 @@ impl OffloadScene {
                 budget: grant.and_then(|grant| grant.budget),
                 parallel,
                 kv,
-                decision: engine.map(|engine| engine.decision()).unwrap_or_default(),
+                decision: engine.map(Engine::decision).unwrap_or_default(),
                 incidents: engine.iter().flat_map(|engine| engine.incidents()).cloned().collect(),
                 loading: engine.and_then(|engine| engine.loading()).map(str::to_owned),
                 given_up: engine.map(|engine| engine.given_up().to_vec()).unwrap_or_default(),
-                layers: engine.map(|engine| engine.layers()).unwrap_or_default(),
+                layers: engine.map(Engine::layers).unwrap_or_default(),
                 offload,
             };
             Some((name.clone(), of))

@@ -65,10 +65,10 @@ fn each_change_of_a_budget_is_told_once() {
 #[test]
 fn an_incident_is_told_when_it_lasts_and_when_it_is_over() {
     let mut engine = Engine::new(InvocationId(1), Duration::ZERO);
-    let on_cpu = LoadedModel { size: Some(Bytes(4 << 30)), ..loaded("a", 0) };
-    let on_gpu = LoadedModel { size_vram: Some(Bytes(4 << 30)), ..on_cpu.clone() };
+    let slow = LoadedModel { size: Some(Bytes(4 << 30)), ..loaded("a", 0) };
+    let right = LoadedModel { size_vram: Some(Bytes(4 << 30)), ..slow.clone() };
     let mut told = Vec::new();
-    let looks = [(10, &on_cpu), (60, &on_cpu), (70, &on_cpu), (80, &on_cpu), (90, &on_gpu), (100, &on_gpu)];
+    let looks = [(10, &slow), (60, &slow), (70, &slow), (80, &slow), (90, &right), (100, &right)];
     let (given, measured) = (given(10 << 30, ""), Measured::default());
     for (at, model) in looks {
         let now = Duration::from_secs(at);
