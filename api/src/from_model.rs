@@ -6,8 +6,8 @@
 use nixmox_core::model::{self, Word};
 
 use crate::{
-    Dependency, Device, GpuShare, HealthCheck, IoLimit, Limits, Mount, Network, Origin, Port, PressureMax, Restart,
-    Service, Tmpfs,
+    Dependency, Device, GpuShare, HealthCheck, IoLimit, Limits, Mount, Network, Offload, Origin, Port, PressureMax,
+    Restart, Service, Tmpfs,
 };
 
 impl From<&model::Service> for Service {
@@ -31,6 +31,7 @@ impl From<&model::Service> for Service {
             environment: service.environment.clone(),
             devices: service.devices.iter().map(Device::from).collect(),
             gpu: service.gpu.as_ref().map(GpuShare::from),
+            offload: service.offload.as_ref().map(Offload::from),
             capabilities: service.capabilities.clone(),
             ephemeral: service.ephemeral,
             private_users: service.private_users.as_word().to_owned(),
@@ -197,6 +198,6 @@ fn text(path: &std::path::Path) -> String {
 }
 
 /// Returns whole milliseconds; the manifest and `into_model` make no others, and none that do not fit.
-fn milliseconds(time: std::time::Duration) -> u64 {
+pub(crate) fn milliseconds(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -206,9 +206,10 @@ pub struct GpuService {
     pub name: String,
     /// Its stack.
     pub stack: String,
-    /// `granted`, `waiting` or `yielding`; `held` while it is not to run.
+    /// `granted`; `shrinking`: it runs, and what runs models in it is to give memory back; `waiting`; `yielding`: it is to be
+    /// stopped; `held` while it is not to run.
     pub state: String,
-    /// Why it is not granted, in one line; empty when it is.
+    /// Why it is not granted, or with less, in one line; empty when it is.
     pub reason: String,
     /// What to do about it; may be empty.
     pub hint: String,
@@ -216,7 +217,7 @@ pub struct GpuService {
     pub share: GpuShare,
     /// The GPUs that it has; empty: none.
     pub gpus: Vec<String>,
-    /// Video memory that it may use; absent: it made no claim, or has none.
+    /// Video memory that it may use now, fewer than it asks for while others need some of it; absent: it made no claim, or has none.
     pub budget: Option<u64>,
     /// Video memory that it uses now, over all of them; absent: it does not run, or nobody knows.
     pub used: Option<u64>,
@@ -289,7 +290,7 @@ pub struct GpuLayer {
 /// What a status tells of a service with a share of the GPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub struct GpuStatus {
-    /// `granted`, `waiting` or `yielding`; `held` while it is not to run.
+    /// `granted`, `shrinking`, `waiting` or `yielding`, as in `GpuService`; `held` while it is not to run.
     pub state: String,
     /// The GPUs that it has; empty: none.
     pub gpus: Vec<String>,

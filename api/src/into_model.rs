@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use nixmox_core::model::Word;
 use nixmox_core::{container, model};
 
+use crate::offload_into_model;
 use crate::rule::{self, quoted, shown};
 use crate::{GpuShare, HealthCheck, IoLimit, Limits, Mount, Network, Port, PressureMax, Restart, Service, Tmpfs};
 
@@ -53,24 +54,24 @@ impl Limits {
 }
 
 /// What was found wrong with one service.
-struct Faults {
+pub(crate) struct Faults {
     service: String,
     list: Vec<String>,
 }
 
 impl Faults {
-    fn add(&mut self, key: impl Display, what: impl Display) {
+    pub(crate) fn add(&mut self, key: impl Display, what: impl Display) {
         if self.list.len() < PROBLEMS_MAX {
             self.list.push(format!("{}: {key}: {what}", self.service));
         }
     }
 
-    fn keep<T>(&mut self, key: impl Display, read: Result<T, impl Display>) -> Option<T> {
+    pub(crate) fn keep<T>(&mut self, key: impl Display, read: Result<T, impl Display>) -> Option<T> {
         read.map_err(|what| self.add(key, what)).ok()
     }
 
     /// Reads every item of a list, whatever is wrong with others.
-    fn each<W, T>(
+    pub(crate) fn each<W, T>(
         &mut self,
         key: &str,
         items: Vec<W>,
@@ -85,7 +86,7 @@ impl Faults {
         (read.len() == count).then_some(read)
     }
 
-    fn unique<T: Ord + Display>(&mut self, key: &str, items: impl IntoIterator<Item = T>) {
+    pub(crate) fn unique<T: Ord + Display>(&mut self, key: &str, items: impl IntoIterator<Item = T>) {
         let mut seen = BTreeSet::new();
         for item in items {
             if let Some(twice) = seen.replace(item) {
@@ -133,6 +134,10 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         None => Some(None),
         Some(share) => gpu_share(share, faults).map(Some),
     };
+    let offload = match wire.offload {
+        None => Some(None),
+        Some(offload) => offload_into_model::offload(offload, faults).map(Some),
+    };
     let capabilities = faults.each("capabilities", wire.capabilities, |faults, key, capability| {
         faults.keep(key, rule::capability(capability))
     });
@@ -164,7 +169,7 @@ fn convert(wire: Service, stack: &model::StackName, faults: &mut Faults) -> Opti
         environment: wire.environment,
         devices: devices?,
         gpu: gpu?,
-        offload: None,
+        offload: offload?,
         capabilities: capabilities?,
         ephemeral: wire.ephemeral,
         private_users: private_users?,
@@ -244,6 +249,14 @@ fn refuse_own_files(wire: &Service, faults: &mut Faults) {
 
 /// Checks what one field says about another.
 fn check_together(service: &model::Service, faults: &mut Faults) {
+    if service.offload.is_some() {
+        if service.gpu.as_ref().is_none_or(|gpu| gpu.vram.is_none()) {
+            faults.add("offload", "it needs `gpu.vram`, which its models may take");
+        }
+        if service.kind == model::Kind::Job {
+            faults.add("offload", "a job runs no models");
+        }
+    }
     if service.depends_on.contains_key(&service.name) {
         faults.add("depends_on", "a service cannot wait for itself");
     }

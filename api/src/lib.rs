@@ -19,6 +19,8 @@ mod interface;
 mod into_model;
 mod logs;
 mod offload;
+mod offload_from_model;
+mod offload_into_model;
 mod proxy;
 mod request;
 mod rule;

@@ -15,12 +15,12 @@ pub struct Offload {
     pub url: String,
     /// Models to be kept loaded; what is named first is given up last.
     pub keep: Vec<String>,
-    /// How long a model stays loaded that nobody asks, in seconds; absent: as long as the engine keeps it by itself.
-    pub idle_unload: Option<u64>,
+    /// Milliseconds that a model stays loaded that nobody asks; absent: as long as the engine keeps it by itself.
+    pub idle_unload_ms: Option<u64>,
     /// Tokens that a request may have; absent: as many as the engine gives by itself.
     pub context: Option<u32>,
-    /// How long a request may take to finish when its memory is asked for, in seconds; absent: as long as it takes.
-    pub request_grace: Option<u64>,
+    /// Milliseconds that a request may take to finish when its memory is asked for; absent: as long as it takes.
+    pub request_grace_ms: Option<u64>,
     /// `allow`, `warn` or `refuse`.
     pub cpu_fallback: String,
 }
@@ -61,6 +61,8 @@ pub struct OffloadService {
 
 /// A model of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+// A method has the same name, and they share a name space.
+#[zlink(rename = "ServedModel")]
 pub struct OffloadModel {
     /// Its name.
     pub name: String,

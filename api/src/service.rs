@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
 
-use crate::GpuShare;
+use crate::{GpuShare, Offload};
 
 /// A declared service with its system resolved; `nixmox_core::model::Service` documents each field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomType)]
@@ -46,6 +46,10 @@ pub struct Service {
     // Left out where there is none, for agents that do not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuShare>,
+    /// What runs models in it; absent: nothing that is known of. Only with `gpu.vram`.
+    // Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<Offload>,
     /// Extra capabilities.
     pub capabilities: Vec<String>,
     /// Whether its root is thrown away at each stop.

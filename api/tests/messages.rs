@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use nixmox_api::{
     AgentError, Applied, Caller, CopyReply, CopyRequest, Dependency, Device, DiffReply, Difference, Done, Drift,
     ExecReply, ExecRequest, ExecTerminal, GenerationInfo, GenerationVerdict, GenerationsReply, GpuShare, GpuStatus,
-    HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, OomKills, Origin, PathInfo, PathsReply,
-    PlanReply, Planned, Port, Pressure, PressureMax, Reason, Request, Restart, RolledBack, Service, ServiceDiff,
-    ServiceState, ServiceStatus, ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status, Tmpfs,
-    Update, UpdateKind, UsageReply, Warning,
+    HealthCheck, HostStatus, IoLimit, LastEnd, Limits, Mount, Network, Offload, OomKills, Origin, PathInfo,
+    PathsReply, PlanReply, Planned, Port, Pressure, PressureMax, Reason, Request, Restart, RolledBack, Service,
+    ServiceDiff, ServiceState, ServiceStatus, ServiceUsage, StackDiff, StackInfo, StackStatus, StacksReply, Status,
+    Tmpfs, Update, UpdateKind, UsageReply, Warning,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,6 +102,15 @@ fn full_service() -> Service {
             vram: Some(10 << 30),
             vram_min: Some(4 << 30),
             priority: 50,
+        }),
+        offload: Some(Offload {
+            engine: "ollama".into(),
+            url: "http://localhost:11434".into(),
+            keep: words(&["llama3.1:8b"]),
+            idle_unload_ms: Some(1_800_000),
+            context: Some(8192),
+            request_grace_ms: Some(120_000),
+            cpu_fallback: "refuse".into(),
         }),
         capabilities: words(&["CAP_NET_ADMIN"]),
         ephemeral: false,
@@ -408,7 +417,7 @@ fn the_errors_are_as_their_golden_file_has_them() {
 #[test]
 fn a_field_that_this_version_does_not_know_is_refused() {
     let mut request = serde_json::to_value(full_service()).expect("a message can be written");
-    request["offload"] = serde_json::json!({ "engine": "ollama" });
-    let refused = serde_json::from_value::<Service>(request).expect_err("`offload` is not known");
-    assert!(refused.to_string().contains("unknown field `offload`"), "{refused}");
+    request["tpu"] = serde_json::json!({ "count": 1 });
+    let refused = serde_json::from_value::<Service>(request).expect_err("`tpu` is not known");
+    assert!(refused.to_string().contains("unknown field `tpu`"), "{refused}");
 }

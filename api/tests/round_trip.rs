@@ -141,6 +141,25 @@ fn gpu() -> impl Strategy<Value = model::GpuShare> {
     })
 }
 
+fn offload() -> impl Strategy<Value = model::Offload> {
+    let engine = prop::sample::select(<model::Engine as model::Word>::ALL);
+    let fallback = prop::sample::select(<model::CpuFallback as model::Word>::ALL);
+    let url = "http://([a-z0-9.-]{1,9}|\\[::1\\])(:[1-9][0-9]{0,3})?";
+    let keep = btree_set("[!-~ä]{1,12}", 0..4).prop_map(|names| names.into_iter().collect());
+    let times = (option::of((1000_u64..86_400_000).prop_map(Duration::from_millis)), option::of(0_u64..86_400_000));
+    (engine, url, keep, times, option::of(model::Offload::CONTEXT), fallback).prop_map(
+        |(engine, url, keep, (idle_unload, grace), context, cpu_fallback)| model::Offload {
+            engine,
+            url,
+            keep,
+            idle_unload,
+            context,
+            request_grace: grace.map(Duration::from_millis),
+            cpu_fallback,
+        },
+    )
+}
+
 fn devices() -> impl Strategy<Value = Vec<model::Device>> {
     let access = prop_oneof![Just("r"), Just("rw"), Just("rwm"), Just("wm")];
     btree_map("/dev/[a-z]{1,5}(/[a-z0-9]{1,5})?", access, 0..3).prop_map(|devices| {
@@ -178,11 +197,12 @@ prop_compose! {
         credentials in btree_map("[a-z][a-z0-9._-]{0,8}", path(), 0..3),
         environment in btree_map("[A-Z_][A-Z0-9_]{0,8}", "[ -~ä\\t]{0,12}", 0..3),
         devices in devices(),
-        gpu in option::of(gpu()),
+        (gpu, offload) in (option::of(gpu()), option::of(offload())),
         capabilities in btree_set(prop_oneof![Just("CAP_NET_ADMIN"), Just("CAP_BPF"), Just("CAP_MKNOD")], 0..3),
         nspawn_flags in vec("--[a-z]{1,8}=[a-z\\\\:]{0,8}", 0..3),
         restart in restart(),
     ) -> model::Service {
+        let runs_models = !job && gpu.as_ref().is_some_and(|gpu| gpu.vram.is_some());
         let mut depends_on = others;
         depends_on.remove(&name);
         let dependency_stacks =
@@ -205,7 +225,7 @@ prop_compose! {
             environment,
             devices,
             gpu,
-            offload: None,
+            offload: offload.filter(|_| runs_models),
             capabilities: capabilities.into_iter().map(str::to_owned).collect(),
             ephemeral,
             private_users: if pick { model::PrivateUsers::Pick } else { model::PrivateUsers::No },

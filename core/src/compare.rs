@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::manifest::v1::Time;
 use crate::model::{
-    Bytes, Condition, ContainerName, Device, GpuShare, HealthCheck, Limits, Mount, Network, Port, Probe, Reason,
-    Restart, Service, System, Tmpfs, Vendor, Word,
+    Bytes, Condition, ContainerName, Device, GpuShare, HealthCheck, Limits, Mount, Network, Offload, Port, Probe,
+    Reason, Restart, Service, System, Tmpfs, Vendor, Word,
 };
 use crate::plan::limit_differences;
 
@@ -56,7 +57,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
         environment,
         devices,
         gpu,
-        offload: _,
+        offload,
         capabilities,
         ephemeral,
         private_users,
@@ -77,6 +78,7 @@ pub fn compare(old: &Service, new: &Service) -> Vec<Difference> {
     found.environment(environment, &new.environment);
     found.list("devices", &texts(devices, device_text), &texts(&new.devices, device_text));
     found.gpu(gpu.as_ref(), new.gpu.as_ref());
+    found.offload(offload.as_ref(), new.offload.as_ref());
     found.list("capabilities", capabilities, &new.capabilities);
     found.value("ephemeral", *ephemeral, new.ephemeral);
     found.word("private_users", *private_users, new.private_users);
@@ -143,6 +145,25 @@ impl Found {
         self.value("gpu.vram", size(*vram), size(new.vram));
         self.value("gpu.vram_min", size(*vram_min), size(new.vram_min));
         self.value("gpu.priority", priority, new.priority);
+    }
+
+    fn offload(&mut self, old: Option<&Offload>, new: Option<&Offload>) {
+        let (Some(old), Some(new)) = (old, new) else {
+            let text = |offload: Option<&Offload>| offload.map_or("", |offload| offload.engine.as_word());
+            self.value("offload", text(old), text(new));
+            return;
+        };
+        // Taken apart, so that a new key does not compile until it is compared.
+        let Offload { engine, url, keep, idle_unload, context, request_grace, cpu_fallback } = old;
+        let time = |time: Option<Duration>| time.map_or_else(String::new, |time| Time(time).to_string());
+        let tokens = |tokens: Option<u32>| tokens.map_or_else(String::new, |tokens| tokens.to_string());
+        self.word("offload.engine", *engine, new.engine);
+        self.value("offload.url", url, &new.url);
+        self.list("offload.keep", keep, &new.keep);
+        self.value("offload.idle_unload", time(*idle_unload), time(new.idle_unload));
+        self.value("offload.context", tokens(*context), tokens(new.context));
+        self.value("offload.request_grace", time(*request_grace), time(new.request_grace));
+        self.word("offload.cpu_fallback", *cpu_fallback, new.cpu_fallback);
     }
 
     fn environment(&mut self, from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) {
@@ -244,11 +265,9 @@ fn device_text(device: &Device) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::model::fixture::{name, service, store_path};
-    use crate::model::{Bytes, Limits, OnUnhealthy, Origin, PressureMax, Protocol};
+    use crate::model::{Bytes, CpuFallback, Engine, Limits, OnUnhealthy, Origin, PressureMax, Protocol};
 
     fn lines(old: &Service, new: &Service) -> Vec<String> {
         let line = |Difference { key, from, to }: Difference| format!("{key}: {from} -> {to}");
@@ -324,6 +343,45 @@ mod tests {
                 "environment.C:  -> a value",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_asked_of_engines_is_told_key_by_key() {
+        let offload = Offload {
+            engine: Engine::Ollama,
+            url: Engine::Ollama.default_url().to_owned(),
+            keep: vec!["llama3:8b".to_owned(), "nomic-embed-text".to_owned()],
+            idle_unload: None,
+            context: Some(8192),
+            request_grace: Some(Duration::from_secs(30)),
+            cpu_fallback: CpuFallback::Refuse,
+        };
+        let old = Service { offload: Some(offload.clone()), ..service("ollama") };
+        let other = Offload {
+            engine: Engine::LlamaServer,
+            url: Engine::LlamaServer.default_url().to_owned(),
+            keep: vec!["llama3:8b".to_owned(), "qwen3:4b".to_owned()],
+            idle_unload: Some(Duration::from_mins(10)),
+            context: None,
+            request_grace: None,
+            cpu_fallback: CpuFallback::Warn,
+        };
+        let new = Service { offload: Some(other), ..old.clone() };
+        assert_eq!(
+            lines(&old, &new),
+            [
+                "offload.engine: ollama -> llama-server",
+                "offload.url: http://localhost:11434 -> http://localhost:8080",
+                "offload.keep: nomic-embed-text -> ",
+                "offload.keep:  -> qwen3:4b",
+                "offload.idle_unload:  -> 10min",
+                "offload.context: 8192 -> ",
+                "offload.request_grace: 30s -> ",
+                "offload.cpu_fallback: refuse -> warn",
+            ]
+        );
+        assert_eq!(lines(&service("ollama"), &old), ["offload:  -> ollama"]);
+        assert_eq!(lines(&old, &old), Vec::<String>::new());
     }
 
     #[test]

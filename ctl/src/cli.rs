@@ -77,6 +77,7 @@ pub(crate) enum Command {
     Top(commands::top::Top),
     Graph(commands::graph::Drawn),
     Gpu(commands::gpu::GpuOf),
+    Offload(commands::offload::OffloadOf),
     Logs(commands::logs::Logs),
     Events(commands::events::Events),
     Analyze(commands::analyze::Analyze),
@@ -193,12 +194,19 @@ impl Command {
             Self::Generations(_) | Self::Diff(_) => ("a generation is of the whole host", "the same without it"),
             Self::Rollback(_) if options.all => ("one stack at a time goes back", "-s STACK"),
             Self::Rollback(_) => return Ok(()),
-            Self::Events(_) | Self::Analyze(_) | Self::Stacks(_) | Self::Gpu(_) if options.all => return Ok(()),
+            Self::Events(_) | Self::Analyze(_) | Self::Stacks(_) | Self::Gpu(_) | Self::Offload(_)
+                if options.all =>
+            {
+                return Ok(());
+            }
             Self::Analyze(_) => ("what came of the last request is of the whole host", "nixmoxctl analyze"),
             Self::Events(_) => {
                 ("events are of the whole host, or of services that are named", "nixmoxctl events NAME")
             }
             Self::Gpu(_) => ("GPUs are of the whole host", "nixmoxctl gpu"),
+            Self::Offload(_) => {
+                ("models are told of the whole host, or of services that are named", "nixmoxctl offload NAME")
+            }
             Self::Stacks(_) => ("all stacks are listed", "nixmoxctl stacks"),
             Self::Down(_)
             | Self::Status(_)
@@ -223,6 +231,7 @@ impl Command {
             Self::Top(top) => top.run(context),
             Self::Graph(graph) => graph.run(context),
             Self::Gpu(gpu) => gpu.run(context),
+            Self::Offload(offload) => offload.run(context),
             Self::Logs(logs) => logs.run(context),
             Self::Events(events) => events.run(context),
             Self::Analyze(analyze) => analyze.run(context),

@@ -9,6 +9,7 @@ use nixmox_api::AgentError;
 
 use crate::build::BuildError;
 use crate::client::ClientError;
+use crate::estimate::FileError;
 use crate::import::{ImportError, WriteError};
 use crate::machine::Machine;
 use crate::manifest::ManifestError;
@@ -159,6 +160,17 @@ pub(crate) enum CtlError {
         #[source]
         source: serde_json::Error,
     },
+    /// A file is no model that can be estimated.
+    #[error(transparent)]
+    ModelFile(#[from] FileError),
+    /// What is known of a model is not enough to estimate it.
+    #[error("{what}")]
+    NotAModel {
+        /// What is missing.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// The person at the terminal said no, or nobody was there to ask.
     #[error("{what}")]
     Declined {
@@ -250,6 +262,8 @@ impl CtlError {
             | Self::Write(_)
             | Self::File { .. }
             | Self::PlanFile { .. }
+            | Self::ModelFile(_)
+            | Self::NotAModel { .. }
             | Self::Declined { .. }
             | Self::EndUnknown { .. }
             | Self::Copy { .. }
@@ -290,6 +304,7 @@ impl CtlError {
             | Self::Declined { hint, .. }
             | Self::Unknown { hint, .. }
             | Self::NotRun { hint, .. }
+            | Self::NotAModel { hint, .. }
             | Self::NotUp { hint, .. } => report.row("try", hint),
             Self::Superseded { .. } | Self::NotAsDeclared { .. } | Self::Stopped => {
                 report.row("try", "nixmoxctl status")
@@ -307,6 +322,7 @@ impl CtlError {
                     .row("", "keep what fails, to look into it: nixmoxctl up --no-rollback")
             }
             Self::Late { pending, .. } => report.row("open", pending.join(", ")).row("try", "nixmoxctl status"),
+            Self::ModelFile(file) => report.row("try", file.hint()),
             Self::PlanFile { .. } => report.row("try", "make it anew: nixmoxctl plan -o FILE"),
             Self::File { action: "read", .. } => {
                 report.row("try", "see that the file is there, and that you may read it")

@@ -16,6 +16,7 @@ mod commands;
 mod completion;
 mod context;
 mod error;
+mod estimate;
 mod follow;
 mod graph;
 mod import;

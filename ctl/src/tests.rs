@@ -14,6 +14,7 @@ mod import;
 mod includes;
 mod manifests;
 mod manual;
+mod offload;
 mod options;
 mod top;
 mod views;

@@ -196,7 +196,7 @@ impl Control for Guard {
     async fn offload_model(&self, name: String, model: String) -> Result<OffloadModelReply, AgentError> {
         self.expect_observer();
         expect_name(&name);
-        assert!(!model.contains(char::is_control) && model.len() <= 256, "no name of a model");
+        assert!(!model.contains(char::is_control) && (1..=256).contains(&model.chars().count()), "no name of a model");
         Ok(OffloadModelReply::default())
     }
 

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod by_hand;
 pub mod containers;
 pub mod gguf;
+pub mod models;
 pub mod gpu_check;
 pub mod nixos;
 pub mod operator;

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nixmox_api::{GpusReply, ServiceState, ServiceStatus, Status};
+use nixmox_api::{GpusReply, OffloadsReply, ServiceState, ServiceStatus, Status};
 use nixmox_core::model::ContainerName;
 
 use super::gpus;
+use super::models;
 use super::own::Own;
 use super::records::Records;
 use super::text::{Family, Form, Kind, Text, Value};
@@ -27,6 +28,8 @@ pub struct Page {
     pub records: Records,
     /// What the last look at the GPUs found; `None`: nobody looked.
     pub gpus: Option<Arc<GpusReply>>,
+    /// What engines that run models said last; `None`: no service has one.
+    pub offloads: Option<Arc<OffloadsReply>>,
 }
 
 /// A service, with what it uses if it runs.
@@ -197,7 +200,7 @@ pub fn shown(page: &Page) -> String {
 /// Writes a page.
 pub(super) fn write(page: &Page, own: &Own, form: Form) -> String {
     let mut text = Text::new(form);
-    let Page { status, usage, records, gpus } = page;
+    let Page { status, usage, records, gpus, offloads } = page;
     text.family(&BUILD);
     text.sample(&BUILD, &[("version", env!("CARGO_PKG_VERSION"))], Value::Whole(1));
     each(&mut text, AGENT, status);
@@ -217,6 +220,9 @@ pub(super) fn write(page: &Page, own: &Own, form: Form) -> String {
     services(&mut text, &status.services.iter().map(seen).collect::<Vec<_>>());
     if let Some(gpus) = gpus {
         gpus::write(&mut text, gpus);
+    }
+    if let Some(offloads) = offloads {
+        models::write(&mut text, offloads);
     }
     each(&mut text, PROCESS, own);
     text.end()

@@ -15,6 +15,7 @@ mod gpus;
 mod histogram;
 mod http;
 mod listen;
+mod models;
 mod own;
 mod pages;
 mod records;

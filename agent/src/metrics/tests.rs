@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::families::{self, Page};
 use super::own::Own;
 use super::text::{Family, Form, Kind};
-use super::{Limits, Listener, Recorder, Source, gpus, serve};
+use super::{Limits, Listener, Recorder, Source, gpus, models, serve};
 use crate::host::{Figures, Pressure, Usage};
 
 /// Longest wait for anything that is to happen; far more than it takes.
@@ -131,6 +131,7 @@ pub(super) fn page() -> Page {
         usage: [("web", all), ("db", few)].map(|(name, used)| (name.parse().unwrap(), used)).into(),
         records: recorder.read(),
         gpus: Some(Arc::new(gpus::tests::sample())),
+        offloads: Some(Arc::new(models::tests::sample())),
     }
 }
 
@@ -203,6 +204,9 @@ fn tables() -> String {
     let of_services =
         [(gpus::SERVICE_MEMORY, "name stack gpu"), (gpus::BUDGET, "name stack"), (gpus::FAULT, "vendor kind")];
     table("GPUs", of_gpus.chain(of_services).collect());
+    let models = [(models::ENGINE, "name stack"), (models::LOADED, "name stack")].into_iter();
+    let models = models.chain([(models::MEMORY, "name stack model kind"), (models::INCIDENT, "name stack model")]);
+    table("Models", models.collect());
     table("The agent's process", families::PROCESS.iter().map(|(family, _)| (*family, "")).collect());
     text
 }

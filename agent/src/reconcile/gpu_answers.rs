@@ -52,6 +52,7 @@ struct Asker {
     granted: bool,
     since: u64,
     remembered: Option<Bytes>,
+    elastic: bool,
     /// Device rules as systemd has them.
     devices: Vec<Device>,
     private_users: bool,
@@ -77,6 +78,7 @@ impl GpuScene {
                     granted: gpus.was_granted(name),
                     since: gpus.since(name),
                     remembered: gpus.expected(name),
+                    elastic: gpus.is_elastic(name),
                     devices: container.devices.clone(),
                     private_users: assigned.service.private_users == model::PrivateUsers::Pick,
                 },
@@ -97,7 +99,7 @@ impl GpuScene {
             granted: asker.granted,
             since: asker.since,
             remembered: asker.remembered,
-            elastic: false,
+            elastic: asker.elastic,
         };
         self.askers.iter().map(|(name, asker)| claim(name, asker)).collect()
     }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use nixmox_core::gpu::admission::{self, Allocation, Ask, Decision, Outcome};
 use nixmox_core::gpu::{Claim, Fault, FaultKind, Gates, GuestView, Inventory, Phase, gates, grant, ledger};
 use nixmox_core::model::{
-    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Observed,
-    PrivateUsers, Vendor,
+    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuId, GpuStanding, Grant, InvocationId,
+    Observed, PrivateUsers, Service, Vendor,
 };
+use nixmox_core::offload::engine::{self, Device};
 
 use tokio::time::Instant;
 
@@ -39,12 +40,17 @@ const VRAM_NAMES_MAX: usize = 500;
 /// How much more memory a service must have been seen with before that is written down: a write costs more than it tells.
 const VRAM_STEP: u64 = 64 << 20;
 
+/// In which steps what others use counts for an engine that is started.
+const OTHERS_STEP: u64 = 256 << 20;
+
 /// One look at the GPUs.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) inventory: Inventory,
     /// When, since the task began.
     at: Duration,
+    /// From when on it tells of what is: what happened later it may have missed.
+    pub(super) begun: Duration,
     when: Instant,
     /// When, in microseconds since 1970.
     pub(super) at_usec: u64,
@@ -53,7 +59,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Returns what was found just now.
     pub(super) fn now(inventory: Inventory, at: Duration) -> Self {
-        Self { inventory, at, when: Instant::now(), at_usec: now_usec() }
+        Self { inventory, at, begun: at, when: Instant::now(), at_usec: now_usec() }
     }
 
     /// Returns whether it is as good as another look.
@@ -67,6 +73,8 @@ impl Seen {
 pub(super) struct Gpus {
     seen: Option<Arc<Seen>>,
     looking: bool,
+    /// When the look was begun that is under way, or was the last.
+    begun: Duration,
     /// A look that is under way was begun before something changed: another one follows it.
     outdated: bool,
     grants: BTreeMap<ContainerName, Grant>,
@@ -87,6 +95,10 @@ pub(super) struct Gpus {
     faults: Vec<(Option<Vendor>, FaultKind, String)>,
     /// Who waits, and since when it is these.
     waiting: (BTreeSet<ContainerName>, Duration),
+    /// Who can give memory back while it runs.
+    elastic: BTreeSet<ContainerName>,
+    /// Memory is to come back that somebody has who runs.
+    pressed: bool,
 }
 
 /// Something that nobody asked for, in a line for people; of the host when it names no service.
@@ -150,7 +162,10 @@ impl Gpus {
             // A module was loaded anew: what guests have is of numbers that are gone.
             self.views.doubt(now);
         }
-        self.seen = Some(Arc::new(Seen::now(inventory, now)));
+        // One that somebody else made can have begun before any of ours.
+        let begun =
+            if self.looking { self.seen.as_ref().map_or(Duration::ZERO, |seen| seen.begun) } else { self.begun };
+        self.seen = Some(Arc::new(Seen { begun, ..Seen::now(inventory, now) }));
         news.extend(self.news_of_over_use());
         news
     }
@@ -194,7 +209,7 @@ impl Gpus {
         if self.looking || self.next_look(desired).is_none_or(|due| due > now) {
             return false;
         }
-        (self.looking, self.outdated) = (true, false);
+        (self.looking, self.outdated, self.begun) = (true, false, now);
         true
     }
 
@@ -207,7 +222,8 @@ impl Gpus {
         }
         let Some(seen) = self.seen.as_ref().filter(|_| !self.outdated) else { return Some(Duration::ZERO) };
         let (waiting, since) = &self.waiting;
-        let soon = !waiting.is_empty() && seen.at < since.saturating_add(SOON) && self.faults.is_empty();
+        let waits = !waiting.is_empty() && seen.at < since.saturating_add(SOON);
+        let soon = (waits || self.pressed) && self.faults.is_empty();
         let interval = if soon { LOOK_INTERVAL_WAITING } else { LOOK_INTERVAL };
         Some(seen.at.saturating_add(interval))
     }
@@ -314,16 +330,14 @@ impl Gpus {
                 None => held.cloned().map_or(GpuStanding::None, GpuStanding::Granted),
                 Some(Decision::Granted(_)) if is_old && !runs => continue,
                 Some(Decision::Granted(allocation)) => {
-                    let is_picked = assigned.service.private_users == PrivateUsers::Pick;
-                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, is_picked);
+                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, &assigned.service);
                     match unseen(&grant, &seen.inventory) {
                         Some(why) if runs => GpuStanding::Kept { grant, why },
                         Some(_) | None => GpuStanding::Granted(grant),
                     }
                 }
                 Some(Decision::Shrinks { allocation, to, why }) => {
-                    let is_picked = assigned.service.private_users == PrivateUsers::Pick;
-                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, is_picked);
+                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, &assigned.service);
                     GpuStanding::Shrinking { grant, to: to.clone(), why: why.clone() }
                 }
                 Some(Decision::Waits { why, hint }) => waiting(held, why.clone(), hint.clone()),
@@ -384,7 +398,7 @@ impl Gpus {
                 granted: self.granted.contains(name),
                 since: self.since(name),
                 remembered: self.expected(name),
-                elastic: false,
+                elastic: self.elastic.contains(name),
             })
         };
         desired.services.iter().filter_map(claim).collect()
@@ -436,6 +450,21 @@ impl Gpus {
         self.wanting.get(name).copied().unwrap_or(u64::MAX)
     }
 
+    /// Takes note of who can give memory back while it runs.
+    pub(super) fn set_elastic(&mut self, elastic: &BTreeSet<ContainerName>) {
+        self.elastic.clone_from(elastic);
+    }
+
+    /// Returns whether a service can give memory back while it runs.
+    pub(super) fn is_elastic(&self, name: &ContainerName) -> bool {
+        self.elastic.contains(name)
+    }
+
+    /// Takes note of whether memory is to come back that somebody has who runs: it is looked for more often then.
+    pub(super) fn set_pressed(&mut self, pressed: bool) {
+        self.pressed = pressed;
+    }
+
     /// Returns the most that was seen of a service.
     pub(super) fn expected(&self, name: &ContainerName) -> Option<Bytes> {
         self.vram.get(name).map(VramSeen::expected)
@@ -456,16 +485,21 @@ pub(super) fn all_gates(desired: &Desired, observed: Option<&Observed>) -> AllGa
 /// that runs.
 ///
 /// What runs keeps the mounts and the environment that it was started with: those of the machine may be others after a
-/// rebuild, and count from its next start on. With users of its own (`is_picked`) a node that is new could only be had by a restart,
-/// which is not for something that came up meanwhile.
+/// rebuild, and count from its next start on, and so may what holds an engine to its budget. With users of its own a node that is new could
+/// only be had by a restart, which is not for something that came up meanwhile.
 fn settle(
     allocation: &Allocation,
     inventory: &Inventory,
     runs_with: Option<&Grant>,
     had: Option<&Grant>,
-    is_picked: bool,
+    service: &Service,
 ) -> Grant {
     let mut given = grant::grant(allocation, inventory, had);
+    if let Some(offload) = &service.offload {
+        let devices = devices(&given, inventory, &service.name);
+        given.environment.extend(engine::environment(offload, given.budget, &devices));
+    }
+    let is_picked = service.private_users == PrivateUsers::Pick;
     if let Some(held) = runs_with.filter(|held| held.gpus == given.gpus) {
         given.mounts.clone_from(&held.mounts);
         given.environment.clone_from(&held.environment);
@@ -474,6 +508,19 @@ fn settle(
         }
     }
     given
+}
+
+/// Returns the GPUs of a grant as an engine finds them that is started now; none where not all of them are known.
+fn devices(grant: &Grant, inventory: &Inventory, name: &ContainerName) -> Vec<Device> {
+    let device = |id: &GpuId| {
+        let gpu = inventory.gpus.iter().find(|gpu| gpu.id == *id)?;
+        let memory = gpu.memory.filter(|_| !gpu.shares_memory)?;
+        let own = ledger::used_of(gpu, name).unwrap_or_default();
+        let others = memory.reserved.0.saturating_add(memory.used.0.saturating_sub(own.0));
+        // In steps, so that texts of a container which is to be started do not change with every look.
+        Some(Device { total: memory.total, others: Bytes(others / OTHERS_STEP * OTHERS_STEP) })
+    };
+    grant.gpus.iter().map(device).collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
 /// Returns why nobody can say how it is about a GPU of a grant; `None`: all of them answer.

@@ -256,13 +256,15 @@ fn percent((wall, cpu): (u64, u64)) -> f64 {
 
 impl<H: Host> Source for Handle<H> {
     async fn page(&self) -> Page {
-        let (status, scene) = {
+        let (status, scene, offloads) = {
             let published = self.published.borrow();
-            (Arc::clone(&published.status), Arc::clone(&published.gpus))
+            (Arc::clone(&published.status), Arc::clone(&published.gpus), Arc::clone(&published.offloads))
         };
         let usage = self.host.figures(&super::usage::running(&status)).await;
         let gpus = scene.seen.as_ref().map(|seen| Arc::new(gpu_answers::gpus(seen, &scene)));
-        Page { status, usage, records: self.recorder.read(), gpus }
+        let offloads =
+            (!offloads.is_empty()).then(|| Arc::new(offload_answers::offloads(scene.seen.as_deref(), &offloads)));
+        Page { status, usage, records: self.recorder.read(), gpus, offloads }
     }
 }
 
@@ -346,8 +348,9 @@ impl<H: Host> Control for Handle<H> {
     }
 
     async fn offloads(&self) -> Result<OffloadsReply, AgentError> {
-        let seen = self.look_at_gpus().await;
-        Ok(offload_answers::offloads(&seen, &self.published.borrow().offloads))
+        // Where no service runs models nobody needs to know, and a GPU may sleep.
+        let seen = if self.published.borrow().offloads.is_empty() { None } else { Some(self.look_at_gpus().await) };
+        Ok(offload_answers::offloads(seen.as_deref(), &self.published.borrow().offloads))
     }
 
     async fn offload_model(&self, name: String, model: String) -> Result<OffloadModelReply, AgentError> {
@@ -355,7 +358,8 @@ impl<H: Host> Control for Handle<H> {
             let published = self.published.borrow();
             (Arc::clone(&published.offloads), Arc::clone(&published.places))
         };
-        offload_answers::model(&*self.host, (&offloads, &places), &name, model).await
+        let seen = if offloads.is_empty() { None } else { Some(self.look_at_gpus().await) };
+        offload_answers::model(&*self.host, seen.as_deref(), (&offloads, &places), &name, model).await
     }
 
     async fn gpu_doctor(&self, name: Option<String>) -> Result<GpuDoctorReply, AgentError> {

@@ -15,7 +15,7 @@
 //! `change` and `rollback` say what a request makes of what is desired, `requests` answers it, `trials` judges what
 //! is new, `supervise` remembers health, back-off and drift, `ends` how instances ended, `oom` what the kernel killed, `execute` takes steps,
 //! `gpus` decides with the last look who is given what of them, `gpu_views` sees to what guests lose of it, and `gpu_answers` what is asked about
-//! them. `report` tells, in `words`, `history` of earlier generations and `usage` what is used. This file wires them: what is written to disk is
+//! them. `offloads` has what runs models in services keep to that, and `offload_answers` tells of it. `report` tells, in `words`, `history` of earlier generations and `usage` what is used. This file wires them: what is written to disk is
 //! written before anything is done about it.
 
 mod cause;
@@ -70,6 +70,8 @@ use execute::{Begun, Executor, Outcome};
 use gpu_answers::GpuScene;
 use gpus::Gpus;
 use handle::{Answering, Ask, Published};
+use offload_answers::OffloadScene;
+use offloads::Offloads;
 use oom::Look;
 use report::{Reporter, Scene};
 use supervise::{Correction, Failure, Question, Supervisor};
@@ -133,6 +135,8 @@ pub struct Reconciler<H> {
     /// What is known of the GPUs.
     gpus: Gpus,
     gpu_looks: JoinSet<GpuLook>,
+    /// What is known of engines that run models.
+    offloads: Offloads,
     /// Turns to read a log.
     log_turns: Arc<Semaphore>,
     /// Whose log is being read.
@@ -185,6 +189,8 @@ enum Wake {
     Answered(Question, ProbeResult),
     Logged(ContainerName, Logged),
     SeenGpus(GpuLook),
+    /// What an engine was asked is answered, or done.
+    Engine(offloads::Ended),
     /// The data of a container is gone, or what there was to do about it was done.
     Removed(ContainerName),
     /// A signal, or a time that has come: the next round sees for itself.
@@ -207,7 +213,7 @@ impl<H: Host> Reconciler<H> {
         let (events, _) = broadcast::channel(EVENTS);
         let on_disk = (generations.clone(), notes_file.clone());
         let recorder = Recorder::default();
-        let gpus = Gpus::new(&standing.notes);
+        let (gpus, offloads) = (Gpus::new(&standing.notes), Offloads::new(&standing.notes));
         let reconciler = Self {
             layout: host.layout(),
             reporter: Reporter::new(published, events.clone(), EventNumbers::open(generations.state())),
@@ -226,6 +232,7 @@ impl<H: Host> Reconciler<H> {
             logs: JoinSet::new(),
             gpus,
             gpu_looks: JoinSet::new(),
+            offloads,
             log_turns: Arc::new(Semaphore::new(LOG_READERS_MAX)),
             reading: BTreeSet::new(),
             stuck: BTreeMap::new(),
@@ -261,6 +268,7 @@ impl<H: Host> Reconciler<H> {
                 Some(Ok((question, result))) = self.probes.join_next() => Wake::Answered(question, result),
                 Some(Ok((name, logged))) = self.logs.join_next() => Wake::Logged(name, logged),
                 Some(Ok(look)) = self.gpu_looks.join_next() => Wake::SeenGpus(look),
+                ended = self.offloads.ended() => Wake::Engine(ended),
                 Some(Ok(name)) = self.removals.join_next() => Wake::Removed(name),
                 _ = changes.changed() => Wake::Look,
                 () = time::sleep_until(due) => Wake::Look,
@@ -283,6 +291,7 @@ impl<H: Host> Reconciler<H> {
                     self.gpus.end_look(&look);
                     self.seen_gpus(look);
                 }
+                Wake::Engine(ended) => self.engine_ended(ended),
                 Wake::Removed(name) => drop(self.removing.remove(&name)),
             }
             while let Some(outcome) = self.executor.ended_already() {
@@ -356,6 +365,7 @@ impl<H: Host> Reconciler<H> {
                 (question, result)
             });
         }
+        self.drive_engines();
         self.look_at_gpus();
         for (name, look) in self.supervisor.kills_due(now) {
             self.read_log(name, Some(look));
@@ -376,6 +386,7 @@ impl<H: Host> Reconciler<H> {
         let now = self.now();
         let gave_up = |name: &ContainerName| self.supervisor.gave_up(now, name);
         let gates = gpus::all_gates(&desired, self.round.as_ref().map(|round| &round.observed));
+        self.gpus.set_elastic(self.offloads.follow(now, &desired, &observed));
         self.gpus.stand(now, &mut desired, &observed, &gates, gave_up);
         self.gpus.views().mark_lost(now, &mut observed);
         self.take_notes(&desired, &mut observed);
@@ -438,6 +449,7 @@ impl<H: Host> Reconciler<H> {
             }
         }
         self.gpus.write_down(&mut notes);
+        self.offloads.write_down(&mut notes);
         let now = &observed.containers;
         notes.restarts.retain(|name, replaced| now.get(name).and_then(instance) == Some(*replaced));
         self.note(notes);
@@ -587,9 +599,38 @@ impl<H: Host> Reconciler<H> {
         }
     }
 
-    fn answered(&mut self, question: &Question, result: ProbeResult) {
+    /// Has engines keep to what their services were given, and looks at those where that is due.
+    fn drive_engines(&mut self) {
+        let (now, acting_on, may_act) = (self.now(), self.executor.acting_on(), self.hands_off.is_none());
+        let Some(round) = &self.round else { return };
+        let news = self.offloads.drive(now, &self.host, (&round.desired, &self.gpus), &acting_on, may_act);
+        self.gpus.set_pressed(self.offloads.is_pressed(now));
+        self.tell_of_engines(news);
+    }
+
+    fn engine_ended(&mut self, ended: offloads::Ended) {
+        let (news, took) = self.offloads.take_in(self.now(), ended);
+        if let Some(offloads::Took { word, time, failed }) = took {
+            self.recorder.ended(word, time, failed);
+        }
+        self.tell_of_engines(news);
+    }
+
+    fn tell_of_engines(&mut self, news: impl IntoIterator<Item = gpus::News>) {
+        for gpus::News { service, text } in news {
+            let name = service.as_ref().map_or("", ContainerName::as_str);
+            self.reporter.tell(self.ledger.generation.number, name, "offload", text);
+        }
+    }
+
+    fn answered(&mut self, question: &Question, mut result: ProbeResult) {
         let now = self.now();
         let service = self.ledger.generation.services.get(&question.name).map(|assigned| &assigned.service);
+        let offload = service.and_then(|service| service.offload.as_ref());
+        let engine = self.offloads.of(&question.name).zip(offload).filter(|_| result.healthy);
+        if let Some(refusal) = engine.and_then(|(engine, offload)| engine.refusal(offload)) {
+            result = ProbeResult { healthy: false, output: refusal };
+        }
         let healthy = result.healthy;
         self.reporter.probed(&question.name);
         if self.supervisor.answered(now, question, result, service) && !healthy {
@@ -637,12 +678,14 @@ impl<H: Host> Reconciler<H> {
             observed: &round.observed,
             plan: &round.plan,
             supervisor: &self.supervisor,
+            offloads: &self.offloads,
             busy: self.executor.is_busy() || acts,
             acting_on: self.executor.acting_on(),
             policy: self.settings.drift,
             warnings: self.warnings(),
         };
         self.reporter.gpus(Arc::new(GpuScene::of(&self.gpus, &round.desired, &round.observed)));
+        self.reporter.offloads(OffloadScene::of(&self.offloads, &round.desired, &round.observed));
         self.reporter.publish(&scene);
     }
 
@@ -662,7 +705,9 @@ impl<H: Host> Reconciler<H> {
         } else {
             let look = now.saturating_add(PERIODIC_LOOK);
             let gpus = self.round.as_ref().and_then(|round| self.gpus.next_due(&round.desired));
-            let due = self.supervisor.next_due(now, self.settings.drift).into_iter().chain(gpus).min();
+            let engines = self.round.as_ref().and_then(|_| self.offloads.next_due(now));
+            let due =
+                self.supervisor.next_due(now, self.settings.drift).into_iter().chain(gpus).chain(engines).min();
             due.map_or(look, |due| due.min(look))
         };
         let due = self.stuck.values().filter_map(|stuck| stuck.retry.due(now)).fold(due, Duration::min);

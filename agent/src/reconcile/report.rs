@@ -27,6 +27,8 @@ use super::cause::{Cause, Causes};
 use super::change::Ledger;
 use super::gpu_answers::GpuScene;
 use super::handle::{Places, Published, now_usec};
+use super::offload_answers::OffloadScene;
+use super::offloads::Offloads;
 use super::supervise::{Supervisor, Watched, start_period};
 use super::words::{difference, drift, gpu_word, line, millis, place, port_text, reason, wire_state, with_hint};
 use crate::notify;
@@ -42,6 +44,7 @@ pub(super) struct Scene<'a> {
     pub(super) observed: &'a Observed,
     pub(super) plan: &'a Plan,
     pub(super) supervisor: &'a Supervisor,
+    pub(super) offloads: &'a Offloads,
     pub(super) busy: bool,
     /// The containers with a step under way.
     pub(super) acting_on: BTreeSet<ContainerName>,
@@ -264,6 +267,17 @@ impl Reporter {
     pub(super) fn gpus(&self, scene: Arc<GpuScene>) {
         self.published.send_if_modified(|published| {
             published.gpus = scene;
+            false
+        });
+    }
+
+    /// Publishes what answers about models are made of, where a service runs some, or did. No event, likewise.
+    pub(super) fn offloads(&self, scene: OffloadScene) {
+        if scene.is_empty() && self.published.borrow().offloads.is_empty() {
+            return;
+        }
+        self.published.send_if_modified(|published| {
+            published.offloads = Arc::new(scene);
             false
         });
     }

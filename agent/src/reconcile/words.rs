@@ -10,6 +10,7 @@ use nixmox_core::model::{
 };
 use nixmox_core::status::{self, State};
 
+use super::offloads::Engine;
 use super::report::Scene;
 use super::supervise::Correction;
 
@@ -82,7 +83,8 @@ pub(super) fn reason(
             // The plan's reason says how it ended, too.
             if blocked.is_empty() { ended.unwrap_or_default() } else { blocked }
         }
-        State::Healthy | State::Stopping | State::Completed => String::new(),
+        State::Healthy => scene.offloads.of(name).and_then(Engine::note).unwrap_or_default(),
+        State::Stopping | State::Completed => String::new(),
         State::Stopped => {
             scene.desired.holds.get(name).map(|hold| format!("stopped by {}", hold.by)).unwrap_or_default()
         }

@@ -20,7 +20,7 @@ use nixmox_api::{
     GpuDoctorReply, GpuFitReply, GpusReply, LogSources, Nothing, OffloadModelReply, OffloadsReply, PathsReply,
     PlanReply, StacksReply, Status, UsageReply, description,
 };
-use nixmox_core::model::{ContainerName, StackName};
+use nixmox_core::model::{ContainerName, Offload, StackName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
@@ -401,9 +401,6 @@ fn parse<'a, T: Deserialize<'a>>(parameters: Option<&'a RawValue>) -> Result<T, 
     })
 }
 
-/// Longest name of a model.
-const MODEL_LENGTH_MAX: usize = 256;
-
 fn service(name: String) -> Result<String, AgentError> {
     match name.parse::<ContainerName>() {
         Ok(_) => Ok(name),
@@ -413,11 +410,10 @@ fn service(name: String) -> Result<String, AgentError> {
 
 /// Checks what a model is called: any text, since engines have names of their own.
 fn model(name: String) -> Result<String, AgentError> {
-    if name.is_empty() || name.len() > MODEL_LENGTH_MAX || name.chars().any(char::is_control) {
-        let problem = format!("`model`: 1 to {MODEL_LENGTH_MAX} bytes without control characters");
-        return Err(AgentError::Invalid { problems: vec![problem], hint: String::new() });
+    match Offload::name_fault(&name) {
+        None => Ok(name),
+        Some(why) => Err(AgentError::Invalid { problems: vec![format!("model: {why}")], hint: String::new() }),
     }
-    Ok(name)
 }
 
 fn services(names: Vec<String>) -> Result<Vec<String>, AgentError> {

@@ -12,7 +12,7 @@ mod numbers;
 
 pub use generation::{Generation, StackRecord, Trial};
 pub use generations::{Current, Generations, Kept};
-pub use notes::{Notes, NotesFile, Prepared as PreparedNotes, VramSeen};
+pub use notes::{MEASURED_MAX, Notes, NotesFile, Prepared as PreparedNotes, VramSeen};
 pub use numbers::EventNumbers;
 
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! What outlives a generation and is no part of it: holds, which specification of a job succeeded, restarts that were
-//! accepted and are not done, which generations proved good, and what services were given of the GPUs.
+//! accepted and are not done, which generations proved good, what services were given of the GPUs, and what models were measured to take.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use nixmox_core::model::{
     Bytes, ContainerName, ExitRecord, GpuId, GpuMount, Grant, Hold, InvocationId, Spec, StackName, Vendor, Word,
 };
+use nixmox_core::offload::arbiter::Load;
+use nixmox_core::offload::estimate::KvType;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
@@ -18,6 +20,9 @@ const EARLIER_MAX: usize = 16;
 
 /// Generations of a stack that are remembered as good.
 const GOOD_MAX: usize = 500;
+
+/// Loads of models of which it is remembered what they were measured to take.
+pub const MEASURED_MAX: usize = 500;
 
 /// The notes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub struct Notes {
     pub grants: BTreeMap<ContainerName, Grant>,
     /// What each service was seen to need of their memory.
     pub vram: BTreeMap<ContainerName, VramSeen>,
+    /// What loads of models were measured to take of it, the oldest first, each once; at most [`MEASURED_MAX`].
+    pub measured: Vec<(Load, Bytes)>,
 }
 
 /// The most video memory that was seen of a service, over all of its GPUs.
@@ -83,6 +90,9 @@ struct OnDisk {
     /// By name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     vram: BTreeMap<String, VramOnDisk>,
+    /// The oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    measured: Vec<MeasuredOnDisk>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +111,18 @@ struct VramOnDisk {
     invocation: String,
     most: u64,
     most_before: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MeasuredOnDisk {
+    /// Digest or name.
+    model: String,
+    context: u32,
+    parallel: u32,
+    /// In llama.cpp's word.
+    kv: String,
+    layers: u32,
+    bytes: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -202,8 +224,8 @@ impl Notes {
     /// Forgets what is about services that are not declared: it ended with them.
     pub fn retain_declared(&mut self, declared: impl Fn(&ContainerName) -> bool) {
         // What a stack was once stays true when it is gone.
-        // Nor does a service need less video memory when it comes back.
-        let Self { holds, completed, restarts, earlier, good: _, grants, vram: _ } = self;
+        // Nor does a service need less video memory when it comes back, or a model.
+        let Self { holds, completed, restarts, earlier, good: _, grants, vram: _, measured: _ } = self;
         grants.retain(|name, _| declared(name));
         holds.retain(|name, _| declared(name));
         completed.retain(|name, _| declared(name));
@@ -251,6 +273,7 @@ impl From<OnDisk> for Notes {
                 .into_iter()
                 .filter_map(|(name, seen)| Some((name.parse().ok()?, seen.into_seen()?)))
                 .collect(),
+            measured: disk.measured.into_iter().filter_map(MeasuredOnDisk::into_load).collect(),
         }
     }
 }
@@ -277,6 +300,7 @@ impl From<&Notes> for OnDisk {
             good: notes.good.iter().map(|(name, good)| (name.to_string(), good.clone())).collect(),
             grants: notes.grants.iter().map(|(name, grant)| (name.to_string(), grant.into())).collect(),
             vram: notes.vram.iter().map(|(name, seen)| (name.to_string(), seen.into())).collect(),
+            measured: notes.measured.iter().map(MeasuredOnDisk::from).collect(),
         }
     }
 }
@@ -324,6 +348,28 @@ impl From<&VramSeen> for VramOnDisk {
     }
 }
 
+impl MeasuredOnDisk {
+    fn into_load(self) -> Option<(Load, Bytes)> {
+        let Self { model, context, parallel, kv, layers, bytes } = self;
+        let load = Load { model, context, parallel, kv: KvType::from_word(&kv)?, layers };
+        Some((load, Bytes(bytes)))
+    }
+}
+
+impl From<&(Load, Bytes)> for MeasuredOnDisk {
+    fn from((load, bytes): &(Load, Bytes)) -> Self {
+        let Load { model, context, parallel, kv, layers } = load;
+        Self {
+            model: model.clone(),
+            context: *context,
+            parallel: *parallel,
+            kv: kv.as_word().to_owned(),
+            layers: *layers,
+            bytes: bytes.0,
+        }
+    }
+}
+
 fn invocation(text: &str) -> Option<InvocationId> {
     u128::from_str_radix(text, 16).ok().map(InvocationId)
 }
@@ -331,6 +377,10 @@ fn invocation(text: &str) -> Option<InvocationId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn load(kv: KvType) -> Load {
+        Load { model: "sha256:1".to_owned(), context: 8192, parallel: 2, kv, layers: 33 }
+    }
 
     #[test]
     fn notes_read_back() {
@@ -366,6 +416,7 @@ mod tests {
                 "ollama".parse().unwrap(),
                 VramSeen { invocation: InvocationId(11), most: Bytes(7), most_before: Bytes(9) },
             )]),
+            measured: [(KvType::Q8_0, 5), (KvType::F16, 3)].map(|(kv, gib)| (load(kv), Bytes(gib << 30))).to_vec(),
         };
         file.write(&notes).unwrap();
         assert_eq!(file.load().unwrap(), notes);

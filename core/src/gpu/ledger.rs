@@ -83,6 +83,13 @@ pub fn used(inventory: &Inventory, name: &ContainerName) -> Option<Bytes> {
     Some(Bytes(sum))
 }
 
+/// Returns the video memory that a container's processes use of one GPU; `None`: the driver does not tell it of one of them.
+#[must_use]
+pub fn used_of(gpu: &Gpu, name: &ContainerName) -> Option<Bytes> {
+    let used = Usage::of(gpu).containers.get(name).copied().unwrap_or_default();
+    (!used.hidden).then_some(Bytes(used.known))
+}
+
 /// Returns whose a process is, from the text of its `/proc/PID/cgroup`.
 ///
 /// The unit is the first part of the path that is not a slice: so much is named by the host's service manager, and what lies below

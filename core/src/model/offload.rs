@@ -1,5 +1,7 @@
 //! What runs models in a service, and what is asked of it.
 
+use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What runs models in a service. Its video memory is the service's claim ([`super::GpuShare`]).
@@ -20,6 +22,63 @@ pub struct Offload {
     pub request_grace: Option<Duration>,
     /// What a model on the CPU means that should be on the GPU.
     pub cpu_fallback: CpuFallback,
+}
+
+impl Offload {
+    /// Tokens that can be asked for.
+    pub const CONTEXT: RangeInclusive<u32> = 256..=10_000_000;
+    /// The longest name of a model, in characters.
+    pub const NAME_LENGTH_MAX: usize = 256;
+    /// The longest time that a model may stay loaded unasked.
+    pub const IDLE_MAX: Duration = Duration::from_hours(24 * 366);
+    /// The longest time that a request may be waited for, where it is not waited for without an end.
+    pub const GRACE_MAX: Duration = Duration::from_hours(24);
+
+    /// Returns why this is not where an engine can be reached, `http://HOST[:PORT]`; `None`: it is.
+    #[must_use]
+    pub fn url_fault(url: &str) -> Option<&'static str> {
+        let Some(authority) = url.strip_prefix("http://") else {
+            return Some("the URL does not begin with http://");
+        };
+        let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
+            Some(Some((host, port))) => {
+                if host.parse::<Ipv6Addr>().is_err() {
+                    return Some("what is in brackets is not an IPv6 address");
+                }
+                (host, (!port.is_empty()).then(|| port.strip_prefix(':').unwrap_or_default()))
+            }
+            Some(None) => return Some("the bracket is not closed"),
+            None => {
+                let (host, port) =
+                    authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+                if host.chars().any(|c| !(c.is_ascii_alphanumeric() || "._-".contains(c))) {
+                    return Some("a host has letters, digits, `.`, `-` and `_` only");
+                }
+                (host, port)
+            }
+        };
+        // RFC 1035, 2.3.4: 255 octets with lengths, which are 253 characters.
+        if host.is_empty() || host.len() > 253 {
+            return Some("the URL has no host of 1 to 253 characters");
+        }
+        let is_port =
+            |port: &str| port.chars().all(|c| c.is_ascii_digit()) && matches!(port.parse::<u16>(), Ok(1..));
+        if port.is_some_and(|port| !is_port(port)) { Some("the URL has no port from 1 to 65535") } else { None }
+    }
+
+    /// Returns why this cannot be the name of a model; `None`: it can.
+    #[must_use]
+    pub fn name_fault(name: &str) -> Option<&'static str> {
+        if name.is_empty() {
+            Some("the name of a model is not empty")
+        } else if name.chars().count() > Self::NAME_LENGTH_MAX {
+            Some("the name of a model has at most 256 characters")
+        } else if name.chars().any(char::is_control) {
+            Some("the name of a model has no control characters")
+        } else {
+            None
+        }
+    }
 }
 
 /// A program that runs models.

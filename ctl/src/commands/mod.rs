@@ -1,6 +1,6 @@
 //! One file per subcommand: its arguments, its help, and what it does.
 //!
-//! A command composes what lies below (`manifest`, `build`, `client`, `follow`, `render`) and decides nothing about
+//! A command composes what lies below (`manifest`, `build`, `client`, `estimate`, `follow`, `render`) and decides nothing about
 //! the host. [`selection`] is what several of them ask: which stack is meant.
 
 pub(crate) mod analyze;
@@ -18,6 +18,7 @@ pub(crate) mod graph;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod module;
+pub(crate) mod offload;
 pub(crate) mod paths;
 pub(crate) mod plan;
 mod request;

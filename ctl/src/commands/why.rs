@@ -1,7 +1,7 @@
 //! `nixmoxctl why`: everything that is known about why a service is in the state it is in.
 
 use clap::Args;
-use nixmox_api::{ServiceStatus, Status};
+use nixmox_api::{GpusReply, OffloadsReply, ServiceStatus, Status};
 
 use super::selection::known;
 use crate::client::Client;
@@ -28,11 +28,18 @@ pub(crate) struct Why {
 
 impl Why {
     pub(crate) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
-        let (status, usage) = block_on(async {
+        let (status, usage, gpus, offloads) = block_on(async {
             let mut client = Client::connect(&context.options.socket).await?;
             let status = client.status().await?;
-            // A detail: without it, all else is told.
-            Ok((status, client.usage().await.unwrap_or_default()))
+            let is_named = |service: &&ServiceStatus| self.names.contains(&service.name);
+            let mut services = status.services.iter().filter(is_named);
+            let with_gpu = services.any(|service| service.gpu.is_some());
+            // Details: without them, all else is told.
+            let usage = client.usage().await.unwrap_or_default();
+            let gpus = if with_gpu { client.gpus().await.unwrap_or_default() } else { GpusReply::default() };
+            let offloads =
+                if with_gpu { client.offloads().await.unwrap_or_default() } else { OffloadsReply::default() };
+            Ok((status, usage, gpus, offloads))
         })?;
         for name in &self.names {
             let there = status.services.iter().map(|service| service.name.as_str());
@@ -49,6 +56,8 @@ impl Why {
             let mut story = Story::new(&status, service);
             story.excerpt = excerpt(&status, service);
             story.usage = usage.services.iter().find(|usage| usage.name == service.name);
+            story.gpu = gpus.services.iter().find(|gpu| gpu.name == service.name);
+            story.offload = offloads.services.iter().find(|offload| offload.name == service.name);
             story.root_excerpt = story.root().and_then(|root| excerpt(&status, root));
             let text = render::why(&story, &context.moment(), screen.width(), screen.style);
             let gap = if is_first { "" } else { "\n" };

@@ -132,16 +132,12 @@ impl Progress {
 
     /// Returns whether a service waits for its share of the GPUs, and nobody is on the way to make room: that can take for ever.
     pub(crate) fn waits_for_gpu(&self, task: &Task) -> bool {
-        let gpu = |status: &ServiceStatus| status.gpu.as_ref().map(|gpu| gpu.state.clone());
         let waits = |status: &ServiceStatus| {
             status.state == ServiceState::Waiting
                 && status.waits_for.is_empty()
-                && gpu(status).is_some_and(|state| state == "waiting")
+                && status.gpu.as_ref().is_some_and(|gpu| gpu.state == "waiting")
         };
-        let leaves = |other: &ServiceStatus| {
-            gpu(other).is_some_and(|state| state == "yielding" || other.state == ServiceState::Stopping)
-        };
-        self.status(task).is_some_and(waits) && !self.mirror().status().services.iter().any(leaves)
+        self.status(task).is_some_and(waits) && !self.mirror().status().services.iter().any(makes_room)
     }
 
     fn is_blocked(&self, task: &Task, depth: usize) -> bool {
@@ -182,4 +178,33 @@ impl Progress {
 fn is_left_held(task: &Task, status: &ServiceStatus) -> bool {
     let leaves = matches!(task.change.as_str(), ROLLBACK | "hold");
     leaves && status.state == ServiceState::Stopped && status.held_by.is_some()
+}
+
+/// Returns whether a service is on the way to give up video memory that it has.
+fn makes_room(other: &ServiceStatus) -> bool {
+    let Some(gpu) = &other.gpu else { return false };
+    // What has given back all that it was asked for makes no more room.
+    let gives = gpu.state == "shrinking" && gpu.used.zip(gpu.budget).is_none_or(|(used, budget)| used > budget);
+    gives || gpu.state == "yielding" || other.state == ServiceState::Stopping
+}
+
+#[cfg(test)]
+mod tests {
+    use nixmox_api::GpuStatus;
+
+    use super::*;
+    use crate::testing::sample;
+
+    #[test]
+    fn room_is_made_by_who_is_stopped_and_by_who_has_not_given_back_enough_yet() {
+        let of = |word: &str, used, state| {
+            let gpu = GpuStatus { state: word.to_owned(), used, budget: Some(2 << 30), ..GpuStatus::default() };
+            makes_room(&ServiceStatus { state, gpu: Some(gpu), ..sample::service("ollama") })
+        };
+        let healthy = ServiceState::Healthy;
+        assert!(of("shrinking", Some(3 << 30), healthy) && of("shrinking", None, healthy));
+        assert!(!of("shrinking", Some(1 << 30), healthy) && !of("granted", Some(3 << 30), healthy));
+        assert!(of("yielding", None, healthy) && of("granted", None, ServiceState::Stopping));
+        assert!(!makes_room(&ServiceStatus { state: ServiceState::Stopping, ..sample::service("web") }));
+    }
 }

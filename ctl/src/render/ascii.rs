@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthChar;
 
 /// What is drawn with, and what stands in its place: as wide, and no two of one drawing alike.
-const DRAWN: [(char, char); 14] = [
+const DRAWN: [(char, char); 15] = [
     ('█', '#'),
     ('▓', '%'),
     ('▒', '='),
@@ -18,6 +18,7 @@ const DRAWN: [(char, char); 14] = [
     ('°', ' '),
     ('●', '*'),
     ('○', 'o'),
+    ('◐', '/'),
 ];
 
 /// Returns a text with nothing but ASCII, every line as wide as before.

@@ -14,6 +14,7 @@ mod graph;
 mod import;
 mod log;
 mod logs;
+pub(crate) mod offload;
 mod paths;
 mod plan;
 pub(crate) mod quantity;

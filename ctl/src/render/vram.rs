@@ -11,12 +11,13 @@ pub(crate) fn ids<'a>(services: impl Iterator<Item = &'a ServiceStatus>) -> Vec<
     services.filter_map(|service| service.gpu.as_ref()).flat_map(|gpu| &gpu.gpus).map(String::as_str).collect()
 }
 
-/// Returns which GPUs a service has, `2 GPUs` of several; why it has none in one word; `-` for one that asks for none.
+/// Returns which GPUs a service has, `2 GPUs` of several; why it has none, or is to give some of it back, in one word; `-` for one that asks for none.
 pub(crate) fn gpus(gpu: Option<&GpuStatus>, all: &[&str]) -> String {
     let Some(gpu) = gpu else { return "-".to_owned() };
     match (gpu.state.as_str(), gpu.gpus.as_slice()) {
         ("waiting", _) => "waits".to_owned(),
         ("yielding", _) => "yields".to_owned(),
+        ("shrinking", _) => "shrinks".to_owned(),
         (_, []) => "-".to_owned(),
         (_, [one]) => short(one, all.iter().copied()),
         (_, several) => text::counted(several.len(), "GPU"),
@@ -48,8 +49,13 @@ mod tests {
         assert_eq!(of("granted", &["GPU-5a6c0a2e-01"]), "GPU-5a6c0a2e");
         assert_eq!(of("granted", &["GPU-5a6c0a2e-01", "GPU-5a6c0a2e-02"]), "2 GPUs");
         assert_eq!(
-            [of("waiting", &["GPU-5a6c0a2e-01"]), of("yielding", &[]), of("held", &[])],
-            ["waits", "yields", "-"]
+            [
+                of("waiting", &["GPU-5a6c0a2e-01"]),
+                of("yielding", &[]),
+                of("shrinking", &["GPU-5a6c0a2e-01"]),
+                of("held", &[])
+            ],
+            ["waits", "yields", "shrinks", "-"]
         );
         assert_eq!(gpus(None, &[]), "-");
     }

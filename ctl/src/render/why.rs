@@ -1,8 +1,9 @@
 //! Everything that is known about why a service is in the state it is in.
 
-use nixmox_api::{LastEnd, OomKills, ServiceState, ServiceStatus, ServiceUsage};
+use nixmox_api::{GpuService, LastEnd, OomKills, ServiceState, ServiceStatus, ServiceUsage};
 
 use super::failure::{declared_at, probe};
+use super::offload;
 use super::quantity::{age, day, elapsed, limit, percent, size, time_of_day};
 use super::report::Report;
 use super::state;
@@ -17,7 +18,7 @@ const EXCERPT_MAX: usize = 200;
 /// Returns the text about a service; of one that waits, with the root of its waiting below it.
 pub(crate) fn why(story: &Story<'_>, moment: &Moment, width: Option<usize>, style: Style) -> String {
     let Some(first) = story.chain.first() else {
-        return alone(story.service, story.usage, story.excerpt.as_ref(), moment, width, style);
+        return alone(story.service, Some(story), story.excerpt.as_ref(), moment, width, style);
     };
     let rows = Report::new("").row("gate", gate(first, moment)).rows("also", &first.others);
     let rows = rows.row("from", from(story.service, story.excerpt.as_ref()));
@@ -32,10 +33,10 @@ pub(crate) fn why(story: &Story<'_>, moment: &Moment, width: Option<usize>, styl
     text
 }
 
-/// Returns what is known of a service by itself.
+/// Returns what is known of a service by itself; `story`: with what is asked for those alone that are named.
 fn alone(
     service: &ServiceStatus,
-    usage: Option<&ServiceUsage>,
+    story: Option<&Story<'_>>,
     excerpt: Option<&Excerpt>,
     moment: &Moment,
     width: Option<usize>,
@@ -58,9 +59,11 @@ fn alone(
         .row("held", held.unwrap_or_default())
         .row("probe", probed(service, asked, moment))
         .row("next", next(service, moment))
-        .row("pressure", pressure(usage))
+        .row("pressure", pressure(story.and_then(|story| story.usage)))
         .row("oom", killed(service, moment))
         .row("gpu", granted(service))
+        .row("gives", gives(story.and_then(|story| story.gpu)))
+        .rows("models", story.and_then(|story| story.offload).map(offload::told).unwrap_or_default())
         .rows("drift", drift);
     let rows = last(service, rows, moment)
         .rows("log", &service.log)
@@ -149,6 +152,16 @@ fn granted(service: &ServiceStatus) -> String {
         (Some(used), Some(budget)) => format!("; {} of {} of its memory in use", size(used), size(budget)),
     };
     format!("{}{used}", gpu.gpus.join(", "))
+}
+
+/// Returns why it is to give video memory back; empty where it is not.
+fn gives(gpu: Option<&GpuService>) -> String {
+    let Some(gpu) = gpu.filter(|gpu| gpu.state == "shrinking") else { return String::new() };
+    match (gpu.budget, gpu.reason.as_str()) {
+        (None, reason) => reason.to_owned(),
+        (Some(budget), "") => format!("back what is above {}", size(budget)),
+        (Some(budget), reason) => format!("back what is above {}: {reason}", size(budget)),
+    }
 }
 
 /// Returns what was killed last for want of memory, when, and how often that was; without what the reason says already.

@@ -149,8 +149,14 @@ fn serve(state: &State, stream: &UnixStream) {
         } else {
             let after = state.script.plan_after.as_ref().filter(|_| finished && method == "Plan");
             let reply = after.or_else(|| state.script.replies.get(method.as_str()));
-            let idle = json!({ "parameters": nixmox_api::UsageReply::default() });
-            let reply = reply.or((method == "Usage").then_some(&idle));
+            // Details that every script can leave out.
+            let idle = match method.as_str() {
+                "Usage" => Some(json!({ "parameters": nixmox_api::UsageReply::default() })),
+                "Gpus" => Some(json!({ "parameters": nixmox_api::GpusReply::default() })),
+                "Offloads" => Some(json!({ "parameters": nixmox_api::OffloadsReply::default() })),
+                _ => None,
+            };
+            let reply = reply.or(idle.as_ref());
             send(stream, reply.unwrap_or_else(|| panic!("the script does not answer {method}")))
         };
         if sent.is_err() {

@@ -119,6 +119,10 @@ pub(crate) fn reply() -> GpusReply {
         reason: "it makes room for whisper, which goes first".to_owned(),
         ..service("stable-diffusion", "yielding", &[instance], Some(4 * GIB))
     };
+    let shrinking = GpuService {
+        reason: "whisper, which goes first, needs 4G of GPU 0".to_owned(),
+        ..service("llama", "shrinking", &[whole], Some(3 * GIB))
+    };
     GpusReply {
         at_usec: NOW * 1_000_000,
         inventory: GpuInventory {
@@ -135,6 +139,7 @@ pub(crate) fn reply() -> GpusReply {
             service("jellyfin", "granted", &[whole], None),
             waiting,
             yielding,
+            shrinking,
             service("paperless", "held", &[], None),
         ],
     }

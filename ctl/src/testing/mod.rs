@@ -3,6 +3,7 @@
 mod agent;
 pub(crate) mod gpus;
 pub(crate) mod manual;
+pub(crate) mod models;
 pub(crate) mod sample;
 
 use std::cell::RefCell;

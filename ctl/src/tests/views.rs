@@ -5,7 +5,7 @@ use nixmox_api::{
     Caller, GpuStatus, OomKills, PathInfo, PathsReply, ServiceState, ServiceStatus, StackInfo, StacksReply, Status,
 };
 
-use crate::testing::{Agent, Place, Script, sample};
+use crate::testing::{Agent, Place, Script, gpus, models, sample};
 
 fn status_of(status: &Status, width: usize, arguments: &str) -> String {
     let agent = Agent::start(Script::default().reply("Status", status));
@@ -126,6 +126,33 @@ fn status_shows_gpus_where_a_service_has_some() {
 fn why_tells_which_gpus_it_has_and_why_it_waits_for_some() {
     let status = with_gpus();
     assert_snapshot!(status_of(&status, 80, "why postgres") + "\n" + &status_of(&status, 80, "why wiki"));
+}
+
+#[test]
+fn why_tells_what_is_to_be_given_back_and_what_was_decided_about_models() {
+    let mut status = with_gpus();
+    let name = status.services[0].name.clone();
+    let gpus = vec!["GPU-0d9f0f4c-93be-4b4e".to_owned()];
+    let standing = GpuStatus { state: "shrinking".to_owned(), gpus, budget: Some(4 << 30), used: Some(6 << 30) };
+    status.services[0].gpu = Some(standing);
+    let gpu = nixmox_api::GpuService {
+        reason: "whisper, which goes first, needs 4G of GPU 0".to_owned(),
+        ..gpus::service(&name, "shrinking", &["GPU-0d9f0f4c-93be-4b4e"], Some(4 << 30))
+    };
+    let gpus = nixmox_api::GpusReply { services: vec![gpu], ..Default::default() };
+    let mut offloads = models::reply();
+    offloads.services[1].name.clone_from(&name);
+    let script = Script::default().reply("Status", &status).reply("Gpus", &gpus).reply("Offloads", &offloads);
+    let agent = Agent::start(script);
+    let ran = Place::with(&agent).on_terminal(80).run(&format!("why {name}"));
+    assert_snapshot!(ran.out);
+    let ran = Place::with(&agent).on_terminal(100).run("status");
+    assert!(ran.out.contains("  shrinks  "), "{}", ran.out);
+    // Of one without a share nothing of that is asked.
+    let before = agent.calls("Offloads").len();
+    let plain = status.services.iter().find(|service| service.gpu.is_none()).unwrap().name.clone();
+    Place::with(&agent).run(&format!("why {plain}"));
+    assert_eq!(agent.calls("Offloads").len(), before);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod advice;
 mod matter;
 
-use nixmox_api::{ServiceState, ServiceStatus, ServiceUsage, Status};
+use nixmox_api::{GpuService, OffloadService, ServiceState, ServiceStatus, ServiceUsage, Status};
 
 pub(crate) use advice::advice;
 pub(crate) use matter::{Matter, matter};
@@ -25,6 +25,10 @@ pub(crate) struct Story<'a> {
     pub(crate) service: &'a ServiceStatus,
     /// What it uses now; `None`: it does not run.
     pub(crate) usage: Option<&'a ServiceUsage>,
+    /// How it stands with the GPUs; `None`: it asks for none, or nobody knows.
+    pub(crate) gpu: Option<&'a GpuService>,
+    /// What runs models in it; `None`: nothing, or nobody knows.
+    pub(crate) offload: Option<&'a OffloadService>,
     /// From its own first gate down to the root; empty unless it waits for others.
     pub(crate) chain: Vec<Link<'a>>,
     /// The line of the manifest that matters for it.
@@ -50,7 +54,8 @@ pub(crate) struct Link<'a> {
 impl<'a> Story<'a> {
     /// Returns the story of a service without lines of its manifest.
     pub(crate) fn new(status: &'a Status, service: &'a ServiceStatus) -> Self {
-        Self { service, usage: None, chain: chain(status, service), excerpt: None, root_excerpt: None }
+        let chain = chain(status, service);
+        Self { service, usage: None, gpu: None, offload: None, chain, excerpt: None, root_excerpt: None }
     }
 
     /// Returns what everything waits for in the end; `None` where nothing waits, or the host does not know it.

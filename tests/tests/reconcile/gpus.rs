@@ -17,7 +17,7 @@ use nixmox_core::model::{
 use crate::declare::{Declare, job, service};
 use crate::machine::{Machine, is_well, name, of, on_a_machine, request, shown};
 
-const GIB: u64 = 1 << 30;
+pub(crate) const GIB: u64 = 1 << 30;
 
 fn node(path: &str, number: (u32, u32)) -> Node {
     Node { path: path.into(), number: Some(number), state: NodeState::Right, optional: false }
@@ -40,7 +40,7 @@ fn gpu(index: u32) -> Gpu {
     }
 }
 
-fn gpus(count: u32) -> Inventory {
+pub(crate) fn gpus(count: u32) -> Inventory {
     let driver = Driver {
         module: Some("570.124.06".to_owned()),
         library: Some("570.124.06".to_owned()),
@@ -61,7 +61,7 @@ fn blind(kind: FaultKind, message: &str) -> Inventory {
 }
 
 /// A service that asks for a GPU with this much memory, at this priority.
-fn with_gpu(text: &str, gibibytes: u64, priority: u8) -> Service {
+pub(crate) fn with_gpu(text: &str, gibibytes: u64, priority: u8) -> Service {
     let share = GpuShare {
         vendor: None,
         devices: GpuDevices::Count(1),
@@ -85,7 +85,7 @@ fn waits(status: &Status, text: &str) -> bool {
 }
 
 /// Lets somebody who is no service use memory of a GPU.
-fn foreign(mut inventory: Inventory, index: usize, gibibytes: u64) -> Inventory {
+pub(crate) fn foreign(mut inventory: Inventory, index: usize, gibibytes: u64) -> Inventory {
     let gpu = &mut inventory.gpus[index];
     gpu.memory.as_mut().unwrap().used = Bytes(gibibytes * GIB);
     gpu.processes.push(Process {

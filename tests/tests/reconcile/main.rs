@@ -14,6 +14,7 @@ mod host;
 mod jobs;
 mod machine;
 mod metrics;
+mod offload;
 mod oom;
 mod plans;
 mod ports;

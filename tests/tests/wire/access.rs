@@ -44,6 +44,8 @@ fn methods() -> Vec<(&'static str, Value, &'static str, Option<Role>)> {
         ("io.nixmox.Agent.Gpus", json!({}), "inventory", observer),
         ("io.nixmox.Agent.GpuFit", json!({ "request": { "name": "web" } }), "outcome", observer),
         ("io.nixmox.Agent.GpuDoctor", json!({ "name": "web" }), "layers", observer),
+        ("io.nixmox.Agent.Offloads", json!({}), "services", observer),
+        ("io.nixmox.Agent.OffloadModel", json!({ "name": "web", "model": "llama3.1:8b" }), "tensors", observer),
         ("io.nixmox.Agent.Apply", json!({ "request": request() }), "generation", operator),
         ("io.nixmox.Agent.Down", json!({ "stack": "cloud", "names": [] }), "generation", operator),
         ("io.nixmox.Agent.Rollback", json!({ "stack": "cloud", "to": 7, "names": [] }), "generation", operator),
@@ -125,6 +127,8 @@ fn the_typed_client_calls_every_method() {
         assert!(agent.gpu_fit(&GpuFitRequest::default()).await?.unwrap().yields.is_empty());
         assert!(agent.gpu_doctor(None).await?.unwrap().layers.is_empty());
         assert!(agent.gpu_doctor(Some("web")).await?.unwrap().layers.is_empty());
+        assert!(agent.offloads().await?.unwrap().services.is_empty());
+        assert!(agent.offload_model("web", "llama3.1:8b").await?.unwrap().tensors.is_empty());
         assert_eq!(agent.apply(&typed_request()).await?.unwrap().generation, 42);
         assert_eq!(agent.down("cloud", &[]).await?.unwrap().generation, 43);
         assert_eq!(agent.rollback("cloud", None, &[]).await?.unwrap().generation, 44);
@@ -230,6 +234,7 @@ fn names_that_are_not_names_reach_nobody() {
             ("Restart", json!({ "names": ["web", bad] })),
             ("GpuFit", json!({ "request": { "name": bad } })),
             ("GpuDoctor", json!({ "name": bad })),
+            ("OffloadModel", json!({ "name": bad, "model": "llama3.1:8b" })),
             ("Down", json!({ "stack": "cloud", "names": [bad] })),
         ] {
             let answer = client.call(&format!("io.nixmox.Agent.{method}"), parameters);
@@ -239,6 +244,18 @@ fn names_that_are_not_names_reach_nobody() {
         assert_eq!(answer["error"], "io.nixmox.Agent.UnknownStack", "{bad:?}");
     }
     assert!(server.fake.calls().is_empty());
+}
+
+#[test]
+fn what_names_no_model_never_reaches_an_engine() {
+    let server = TestServer::for_everybody(Some(Role::Observer));
+    let mut client = server.connect();
+    for bad in [String::new(), "x".repeat(257), "llama\n3".to_owned(), "\u{1b}[2J".to_owned()] {
+        let answer = client.call("io.nixmox.Agent.OffloadModel", json!({ "name": "web", "model": bad }));
+        assert_eq!(answer["error"], "io.nixmox.Agent.Invalid", "{bad:?}");
+        let told = answer["parameters"].to_string();
+        assert!(!told.contains("\\u001b") && told.len() < 1000, "{told}");
+    }
 }
 
 #[test]

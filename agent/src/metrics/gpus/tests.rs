@@ -68,11 +68,12 @@ pub(in crate::metrics) fn sample() -> GpusReply {
 #[test]
 fn of_gpus_that_nobody_looked_at_or_that_are_not_there_nothing_is_said() {
     for gpus in [None, Some(Arc::default())] {
-        let page = Page { gpus, ..page() };
+        let page = Page { gpus, offloads: None, ..page() };
         assert!(!families::write(&page, &own(), Form::OpenMetrics).contains("gpu"), "{:?}", page.gpus);
     }
     let silent =
         GpuInventory { gpus: vec![Gpu { id: "a".to_owned(), ..Gpu::default() }], ..GpuInventory::default() };
-    let page = Page { gpus: Some(Arc::new(GpusReply { inventory: silent, ..GpusReply::default() })), ..page() };
+    let gpus = Some(Arc::new(GpusReply { inventory: silent, ..GpusReply::default() }));
+    let page = Page { gpus, offloads: None, ..page() };
     assert!(!families::write(&page, &own(), Form::OpenMetrics).contains("gpu"), "a figure that nobody tells");
 }

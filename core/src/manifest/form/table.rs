@@ -65,8 +65,8 @@ pub enum Change {
     PerKey,
     /// Nothing: only how the manifest is read depends on it.
     None,
-    /// It is not acted on yet.
-    NotYet,
+    /// Nothing: it takes effect when the service is started the next time.
+    NextStart,
 }
 
 impl Change {
@@ -78,7 +78,7 @@ impl Change {
             Self::Restart => "restart",
             Self::PerKey => "see its keys",
             Self::None => "no effect on a running service",
-            Self::NotYet => "not yet acted on",
+            Self::NextStart => "none; it takes effect at the next start",
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn check(scope: &mut Scope<'_>, written: &v1::Service) {
             "kind" => "an adopted container is a service".to_owned(),
             key => format!(
                 "its files belong to nixos-container or to the host's configuration: set `{key}` there; \
-                 beside `adopt` can stand: depends_on, health, limits, devices, restart"
+                 beside `adopt` can stand: depends_on, devices, gpu, health, limits, offload, restart"
             ),
         }));
     }

@@ -112,7 +112,7 @@ fn probe(scope: &mut Scope<'_>, written: &v1::Health, span: &crate::manifest::Sp
 }
 
 /// Returns a time, and complains if it is out of range.
-fn time(
+pub(super) fn time(
     scope: &mut Scope<'_>,
     key: &str,
     entry: &Entry<Time>,

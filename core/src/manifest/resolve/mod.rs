@@ -8,6 +8,7 @@ mod flags;
 mod health;
 mod limits;
 mod network;
+mod offload;
 mod service;
 mod storage;
 
@@ -45,8 +46,6 @@ pub struct Stack {
 pub struct Declared {
     /// What is declared.
     pub service: Service<SystemRef>,
-    /// What runs models in it: parsed, not yet acted on.
-    pub offload: Option<v1::Offload>,
 }
 
 /// What a container's root runs, as far as it is known before anything is built.

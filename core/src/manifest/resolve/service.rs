@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Candidate, Declared, Scope, SystemRef, adopted, flags, health, limits, network, storage};
-use crate::manifest::diagnostic::Diagnostic;
+use super::{Candidate, Declared, Scope, SystemRef, adopted, flags, health, limits, network, offload, storage};
 use crate::manifest::form::{Entry, Located, Misfit};
 use crate::manifest::v1;
 use crate::manifest::value;
@@ -33,7 +32,6 @@ pub(super) fn resolve<'a>(
     }
     let network = network::resolve(scope, written.network.get());
     let (mounts, tmpfs) = storage::resolve(scope, written);
-    not_yet(scope, written);
     let gpu = written.gpu.get().map(|gpu| share(scope, gpu));
 
     let service = Service {
@@ -54,7 +52,7 @@ pub(super) fn resolve<'a>(
         environment: environment(scope, written),
         devices: devices(scope, written),
         gpu,
-        offload: None,
+        offload: offload::resolve(scope, written, kind),
         capabilities: capabilities(written),
         ephemeral: written.ephemeral.get().copied().unwrap_or(false),
         private_users: written.private_users.get().copied().unwrap_or_default(),
@@ -62,7 +60,7 @@ pub(super) fn resolve<'a>(
         restart: health::restart(scope, written, kind),
         name,
     };
-    let declared = Declared { service, offload: written.offload.get().cloned() };
+    let declared = Declared { service };
     Some(Candidate { source: scope.source, span: key.span.clone(), written, declared })
 }
 
@@ -188,15 +186,6 @@ fn capabilities(written: &v1::Service) -> Vec<String> {
     let names: BTreeSet<&str> =
         written.capabilities.get().into_iter().flatten().map(|capability| capability.value.0).collect();
     names.into_iter().map(str::to_owned).collect()
-}
-
-/// Warns of what is understood and has no effect, or none that is wanted.
-fn not_yet(scope: &mut Scope<'_>, written: &v1::Service) {
-    for key in written.keys.iter().filter(|key| key.value == "offload") {
-        let message = format!("`{}` is read, but not yet acted on", key.value);
-        let warning = Diagnostic::warning(scope.source, &key.span, message);
-        scope.report(warning.help("the service runs as if it was not there"));
-    }
 }
 
 /// Returns what is asked of the GPUs.

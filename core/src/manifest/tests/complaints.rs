@@ -278,7 +278,7 @@ system = '.#c'
 wrong = 1
 ");
 
-says!(gpus_are_named_and_claims_make_sense_and_offload_is_not_acted_on: "
+says!(gpus_are_named_and_claims_make_sense: "
 [services.a]
 system = '.#a'
 [services.a.gpu]
@@ -287,8 +287,6 @@ vram = '1G'
 vram_min = '2G'
 priority = 101
 vendor = 'nvidea'
-[services.a.offload]
-cpu_fallback = 'maybe'
 [services.b]
 system = '.#b'
 [services.b.gpu]
@@ -297,6 +295,67 @@ vram_min = '2G'
 [services.c]
 system = '.#c'
 gpu = { devices = 0 }
+");
+
+says!(models_are_run_by_a_known_engine_that_can_be_asked: "
+[services.a]
+system = '.#a'
+gpu.vram = '8G'
+[services.a.offload]
+url = 'http://localhost:11434/v1'
+keep = ['llama3', '', 'llama3', \"a\\tb\", 7]
+idle_unload = '0s'
+context = 255
+request_grace = '25h'
+cpu_fallback = 'maybe'
+[services.b]
+system = '.#b'
+gpu.vram = '8G'
+[services.b.offload]
+engine = 'olama'
+url = 'https://localhost'
+idle_unload = 300
+context = '8k'
+num_ctx = 8192
+[services.c]
+system = '.#c'
+gpu.vram = '8G'
+[services.c.offload]
+engine = 'llama-server'
+url = 'http://me@localhost'
+context = 10000001
+keep_alive = '5min'
+[services.d]
+system = '.#d'
+gpu.vram = '8G'
+offload = { engine = 'ollama', url = 'localhost:11434' }
+[services.e]
+system = '.#e'
+gpu.vram = '8G'
+offload = { engine = 'ollama', url = 'http://localhost:port' }
+");
+
+says!(models_need_a_budget_and_a_service_that_runs_on: "
+[services.a]
+system = '.#a'
+offload = { engine = 'ollama' }
+[services.b]
+system = '.#b'
+gpu = { devices = 2 }
+offload = { engine = 'ollama' }
+[services.c]
+system = '.#c'
+kind = 'job'
+gpu.vram = '8G'
+offload = { engine = 'ollama' }
+[services.d]
+system = '.#d'
+gpu = 'all'
+offload = { engine = 'ollama' }
+[services.e]
+system = '.#e'
+gpu.vram = '8 GB'
+offload = { engine = 'ollama' }
 ");
 
 #[test]

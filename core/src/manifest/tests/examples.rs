@@ -1,8 +1,10 @@
 //! Manifests as people write them.
 
+use std::time::Duration;
+
 use super::{Files, stack};
 use crate::manifest::SystemRef;
-use crate::model::{Condition, GpuDevices, Network, Probe};
+use crate::model::{Condition, CpuFallback, Engine, GpuDevices, Network, Offload, Probe};
 
 /// The example of the design, whole.
 pub(super) const CLOUD: &str = r#"
@@ -53,7 +55,10 @@ priority = 50
 
 [offload]
 engine = "ollama"
-cpu_fallback = "refuse"
+keep = ["llama3.1:8b", "nomic-embed-text"]
+idle_unload = "30min"
+context = 8192
+request_grace = "2min"
 "#;
 
 #[test]
@@ -63,8 +68,7 @@ fn the_example_of_the_design_becomes_a_stack() {
     let names: Vec<&str> = stack.services.iter().map(|declared| declared.service.name.as_str()).collect();
     assert_eq!(names, ["postgres", "nextcloud", "caddy", "ollama"]);
     insta::assert_debug_snapshot!(stack.services);
-    // What runs models is not acted on yet, which is said once for each table.
-    insta::assert_snapshot!(files.complaints());
+    assert_eq!(files.complaints(), "");
 }
 
 #[test]
@@ -74,6 +78,36 @@ fn who_says_nothing_of_which_gpus_asks_for_one() {
         let share = stack(&text).services[0].service.gpu.clone().unwrap();
         assert_eq!(share.devices, GpuDevices::Count(1), "{gpu}");
     }
+}
+
+#[test]
+fn an_engine_is_reached_where_it_listens_by_itself() {
+    let offload = |keys: &str| {
+        let text = format!("[services.a]\nsystem = \".#a\"\ngpu.vram = \"8G\"\noffload = {{ {keys} }}\n");
+        let text = format!("format = 1\nstack.name = \"cloud\"\n{text}");
+        stack(&text).services[0].service.offload.clone().unwrap()
+    };
+    let ollama = offload("engine = \"ollama\"");
+    let expected = Offload {
+        engine: Engine::Ollama,
+        url: "http://localhost:11434".to_owned(),
+        keep: Vec::new(),
+        idle_unload: None,
+        context: None,
+        request_grace: None,
+        cpu_fallback: CpuFallback::Refuse,
+    };
+    assert_eq!(ollama, expected);
+    assert_eq!(offload("engine = \"llama-server\"").url, "http://localhost:8080");
+    assert_eq!(offload("engine = \"ollama\", url = \"http://[::1]:1\"").url, "http://[::1]:1");
+}
+
+#[test]
+fn models_may_run_in_a_container_that_is_adopted() {
+    let text = "format = 1\nstack.name = \"cloud\"\n[services.a]\nadopt = true\ngpu.vram = \"8G\"\n\
+                offload = { engine = \"llama-server\", request_grace = \"0s\" }\n";
+    let service = stack(text).services[0].service.clone();
+    assert_eq!(service.offload.map(|offload| offload.request_grace), Some(Some(Duration::ZERO)));
 }
 
 #[test]

@@ -133,7 +133,8 @@ fn around(path: &str, key: &Key, line: &str) -> String {
                 ("mounts/items/anyOf/1", "target") => "source = \"/x\"",
                 ("mounts/items/anyOf/1", _) => "source = \"/x\"\ntarget = \"/x\"",
                 ("gpu", "vram_min") => "vram = \"10G\"",
-                ("offload", "cpu_fallback") => "engine = \"ollama\"",
+                ("offload", "engine") => "",
+                ("offload", _) => "engine = \"ollama\"",
                 _ => "",
             };
             let others = "[services.postgres]\nsystem = \".#p\"";
@@ -142,7 +143,7 @@ fn around(path: &str, key: &Key, line: &str) -> String {
                 "mounts/items/anyOf/1" => "[[services.a.mounts]]",
                 "tmpfs/items/anyOf/1" => "[[services.a.tmpfs]]",
                 "gpu" => "[services.a.gpu]",
-                "offload" => "[services.a.offload]",
+                "offload" => "gpu.vram = \"8G\"\n[services.a.offload]",
                 _ => "",
             };
             format!("{head}{others}\n[services.a]\n{system}\n{inner}\n{beside}\n{line}")

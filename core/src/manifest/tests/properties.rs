@@ -15,9 +15,10 @@ use super::writer::written;
 use crate::container::{Layout, files};
 use crate::manifest::{SystemRef, parse_service, parse_stack, resolve};
 use crate::model::{
-    Addresses, Assigned, Bytes, Condition, ContainerName, CpuQuota, Device, GpuDevices, GpuShare, GpuStanding,
-    HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Origin, Percent, Port, PressureMax,
-    PrivateUsers, Probe, Protocol, Restart, RestartPolicy, Service, Tmpfs, Vendor, Weight, Word,
+    Addresses, Assigned, Bytes, Condition, ContainerName, CpuFallback, CpuQuota, Device, Engine, GpuDevices,
+    GpuShare, GpuStanding, HealthCheck, IoLimit, Kind, Limits, Mount, Network, Offload, OnUnhealthy, Origin,
+    Percent, Port, PressureMax, PrivateUsers, Probe, Protocol, Restart, RestartPolicy, Service, Tmpfs, Vendor,
+    Weight, Word,
 };
 
 /// What must hold of any text: no panic, places inside the text, and an error wherever there is no value.
@@ -216,6 +217,27 @@ fn gpu() -> impl Strategy<Value = GpuShare> {
     })
 }
 
+fn offload() -> impl Strategy<Value = Offload> {
+    let port = option::of(1..=u16::MAX).prop_map(|port| port.map(|port| format!(":{port}")).unwrap_or_default());
+    let url =
+        ("[a-z0-9._-]{1,20}|\\[::[0-9a-f]{1,4}\\]", port).prop_map(|(host, port)| format!("http://{host}{port}"));
+    let keep = btree_map("[^\\p{C}]{1,20}", Just(()), 0..4).prop_map(|names| names.into_keys().collect());
+    let engine = prop::sample::select(Engine::ALL);
+    let fallback = prop::sample::select(CpuFallback::ALL);
+    let times = (option::of(millis(1000..=86_400_000)), option::of(millis(0..=86_400_000)));
+    (engine, url, keep, times, option::of(Offload::CONTEXT), fallback).prop_map(
+        |(engine, url, keep, (idle_unload, request_grace), context, cpu_fallback)| Offload {
+            engine,
+            url,
+            keep,
+            idle_unload,
+            context,
+            request_grace,
+            cpu_fallback,
+        },
+    )
+}
+
 fn service() -> impl Strategy<Value = Service<SystemRef>> {
     let kind = prop_oneof![3 => Just(Kind::Service), 1 => Just(Kind::Job)];
     kind.prop_flat_map(|kind| {
@@ -227,12 +249,15 @@ fn service() -> impl Strategy<Value = Service<SystemRef>> {
         let flags = prop::sample::subsequence(vec!["--quiet", "--rlimit=NOFILE=9", "--timezone=auto"], 0..=3);
         let users = prop_oneof![Just(PrivateUsers::No), Just(PrivateUsers::Pick)];
         let plain = (capability, flags, any::<bool>(), users);
-        (Just(kind), health, limits(), network(), storage(), plain, restart(kind), option::of(gpu()))
+        let gpus = (option::of(gpu()), option::of(offload())).prop_map(move |(gpu, offload)| {
+            let can = kind == Kind::Service && gpu.as_ref().is_some_and(|gpu| gpu.vram.is_some());
+            (gpu, offload.filter(|_| can))
+        });
+        (Just(kind), health, limits(), network(), storage(), plain, restart(kind), gpus)
     })
-    .prop_map(|(kind, health, limits, (network, ports), storage, plain, restart, gpu)| {
+    .prop_map(|(kind, health, limits, (network, ports), storage, plain, restart, (gpu, offload))| {
         let owned = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect();
         Service {
-            offload: None,
             name: "web".parse().unwrap(),
             stack: "cloud".parse().unwrap(),
             origin: Origin::default(),
@@ -253,6 +278,7 @@ fn service() -> impl Strategy<Value = Service<SystemRef>> {
             credentials: storage.2,
             environment: storage.3,
             devices: storage.4,
+            offload,
             gpu,
             capabilities: owned(plain.0),
             ephemeral: plain.2,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::manifest::{SystemRef, v1};
 use crate::model::{
-    Device, GpuDevices, GpuShare, HealthCheck, IoLimit, Kind, Limits, Mount, Network, OnUnhealthy, Port,
+    Device, GpuDevices, GpuShare, HealthCheck, IoLimit, Kind, Limits, Mount, Network, Offload, OnUnhealthy, Port,
     PrivateUsers, Probe, Protocol, RestartPolicy, Service, Tmpfs, Word,
 };
 
@@ -169,6 +169,16 @@ impl Writer {
         self.key("gpu.priority", gpu.priority);
     }
 
+    fn offload(&mut self, offload: &Offload) {
+        self.key("offload.engine", text(&offload.engine.as_word()));
+        self.key("offload.url", text(&offload.url));
+        self.key("offload.keep", list(&offload.keep, |model| text(model)));
+        self.maybe("offload.idle_unload", offload.idle_unload, |idle| time(*idle));
+        self.maybe("offload.context", offload.context, u32::to_string);
+        self.maybe("offload.request_grace", offload.request_grace, |grace| time(*grace));
+        self.key("offload.cpu_fallback", text(&offload.cpu_fallback.as_word()));
+    }
+
     fn storage(&mut self, service: &Service<SystemRef>) {
         let mount = |mount: &Mount| {
             let (source, target) = (path(&mount.source), path(&mount.target));
@@ -191,6 +201,9 @@ impl Writer {
         self.key("devices", list(&service.devices, device));
         if let Some(gpu) = &service.gpu {
             self.gpu(gpu);
+        }
+        if let Some(offload) = &service.offload {
+            self.offload(offload);
         }
     }
 }

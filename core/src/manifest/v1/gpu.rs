@@ -1,11 +1,11 @@
-//! Shares of a GPU, and what runs models on it.
+//! Shares of a GPU.
 
 use std::borrow::Cow;
 
 use schemars::json_schema;
 use toml::de::DeValue;
 
-use crate::manifest::form::{Form, List, Misfit, Reader, Text, Value, schema, table, table_form, unsigned, word};
+use crate::manifest::form::{Form, List, Misfit, Reader, Text, Value, schema, table, table_form, unsigned};
 use crate::model::{Bytes, GpuId, InvalidGpuId, Vendor};
 
 table! {
@@ -49,21 +49,6 @@ table! {
 
 table_form!(Gpu, "a table such as `{ vram = \"10G\", priority = 80 }`");
 
-table! {
-    /// What runs models in the service. The table is read and not yet acted on: a warning says so.
-    pub struct Offload {
-        /// The program that runs models.
-        #[key(Refused, NotYet, "engine = \"ollama\"")]
-        pub engine: Engine,
-
-        /// What a model on the CPU means.
-        #[key(Default("\"refuse\""), NotYet, "cpu_fallback = \"allow\"")]
-        pub cpu_fallback: CpuFallback,
-    }
-}
-
-table_form!(Offload, "a table such as `{ engine = \"ollama\" }`");
-
 /// Which GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpuDevices {
@@ -74,29 +59,6 @@ pub enum GpuDevices {
     /// Those that are named.
     Ids(List<GpuId>),
 }
-
-/// A program that runs models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// Ollama.
-    Ollama,
-}
-
-word!(Engine { Ollama "ollama" "Ollama." });
-
-/// What a model on the CPU means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CpuFallback {
-    /// The service is unhealthy.
-    Refuse,
-    /// Nothing.
-    Allow,
-}
-
-word!(CpuFallback {
-    Refuse "refuse" "It counts as unhealthy.",
-    Allow "allow" "It is reported only.",
-});
 
 /// A priority from 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -144,8 +144,12 @@ table! {
         #[key(Means("no GPU"), PerKey, "gpu = { devices = \"all\", vram = \"10G\" }")]
         pub gpu: Gpu,
 
-        /// What runs models in it.
-        #[key(Means("nothing that is known"), NotYet, "offload = { engine = \"ollama\" }")]
+        /// What runs models in it, and what is asked of that; only with `gpu.vram`.
+        #[key(
+            Means("nothing that is known of; it is stopped where others need its memory"),
+            PerKey,
+            "gpu.vram = \"10G\"\noffload = { engine = \"ollama\", keep = [\"llama3.1:8b\"] }"
+        )]
         pub offload: Offload,
     }
 }

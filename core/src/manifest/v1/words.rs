@@ -1,7 +1,7 @@
 //! The words of the file for the model's choices.
 
 use crate::manifest::form::word;
-use crate::model::{Condition, Kind, OnUnhealthy, PrivateUsers, RestartPolicy, Vendor};
+use crate::model::{Condition, CpuFallback, Engine, Kind, OnUnhealthy, PrivateUsers, RestartPolicy, Vendor};
 
 word!(Condition {
     Started "started" "Its unit is active.",
@@ -28,6 +28,17 @@ word!(RestartPolicy {
     No "no" "Never.",
     OnFailure "on-failure" "When it ended with an error.",
     Always "always" "Whenever it ended.",
+});
+
+word!(Engine {
+    Ollama "ollama" "Ollama.",
+    LlamaServer "llama-server" "llama.cpp's `llama-server`, with one model or as a router of several.",
+});
+
+word!(CpuFallback {
+    Allow "allow" "Nothing: `nixmoxctl offload` shows it.",
+    Warn "warn" "An event tells of it, and it is loaded anew where that helps.",
+    Refuse "refuse" "Beside that, the service counts as unhealthy.",
 });
 
 word!(Vendor {

@@ -74,6 +74,7 @@ impl<'a> Sizes<'a> {
         let rooms = if self.scene.rooms.is_empty() { &nobody_knows[..] } else { self.scene.rooms };
         let ask = Ask {
             engine: self.engine,
+            version: self.view.version,
             gpus: rooms.iter().map(|room| Room { total: room.total, free: room.total }).collect(),
             context,
             parallel: self.scene.parallel.max(1),

@@ -17,7 +17,7 @@ use crate::render;
     after_help = "\
 A bar shows whose the memory of a GPU is: services, others of the host by unit, what nobody claims (unknown), what was \
 promised and is not in use, what the driver keeps (reserved), what is left free on purpose (headroom). Below stand \
-services that wait or yield, and why; and what of the GPUs is not known.
+services that wait, yield or give memory back, and why; and what of the GPUs is not known.
 
 Examples:
   nixmoxctl gpu

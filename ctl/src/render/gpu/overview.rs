@@ -124,11 +124,12 @@ fn sensors(gpu: &Gpu) -> Vec<Part> {
     parts
 }
 
-/// Returns a service that has not what it asks for, why, and what to do.
+/// Returns a service that has not what it asks for, or is to give some of it back, why, and what to do.
 fn standing(service: &GpuService, layout: Layout) -> String {
     let (paint, does) = match service.state.as_str() {
         "waiting" => (Paint::Busy, "waits"),
         "yielding" => (Paint::Busy, "yields"),
+        "shrinking" => (Paint::Busy, "gives memory back"),
         "held" => (Paint::Dim, "is held"),
         other => (Paint::Plain, other),
     };

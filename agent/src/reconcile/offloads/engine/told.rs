@@ -1,0 +1,81 @@
+//! What others are told of one engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nixmox_core::model::{CpuFallback, Offload};
+use nixmox_core::offload::arbiter::Step;
+use nixmox_core::offload::seen::{EngineSeen, LoadedModel};
+use nixmox_core::offload::watchdog::Incident;
+
+use super::super::text::asked;
+use super::{Engine, INCIDENT_LOOKS};
+
+impl Engine {
+    /// Returns why its container is not well though it answers: a model is not where it should be, and that is refused.
+    pub(in crate::reconcile) fn refusal(&self, offload: &Offload) -> Option<String> {
+        let refuses = match offload.cpu_fallback {
+            CpuFallback::Refuse => true,
+            CpuFallback::Allow | CpuFallback::Warn => false,
+        };
+        let incident = self.incidents().next().filter(|_| refuses)?;
+        Some(format!("{} is not where it should be: {}", incident.model, incident.found))
+    }
+
+    /// Returns which models are not where they should be, and have not been for a while.
+    pub(in crate::reconcile) fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        let lasting = self.incidents.values().filter(|lasting| lasting.looks >= INCIDENT_LOOKS);
+        lasting.map(|lasting| &lasting.incident)
+    }
+
+    /// Returns what is worth knowing of it just now, in one line; `None`: all is as it should be.
+    pub(in crate::reconcile) fn note(&self) -> Option<String> {
+        let shrunk = self.told_budget.as_ref().map(|given| {
+            let budget = given.budget.map_or_else(String::new, |budget| format!("; may have {}", budget.roughly()));
+            format!("gives video memory back for {}: {}{budget}", given.for_whom, given.pressure)
+        });
+        let incidents = self
+            .incidents()
+            .map(|incident| format!("{} is not where it should be: {}", incident.model, incident.found));
+        let step = self.step.as_ref().map(|(step, _)| format!("now: {}", asked(step)));
+        let notes: Vec<String> = shrunk.into_iter().chain(incidents).chain(step).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+
+    /// Returns what it said last; `None`: nobody has asked yet.
+    pub(in crate::reconcile) fn seen(&self) -> Option<&Arc<EngineSeen>> {
+        self.seen.as_ref().map(|(seen, _)| seen)
+    }
+
+    /// Returns what was decided last and why, in one line; empty: nothing had to be.
+    pub(in crate::reconcile) fn decision(&self) -> String {
+        match (&self.step, &self.verdict) {
+            (Some((step, _)), Some(verdict)) if verdict.why.is_empty() => asked(step),
+            (Some((step, _)), Some(verdict)) => format!("{}: {}", asked(step), verdict.why),
+            (_, Some(verdict)) => verdict.why.clone(),
+            (Some((step, _)), None) => asked(step),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Returns the model that is being loaded.
+    pub(in crate::reconcile) fn loading(&self) -> Option<&str> {
+        match self.step.as_ref().map(|(step, _)| step) {
+            Some(Step::Load { model, .. }) => Some(model),
+            Some(Step::Unload { .. }) | None => None,
+        }
+    }
+
+    /// Returns the models whose memory was taken back.
+    pub(in crate::reconcile) fn given_up(&self) -> &[String] {
+        &self.given_up
+    }
+
+    /// Returns for each loaded model how many layers are on GPUs and how many it has, where that is known.
+    pub(in crate::reconcile) fn layers(&self) -> BTreeMap<String, (Option<u32>, Option<u32>)> {
+        let of = |model: &LoadedModel| {
+            (model.name.clone(), (self.layers_of(model), self.models.layers_all(&model.name)))
+        };
+        self.steady.0.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,64 @@
+//! What runs models: only where it has a budget of video memory, and only in what runs on.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::{Scope, health};
+use crate::manifest::form::Entry;
+use crate::manifest::v1::{self, Time};
+use crate::model::{CpuFallback, Engine, Kind, Offload};
+
+/// How long a model may stay loaded that nobody asks.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Offload::IDLE_MAX;
+
+/// Returns what runs models in a service, and what is asked of it.
+pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Service, kind: Kind) -> Option<Offload> {
+    let offload = written.offload.get()?;
+    check_budget(scope, written);
+    if kind == Kind::Job {
+        report(scope, written, "a job runs no models", "leave out `kind` or `offload`");
+    }
+    let mut keep: Vec<String> = Vec::new();
+    for model in offload.keep.get().into_iter().flatten() {
+        if keep.contains(&model.value.0) {
+            let error = scope.error(&model.span, format!("`{}` is here twice", model.value.0));
+            scope.report(error.help("what is named first is given up last"));
+        } else {
+            keep.push(model.value.0.clone());
+        }
+    }
+    // Without it the table was complained about.
+    let engine = offload.engine.get().copied().unwrap_or(Engine::Ollama);
+    let mut time = |key, entry: &Entry<Time>, range: RangeInclusive<Duration>| {
+        entry.get().is_some().then(|| health::time(scope, key, entry, *range.start(), range))
+    };
+    Some(Offload {
+        engine,
+        url: offload.url.get().map_or_else(|| engine.default_url().to_owned(), |url| url.0.clone()),
+        keep,
+        idle_unload: time("idle_unload", &offload.idle_unload, IDLE),
+        request_grace: time("request_grace", &offload.request_grace, Duration::ZERO..=Offload::GRACE_MAX),
+        context: offload.context.get().map(|context| context.0),
+        cpu_fallback: offload.cpu_fallback.get().copied().unwrap_or(CpuFallback::Refuse),
+    })
+}
+
+/// Complains where nothing says how much video memory it may have.
+fn check_budget(scope: &mut Scope<'_>, written: &v1::Service) {
+    let has_none = match written.gpu.get() {
+        Some(gpu) => gpu.vram.is_absent(),
+        None => written.gpu.is_absent(),
+    };
+    if has_none {
+        let help = "`vram` is what its models may take: `gpu = { vram = \"8G\" }`";
+        report(scope, written, "`offload` needs `gpu.vram`", help);
+    }
+}
+
+/// Complains at the key of the table.
+fn report(scope: &mut Scope<'_>, written: &v1::Service, message: &str, help: &str) {
+    if let Some(key) = written.keys.iter().find(|key| key.value == "offload") {
+        let error = scope.error(&key.span, message);
+        scope.report(error.help(help));
+    }
+}

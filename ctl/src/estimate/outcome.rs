@@ -1,0 +1,179 @@
+//! What is estimated, and what comes of it; as JSON this is the answer of `offload estimate --json`.
+
+use nixmox_api::MeasuredLoad;
+use nixmox_core::model::{Bytes, Word as _};
+use nixmox_core::offload::engine::{Engine, Version};
+use nixmox_core::offload::estimate::{Ask, Parts, estimate};
+use nixmox_core::offload::model::Model;
+use serde::Serialize;
+
+use super::alternatives;
+
+/// What is estimated.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// The model, as the person calls it.
+    pub(crate) name: String,
+    /// The service that has it; `None`: a file.
+    pub(crate) service: Option<String>,
+    /// What it is made of.
+    pub(crate) model: Model,
+    /// The program that runs it.
+    pub(crate) engine: Engine,
+    /// Its version; `None`: the newest.
+    pub(crate) version: Option<Version>,
+    /// Video memory that it may take, over all GPUs; `None`: as much as it needs.
+    pub(crate) vram: Option<Bytes>,
+    /// How it is loaded, and on what.
+    pub(crate) ask: Ask,
+    /// What loads of it were measured to take.
+    pub(crate) measured: Vec<MeasuredLoad>,
+}
+
+/// What comes of it. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Outcome {
+    /// The model, as it was asked for.
+    pub(crate) model: String,
+    /// The service that has it; absent: a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service: Option<String>,
+    /// Its architecture, such as `llama`.
+    pub(crate) architecture: String,
+    /// `ollama` or `llama-server`.
+    pub(crate) engine: &'static str,
+    /// The engine's version; absent: its newest is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+    /// The formula.
+    pub(crate) formula: &'static str,
+    /// Video memory that it may take, over all GPUs; absent: as much as it needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) vram: Option<u64>,
+    /// Tokens of context of one request: fewer than asked for where the engine shortens it.
+    pub(crate) context: u32,
+    /// Tokens of context that were asked for.
+    pub(crate) context_asked: u32,
+    /// Requests at the same time.
+    pub(crate) parallel: u32,
+    /// How keys and values are kept.
+    pub(crate) kv: &'static str,
+    /// Whether attention is computed in one pass.
+    pub(crate) flash_attention: bool,
+    /// Layers on GPUs; the output counts as one.
+    pub(crate) layers: u32,
+    /// Layers that there are.
+    pub(crate) layers_all: u32,
+    /// Whether all of them are on GPUs.
+    pub(crate) fits: bool,
+    /// Video memory, over all GPUs, by the formula.
+    pub(crate) gpu: u64,
+    /// The machine's memory, by the formula.
+    pub(crate) host: u64,
+    /// Video memory that such a load was measured to take, which counts in place of `gpu`; absent: none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measured: Option<u64>,
+    /// Memory by part: of each GPU in their order, and last of the machine.
+    pub(crate) places: Vec<Place>,
+    /// What the formula does not know of this model.
+    pub(crate) doubts: Vec<String>,
+    /// What another setting would change.
+    pub(crate) alternatives: Vec<Alternative>,
+    /// From how much video memory on so many layers fit, fewest first; the last is all of them.
+    pub(crate) enough: Vec<Enough>,
+}
+
+/// What is in one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Place {
+    /// `gpu 0` and so on, or `host`.
+    pub(crate) place: String,
+    /// Layers that are there.
+    pub(crate) layers: u32,
+    /// Weights.
+    pub(crate) weights: u64,
+    /// Keys and values.
+    pub(crate) cache: u64,
+    /// Buffers to compute in.
+    pub(crate) compute: u64,
+    /// What the driver and the libraries take.
+    pub(crate) overhead: u64,
+    /// All of these.
+    pub(crate) total: u64,
+}
+
+/// What comes of another setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Alternative {
+    /// The setting, such as `kv q8_0` or `context 4096`.
+    pub(crate) setting: String,
+    /// Layers on GPUs.
+    pub(crate) layers: u32,
+    /// Video memory, over all GPUs.
+    pub(crate) gpu: u64,
+    /// The machine's memory.
+    pub(crate) host: u64,
+}
+
+/// From how much video memory on so many layers fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Enough {
+    /// Layers on GPUs.
+    pub(crate) layers: u32,
+    /// Video memory, over all GPUs.
+    pub(crate) vram: u64,
+}
+
+impl Case {
+    /// Returns what comes of it, and what would of other settings.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let found = estimate(&self.model, &self.ask);
+        let gpus = found.gpus.iter().enumerate().map(|(index, parts)| Place::of(format!("gpu {index}"), parts));
+        let host = Place::of("host".to_owned(), &found.host);
+        let kv = self.ask.keys.as_word();
+        let is_like = |load: &&MeasuredLoad| {
+            load.context == found.context
+                && load.parallel == self.ask.parallel
+                && load.kv == kv
+                && load.layers == found.layers
+        };
+        Outcome {
+            model: self.name.clone(),
+            service: self.service.clone(),
+            architecture: self.model.architecture.clone(),
+            engine: self.engine.as_word(),
+            version: self.version.map(|version| version.to_string()),
+            formula: found.formula,
+            vram: self.vram.map(|Bytes(bytes)| bytes),
+            context: found.context,
+            context_asked: self.ask.context,
+            parallel: self.ask.parallel,
+            kv,
+            flash_attention: self.ask.flash_attention,
+            layers: found.layers,
+            layers_all: found.layers_all,
+            fits: found.layers == found.layers_all,
+            gpu: found.gpus.iter().map(total).fold(0, u64::saturating_add),
+            host: total(&found.host),
+            measured: self.measured.iter().find(is_like).map(|load| load.bytes),
+            places: gpus.chain([host]).collect(),
+            alternatives: alternatives::settings(self, &found),
+            enough: alternatives::enough(self, &found),
+            doubts: found.doubts,
+        }
+    }
+}
+
+impl Place {
+    fn of(place: String, parts: &Parts) -> Self {
+        let Parts { layers, weights, cache, compute, overhead } = *parts;
+        let [weights, cache, compute, overhead] = [weights, cache, compute, overhead].map(|Bytes(bytes)| bytes);
+        Self { place, layers, weights, cache, compute, overhead, total: total(parts) }
+    }
+}
+
+/// Returns all memory in one place.
+pub(super) fn total(parts: &Parts) -> u64 {
+    let Parts { layers: _, weights, cache, compute, overhead } = *parts;
+    [weights, cache, compute, overhead].into_iter().fold(0, |sum, Bytes(bytes)| sum.saturating_add(bytes))
+}

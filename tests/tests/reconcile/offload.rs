@@ -1,0 +1,461 @@
+//! Models share GPUs: they give memory back step by step, come back, and only then is a container stopped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nixmox_agent::host::fake::{FakeEngine, FakeModel, Operation};
+use nixmox_agent::metrics::{self, Source};
+use nixmox_agent::server::Control;
+use nixmox_agent::state::NotesFile;
+use nixmox_api::{AgentError, OffloadModel, OffloadService, ServiceState, Update};
+use nixmox_core::model::{Bytes, CpuFallback, Engine, Offload, OnUnhealthy, Service};
+use nixmox_core::offload::arbiter::{Setting, Step};
+use nixmox_core::offload::estimate::{KvType, Layers};
+use tokio::sync::broadcast::Receiver;
+
+use crate::declare::Declare;
+use crate::gpus::{GIB, foreign, gpus, with_gpu};
+use crate::machine::{Machine, name, of, on_a_machine, shown};
+
+/// The least that a model takes: 10 layers of 300 MiB.
+const LAYER: u64 = 300 << 20;
+const LAYERS: u32 = 10;
+/// How long memory takes to come back.
+const DELAY: Duration = Duration::from_secs(4);
+
+fn model() -> FakeModel {
+    FakeModel::of(LAYERS, LAYER)
+}
+
+/// An Ollama with three models, which takes 9 GiB at most.
+fn ollama() -> FakeEngine {
+    let names = ["llama3:8b", "qwen3:4b", "gemma3:4b"];
+    FakeEngine {
+        models: names.into_iter().map(|name| (name.to_owned(), model())).collect(),
+        takes_at_most: 10 * GIB,
+        memory_delay: DELAY,
+        load_time: Duration::from_secs(3),
+        keep_alive: Some(Duration::from_hours(5)),
+        ..FakeEngine::default()
+    }
+}
+
+fn offload(keep: &[&str]) -> Offload {
+    Offload {
+        engine: Engine::Ollama,
+        url: Engine::Ollama.default_url().to_owned(),
+        keep: keep.iter().map(ToString::to_string).collect(),
+        idle_unload: None,
+        context: Some(4096),
+        request_grace: Some(Duration::from_secs(30)),
+        cpu_fallback: CpuFallback::Refuse,
+    }
+}
+
+/// A service that runs models, with 10 GiB of a GPU of 12.
+fn with_models(keep: &[&str]) -> Service {
+    Service { offload: Some(offload(keep)), ..with_gpu("ollama", 10, 20) }
+}
+
+/// Brings up a service whose engine has these models loaded, each after the other.
+async fn loaded(machine: &Machine, service: Service, models: &[&str]) {
+    machine.host.set_gpus(gpus(1));
+    machine.host.set_engine(&name("ollama"), ollama());
+    machine.up(&[service]).await;
+    machine.until_well().await;
+    for model in models {
+        machine.host.ask_model(&name("ollama"), model);
+        machine.host.finish_model(&name("ollama"), model);
+        machine.pass(Duration::from_secs(15)).await;
+    }
+    machine.pass(Duration::from_mins(1)).await;
+}
+
+fn on_gpu(machine: &Machine) -> BTreeMap<String, u32> {
+    machine.host.loaded_layers(&name("ollama"))
+}
+
+async fn told_of(machine: &Machine) -> OffloadService {
+    machine.agent().offloads().await.unwrap().services.remove(0)
+}
+
+fn of_model<'a>(told: &'a OffloadService, model: &str) -> &'a OffloadModel {
+    told.models.iter().find(|of| of.name == model).unwrap_or_else(|| panic!("no {model}: {told:#?}"))
+}
+
+/// Returns what was told of models since the last call.
+fn news(events: &mut Receiver<std::sync::Arc<Update>>) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        told.extend((event.event == "offload").then(|| event.message.clone()));
+    }
+    told
+}
+
+fn unloads(steps: &[Step]) -> usize {
+    steps.iter().filter(|step| matches!(step, Step::Unload { .. })).count()
+}
+
+#[test]
+fn models_give_way_one_by_one_and_come_back_and_their_container_runs_on() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&["llama3:8b"]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        assert_eq!(on_gpu(machine).len(), 3, "{:?}", on_gpu(machine));
+        let (_, mut events) = machine.agent().watch();
+        let right = machine.right_with_gpus();
+        machine.host.clear_trace();
+        let both = [with_models(&["llama3:8b"]), with_gpu("frigate", 4, 80)];
+        machine.up(&both).await;
+        machine.until_state("frigate", ServiceState::Healthy).await;
+        assert_eq!(machine.trace(), ["start frigate"]);
+        machine.assert_kept(&right, "memory that is given back");
+        // Only as much as is needed, and the one to be kept last.
+        let left = on_gpu(machine);
+        assert_eq!(
+            left.keys().collect::<Vec<_>>(),
+            ["gemma3:4b", "llama3:8b"],
+            "the one that was asked longest ago went"
+        );
+        let told = news(&mut events);
+        let has = |text: &str| told.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(has("unload qwen3:4b"), 2, "begun and done: {told:#?}");
+        assert_eq!(has("frigate"), 1 + 1, "{told:#?}");
+        assert!(told.iter().any(|line| line.contains("shrinks to") && line.contains("for frigate")), "{told:#?}");
+        // While that lasts, the status says why.
+        let status = machine.status().await;
+        let reason = &of(&status, "ollama").reason;
+        assert!(reason.contains("frigate"), "{}", shown(&status));
+        machine.pass(Duration::from_mins(30)).await;
+        assert_eq!(news(&mut events), Vec::<String>::new(), "nothing is told twice");
+
+        machine.stop(&["frigate"]).await.unwrap();
+        machine.pass(Duration::from_mins(5)).await;
+        machine.assert_kept(&right, "memory that is taken again");
+        assert!(news(&mut events).iter().any(|line| line.contains("may have 10G")));
+        assert_eq!(of(&machine.status().await, "ollama").reason, "");
+    });
+}
+
+#[test]
+fn the_model_to_be_kept_gives_way_last_and_is_loaded_again() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&["llama3:8b"]), &["llama3:8b", "qwen3:4b"]).await;
+        let right = machine.right_with_gpus();
+        machine.up(&[with_models(&["llama3:8b"]), with_gpu("train", 11, 80)]).await;
+        machine.until_state("train", ServiceState::Healthy).await;
+        machine.assert_kept(&right, "all of its memory is given back");
+        assert!(!on_gpu(machine).values().any(|layers| *layers == LAYERS), "{:?}", on_gpu(machine));
+        let calls = machine.host.engine_calls(&name("ollama"));
+        let first = calls.steps.iter().position(|step| step.model() == "qwen3:4b");
+        let last = calls.steps.iter().rposition(|step| step.model() == "llama3:8b");
+        assert!(first < last, "{:?}", calls.steps);
+        machine.stop(&["train"]).await.unwrap();
+        machine.pass(Duration::from_mins(10)).await;
+        assert_eq!(on_gpu(machine).get("llama3:8b"), Some(&LAYERS), "{:?}", told_of(machine).await);
+        machine.assert_kept(&right, "and taken again");
+    });
+}
+
+#[test]
+fn memory_that_others_take_is_given_back_too() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        let right = machine.right_with_gpus();
+        machine.host.set_gpus(foreign(gpus(1), 0, 5));
+        machine.pass(Duration::from_mins(2)).await;
+        assert_eq!(on_gpu(machine).len(), 2, "{:?}", told_of(machine).await);
+        machine.assert_kept(&right, "what is no service's takes memory");
+    });
+}
+
+#[test]
+fn what_comes_and_goes_has_models_loaded_a_bounded_number_of_times() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&["llama3:8b"]), &["llama3:8b"]).await;
+        let before = machine.host.engine_calls(&name("ollama")).loads;
+        for _ in 0..60 {
+            machine.host.set_gpus(foreign(gpus(1), 0, 11));
+            machine.pass(Duration::from_secs(30)).await;
+            machine.host.set_gpus(gpus(1));
+            machine.pass(Duration::from_secs(30)).await;
+        }
+        let loads = machine.host.engine_calls(&name("ollama")).loads - before;
+        assert!(loads <= 20, "{loads} loads in an hour");
+    });
+}
+
+#[test]
+fn an_engine_that_is_silent_does_not_keep_others_waiting() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        machine.host.change_engine(&name("ollama"), |engine| engine.hangs = true);
+        machine.host.clear_trace();
+        machine.up(&[with_models(&[]), with_gpu("frigate", 6, 80)]).await;
+        let begun = tokio::time::Instant::now();
+        machine.until_state("frigate", ServiceState::Healthy).await;
+        assert_eq!(machine.trace(), ["stop ollama", "start frigate"]);
+        assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn one_that_cannot_give_back_is_stopped_as_ever() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        machine.host.change_engine(&name("ollama"), |engine| engine.is_multi = false);
+        machine.pass(Duration::from_mins(1)).await;
+        machine.host.clear_trace();
+        machine.up(&[with_models(&[]), with_gpu("frigate", 6, 80)]).await;
+        machine.until_state("frigate", ServiceState::Healthy).await;
+        assert_eq!(machine.trace(), ["stop ollama", "start frigate"]);
+    });
+}
+
+#[test]
+fn an_agent_that_dies_on_the_way_goes_on_where_the_last_one_was() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        let right = machine.right_with_gpus();
+        machine.host.clear_trace();
+        machine.up(&[with_models(&[]), with_gpu("frigate", 8, 80)]).await;
+        for _ in 0..4 {
+            machine.pass(Duration::from_secs(3)).await;
+            machine.restart_agent().await;
+        }
+        machine.until_state("frigate", ServiceState::Healthy).await;
+        assert_eq!(machine.trace(), ["start frigate"]);
+        machine.assert_kept(&right, "an agent that dies");
+        // With models to be kept the next one knows of nothing that was given up.
+        machine.restart_agent().await;
+        machine.pass(Duration::from_mins(10)).await;
+        assert!(on_gpu(machine).len() <= 1, "{:?}", on_gpu(machine));
+        machine.assert_kept(&right, "an agent that dies");
+    });
+}
+
+#[test]
+fn a_busy_model_finishes_first() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b"]).await;
+        machine.host.ask_model(&name("ollama"), "llama3:8b");
+        machine.host.clear_trace();
+        machine.up(&[with_models(&[]), with_gpu("train", 11, 80)]).await;
+        machine.pass(Duration::from_secs(15)).await;
+        assert_eq!(machine.trace(), Vec::<String>::new());
+        machine.host.finish_model(&name("ollama"), "llama3:8b");
+        machine.until_state("train", ServiceState::Healthy).await;
+        assert_eq!(machine.trace(), ["start train"]);
+    });
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b"]).await;
+        machine.host.ask_model(&name("ollama"), "llama3:8b");
+        machine.host.clear_trace();
+        machine.up(&[with_models(&[]), with_gpu("train", 11, 80)]).await;
+        machine.until_state("train", ServiceState::Healthy).await;
+        assert_eq!(machine.trace(), ["stop ollama", "start train"], "its time was over");
+    });
+}
+
+#[test]
+fn a_model_on_the_cpu_is_told_and_makes_its_service_unhealthy_where_that_is_refused() {
+    for (fallback, state) in
+        [(CpuFallback::Refuse, ServiceState::Unhealthy), (CpuFallback::Warn, ServiceState::Healthy)]
+    {
+        on_a_machine(async |machine| {
+            let mut service = with_models(&["llama3:8b"]).checked(OnUnhealthy::Report);
+            service.offload.as_mut().unwrap().cpu_fallback = fallback;
+            machine.host.set_gpus(gpus(1));
+            machine.host.set_engine(&name("ollama"), FakeEngine { is_blind: true, ..ollama() });
+            machine.up(&[service]).await;
+            let (_, mut events) = machine.agent().watch();
+            machine.pass(Duration::from_mins(3)).await;
+            let ill = machine.service("ollama").await;
+            assert_eq!(ill.state, state, "{ill:?}");
+            assert!(ill.reason.contains("llama3:8b") && ill.reason.contains("CPU"), "{ill:?}");
+            let told = news(&mut events);
+            let begins = told.iter().filter(|line| line.starts_with("llama3:8b is not where")).count();
+            assert_eq!(begins, 1, "{told:#?}");
+            let of = told_of(machine).await;
+            let model = of_model(&of, "llama3:8b");
+            assert_eq!((model.state.as_str(), model.keep, model.layers), ("cpu", true, Some(0)));
+            assert!(!model.incident.is_empty());
+            let page = metrics::shown(&machine.agent().page().await);
+            let line = "nixmox_model_incident{name=\"ollama\",stack=\"cloud\",model=\"llama3:8b\"} 1";
+            assert!(page.lines().any(|of| of == line), "{page}");
+
+            // Another instance has another engine, and nothing is held against that.
+            machine.host.change_engine(&name("ollama"), |engine| engine.is_blind = false);
+            machine.restart(&["ollama"]).await.unwrap();
+            machine.until_state("ollama", ServiceState::Healthy).await;
+            machine.pass(Duration::from_mins(5)).await;
+            assert_eq!(on_gpu(machine).get("llama3:8b"), Some(&LAYERS));
+            assert_eq!(machine.service("ollama").await.reason, "");
+        });
+    }
+}
+
+#[test]
+fn what_loads_take_is_measured_and_outlives_the_agent() {
+    on_a_machine(async |machine| {
+        let mut engine = ollama();
+        // What the engine does not count.
+        engine.models.insert("llama3:8b".to_owned(), FakeModel { overhead: 0, ..model() });
+        machine.host.set_gpus(gpus(1));
+        machine.host.set_engine(&name("ollama"), engine);
+        machine.up(&[with_models(&["llama3:8b"])]).await;
+        machine.until_well().await;
+        machine.pass(Duration::from_mins(5)).await;
+        let noted = || NotesFile::new(machine.state()).load().unwrap().measured;
+        let measured = noted();
+        let [(load, bytes)] = measured.as_slice() else { panic!("{measured:?}") };
+        assert_eq!(
+            (load.model.as_str(), load.context, load.parallel, load.layers),
+            ("digest of llama3:8b", 4096, 1, LAYERS)
+        );
+        assert_eq!((load.kv, *bytes), (KvType::F16, Bytes(u64::from(LAYERS) * LAYER)));
+
+        let looked = std::time::Instant::now();
+        let written = std::fs::metadata(machine.state().join("notes.json")).unwrap().modified().unwrap();
+        machine.pass(Duration::from_mins(10)).await;
+        let again = std::fs::metadata(machine.state().join("notes.json")).unwrap().modified().unwrap();
+        assert_eq!(written, again, "the same is not written again and again ({:?})", looked.elapsed());
+
+        machine.restart_agent().await;
+        machine.pass(Duration::from_mins(1)).await;
+        let reply = machine.agent().offload_model("ollama".to_owned(), "llama3:8b".to_owned()).await.unwrap();
+        assert_eq!(reply.measured.len(), 1);
+        assert_eq!((reply.measured[0].bytes, reply.measured[0].kv.as_str()), (bytes.0, "f16"));
+        assert_eq!((reply.gpus.len(), reply.gpus[0].total, reply.gpus[0].free), (1, 12 * GIB, 10 * GIB));
+        assert!(reply.tensors.len() > 9 && !reply.metadata.is_empty());
+    });
+}
+
+#[test]
+fn models_are_asked_about_once() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&["llama3:8b"]), &["qwen3:4b"]).await;
+        machine.pass(Duration::from_hours(1)).await;
+        let mut shown = machine.host.engine_calls(&name("ollama")).shown;
+        shown.sort();
+        shown.dedup();
+        assert_eq!(shown, ["llama3:8b", "qwen3:4b"]);
+        assert!(machine.host.engine_calls(&name("ollama")).shown.len() <= 4, "a name, and then its digest");
+    });
+}
+
+#[test]
+fn a_step_that_fails_is_told_and_not_repeated_at_once() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        machine
+            .host
+            .set_engine(&name("ollama"), FakeEngine { refuses: Some("out of order".to_owned()), ..ollama() });
+        let (_, mut events) = machine.agent().watch();
+        machine.up(&[with_models(&["llama3:8b"])]).await;
+        machine.until_well().await;
+        machine.pass(Duration::from_mins(30)).await;
+        let told = news(&mut events);
+        let failed = told.iter().filter(|line| line.contains("failed") && line.contains("out of order")).count();
+        assert!((1..20).contains(&failed), "{told:#?}");
+        let page = metrics::shown(&machine.agent().page().await);
+        let line = format!("nixmox_step_failures_total{{step=\"model-load\"}} {failed}");
+        assert!(page.lines().any(|of| of == line), "{line}: {page}");
+    });
+}
+
+#[test]
+fn an_engine_is_started_with_what_holds_it_to_its_budget_and_runs_on_with_that() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        machine.host.set_engine(&name("ollama"), ollama());
+        machine.up(&[with_models(&[])]).await;
+        machine.until_well().await;
+        let grant = || NotesFile::new(machine.state()).load().unwrap().grants[&name("ollama")].clone();
+        let begun = grant();
+        // 12 GiB, of which 10 are its own, and a quarter is the driver's.
+        let overhead: u64 = begun.environment["OLLAMA_GPU_OVERHEAD"].parse().unwrap();
+        assert_eq!(overhead, 12 * GIB - GIB / 4 - 10 * GIB);
+        assert_eq!(begun.environment["OLLAMA_CONTEXT_LENGTH"], "4096");
+        let right = machine.right_with_gpus();
+        machine.host.set_gpus(foreign(gpus(1), 0, 6));
+        machine.pass(Duration::from_mins(1)).await;
+        assert!(grant().budget < begun.budget, "{:?}", grant());
+        assert_eq!(grant().environment, begun.environment);
+        machine.assert_kept(&right, "a budget that shrinks");
+    });
+}
+
+#[test]
+fn without_a_service_that_runs_models_nobody_is_asked() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        machine.host.set_engine(&name("ollama"), ollama());
+        machine.up(&[with_gpu("ollama", 10, 20)]).await;
+        machine.until_well().await;
+        machine.pass(Duration::from_hours(1)).await;
+        assert_eq!(machine.host.engine_calls(&name("ollama")).looks, 0);
+        assert!(machine.agent().offloads().await.unwrap().services.is_empty());
+        let refused = machine.agent().offload_model("ollama".to_owned(), "llama3:8b".to_owned()).await.unwrap_err();
+        assert!(matches!(&refused, AgentError::Refused { reason, .. } if reason.contains("ollama")), "{refused:?}");
+        let unknown = machine.agent().offload_model("nobody".to_owned(), "llama3:8b".to_owned()).await.unwrap_err();
+        assert!(matches!(unknown, AgentError::UnknownService { .. }), "{unknown:?}");
+
+        // And of one that is down neither.
+        machine.up(&[with_models(&[])]).await;
+        machine.until_well().await;
+        machine.pass(Duration::from_mins(1)).await;
+        let looks = machine.host.engine_calls(&name("ollama")).looks;
+        assert!(looks > 0);
+        machine.stop(&["ollama"]).await.unwrap();
+        machine.until_state("ollama", ServiceState::Stopped).await;
+        machine.pass(Duration::from_mins(10)).await;
+        assert_eq!(machine.host.engine_calls(&name("ollama")).looks, looks);
+        assert_eq!(told_of(machine).await.state, "down");
+    });
+}
+
+#[test]
+fn looks_are_made_as_often_as_needed() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b"]).await;
+        let before = machine.host.engine_calls(&name("ollama")).looks;
+        machine.pass(Duration::from_mins(10)).await;
+        let looks = machine.host.engine_calls(&name("ollama")).looks - before;
+        assert!((50..=62).contains(&looks), "{looks} looks in ten minutes");
+    });
+}
+
+#[test]
+fn a_new_instance_is_a_new_engine() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b"]).await;
+        let told = told_of(machine).await;
+        assert_eq!((told.state.as_str(), told.models.len()), ("answers", 1), "{told:#?}");
+        assert_eq!(
+            (told.version.as_str(), told.budget, told.used),
+            ("0.30.0", Some(10 * GIB), Some(u64::from(LAYERS) * LAYER))
+        );
+        machine.restart(&["ollama"]).await.unwrap();
+        machine.until_well().await;
+        machine.pass(Duration::from_secs(15)).await;
+        let told = told_of(machine).await;
+        assert_eq!((told.state.as_str(), told.models.len()), ("answers", 0), "{told:#?}");
+    });
+}
+
+#[test]
+fn steps_are_the_arbiters() {
+    // What is asked is what was decided: no step is made up on the way, and none has an empty name.
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&["llama3:8b", "qwen3:4b"]), &["gemma3:4b"]).await;
+        machine.up(&[with_models(&["llama3:8b", "qwen3:4b"]), with_gpu("frigate", 8, 80)]).await;
+        machine.until_state("frigate", ServiceState::Healthy).await;
+        let steps = machine.host.engine_calls(&name("ollama")).steps;
+        assert!(steps.iter().all(|step| !step.model().is_empty()), "{steps:?}");
+        assert!(unloads(&steps) >= 1, "{steps:?}");
+        let on_cpu = Setting { layers: Layers::Exactly(0), context: None };
+        let is_on_cpu = |step: &Step| matches!(step, Step::Load { setting, .. } if setting.layers == on_cpu.layers);
+        assert!(!steps.iter().any(is_on_cpu), "that is refused: {steps:?}");
+        assert_eq!(machine.count(&Operation::Stop(name("ollama"))), 0);
+    });
+}
