@@ -59,17 +59,17 @@ impl OffloadModelReply {
     pub fn header(&self) -> Result<gguf::Header, String> {
         let mut metadata = BTreeMap::new();
         for value in &self.metadata {
-            if metadata.insert(value.key.clone(), value.into_model()?).is_some() {
+            if metadata.insert(value.key.clone(), value.value()?).is_some() {
                 return Err(format!("the key {} is there twice", quoted(&value.key)));
             }
         }
-        let tensors = self.tensors.iter().map(ModelTensor::into_model).collect::<Result<_, _>>()?;
+        let tensors = self.tensors.iter().map(ModelTensor::tensor).collect::<Result<_, _>>()?;
         Ok(gguf::Header { metadata, tensors })
     }
 }
 
 impl ModelValue {
-    fn into_model(&self) -> Result<gguf::Value, String> {
+    fn value(&self) -> Result<gguf::Value, String> {
         let Self { key, number, fraction, truth, text, numbers, length } = self;
         let number = number.map(|number| match u64::try_from(number) {
             Ok(number) => gguf::Value::Unsigned(number),
@@ -92,7 +92,7 @@ impl ModelValue {
 }
 
 impl ModelTensor {
-    fn into_model(&self) -> Result<gguf::Tensor, String> {
+    fn tensor(&self) -> Result<gguf::Tensor, String> {
         let Some(kind) = TensorType::from_number(self.kind) else {
             let name = quoted(&self.name);
             return Err(format!("the tensor {name} is of type {}, which is not known here", self.kind));

@@ -5,6 +5,7 @@
 #   data             folders in the guest that outlive it: one is `dataDir`, several are folders of their own names below it
 #   secrets          a unit of the guest, and the credentials that it reads; made once by the service `credentials` where that is enabled
 #   gpu              what it asks for where `gpu` is set
+#   offload          what runs models in it, likewise
 #   service          keys of the manifest
 #   guest            the NixOS module of the guest
 #
@@ -26,6 +27,7 @@ let
       data = [ ];
       secrets = { };
       gpu = { };
+      offload = { };
       service = { };
     }
     // recipe;
@@ -115,6 +117,10 @@ let
       }
       (lib.mkIf (own.gpu or false) (defaults {
         inherit (recipe) gpu;
+      }))
+      # What runs models needs a budget of video memory.
+      (lib.mkIf ((own.gpu or false) && recipe.offload != { }) (defaults {
+        inherit (recipe) offload;
       }))
     ];
 in

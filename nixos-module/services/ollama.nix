@@ -6,13 +6,15 @@
   gpu = {
     vram = "8G";
   };
+  offload = {
+    engine = "ollama";
+  };
   service = {
     health = {
       http = "http://localhost:11434/api/version";
       start_period = "2min";
     };
     limits.memory_max = "16G";
-    offload.engine = "ollama";
   };
   guest =
     { lib, ... }:

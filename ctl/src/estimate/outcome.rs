@@ -87,7 +87,7 @@ pub(crate) struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Place {
     /// `gpu 0` and so on, or `host`.
-    pub(crate) place: String,
+    pub(crate) at: String,
     /// Layers that are there.
     pub(crate) layers: u32,
     /// Weights.
@@ -165,10 +165,10 @@ impl Case {
 }
 
 impl Place {
-    fn of(place: String, parts: &Parts) -> Self {
+    fn of(at: String, parts: &Parts) -> Self {
         let Parts { layers, weights, cache, compute, overhead } = *parts;
         let [weights, cache, compute, overhead] = [weights, cache, compute, overhead].map(|Bytes(bytes)| bytes);
-        Self { place, layers, weights, cache, compute, overhead, total: total(parts) }
+        Self { at, layers, weights, cache, compute, overhead, total: total(parts) }
     }
 }
 

@@ -37,7 +37,9 @@ pub(crate) fn file(metadata: &[(&str, Value)], tensors: &[Tensor]) -> Vec<u8> {
     for (name, shape) in tensors {
         bytes.extend(text(name));
         bytes.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
-        shape.iter().for_each(|extent| bytes.extend(extent.to_le_bytes()));
+        for extent in shape {
+            bytes.extend(extent.to_le_bytes());
+        }
         bytes.extend(1_u32.to_le_bytes());
         bytes.extend(offset.to_le_bytes());
         offset += (shape.iter().product::<u64>() * 2).next_multiple_of(32);

@@ -96,6 +96,11 @@ in
         };
         offload = {
           engine = "ollama";
+          url = "http://localhost:11435";
+          keep = [ "llama3.1:8b" ];
+          idle_unload = "30min";
+          context = 8192;
+          request_grace = "2min";
           cpu_fallback = "allow";
         };
       };

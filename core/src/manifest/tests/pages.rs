@@ -133,8 +133,7 @@ fn around(path: &str, key: &Key, line: &str) -> String {
                 ("mounts/items/anyOf/1", "target") => "source = \"/x\"",
                 ("mounts/items/anyOf/1", _) => "source = \"/x\"\ntarget = \"/x\"",
                 ("gpu", "vram_min") => "vram = \"10G\"",
-                ("offload", "engine") => "",
-                ("offload", _) => "engine = \"ollama\"",
+                ("offload", key) if key != "engine" => "engine = \"ollama\"",
                 _ => "",
             };
             let others = "[services.postgres]\nsystem = \".#p\"";

@@ -55,7 +55,7 @@ pub(crate) struct EstimateOf {
     /// Requests at the same time [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     parallel: Option<u32>,
-    /// How keys and values are kept: f16, q8_0, q4_0 and so on [default: f16]
+    /// How keys and values are kept, in the word of llama.cpp [default: f16]
     #[arg(long, value_name = "TYPE", value_parser = kv)]
     kv: Option<KvType>,
     /// How many GPUs, all alike [default: 1]
@@ -114,8 +114,8 @@ impl EstimateOf {
 
     /// Returns the file that is meant; `None`: a model of a service.
     fn file(&self, context: &Context) -> Option<PathBuf> {
-        let is_file = self.model.contains('/') || self.model.ends_with(".gguf");
         let path = context.folder.join(&self.model);
+        let is_file = self.model.contains('/') || path.extension().is_some_and(|end| end == "gguf");
         // Ollama has models such as `hf.co/unsloth/gemma-3-4b-it-GGUF:Q4_K_M`.
         let service = self.model.split_once(':').map(|(service, _)| service.parse::<ContainerName>());
         let is_of_service = matches!(service, Some(Ok(_))) && !path.exists();

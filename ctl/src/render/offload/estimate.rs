@@ -106,9 +106,9 @@ fn asked(outcome: &Outcome) -> String {
 }
 
 fn of_place(place: &Place) -> Vec<Cell> {
-    let Place { place, layers, weights, cache, compute, overhead, total } = place;
+    let Place { at, layers, weights, cache, compute, overhead, total } = place;
     let sizes = [weights, cache, compute, overhead, total].map(|bytes| Cell::new(precise(*bytes)));
-    [Cell::new(place), Cell::new(layers.to_string())].into_iter().chain(sizes).collect()
+    [Cell::new(at), Cell::new(layers.to_string())].into_iter().chain(sizes).collect()
 }
 
 fn of_setting(setting: &Alternative, all: u32) -> Vec<Cell> {
@@ -159,7 +159,7 @@ fn precise(bytes: u64) -> String {
     let tenths = (u128::from(bytes).saturating_mul(10) + (1 << 29)) >> 30;
     match bytes {
         0 => "0".to_owned(),
-        ..0x3e80_0000 => format!("{}M", bytes.saturating_add(1 << 19) >> 20),
+        1..0x3e80_0000 => format!("{}M", bytes.saturating_add(1 << 19) >> 20),
         _ => format!("{}.{}G", tenths / 10, tenths % 10),
     }
 }
