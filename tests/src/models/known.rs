@@ -63,7 +63,9 @@ pub(super) fn tensors(shape: &Shape) -> Vec<Tensor> {
         all.push(tensor("rope_freqs.weight".into(), "F32", &[shape.head / 2]));
     }
     for layer in 0..shape.layers {
-        let mut put = |name: &str, kind: &str, extents: &[u64]| all.push(tensor(format!("blk.{layer}.{name}"), kind, extents));
+        let mut put = |name: &str, kind: &str, extents: &[u64]| {
+            all.push(tensor(format!("blk.{layer}.{name}"), kind, extents))
+        };
         attention(shape, layer, &mut put);
         feed_forward(shape, layer, &mut put);
     }

@@ -437,6 +437,7 @@ fn a_new_instance_is_a_new_engine() {
         );
         machine.restart(&["ollama"]).await.unwrap();
         machine.until_well().await;
+        assert_eq!(told_of(machine).await.models.len(), 0, "what was loaded before is gone at once");
         machine.pass(Duration::from_secs(15)).await;
         let told = told_of(machine).await;
         assert_eq!((told.state.as_str(), told.models.len()), ("answers", 0), "{told:#?}");
