@@ -1,4 +1,5 @@
 //! Estimates against llama.cpp itself: the real `llama-fit-params` on GPUs that are none, and the real `llama-server`.
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "figures of tests are small")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -41,7 +41,7 @@ fn kind(shape: &Shape, what: Use) -> &'static str {
 /// Returns what llama.cpp takes instead, where rows are no whole blocks of 256.
 fn in_blocks(kind: &'static str, row: u64) -> &'static str {
     match kind {
-        _ if row % 256 == 0 => kind,
+        _ if row.is_multiple_of(256) => kind,
         "Q4_K" => "Q5_0",
         "Q5_K" => "Q5_1",
         "Q6_K" => "Q8_0",
@@ -64,7 +64,7 @@ pub(super) fn tensors(shape: &Shape) -> Vec<Tensor> {
     }
     for layer in 0..shape.layers {
         let mut put = |name: &str, kind: &str, extents: &[u64]| {
-            all.push(tensor(format!("blk.{layer}.{name}"), kind, extents))
+            all.push(tensor(format!("blk.{layer}.{name}"), kind, extents));
         };
         attention(shape, layer, &mut put);
         feed_forward(shape, layer, &mut put);

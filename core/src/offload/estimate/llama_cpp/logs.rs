@@ -31,6 +31,7 @@ struct Case {
     logged: [f64; 4],
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     let llama = Shape { context: 131_072, ..shapes::LLAMA_8B };
     let llama_1b = Shape {
@@ -174,7 +175,9 @@ fn cases() -> Vec<Case> {
             [0.0, 9728.0, 9240.0, 264.01],
         ),
     ];
-    old.iter_mut().for_each(|case| case.flash_attention = false);
+    for case in &mut old {
+        case.flash_attention = false;
+    }
     cases.append(&mut old);
     for case in &mut cases {
         // Four slots share one context.
