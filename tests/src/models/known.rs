@@ -25,7 +25,7 @@ fn kind(shape: &Shape, what: Use) -> &'static str {
     match (shape.mix, what) {
         (Mix::Mxfp4, Use::Experts) => "MXFP4",
         (Mix::Mxfp4, _) => "Q8_0",
-        (Mix::Mxfp4 | Mix::All(_), Use::Tokens) if shape.is_tied => kind(shape, Use::Other),
+        (Mix::All(_), Use::Tokens) if shape.is_tied => kind(shape, Use::Other),
         (_, Use::Tokens) if shape.is_tied => "Q6_K",
         (Mix::All(kind), _) => kind,
         (_, Use::Output) => "Q6_K",
@@ -41,7 +41,7 @@ fn kind(shape: &Shape, what: Use) -> &'static str {
 /// Returns what llama.cpp takes instead, where rows are no whole blocks of 256.
 fn in_blocks(kind: &'static str, row: u64) -> &'static str {
     match kind {
-        _ if row % 256 == 0 => kind,
+        _ if row.is_multiple_of(256) => kind,
         "Q4_K" => "Q5_0",
         "Q5_K" => "Q5_1",
         "Q6_K" => "Q8_0",
@@ -64,7 +64,7 @@ pub(super) fn tensors(shape: &Shape) -> Vec<Tensor> {
     }
     for layer in 0..shape.layers {
         let mut put = |name: &str, kind: &str, extents: &[u64]| {
-            all.push(tensor(format!("blk.{layer}.{name}"), kind, extents))
+            all.push(tensor(format!("blk.{layer}.{name}"), kind, extents));
         };
         attention(shape, layer, &mut put);
         feed_forward(shape, layer, &mut put);
@@ -204,8 +204,15 @@ pub fn known() -> Vec<Shape> {
 #[must_use]
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = known();
-    for shape in &mut shapes {
+    // How many layers there are tells llama.cpp which DeepSeek it is.
+    for shape in shapes.iter_mut().filter(|shape| shape.architecture != "deepseek2") {
         shape.layers = shape.layers.min(13);
+    }
+    // With few words, what the output takes hides nothing of what layers take.
+    for (at, name) in [(0, "few words"), (6, "few words, normalised heads"), (7, "few words, experts")] {
+        if let Some(shape) = shapes.get(at).cloned() {
+            shapes.push(Shape { name, vocabulary: 1024, ..shape });
+        }
     }
     shapes
 }

@@ -19,13 +19,13 @@ pub use known::{known, shapes};
 pub enum Mix {
     /// All alike, the output too.
     All(&'static str),
-    /// All alike but the output, which is Q6_K (`Q4_0`).
+    /// All alike but the output, which is `Q6_K` (`Q4_0`).
     Legacy(&'static str),
-    /// `Q4_K_M`: half of the values and of the matrices down are Q6_K.
+    /// `Q4_K_M`: half of the values and of the matrices down are `Q6_K`.
     Q4KM,
-    /// `Q5_K_M`: the same over Q5_K.
+    /// `Q5_K_M`: the same over `Q5_K`.
     Q5KM,
-    /// `Q4_K_S`: Q4_K, some of the values and matrices down Q5_K.
+    /// `Q4_K_S`: `Q4_K`, some of the values and matrices down `Q5_K`.
     Q4KS,
     /// As the makers of gpt-oss store it: experts MXFP4, all else 8 bits.
     Mxfp4,
@@ -126,6 +126,7 @@ impl Shape {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "names are made for it")]
 pub(crate) fn tensor(name: String, kind: &str, shape: &[u64]) -> Tensor {
     let kind = TensorType::from_name(kind).unwrap_or_else(|| panic!("no type {kind}"));
     Tensor::new(name.clone(), kind, shape.to_vec()).unwrap_or_else(|error| panic!("{name}: {error}"))

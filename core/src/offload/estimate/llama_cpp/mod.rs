@@ -11,11 +11,11 @@ mod allocator;
 mod attention;
 mod feed_forward;
 mod layers;
+#[cfg(test)]
+mod logs;
 mod placement;
 mod schedule;
 mod tape;
-#[cfg(test)]
-mod tests;
 mod weights;
 
 pub use placement::{Overflow, Placement};
@@ -32,6 +32,18 @@ const FITS_SINCE: u32 = 7_407;
 const WINDOWS_SINCE: u32 = 5_427;
 /// The build that keeps no values where keys hold them (MLA).
 const NO_VALUES_SINCE: u32 = 7_772;
+/// The build that gives the mask of attention in one pass with 16 bits.
+const HALF_MASK_SINCE: u32 = 7_000;
+/// The build that stores keys and values by the numbers of their rows; b5950 does not, unless told to.
+const ROWS_SINCE: u32 = 6_100;
+/// The build that rotates quantised keys and values.
+const ROTATES_SINCE: u32 = 8_600;
+/// The build that reserves room for as many outputs as `llama-server` needs: after May, before the end of June 2026.
+const FEW_OUTPUTS_SINCE: u32 = 9_400;
+/// The build that has room for batches of tokens and of vectors: after June, before October 2026.
+const MIXED_SINCE: u32 = 10_700;
+/// The last minor version of Ollama that is known, and the build that it brings.
+const OLLAMA_KNOWN: (u32, u32) = (33, 10_488);
 
 /// How a model is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +68,7 @@ pub struct Setup {
 
 /// What differs between builds of llama.cpp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a change of its own, made at another time")]
 pub struct Build {
     /// The output is the first to be on a GPU; before, it was the last.
     pub output_first: bool,
@@ -67,6 +80,8 @@ pub struct Build {
     pub mixed_inputs: bool,
     /// The mask of attention in one pass is given with 16 bits; before, it was made of one with 32.
     pub half_mask: bool,
+    /// Keys and values are stored by the numbers of their rows, which are given with each batch.
+    pub stores_by_rows: bool,
     /// Quantised keys and values are rotated.
     pub rotates: bool,
     /// `llama-server` reserves room for the outputs that it needs, one of each sequence; before, of all tokens.
@@ -74,21 +89,25 @@ pub struct Build {
 }
 
 impl Build {
-    /// Returns what a build does (`0.0.11434`); `None`: what the newest does. So does what says another kind of version.
+    /// Returns what a build does (`0.0.11434`), or the one that a version of Ollama brings; `None`: what the newest does.
+    ///
+    /// Where a change was seen in logs alone, the build is one between the last log without it and the first with it.
     #[must_use]
     pub fn of(version: Option<Version>) -> Self {
         let build = match version {
             Some(Version(0, 0, build)) => build,
+            Some(Version(0, minor, _)) if minor <= OLLAMA_KNOWN.0 => OLLAMA_KNOWN.1,
             Some(_) | None => u32::MAX,
         };
         Self {
             output_first: build >= FITS_SINCE,
             windows: build >= WINDOWS_SINCE,
             no_values_beside_keys: build >= NO_VALUES_SINCE,
-            mixed_inputs: build >= 10_000,
-            half_mask: build >= 9_000,
-            rotates: build >= 8_600,
-            few_outputs: build >= 10_000,
+            mixed_inputs: build >= MIXED_SINCE,
+            half_mask: build >= HALF_MASK_SINCE,
+            stores_by_rows: build >= ROWS_SINCE,
+            rotates: build >= ROTATES_SINCE,
+            few_outputs: build >= FEW_OUTPUTS_SINCE,
         }
     }
 }
@@ -191,7 +210,10 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
         doubts.push(format!("compute buffers of recurrent layers (`{}`) are approximate", model.architecture));
     }
     if !KNOWN.contains(&model.architecture.as_str()) {
-        doubts.push(format!("`{}` is computed as its tensors suggest: no figures of it were compared", model.architecture));
+        doubts.push(format!(
+            "`{}` is computed as its tensors suggest: no figures of it were compared",
+            model.architecture
+        ));
     }
     if !model.projector.is_empty() {
         doubts.push("what sees pictures or hears is not counted: `llama-server` loads it besides".to_owned());
@@ -200,4 +222,5 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
 }
 
 /// Architectures whose figures were compared with llama.cpp's own.
-const KNOWN: [&str; 1] = ["llama"];
+const KNOWN: [&str; 11] =
+    ["deepseek2", "gemma", "gemma2", "gemma3", "gpt-oss", "llama", "olmo2", "phi3", "qwen2", "qwen3", "qwen3moe"];

@@ -108,7 +108,8 @@ fn split(tape: &mut Tape, places: &[Place], gpus: usize) -> Plan {
     let mut copies = std::collections::BTreeMap::<(Id, Place), Id>::new();
     let mut pieces: Vec<(Vec<Step>, Vec<Step>)> = vec![(Vec::new(), Vec::new())];
     let order = std::mem::take(&mut tape.order);
-    let mut current = order.iter().find(|id| is_done(tape, **id)).and_then(|id| places.get(*id)).copied().unwrap_or(gpus);
+    let mut current =
+        order.iter().find(|id| is_done(tape, **id)).and_then(|id| places.get(*id)).copied().unwrap_or(gpus);
     for id in &order {
         if !is_done(tape, *id) {
             if let Some(piece) = pieces.last_mut() {
@@ -128,18 +129,14 @@ fn split(tape: &mut Tape, places: &[Place], gpus: usize) -> Plan {
         }
         let foreign: Vec<Id> = reads.iter().copied().filter(|read| elsewhere(tape, *read)).collect();
         for read in foreign {
-            let copy = match copies.get(&(read, place)) {
-                Some(copy) => *copy,
-                None => {
-                    let copy = copy_of(tape, read);
-                    copies.insert((read, place), copy);
-                    places.push(place);
-                    if let Some(piece) = pieces.last_mut() {
-                        piece.0.push(Step::Copy(read, copy));
-                    }
-                    copy
+            let copy = *copies.entry((read, place)).or_insert_with(|| {
+                let copy = copy_of(tape, read);
+                places.push(place);
+                if let Some(piece) = pieces.last_mut() {
+                    piece.0.push(Step::Copy(read, copy));
                 }
-            };
+                copy
+            });
             if let Some(entry) = tape.entries.get_mut(*id) {
                 entry.reads.iter_mut().filter(|other| **other == read).for_each(|other| *other = copy);
             }
@@ -186,8 +183,9 @@ struct Holding {
 
 /// Gives out memory step by step, and returns how far that reaches on each device.
 fn allocate(tape: &Tape, plan: &Plan, gpus: usize, copies: u64) -> Vec<u64> {
-    let mut devices: Vec<Allocator> =
-        (0..=gpus).map(|place| Allocator::new(if place == gpus { ALIGNMENT_HOST } else { ALIGNMENT_GPU })).collect();
+    let mut devices: Vec<Allocator> = (0..=gpus)
+        .map(|place| Allocator::new(if place == gpus { ALIGNMENT_HOST } else { ALIGNMENT_GPU }))
+        .collect();
     let mut held = vec![Holding::default(); tape.entries.len()];
     let mut memory = Memory { tape, plan, gpus, devices: &mut devices, held: &mut held, keeps: copies > 1 };
     for (id, entry) in tape.entries.iter().enumerate() {
@@ -261,7 +259,10 @@ impl Memory<'_> {
     }
 
     fn bytes(&self, id: Id, place: Place) -> u64 {
-        self.tape.entries.get(id).map_or(0, |entry| if place == self.gpus { entry.bytes } else { entry.bytes_on_gpu })
+        self.tape
+            .entries
+            .get(id)
+            .map_or(0, |entry| if place == self.gpus { entry.bytes } else { entry.bytes_on_gpu })
     }
 
     fn place_of(&self, id: Id) -> Place {
@@ -286,13 +287,12 @@ impl Memory<'_> {
             return;
         }
         let place = self.place_of(id);
-        let block = match self.reused(entry) {
-            Some(block) => block,
-            None => {
-                let bytes = self.bytes(id, place);
-                let Some(device) = self.devices.get_mut(place) else { return };
-                (place, device.take(bytes))
-            }
+        let block = if let Some(block) = self.reused(entry) {
+            block
+        } else {
+            let bytes = self.bytes(id, place);
+            let Some(device) = self.devices.get_mut(place) else { return };
+            (place, device.take(bytes))
         };
         if let Some(holding) = self.held.get_mut(id) {
             holding.block = Some(block);
@@ -308,24 +308,18 @@ impl Memory<'_> {
         for read in &entry.reads {
             let Some(parent) = self.tape.entries.get(*read) else { continue };
             let holding = self.holding(*read);
-            let is_same = parent.is_plain && parent.shape == entry.shape && parent.bytes == entry.bytes;
+            // What is a view has no memory of its own that could be taken.
+            let is_same = parent.view_of.is_none()
+                && parent.is_plain
+                && parent.shape == entry.shape
+                && parent.bytes == entry.bytes;
             if !is_same || holding.readers != 1 || holding.views != 0 {
                 continue;
             }
-            let owner = match parent.view_of {
-                None => *read,
-                Some(root) => {
-                    let root_holds = self.holding(root);
-                    if root_holds.views != 1 || root_holds.readers != 0 {
-                        continue;
-                    }
-                    root
-                }
-            };
-            if self.is_kept(owner) {
+            if self.is_kept(*read) {
                 continue;
             }
-            if let Some(block) = self.held.get_mut(owner).and_then(|holding| holding.block.take()) {
+            if let Some(block) = self.held.get_mut(*read).and_then(|holding| holding.block.take()) {
                 return Some(block);
             }
         }
@@ -336,7 +330,8 @@ impl Memory<'_> {
     fn is_kept(&self, id: Id) -> bool {
         self.keeps
             && self.tape.entries.get(id).is_some_and(|entry| {
-                entry.home == Home::Input || (entry.kind == Kind::Other && entry.reads.is_empty() && entry.home == Home::Made)
+                entry.home == Home::Input
+                    || (entry.kind == Kind::Other && entry.reads.is_empty() && entry.home == Home::Made)
             })
     }
 
