@@ -89,7 +89,7 @@ schema!(
     EngineUrl,
     json_schema!({
         "type": "string",
-        "pattern": "^http://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$",
+        "pattern": "^http://[^ /?#@]+$",
         "examples": ["http://localhost:11434"]
     })
 );
