@@ -41,7 +41,8 @@ pub(super) fn share(vram: u64) -> GpuShare {
 
 /// A model with layers of this size, its output among them.
 pub(super) fn model(layers: u32, layer: u64) -> Model {
-    let tensor = |name: String| Tensor { name, kind: TensorType::from_number(0).unwrap(), shape: vec![1], bytes: layer };
+    let tensor =
+        |name: String| Tensor { name, kind: TensorType::from_number(0).unwrap(), shape: vec![1], bytes: layer };
     Model {
         architecture: "llama".to_owned(),
         name: None,
