@@ -12,6 +12,7 @@
 )]
 
 mod behaviour;
+mod gpu;
 mod notify;
 mod open;
 mod serve;
@@ -57,6 +58,8 @@ fn main() {
             thread::park();
         }
     }
+    // Further programs in one: a static guest has a single one.
+    gpu::run_as_asked();
     let behaviour = match read_behaviour() {
         Ok(behaviour) => behaviour,
         Err(text) => {
@@ -88,6 +91,7 @@ fn main() {
         });
     }
     listen(&behaviour);
+    gpu::begin(&behaviour);
     load(&behaviour);
     match behaviour.ready {
         Delay::After(time) => {
