@@ -1,0 +1,151 @@
+//! A booted host with a GPU of 12 GiB whose memory is what processes hold: those of guests, and others.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use nixmox_testbed::{Behaviour, Options, Output, Testbed, fake_nvml};
+use serde_json::Value;
+
+use crate::stand_in::{self, GPUS, MAJOR, VERSION};
+
+/// Longest wait for what the agent does by itself.
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
+/// Where Ollama listens in its guest.
+const PORT: u16 = 11434;
+const STATES: &str = "/run/fake-nvidia";
+const KEPT: &str = "/var/lib/stand-in";
+const ROOTS: &str = "/var/lib/nixos-containers";
+const MANIFEST: &str = "/srv/models/nixmox.toml";
+pub(crate) const GIB: u64 = 1 << 30;
+
+/// The models that there are: about 4.3, 2.4 and 1.2 GiB on the GPU, with a context of 4096.
+const MODELS: &str = "model big 16 4096 32 8 14336 32000 8192\nmodel mid 8 4096 32 8 14336 32000 8192\nmodel tiny 3 4096 32 8 14336 32000 8192\n\
+                      load_takes 0.3\nmemory_returns 2\n";
+
+/// The host.
+pub(crate) struct Machine {
+    pub(crate) bed: Testbed,
+    ollama: String,
+    plain: String,
+}
+
+impl Machine {
+    /// Boots the host; its simulators of Ollama are told these lines too.
+    pub(crate) fn boot(name: &str, more: &str) -> Self {
+        let bed = Testbed::boot(&Options::new(name).without_homelab()).expect("the host boots");
+        let config = format!("{MODELS}{more}");
+        let ollama = Behaviour::new().ollama(PORT, &config);
+        let plain = Behaviour::new().holds_vram(0, 7 * GIB);
+        let systems = bed.static_guests(&[("ollama", &ollama), ("plain", &plain)]).expect("the systems are added");
+        let [ollama, plain] = systems.try_into().expect("two of them");
+        let libraries = "/usr/lib/x86_64-linux-gnu";
+        bed.copy_in(fake_nvml().expect("it is built"), format!("{libraries}/libnvidia-ml.so.1")).expect("copied");
+        bed.succeed(&format!(
+            "cd {libraries}; cp libc.so.6 libcuda.so.{VERSION}; ln -s libcuda.so.{VERSION} libcuda.so.1"
+        ))
+        .expect("a user space");
+        let gpus = format!(
+            "driver {VERSION}\ncuda 12080\ngpu\n uuid GPU-0\n name NVIDIA Stand-in 0\n minor {}\n pci 00000000:01:00.0\n total 12G\n \
+             reserved 256M\n temperature 50\n slowdown 98\n power 90000\n limit 170000\n utilization 30\n mig off\n",
+            GPUS[0]
+        );
+        bed.write_file(format!("{KEPT}/gpus"), gpus, 0o644).expect("written");
+        let script = format!(
+            "#!/bin/bash\n{}\n{}\n{}\nmkdir -p {STATES}\ncp {KEPT}/gpus {STATES}/\n",
+            stand_in::load(MAJOR),
+            stand_in::version(VERSION),
+            stand_in::make_nodes(MAJOR)
+        );
+        bed.write_file(format!("{KEPT}/load"), script, 0o755).expect("written");
+        bed.succeed(&format!("cp $(readlink -f {ollama}/init) {KEPT}/compose")).expect("copied");
+        let unit = format!(
+            "[Unit]\nDefaultDependencies=no\nBefore=nixmox-agent.service nixmox-agent.socket\n[Service]\n\
+             ExecStartPre={KEPT}/load\nExecStart={KEPT}/compose compose {STATES} {ROOTS}\n[Install]\nWantedBy=sysinit.target\n"
+        );
+        bed.write_file("/etc/systemd/system/stand-in.service", unit, 0o644).expect("written");
+        bed.succeed("systemctl daemon-reload; systemctl enable --now stand-in.service").expect("loaded");
+        bed.wait_until(&format!("test -e {STATES}/state"), LIMIT).expect("told");
+        bed.succeed("systemctl restart nixmox-agent.service").expect("restarted");
+        Self { bed, ollama, plain }
+    }
+
+    /// Brings services up: a name and the lines of its tables. One that is called `ollama` runs models, another holds 7 GiB while it runs.
+    pub(crate) fn up(&self, services: &[(&str, &str)]) {
+        let mut manifest = "format = 1\n[stack]\nname = \"models\"\n".to_owned();
+        for (name, tables) in services {
+            let system = if *name == "ollama" { &self.ollama } else { &self.plain };
+            let _ = write!(manifest, "[services.{name}]\nsystem = \"{system}\"\nnetwork = {{ mode = \"private\" }}\n{tables}\n");
+        }
+        self.bed.write_file(MANIFEST, manifest, 0o644).expect("written");
+        let up = self.ctl("up --detach");
+        assert!(up.success(), "{up}");
+    }
+
+    /// Runs `nixmoxctl` on the stack.
+    pub(crate) fn ctl(&self, arguments: &str) -> Output {
+        self.bed.shell(&format!("nixmoxctl -f {MANIFEST} {arguments}")).expect("it runs")
+    }
+
+    /// Runs `nixmoxctl`, which must succeed, and returns what it prints.
+    pub(crate) fn says(&self, arguments: &str) -> String {
+        let output = self.ctl(arguments);
+        assert!(output.success(), "{arguments}: {output}\n{}", self.journal());
+        output.stdout
+    }
+
+    /// Waits until a service is in a state.
+    pub(crate) fn is(&self, name: &str, state: &str) {
+        self.wait(&format!("{name} is {state}"), || {
+            let status: Value = serde_json::from_str(&self.says("status --json")).expect("JSON");
+            let services = status["services"].as_array().cloned().unwrap_or_default();
+            services.iter().any(|service| service["name"] == name && service["state"] == state)
+        });
+    }
+
+    /// Waits for a condition; a failure tells what everybody says.
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !condition() {
+            assert!(begin.elapsed() < LIMIT, "not {what}:\n{}", self.all());
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Asks the simulator, as from inside.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Option<Value> {
+        let leader = self.leader("ollama")?;
+        let asked = self.bed.shell(&format!(
+            "nsenter -t {leader} -n curl -sS -m 60 -X {method} -d '{body}' http://127.0.0.1:{PORT}{path}"
+        ));
+        serde_json::from_str(&asked.expect("it runs").stdout).ok()
+    }
+
+    fn leader(&self, name: &str) -> Option<u32> {
+        let told = self.bed.shell(&format!("machinectl show {name} -p Leader --value")).expect("it runs");
+        told.stdout.trim().parse().ok()
+    }
+
+    /// Returns what NVML says is used, in bytes.
+    pub(crate) fn used(&self) -> u64 {
+        let state = self.bed.succeed(&format!("cat {STATES}/state")).expect("read");
+        let used = state.lines().find_map(|line| line.trim().strip_prefix("used ")).expect("it tells");
+        used.parse().expect("a number")
+    }
+
+    /// Returns all that is told, for a failed test.
+    pub(crate) fn all(&self) -> String {
+        let state = self.bed.shell(&format!("cat {STATES}/state")).map(|output| output.stdout).unwrap_or_default();
+        format!(
+            "{}\n{}\n{}\nsteps {:?}\n{}",
+            self.ctl("status"),
+            self.ctl("gpu"),
+            state,
+            self.ask("GET", "/test/steps", ""),
+            self.journal()
+        )
+    }
+
+    pub(crate) fn journal(&self) -> String {
+        self.bed.journal(&["-u", "nixmox-agent", "-n", "80", "-o", "cat"]).unwrap_or_default()
+    }
+}
