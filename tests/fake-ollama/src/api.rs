@@ -32,6 +32,10 @@ pub(crate) fn answer(engine: &Arc<Engine>, request: &Request) -> Answer {
         ("GET", "/test/steps") => Ok(json!(engine.steps())),
         ("GET", "/test/runners") => Ok(runners(engine)),
         ("GET", "/test/environment") => Ok(json!(engine.config().environment)),
+        ("POST", "/test/blind") => {
+            engine.blind(request.body.trim_ascii() == b"true");
+            Ok(json!({}))
+        }
         _ => Err((404, "404 page not found".to_owned())),
     };
     match answered {

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -74,6 +75,8 @@ pub struct Engine {
     /// The program whose process stands for a runner, with its arguments; empty: this process.
     runner: Vec<String>,
     context: OnceLock<u64>,
+    /// Whether it finds no GPUs, as after a discovery that took too long.
+    is_blind: AtomicBool,
     begun: Instant,
     state: Mutex<State>,
     /// Something changed.
@@ -127,6 +130,7 @@ impl Engine {
             gpus,
             runner: runner.iter().map(|word| (*word).to_owned()).collect(),
             context: OnceLock::new(),
+            is_blind: AtomicBool::new(false),
             begun: Instant::now(),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -149,6 +153,12 @@ impl Engine {
     /// Returns what happened, oldest first: `SECONDS WHAT MODEL …`.
     pub(crate) fn steps(&self) -> Vec<String> {
         self.state().steps.clone()
+    }
+
+    /// Lets it find no GPUs from now on, or find them again; what is loaded stays where it is.
+    pub fn blind(&self, is_blind: bool) {
+        self.is_blind.store(is_blind, Ordering::Relaxed);
+        self.note(&mut self.state(), if is_blind { "finds no GPUs" } else { "finds GPUs" });
     }
 
     /// Returns the runners, as `/api/ps` orders them.
@@ -198,7 +208,7 @@ impl Engine {
                 self.end_and_wait(&model.name, "reload");
                 continue;
             }
-            let gpus = self.gpus.look();
+            let gpus = if self.is_blind.load(Ordering::Relaxed) { Vec::new() } else { self.gpus.look() };
             if others >= self.config.models_max(gpus.len()) {
                 self.evict_one();
                 continue;

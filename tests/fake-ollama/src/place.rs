@@ -19,7 +19,7 @@ pub(crate) struct Placed {
 /// Returns what a load takes with so many layers on GPUs, or with as many as fit; `tokens` are those of all requests.
 ///
 /// Layers that repeat come before the output. GPUs are filled one after another; where one alone is enough, the one with the most room.
-/// `None`: an explicit number that does not fit.
+/// Without any GPU, all is on the CPU, whatever was asked for. `None`: an explicit number that does not fit.
 pub(crate) fn place(model: &Model, tokens: u64, layers: Option<u64>, gpus: &[Gpu], margin: u64) -> Option<Placed> {
     let room = |gpu: &Gpu| if layers.is_some() { gpu.free } else { gpu.free.saturating_sub(margin) };
     let wanted = layers.unwrap_or(model.layers()).min(model.layers());
@@ -33,7 +33,7 @@ pub(crate) fn place(model: &Model, tokens: u64, layers: Option<u64>, gpus: &[Gpu
             fill(model, tokens, wanted, &order)
         }
     };
-    (layers.is_none() || placed.layers == wanted).then_some(placed)
+    (layers.is_none() || gpus.is_empty() || placed.layers == wanted).then_some(placed)
 }
 
 fn fill(model: &Model, tokens: u64, wanted: u64, gpus: &[(usize, u64)]) -> Placed {
@@ -100,6 +100,7 @@ mod tests {
         let five = place(&model(), 4096, Some(5), &gpus(&[12_000]), 11 << 30).expect("no margin counts");
         assert_eq!(five.layers, 5);
         assert_eq!(place(&model(), 4096, Some(17), &gpus(&[2_000]), 0), None);
+        assert_eq!(place(&model(), 4096, Some(17), &[], 0).expect("placed").layers, 0);
         assert_eq!(place(&model(), 4096, Some(99), &gpus(&[12_000]), 0).expect("placed").layers, 17);
         assert_eq!(place(&model(), 4096, Some(0), &gpus(&[0]), 0).expect("placed").layers, 0);
     }

@@ -266,3 +266,18 @@ fn an_embedding_loads_its_model() {
     assert_eq!((status, answer["embeddings"].as_array().map(Vec::len)), (200, Some(2)));
     assert_eq!(ollama.names(), ["tiny:latest"]);
 }
+
+#[test]
+fn one_that_finds_no_gpus_computes_on_the_cpu_without_a_word_and_crawls() {
+    let ollama = Ollama::start("");
+    assert_eq!(ollama.ask("POST", "/test/blind", "true").0, 200);
+    ollama.load("tiny", &json!({ "num_gpu": 4 }));
+    assert_eq!((ollama.gpu.held(), &ollama.ps()[0]["size_vram"]), (0, &json!(0)));
+    let begin = Instant::now();
+    ollama.prompt("tiny", 5).join().expect("it ends");
+    assert!(begin.elapsed() >= Duration::from_millis(500), "ten times slower");
+    ollama.ask("POST", "/test/blind", "false");
+    ollama.unload("tiny");
+    ollama.load("tiny", &json!({ "num_gpu": 4 }));
+    assert!(ollama.gpu.held() > GIB, "all of it");
+}

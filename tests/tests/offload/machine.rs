@@ -18,6 +18,19 @@ const ROOTS: &str = "/var/lib/nixos-containers";
 const MANIFEST: &str = "/srv/models/nixmox.toml";
 pub(crate) const GIB: u64 = 1 << 30;
 
+/// What demands 8 GiB at a high priority.
+pub(crate) const HIGH: &str = "gpu = { devices = [\"GPU-0\"], vram = \"8G\", priority = 80 }";
+/// What runs models, and keeps one of them loaded.
+pub(crate) const OLLAMA: &str = "gpu = { devices = [\"GPU-0\"], vram = \"11G\", priority = 30 }\n\
+                                 offload = { engine = \"ollama\", keep = [\"big\"], context = 4096 }";
+
+/// Returns what runs models and keeps none of them loaded, with more of its table.
+pub(crate) fn ollama(more: &str) -> String {
+    format!(
+        "gpu = {{ devices = [\"GPU-0\"], vram = \"11G\", priority = 30 }}\noffload = {{ engine = \"ollama\", {more} }}"
+    )
+}
+
 /// The models that there are: about 4.3, 2.4 and 1.2 GiB on the GPU, with a context of 4096.
 const MODELS: &str = "model big 16 4096 32 8 14336 32000 8192\nmodel mid 8 4096 32 8 14336 32000 8192\nmodel tiny 3 4096 32 8 14336 32000 8192\n\
                       load_takes 0.3\nmemory_returns 2\n";
@@ -74,7 +87,10 @@ impl Machine {
         let mut manifest = "format = 1\n[stack]\nname = \"models\"\n".to_owned();
         for (name, tables) in services {
             let system = if *name == "ollama" { &self.ollama } else { &self.plain };
-            let _ = write!(manifest, "[services.{name}]\nsystem = \"{system}\"\nnetwork = {{ mode = \"private\" }}\n{tables}\n");
+            let _ = write!(
+                manifest,
+                "[services.{name}]\nsystem = \"{system}\"\nnetwork = {{ mode = \"private\" }}\n{tables}\n"
+            );
         }
         self.bed.write_file(MANIFEST, manifest, 0o644).expect("written");
         let up = self.ctl("up --detach");
@@ -84,6 +100,12 @@ impl Machine {
     /// Runs `nixmoxctl` on the stack.
     pub(crate) fn ctl(&self, arguments: &str) -> Output {
         self.bed.shell(&format!("nixmoxctl -f {MANIFEST} {arguments}")).expect("it runs")
+    }
+
+    /// Runs `nixmoxctl` on the stack in the background: what it asks for may take longer than anybody waits.
+    pub(crate) fn begin(&self, arguments: &str) {
+        let script = format!("timeout 60 nixmoxctl -f {MANIFEST} {arguments} < /dev/null > /dev/null 2>&1 &");
+        self.bed.succeed(&script).expect("begun");
     }
 
     /// Runs `nixmoxctl`, which must succeed, and returns what it prints.
@@ -111,13 +133,96 @@ impl Machine {
         }
     }
 
-    /// Asks the simulator, as from inside.
+    /// Asks the simulator, as from inside; `None`: it does not answer, or not so.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Option<Value> {
+        let asked = self.bed.shell(&self.curl(method, path, body)?).expect("it runs");
+        serde_json::from_str(&asked.stdout).ok()
+    }
+
+    fn curl(&self, method: &str, path: &str, body: &str) -> Option<String> {
         let leader = self.leader("ollama")?;
-        let asked = self.bed.shell(&format!(
-            "nsenter -t {leader} -n curl -sS -m 60 -X {method} -d '{body}' http://127.0.0.1:{PORT}{path}"
-        ));
-        serde_json::from_str(&asked.expect("it runs").stdout).ok()
+        let data = if body.is_empty() { String::new() } else { format!("-d '{body}'") };
+        Some(format!("nsenter -t {leader} -n curl -sS -m 120 -X {method} {data} http://127.0.0.1:{PORT}{path}"))
+    }
+
+    /// Loads a model as a client does that has nothing to ask it yet.
+    pub(crate) fn load(&self, model: &str) {
+        let answer = self.ask("POST", "/api/generate", &format!("{{\"model\":\"{model}\"}}"));
+        assert_eq!(answer.map(|answer| answer["done_reason"].clone()), Some("load".into()), "{}", self.all());
+    }
+
+    /// Asks a model something that takes so many seconds, in the background; the answer is in the file that is returned once it is there.
+    pub(crate) fn request(&self, model: &str, seconds: u32) -> String {
+        let file = format!("/run/answer-{model}");
+        let body =
+            format!("{{\"model\":\"{model}\",\"prompt\":\"x\",\"options\":{{\"num_predict\":{}}}}}", seconds * 10);
+        let curl = self.curl("POST", "/api/generate", &body).expect("it runs");
+        self.bed
+            .succeed(&format!("rm -f {file}; ({curl} > {file}.new; mv {file}.new {file}) >&- 2>&- &"))
+            .expect("begun");
+        self.wait(&format!("{model} computes"), || {
+            self.runner(model).is_some_and(|runner| runner["requests"] == 1)
+        });
+        file
+    }
+
+    /// Returns what the simulator says of a loaded model.
+    pub(crate) fn runner(&self, model: &str) -> Option<Value> {
+        let runners = self.ask("GET", "/test/runners", "")?;
+        runners.as_array()?.iter().find(|runner| runner["model"] == format!("{model}:latest")).cloned()
+    }
+
+    /// Returns whether a model is loaded with all of its layers on the GPU.
+    pub(crate) fn is_whole(&self, model: &str) -> bool {
+        self.runner(model).is_some_and(|runner| runner["layers"] == runner["layers_all"])
+    }
+
+    /// Returns what the simulator did, oldest first.
+    pub(crate) fn steps(&self) -> Vec<String> {
+        let steps = self.ask("GET", "/test/steps", "").unwrap_or_default();
+        steps.as_array().into_iter().flatten().filter_map(|step| step.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Returns how often the simulator did something with a model, such as `load`.
+    pub(crate) fn count(&self, what: &str, model: &str) -> usize {
+        let text = format!(" {what} {model}:latest");
+        self.steps().iter().filter(|step| step.contains(&text)).count()
+    }
+
+    /// Returns where in the simulator's steps something was done with a model first.
+    pub(crate) fn step(&self, what: &str, model: &str) -> Option<usize> {
+        let text = format!(" {what} {model}:latest");
+        self.steps().iter().position(|step| step.contains(&text))
+    }
+
+    /// Returns a model of `nixmoxctl offload --json`.
+    pub(crate) fn told(&self, model: &str) -> Option<Value> {
+        let told: Value = serde_json::from_str(&self.says("offload --json")).expect("JSON");
+        let services = told["services"].as_array().cloned().unwrap_or_default();
+        let service = services.into_iter().find(|service| service["name"] == "ollama")?;
+        service["models"]
+            .as_array()?
+            .iter()
+            .find(|told| told["name"] == format!("{model}:latest") || told["name"] == model)
+            .cloned()
+    }
+
+    /// Lets a process of the host use so much of the GPU from now on, in MiB; 0 is nothing.
+    pub(crate) fn other_uses(&self, mebibytes: u64) {
+        let script = format!(
+            "systemctl is-active -q game || systemd-run -q --unit=game sleep infinity\n\
+             echo $(systemctl show -P MainPID game) 0 {mebibytes}M > {STATES}/others.new; mv {STATES}/others.new {STATES}/others"
+        );
+        self.bed.succeed(&script).expect("told");
+    }
+
+    pub(crate) fn invocation(&self, name: &str) -> String {
+        self.bed.succeed(&format!("systemctl show -P InvocationID container@{name}.service")).expect("loaded")
+    }
+
+    /// Sends a signal to the simulator alone: its container knows nothing of it.
+    pub(crate) fn signal_engine(&self, signal: &str) {
+        self.bed.succeed(&format!("pkill -{signal} -f '^/proc/self/exe ollama'")).expect("there is one");
     }
 
     fn leader(&self, name: &str) -> Option<u32> {

@@ -2,9 +2,11 @@
 //! late, so that what the agent decides comes back to it as what the driver tells.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 
+mod demand;
+mod fallback;
 mod machine;
+mod silence;
 #[path = "../gpu/stand_in.rs"]
 #[allow(dead_code, reason = "shared with the tests of the host's adapter")]
 mod stand_in;
-
-mod trial;
+mod yields;
