@@ -230,9 +230,13 @@ fn a_model_without_room_beside_others_ends_the_one_that_is_missed_least() {
 fn time_to_stay_begins_with_the_end_of_a_request() {
     let ollama = Ollama::start("");
     ollama.generate(&json!({ "model": "tiny", "keep_alive": "300ms" }));
+    let expires = || ollama.ps().first().map(|model| model["expires_at"].to_string());
+    let told = expires();
+    assert_eq!(expires(), told, "while nobody asks it, that moment stays");
     let request = ollama.prompt("tiny", 50);
     request.join().expect("it ends");
     assert_eq!(ollama.names(), ["tiny:latest"], "half a second later it has not run out");
+    assert!(expires() > told, "it has moved");
     ollama.wait("run out", || ollama.names().is_empty());
     ollama.generate(&json!({ "model": "tiny", "keep_alive": -1 }));
     assert!(ollama.ps()[0]["expires_at"].as_str().is_some_and(|time| time > "2300"), "never");
@@ -250,10 +254,25 @@ fn a_request_during_a_reload_waits_and_one_whose_client_is_gone_ends() {
     assert_eq!((status, ollama.counters().loads), (200, 2), "by the runner that was being loaded");
     assert_eq!(reload.join().expect("it ends").0, 200);
 
+    let load = thread::spawn(move || ask(address, "POST", "/api/generate", r#"{"model":"tiny"}"#));
+    ollama.wait("told of while it is loaded", || ollama.names().contains(&"tiny:latest".to_owned()));
+    let begin = Instant::now();
+    ollama.prompt("tiny", 1).join().expect("it ends");
+    assert!(begin.elapsed() > Duration::from_millis(150), "it waits for the load: {:?}", begin.elapsed());
+    assert_eq!(load.join().expect("it ends").0, 200);
+
     let mut stream = TcpStream::connect(address).expect("it listens");
     let body = r#"{"model":"big","prompt":"x","options":{"num_predict":100000}}"#;
     write!(stream, "POST /api/generate HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("written");
-    let busy = || ollama.ask("GET", "/test/runners", "").1[0]["requests"] == 1;
+    let busy = || {
+        ollama
+            .ask("GET", "/test/runners", "")
+            .1
+            .as_array()
+            .expect("a list")
+            .iter()
+            .any(|runner| runner["requests"] == 1)
+    };
     ollama.wait("busy", busy);
     drop(stream);
     ollama.wait("idle again", || !busy());
