@@ -6,6 +6,7 @@ use crate::model::{Bytes, ContainerName, GpuShare, Grant};
 
 /// A declared service that asks for GPUs.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that are read one by one, each independent of the others")]
 pub struct Claim<'a> {
     /// Its name.
     pub name: &'a ContainerName,

@@ -129,6 +129,8 @@ pub(super) struct Account {
     pub(super) loads: Vec<u64>,
     /// What each claim is measured to use, in their order.
     pub(super) measured: Vec<u64>,
+    /// What each claim may use, in their order.
+    pub(super) budgets: Vec<u64>,
 }
 
 impl Ledger {
@@ -138,7 +140,7 @@ impl Ledger {
             let capacity = capacity(gpu);
             let usage = Usage::of(gpu);
             let mut containers: BTreeMap<&ContainerName, Used> = usage.containers;
-            let (mut loads, mut measured) = (Vec::new(), Vec::new());
+            let (mut loads, mut measured, mut budgets) = (Vec::new(), Vec::new(), Vec::new());
             // What hidden processes of services may have, and was promised to them anyway.
             let mut explained = 0_u64;
             for (claim, promise) in claims.iter().zip(&owed) {
@@ -149,11 +151,12 @@ impl Ledger {
                 }
                 loads.push(promised.max(used.known));
                 measured.push(used.known);
+                budgets.push(promise.budget_on(&gpu.id));
             }
             let strangers = containers.values().fold(usage.strangers, |sum, used| sum.and(*used));
             let explained = if strangers.hidden { 0 } else { explained };
             let others = strangers.known.saturating_add(usage.unknown.saturating_sub(explained));
-            Account { capacity, others, loads, measured }
+            Account { capacity, others, loads, measured, budgets }
         };
         Self { accounts: inventory.gpus.iter().map(account).collect() }
     }
@@ -196,7 +199,13 @@ impl<'a> Promise<'a> {
         let of_it = |gpu: &&Gpu| grant.gpus.contains(&gpu.id);
         let uncounted = inventory.gpus.iter().filter(of_it).filter(|gpu| !is_counted(gpu)).count();
         let counted = grant.gpus.len().saturating_sub(uncounted);
-        Self { gpus: &grant.gpus, budget: split(budget, counted), remembered: split(claim.excess(), counted) }
+        // What was seen of one that gives back was of what it was let have.
+        let remembered = if claim.elastic { 0 } else { split(claim.excess(), counted) };
+        Self { gpus: &grant.gpus, budget: split(budget, counted), remembered }
+    }
+
+    fn budget_on(&self, gpu: &GpuId) -> u64 {
+        if self.gpus.contains(gpu) { self.budget } else { 0 }
     }
 
     fn on(&self, gpu: &GpuId, capacity: u64) -> u64 {

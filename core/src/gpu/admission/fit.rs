@@ -31,6 +31,8 @@ pub struct Fit {
     pub budget: Option<Bytes>,
     /// Who would be stopped for it, in the order of names.
     pub yields: Vec<Yielded>,
+    /// Who would give memory back for it and run on, in the order of names.
+    pub gives: Vec<Yielded>,
 }
 
 /// In a word what would become of a service.
@@ -38,7 +40,7 @@ pub struct Fit {
 pub enum Outcome {
     /// It runs, or could be started at once.
     Fits,
-    /// Others would be stopped for it.
+    /// Others would be stopped for it, or give memory back.
     Yields,
     /// It would wait.
     Waits,
@@ -46,7 +48,7 @@ pub enum Outcome {
     Never,
 }
 
-/// A service that would be stopped for another one.
+/// A service that would be stopped for another one, or give memory back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Yielded {
     /// Its name.
@@ -97,14 +99,15 @@ pub fn fit(inventory: &Inventory, claims: &[Claim<'_>], ask: &Ask<'_>) -> Option
         memory: Bytes(u64::try_from(memory[*claim]).unwrap_or(u64::MAX)),
     };
     let (why, hint) = match finding.decision {
-        Decision::Shrinks { why, .. } => (why, String::new()),
         Decision::Granted(ref allocation) => (String::new(), uncounted(inventory, allocation)),
         Decision::Waits { why, hint } => (why, hint),
-        Decision::Yields { why, .. } => (why, String::new()),
+        Decision::Shrinks { why, .. } | Decision::Yields { why, .. } => (why, String::new()),
     };
     let (gpus, budget) = finding.allocation.map(|it| (it.gpus, it.budget)).unwrap_or_default();
     let yields = finding.victims.iter().map(yielded).collect();
-    Some(Fit { outcome: finding.outcome, why, hint, gpus, budget, yields })
+    let gives =
+        finding.givers.iter().map(|(claim, bytes)| Yielded { memory: Bytes(*bytes), ..yielded(claim) }).collect();
+    Some(Fit { gives, outcome: finding.outcome, why, hint, gpus, budget, yields })
 }
 
 /// Returns a name that comes after those of all claims; `None`: one of them is the last that there is.

@@ -27,16 +27,21 @@
 //! - Who waits for something beside GPUs (a dependency that is not healthy yet, one that is held) takes nothing from anybody: others may
 //!   use the room meanwhile, what it waits for among them, and nobody yields to it before it can start.
 //! - Nobody yields to what depends on it: that could not start then, or would lose what it needs.
+//! - Nobody is stopped where what runs models in services can give back enough ([`Claim::elastic`]): then their budgets shrink, to nothing if need
+//!   be, and they run on. Only of those is a budget ever taken while they run, also where others than services use what was promised to them.
 //! - A budget that was given below `vram` grows when room is there that nobody waits for, and a change of which GPUs a service asks for
 //!   is carried out then; a budget never shrinks while the service runs, unless less is declared.
 //! - What a service was seen to use counts where it is more than it declares. It is no reason to wait for what others use: the service
 //!   did not say that it cannot go with less.
 
+mod elastic;
 mod fit;
 mod place;
 mod target;
 mod text;
 
+#[cfg(test)]
+mod elastic_properties;
 #[cfg(test)]
 mod mistakes;
 #[cfg(test)]
@@ -119,6 +124,8 @@ struct Finding {
     allocation: Option<Allocation>,
     /// Which claims yield to it.
     victims: Vec<usize>,
+    /// Which claims give back for it and run on, and how much, in the order of names.
+    givers: Vec<(usize, u64)>,
 }
 
 impl Finding {
@@ -128,11 +135,18 @@ impl Finding {
             outcome: Outcome::Fits,
             allocation: Some(allocation),
             victims: Vec::new(),
+            givers: Vec::new(),
         }
     }
 
     fn refused(Refusal { why, hint, outcome }: Refusal) -> Self {
-        Self { decision: Decision::Waits { why, hint }, outcome, allocation: None, victims: Vec::new() }
+        Self {
+            decision: Decision::Waits { why, hint },
+            outcome,
+            allocation: None,
+            victims: Vec::new(),
+            givers: Vec::new(),
+        }
     }
 }
 
@@ -148,16 +162,30 @@ struct Pass<'a> {
     awaited: BTreeSet<usize>,
     /// Who was asked to yield.
     yielding: BTreeSet<&'a ContainerName>,
+    /// Who goes on with less, and for whom.
+    shrunk: BTreeMap<usize, Option<usize>>,
+    /// Who waits for room that comes back, and on which GPUs, in the order in which they were served.
+    heirs: Vec<(usize, Vec<usize>)>,
 }
 
 impl<'a> Pass<'a> {
     fn new(inventory: &'a Inventory, claims: &'a [Claim<'a>]) -> Self {
         let now = Ledger::new(inventory, claims);
-        let mut pass =
-            Self { inventory, claims, then: now.clone(), now, awaited: BTreeSet::new(), yielding: BTreeSet::new() };
+        let mut pass = Self {
+            inventory,
+            claims,
+            then: now.clone(),
+            now,
+            awaited: BTreeSet::new(),
+            yielding: BTreeSet::new(),
+            shrunk: BTreeMap::new(),
+            heirs: Vec::new(),
+        };
         for (index, _) in claims.iter().enumerate().filter(|(_, claim)| !claim.stays()) {
             pass.ends(index);
         }
+        pass.give_back();
+        pass.shrink_for_others();
         pass
     }
 
@@ -180,14 +208,15 @@ impl<'a> Pass<'a> {
         // What is left goes to those that have something and want more, or something else.
         for index in order {
             let more = match &findings[index] {
-                None => self.goes_on(index),
+                None => self.goes_on(index).map(|kept| self.goes_on_with(index, kept)),
                 Some(Finding { allocation: Some(allocation), outcome: Outcome::Fits, .. }) => {
                     let allocation = allocation.clone();
-                    self.grows(index, &allocation).map(|more| Allocation { budget: Some(more), ..allocation })
+                    let more = self.grows(index, &allocation);
+                    more.map(|more| Finding::granted(Allocation { budget: Some(more), ..allocation }))
                 }
                 Some(_waits_or_yields) => None,
             };
-            findings[index] = more.map(Finding::granted).or(findings[index].take());
+            findings[index] = more.or(findings[index].take());
         }
         for index in hindered {
             findings[index] = Some(self.place(index));
@@ -238,36 +267,58 @@ impl<'a> Pass<'a> {
         if let Some(refusal) = self.never(&target) {
             return Finding::refused(refusal);
         }
-        let waits = |(why, hint), allocation, victims: Vec<usize>| {
-            let outcome = if victims.is_empty() { Outcome::Waits } else { Outcome::Yields };
-            Finding { decision: Decision::Waits { why, hint }, outcome, allocation, victims }
+        let waits = |(why, hint), allocation, victims: Vec<usize>, givers: Vec<(usize, u64)>| {
+            let asks = !victims.is_empty() || !givers.is_empty();
+            let outcome = if asks { Outcome::Yields } else { Outcome::Waits };
+            Finding { decision: Decision::Waits { why, hint }, outcome, allocation, victims, givers }
         };
         if let Some(gpus) = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index)) {
             let said = self.waits_for_the_end(&target, index);
-            self.awaited.extend(&target.counted);
-            let allocation = self.promise(&target, index, &gpus, Self::free_then);
-            return waits(said, Some(allocation), Vec::new());
+            let allocation = self.awaits(&target, index, gpus);
+            return waits(said, Some(allocation), Vec::new(), Vec::new());
         }
         // Who is served before may still take another of these GPUs, or more of one: nobody is stopped before that is clear.
         let is_clear = target.counted.iter().all(|gpu| !self.awaited.contains(gpu));
         let may_ask = is_clear && self.could_start(index);
+        let with_gifts = |pass: &Self, gpu| pass.free_then(gpu, index) + pass.elastic(gpu, index);
+        if let Some(gpus) = self.choose(&target, index, with_gifts).filter(|_| may_ask) {
+            let before = self.then.clone();
+            let givers = self.shrink_for(&target, index, &gpus);
+            let said = self.waits_for_givers(&target, index, &before, &givers);
+            let allocation = self.awaits(&target, index, gpus);
+            return waits(said, Some(allocation), Vec::new(), givers);
+        }
+        let before = self.then.clone();
+        if may_ask {
+            self.shrink_all(&target, index);
+        }
         let mut others = self.victims(&target, index);
+        self.then = before;
         if let Some(victims) = others.take_if(|_| may_ask) {
             let said = self.waits_for_victims(&target, index, &victims);
-            self.awaited.extend(&target.counted);
             for victim in &victims {
                 self.ends(*victim);
                 self.yielding.insert(self.claims[*victim].name);
             }
-            let gpus = self.choose(&target, index, |pass, gpu| pass.free_then(gpu, index));
-            let allocation = gpus.map(|gpus| self.promise(&target, index, &gpus, Self::free_then));
-            return waits(said, allocation, victims);
+            self.awaited.extend(&target.counted);
+            let gpus = self.choose(&target, index, with_gifts);
+            let givers = gpus.as_deref().map(|gpus| self.shrink_for(&target, index, gpus)).unwrap_or_default();
+            let allocation = gpus.map(|gpus| self.awaits(&target, index, gpus));
+            return waits(said, allocation, victims, givers);
         }
         let said = self.waits_for_memory(&target, index, &others.unwrap_or_default());
         if let Some(gpus) = self.choose_without_others(&target, index) {
             self.reserve(&target, index, &gpus);
         }
-        waits(said, None, Vec::new())
+        waits(said, None, Vec::new(), Vec::new())
+    }
+
+    /// Promises a claim what it will have of these GPUs.
+    fn awaits(&mut self, target: &Target, index: usize, gpus: Vec<usize>) -> Allocation {
+        self.awaited.extend(&target.counted);
+        let allocation = self.promise(target, index, &gpus, Self::free_then);
+        self.heirs.push((index, gpus));
+        allocation
     }
 
     /// Returns whether a claim would be started with the GPUs that it asks for: what it depends on goes on, too.
@@ -309,11 +360,14 @@ impl<'a> Pass<'a> {
         let budget = target.budget(counted.iter().map(|gpu| free(self, *gpu, index)));
         self.ends(index);
         // Whoever has a GPU open keeps what it has there, whatever its container is given.
-        let stays = self.claims[index].stays();
+        let is_elastic = self.is_elastic(index);
+        let stays = self.claims[index].stays() && !is_elastic;
         for (gpu, account) in self.then.accounts.iter_mut().enumerate() {
             let measured = if stays { account.measured[index] } else { 0 };
             let promised = if counted.contains(&gpu) {
-                split(budget.unwrap_or(0), counted.len()).max(target.required(account))
+                // What gives back goes on with whatever there is.
+                let required = if is_elastic { 0 } else { target.required(account) };
+                split(budget.unwrap_or(0), counted.len()).max(required)
             } else {
                 0
             };
@@ -366,6 +420,7 @@ impl<'a> Pass<'a> {
         let mut kept = Allocation { vendor: grant.vendor, gpus: grant.gpus.clone(), budget: grant.budget };
         if claim.stays() {
             kept.budget = claim.share.vram.and_then(|vram| Some(grant.budget?.min(vram)));
+            kept.budget = self.shrunk_budget(index).or(kept.budget);
             kept.budget = self.grows(index, &kept).or(kept.budget);
         }
         kept
@@ -383,7 +438,7 @@ impl<'a> Pass<'a> {
         let target = Target::on(self.inventory, claim, granted.vendor, gpus.clone());
         let has_room = |gpu: &usize| {
             let required = target.required(&self.then.accounts[*gpu]);
-            required == 0 || self.free(*gpu, index) >= i128::from(required)
+            required == 0 || self.is_elastic(index) || self.free(*gpu, index) >= i128::from(required)
         };
         if !target.counted.iter().all(has_room) {
             return None;
@@ -399,6 +454,6 @@ impl<'a> Pass<'a> {
 
     fn yields(&self, index: usize, to: usize) -> Finding {
         let decision = Decision::Yields { to: self.claims[to].name.clone(), why: self.why_it_yields(index, to) };
-        Finding { decision, outcome: Outcome::Waits, allocation: None, victims: Vec::new() }
+        Finding { decision, outcome: Outcome::Waits, allocation: None, victims: Vec::new(), givers: Vec::new() }
     }
 }

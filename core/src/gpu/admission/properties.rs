@@ -130,6 +130,7 @@ impl Draw {
             since: self.since,
             remembered: self.remembered,
             uses: self.uses[..cards].to_vec(),
+            elastic: false,
             ends_in: 1,
         };
         for card in 0..cards {
@@ -143,7 +144,7 @@ impl Draw {
 }
 
 /// Half of them are tight: a high priority comes to machines that are in use.
-fn world() -> impl Strategy<Value = World> {
+pub(super) fn world() -> impl Strategy<Value = World> {
     let cards = prop::collection::vec(drawn_card(), 1..4);
     let tight = prop::option::of((8_u64..44).prop_map(|grains| Bytes(grains * GRAIN * MIB)));
     (cards, prop::collection::vec(draw(), 1..7), tight, any::<bool>()).prop_map(|(cards, draws, tight, forward)| {
@@ -183,7 +184,7 @@ fn depend(services: &mut [Service], dependencies: &[Option<usize>], forward: boo
     }
 }
 
-fn runner(cases: u32) -> TestRunner {
+pub(super) fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha))
 }
@@ -193,7 +194,7 @@ fn samples(count: usize) -> impl Iterator<Item = World> {
     std::iter::repeat_with(move || world().new_tree(&mut runner).unwrap().current()).take(count)
 }
 
-fn cases(usual: u32) -> u32 {
+pub(super) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 

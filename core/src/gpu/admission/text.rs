@@ -3,6 +3,7 @@
 //! Sizes are rounded to one digit after the point, what is free down and what is used up, so that a figure never promises more than is
 //! there, and what does not fit never looks as if it did.
 
+use super::super::ledger::Ledger;
 use super::super::{Claim, Phase};
 use super::Pass;
 use super::target::Target;
@@ -86,6 +87,41 @@ impl Pass<'_> {
         let priority = self.claims[index].share.priority;
         let verb = if victims.len() == 1 { "is" } else { "are" };
         (format!("{needs}; {ending} {verb} asked to end for it (priority {priority})"), String::new())
+    }
+
+    /// Returns why a claim waits that others give memory back for. `before` is the book before they do.
+    pub(super) fn waits_for_givers(
+        &self,
+        target: &Target,
+        index: usize,
+        before: &Ledger,
+        givers: &[(usize, u64)],
+    ) -> (String, String) {
+        let told = |(claim, bytes): &(usize, u64)| {
+            let claim = &self.claims[*claim];
+            format!("`{}` (priority {}) gives back {}", claim.name, claim.share.priority, up(*bytes))
+        };
+        let needs = self.needs_and_free(target, index, |_, gpu, index| before.accounts[gpu].free(Some(index)));
+        let priority = self.claims[index].share.priority;
+        (
+            format!("{needs}; {} for it (priority {priority}) and runs on", list(givers.iter().map(told))),
+            String::new(),
+        )
+    }
+
+    /// Returns why a service that runs on has less than it wants.
+    pub(super) fn why_it_shrinks(&self, index: usize, budget: Bytes, to: Option<usize>) -> String {
+        let claim = &self.claims[index];
+        let wants =
+            claim.share.vram.map_or(String::new(), |vram| format!(" of the {} that it wants", vram.roughly()));
+        let keeps = format!("{}{wants} stay", down(budget.0.into()));
+        match to {
+            Some(to) => {
+                let other = &self.claims[to];
+                format!("for `{}` (priority {}): {keeps}", other.name, other.share.priority)
+            }
+            None => format!("others use more of the GPU: {keeps}"),
+        }
     }
 
     /// Returns why a claim waits for memory that nobody is asked for; `spared` would make room, and are not asked yet.

@@ -27,6 +27,7 @@ pub(in crate::gpu) struct Card {
 
 /// One service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that are read one by one, each independent of the others")]
 pub(in crate::gpu) struct Service {
     pub(in crate::gpu) name: ContainerName,
     pub(in crate::gpu) share: GpuShare,
@@ -44,6 +45,8 @@ pub(in crate::gpu) struct Service {
     pub(in crate::gpu) remembered: Option<u64>,
     /// What it uses of each card.
     pub(in crate::gpu) uses: Vec<u64>,
+    /// Whether it gives memory back while it runs.
+    pub(in crate::gpu) elastic: bool,
     /// Rounds until it has ended.
     pub(in crate::gpu) ends_in: u8,
 }
@@ -79,6 +82,7 @@ pub(in crate::gpu) fn service(text: &str, vram: impl Into<Option<u64>>, priority
         since: 0,
         remembered: None,
         uses: Vec::new(),
+        elastic: false,
         ends_in: 0,
     }
 }
@@ -98,6 +102,12 @@ impl Service {
     pub(in crate::gpu) fn runs(mut self, cards: &[usize], budget: impl Into<Option<u64>>) -> Self {
         self.holds = Some(held(cards, budget.into()));
         (self.phase, self.granted) = (Phase::Up, true);
+        self
+    }
+
+    /// It gives memory back while it runs.
+    pub(in crate::gpu) fn elastic(mut self) -> Self {
+        self.elastic = true;
         self
     }
 
@@ -122,8 +132,16 @@ impl Service {
     }
 
     fn excess(&self) -> u64 {
+        if self.is_elastic() {
+            return 0;
+        }
         let vram = self.share.vram.map_or(0, |vram| vram.0);
         self.remembered.map(|seen| seen * MIB).filter(|seen| *seen > vram).unwrap_or(0)
+    }
+
+    /// Nobody gives back what does not run.
+    fn is_elastic(&self) -> bool {
+        self.elastic && self.phase == Phase::Up
     }
 
     pub(in crate::gpu) fn has(&self, card: usize) -> bool {
@@ -210,7 +228,7 @@ impl World {
                     granted: service.granted,
                     since: service.since,
                     remembered,
-                    elastic: false,
+                    elastic: service.is_elastic(),
                 }
             })
             .collect()
@@ -352,7 +370,8 @@ impl World {
         for (service, is_hindered) in self.services.iter_mut().zip(hindered) {
             service.uses.resize(cards, 0);
             let decision = decisions.get(&service.name);
-            service.granted = matches!(decision, Some(Decision::Granted(_))) && service.wants;
+            service.granted =
+                matches!(decision, Some(Decision::Granted(_) | Decision::Shrinks { .. })) && service.wants;
             let allocation = match decision {
                 Some(Decision::Granted(allocation)) if service.wants => Some(allocation),
                 Some(Decision::Shrinks { allocation, .. }) if service.wants => Some(allocation),
