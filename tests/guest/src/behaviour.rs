@@ -21,6 +21,7 @@
 //! | `write` | `RATE@COUNT`: so many numbered lines a second to standard output, until there are COUNT |
 //! | `ollama` | port; a simulator of Ollama (`nixmox-fake-ollama`) answers there, as a process of its own |
 //! | `ollama_is` | a line of what that simulator is told; again for more |
+//! | `run` | a program and its arguments, without blanks in any of them: a process beside the guest, with the environment of services |
 //! | `vram` | `INDEX@BYTES`: so much of a GPU that it holds |
 //! | `revision` | nothing: makes another system |
 
@@ -68,6 +69,8 @@ pub(crate) struct Behaviour {
     pub(crate) ollama: Option<u16>,
     /// What it is told.
     pub(crate) ollama_is: String,
+    /// A program and its arguments.
+    pub(crate) run: Vec<String>,
     /// What is held of GPUs: index, bytes.
     pub(crate) vram: Vec<(usize, u64)>,
     /// Numbered lines to print: so many a second, and in all.
@@ -92,6 +95,7 @@ impl Default for Behaviour {
             log: Vec::new(),
             ollama: None,
             ollama_is: String::new(),
+            run: Vec::new(),
             vram: Vec::new(),
             write: None,
         }
@@ -136,6 +140,7 @@ impl Behaviour {
                 self.ollama_is.push_str(value);
                 self.ollama_is.push('\n');
             }
+            "run" => self.run = value.split(' ').map(str::to_owned).collect(),
             "vram" => {
                 let (index, bytes) = value.split_once('@')?;
                 self.vram.push((index.parse().ok()?, bytes.parse().ok()?));
@@ -165,7 +170,7 @@ mod tests {
     fn reads_every_key() {
         let text = "# a comment\nready_after=1.5\nexit=3@2\nhttp=80\nhttp=81\nhttp_status=503\ntcp=5432\nudp=53\nlisten_after=1\nstop_takes=never\n\
                     hog=10\nforks=4\nspin=1\nopen=/dev/a\nlog=hello = you\nwrite=500@9\nollama=11434\nollama_is=version 0.6.8\n\
-                    ollama_is=load_takes 1\nvram=1@4096\nrevision=2\n";
+                    ollama_is=load_takes 1\nvram=1@4096\nrun=/bin/a -b c\nrevision=2\n";
         let read = Behaviour::parse(text).expect("the text is good");
         assert_eq!(read.ready, Delay::After(Duration::from_millis(1500)));
         assert_eq!(read.exit, Some((3, Duration::from_secs(2))));
@@ -177,6 +182,7 @@ mod tests {
         assert_eq!(read.log, ["hello = you"]);
         assert_eq!((read.ollama, read.ollama_is.as_str()), (Some(11434), "version 0.6.8\nload_takes 1\n"));
         assert_eq!(read.vram, [(1, 4096)]);
+        assert_eq!(read.run, ["/bin/a", "-b", "c"]);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! Ollama in a process of its own, as the real one is.
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     net::TcpListener,
     path::Path,
@@ -11,12 +10,10 @@ use std::{
 
 use nixmox_fake_ollama::{Config, Engine, Gpus as _, Held, Inside, compose_for_ever, serve};
 
-use crate::behaviour::Behaviour;
+use crate::{behaviour::Behaviour, environment};
 
 /// Where the host's side looks for files of a guest, as inside.
 const FOLDER: &str = "/var/lib/guest/gpu";
-/// What a service manager takes its services' environment from; this guest has none.
-const ENVIRONMENT: &str = "/run/systemd/system.conf.d/50-nixmox.conf";
 
 /// Becomes the simulator, or the host's side, where it was started as one.
 pub(crate) fn run_as_asked() {
@@ -55,50 +52,11 @@ pub(crate) fn begin(behaviour: &Behaviour) {
 }
 
 fn ollama(port: &str, config: &str) -> Result<(), String> {
-    let text = fs::read_to_string(ENVIRONMENT).unwrap_or_default();
-    let config = Config::parse(config)?.with_environment(environment(&text));
+    let config = Config::parse(config)?.with_environment(environment::of_services());
     let port: u16 = port.parse().map_err(|_| format!("{port} is no port"))?;
     let gpus = Inside::open(FOLDER.into(), "/dev".into())?;
     let listener =
         TcpListener::bind(("0.0.0.0", port)).map_err(|error| format!("cannot listen on {port}: {error}"))?;
     let engine = Engine::start(config, Box::new(gpus), &["/proc/self/exe", "idle"]);
     serve(&listener, &engine).map_err(|error| error.to_string())
-}
-
-/// Returns what `DefaultEnvironment=` lines with one quoted assignment each set.
-fn environment(text: &str) -> BTreeMap<String, String> {
-    let assignment = |line: &str| {
-        let quoted = line.strip_prefix("DefaultEnvironment=\"")?.strip_suffix('"')?;
-        let (name, value) = quoted.split_once('=')?;
-        Some((name.to_owned(), unquote(value)))
-    };
-    text.lines().filter_map(assignment).collect()
-}
-
-fn unquote(value: &str) -> String {
-    let mut plain = String::new();
-    let mut letters = value.chars();
-    while let Some(letter) = letters.next() {
-        match (letter, letter == '\\' || letter == '%') {
-            (_, false) => plain.push(letter),
-            (_, true) => match letters.next() {
-                Some('t') if letter == '\\' => plain.push('\t'),
-                next => plain.extend(next),
-            },
-        }
-    }
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::environment;
-
-    #[test]
-    fn the_environment_is_what_a_service_manager_would_set() {
-        let text = "# Written.\n[Manager]\nDefaultEnvironment=\"A=1\"\nDefaultEnvironment=\"B=say \\\"hi\\\" \\\\ 100%% \\tx\"\nOther=\"C=1\"\n";
-        let read: Vec<(String, String)> = environment(text).into_iter().collect();
-        let expected = [("A", "1"), ("B", "say \"hi\" \\ 100% \tx")];
-        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
 }

@@ -12,6 +12,7 @@
 )]
 
 mod behaviour;
+mod environment;
 mod gpu;
 mod notify;
 mod open;
@@ -92,6 +93,7 @@ fn main() {
     }
     listen(&behaviour);
     gpu::begin(&behaviour);
+    run(&behaviour.run);
     load(&behaviour);
     match behaviour.ready {
         Delay::After(time) => {
@@ -177,6 +179,15 @@ fn listen(behaviour: &Behaviour) {
                 eprintln!("guest: cannot listen on {port}: {error}");
             }
         });
+    }
+}
+
+/// Starts a program beside this guest; whoever asked for it sees how it fares.
+fn run(command: &[String]) {
+    let Some((program, arguments)) = command.split_first() else { return };
+    let begun = process::Command::new(program).args(arguments).envs(environment::of_services()).spawn();
+    if let Err(error) = begun {
+        eprintln!("guest: cannot start {program}: {error}");
     }
 }
 

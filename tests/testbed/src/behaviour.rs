@@ -126,6 +126,12 @@ impl Behaviour {
         config.lines().fold(self.line("ollama", port), |behaviour, line| behaviour.line("ollama_is", line))
     }
 
+    /// Runs a program with its arguments, none of which has blanks, with the environment that services of the guest have.
+    #[must_use]
+    pub fn runs(self, command: &str) -> Self {
+        self.line("run", command)
+    }
+
     /// Holds so many bytes of a GPU, by its index, as far as the stand-in for NVML tells.
     #[must_use]
     pub fn holds_vram(self, gpu: usize, bytes: u64) -> Self {

@@ -1,5 +1,6 @@
 //! A booted host with a GPU of 12 GiB whose memory is what processes hold: those of guests, and others.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -38,19 +39,29 @@ const MODELS: &str = "model big 16 4096 32 8 14336 32000 8192\nmodel mid 8 4096 
 /// The host.
 pub(crate) struct Machine {
     pub(crate) bed: Testbed,
-    ollama: String,
-    plain: String,
+    systems: BTreeMap<&'static str, String>,
 }
 
 impl Machine {
     /// Boots the host; its simulators of Ollama are told these lines too.
     pub(crate) fn boot(name: &str, more: &str) -> Self {
         let bed = Testbed::boot(&Options::new(name).without_homelab()).expect("the host boots");
-        let config = format!("{MODELS}{more}");
-        let ollama = Behaviour::new().ollama(PORT, &config);
-        let plain = Behaviour::new().holds_vram(0, 7 * GIB);
-        let systems = bed.static_guests(&[("ollama", &ollama), ("plain", &plain)]).expect("the systems are added");
-        let [ollama, plain] = systems.try_into().expect("two of them");
+        let mut machine = Self { bed, systems: BTreeMap::new() };
+        machine.has("ollama", &Behaviour::new().ollama(PORT, &format!("{MODELS}{more}")));
+        machine.has("high", &Behaviour::new().holds_vram(0, 7 * GIB));
+        machine.pretend();
+        machine
+    }
+
+    /// Puts the system of a service into the store.
+    pub(crate) fn has(&mut self, service: &'static str, behaviour: &Behaviour) {
+        let system = self.bed.static_guest(service, behaviour).expect("the system is added");
+        self.systems.insert(service, system);
+    }
+
+    /// Makes the host look as if it had a GPU, whose memory is what processes hold.
+    fn pretend(&self) {
+        let bed = &self.bed;
         let libraries = "/usr/lib/x86_64-linux-gnu";
         bed.copy_in(fake_nvml().expect("it is built"), format!("{libraries}/libnvidia-ml.so.1")).expect("copied");
         bed.succeed(&format!(
@@ -70,7 +81,8 @@ impl Machine {
             stand_in::make_nodes(MAJOR)
         );
         bed.write_file(format!("{KEPT}/load"), script, 0o755).expect("written");
-        bed.succeed(&format!("cp $(readlink -f {ollama}/init) {KEPT}/compose")).expect("copied");
+        let system = &self.systems["high"];
+        bed.succeed(&format!("cp $(readlink -f {system}/init) {KEPT}/compose")).expect("copied");
         let unit = format!(
             "[Unit]\nDefaultDependencies=no\nBefore=nixmox-agent.service nixmox-agent.socket\n[Service]\n\
              ExecStartPre={KEPT}/load\nExecStart={KEPT}/compose compose {STATES} {ROOTS}\n[Install]\nWantedBy=sysinit.target\n"
@@ -79,14 +91,13 @@ impl Machine {
         bed.succeed("systemctl daemon-reload; systemctl enable --now stand-in.service").expect("loaded");
         bed.wait_until(&format!("test -e {STATES}/state"), LIMIT).expect("told");
         bed.succeed("systemctl restart nixmox-agent.service").expect("restarted");
-        Self { bed, ollama, plain }
     }
 
-    /// Brings services up: a name and the lines of its tables. One that is called `ollama` runs models, another holds 7 GiB while it runs.
+    /// Brings services up: a name and the lines of its tables.
     pub(crate) fn up(&self, services: &[(&str, &str)]) {
         let mut manifest = "format = 1\n[stack]\nname = \"models\"\n".to_owned();
         for (name, tables) in services {
-            let system = if *name == "ollama" { &self.ollama } else { &self.plain };
+            let system = &self.systems[name];
             let _ = write!(
                 manifest,
                 "[services.{name}]\nsystem = \"{system}\"\nnetwork = {{ mode = \"private\" }}\n{tables}\n"
@@ -195,11 +206,16 @@ impl Machine {
         self.steps().iter().position(|step| step.contains(&text))
     }
 
-    /// Returns a model of `nixmoxctl offload --json`.
-    pub(crate) fn told(&self, model: &str) -> Option<Value> {
+    /// Returns what `nixmoxctl offload --json` says of a service.
+    pub(crate) fn offload(&self, name: &str) -> Option<Value> {
         let told: Value = serde_json::from_str(&self.says("offload --json")).expect("JSON");
         let services = told["services"].as_array().cloned().unwrap_or_default();
-        let service = services.into_iter().find(|service| service["name"] == "ollama")?;
+        services.into_iter().find(|service| service["name"] == name)
+    }
+
+    /// Returns what is told of a model of `ollama`.
+    pub(crate) fn told(&self, model: &str) -> Option<Value> {
+        let service = self.offload("ollama")?;
         service["models"]
             .as_array()?
             .iter()
