@@ -10,6 +10,7 @@ pub mod by_hand;
 pub mod containers;
 pub mod gguf;
 pub mod gpu_check;
+pub mod models;
 pub mod nixos;
 pub mod operator;
 pub mod random;

@@ -1,6 +1,14 @@
 //! How much of a model fits, and what memory it takes: by the formula of each engine's version.
 
-use super::engine::MemoryEngine;
+mod exact;
+pub mod fit;
+pub mod kv;
+mod layered;
+pub mod llama_cpp;
+#[cfg(test)]
+mod logs;
+
+use super::engine::{MemoryEngine, Version};
 use crate::model::Bytes;
 
 /// What is asked.
@@ -8,9 +16,12 @@ use crate::model::Bytes;
 pub struct Ask {
     /// Whose formula.
     pub engine: MemoryEngine,
+    /// Which version of it: Ollama's, or the build of llama.cpp as `0.0.N`; `None`: the newest one that is known.
+    pub version: Option<Version>,
     /// The GPUs, in their order; may be empty.
     pub gpus: Vec<Room>,
-    /// Tokens of context of one request.
+    /// Tokens of context of one request. 0, with `--fit` alone: as many as the model was trained for, and fewer (down to 4096)
+    /// where these do not fit.
     pub context: u32,
     /// Requests at the same time.
     pub parallel: u32,
@@ -31,7 +42,8 @@ pub struct Ask {
 pub struct Room {
     /// All of its memory.
     pub total: Bytes,
-    /// What the engine may use of it: what is free, or less by a budget.
+    /// What the engine may use of it: what is free, or less by a budget. What it is told to leave free (`--fit-target`) is not
+    /// in it any more.
     pub free: Bytes,
 }
 
@@ -103,6 +115,18 @@ pub struct Parts {
 
 /// Returns what becomes of a model.
 #[must_use]
-pub fn estimate(_model: &super::model::Model, _ask: &Ask) -> Estimate {
-    todo!()
+pub fn estimate(model: &super::model::Model, ask: &Ask) -> Estimate {
+    match ask.engine {
+        MemoryEngine::Layered => layered::estimate(model, ask),
+        MemoryEngine::Exact => exact::estimate(model, ask),
+        MemoryEngine::Fit => fit::estimate(model, ask),
+    }
+}
+
+/// What a CUDA context takes besides, as far as it is alike from driver to driver.
+const CONTEXT_OF_CUDA: u64 = 450 << 20;
+
+/// Returns what the driver and the libraries take on a GPU that has something of a model.
+fn overhead(parts: &Parts) -> Bytes {
+    Bytes(if parts.weights.0 == 0 && parts.compute.0 == 0 { 0 } else { CONTEXT_OF_CUDA })
 }

@@ -1,0 +1,126 @@
+//! Tests of the layout of what runners need; against logs: `logs`.
+
+use super::super::logs::shapes::{self, Recipe};
+use super::super::{Ask, Estimate, KvType, Layers, Room};
+use super::layout::{Gpu, assign};
+use super::{estimate, is_own_runner};
+use crate::model::Bytes;
+use crate::offload::engine::{MemoryEngine, Version};
+
+const GIB: u64 = 1 << 30;
+
+fn ask(gib: &[u64]) -> Ask {
+    Ask {
+        engine: MemoryEngine::Exact,
+        version: None,
+        gpus: gib.iter().map(|gib| Room { total: Bytes(gib * GIB), free: Bytes(gib * GIB) }).collect(),
+        context: 8192,
+        parallel: 1,
+        batch: 512,
+        keys: KvType::F16,
+        values: KvType::F16,
+        flash_attention: true,
+        layers: Layers::Auto,
+    }
+}
+
+fn gpus(free: &[u64]) -> Vec<Gpu> {
+    free.iter().enumerate().map(|(index, free)| Gpu { index, free: *free, is_used: false }).collect()
+}
+
+fn layers(estimate: &Estimate) -> Vec<u32> {
+    estimate.gpus.iter().map(|gpu| gpu.layers).collect()
+}
+
+#[test]
+fn layers_are_shared_out_evenly_on_as_few_gpus_as_hold_them() {
+    let sizes = [10; 9];
+    assert_eq!(assign(&sizes, &gpus(&[95, 95, 95]), None), [Some(0); 9]);
+    let two = assign(&sizes, &gpus(&[80, 80, 80]), None);
+    assert_eq!(two, [Some(0), Some(0), Some(0), Some(0), Some(1), Some(1), Some(1), Some(1), Some(1)]);
+}
+
+#[test]
+fn the_output_is_left_out_before_a_layer_is() {
+    let sizes = [10, 10, 10, 50];
+    assert_eq!(assign(&sizes, &gpus(&[40]), None), [Some(0), Some(0), Some(0), None]);
+    assert_eq!(assign(&sizes, &gpus(&[25]), None), [None, Some(0), Some(0), None]);
+    assert_eq!(assign(&sizes, &gpus(&[80]), None), [Some(0); 4]);
+}
+
+#[test]
+fn layers_that_were_asked_for_are_placed_even_where_they_do_not_fit() {
+    let sizes = [10; 8];
+    assert_eq!(assign(&sizes, &gpus(&[15]), Some(5)).iter().flatten().count(), 5);
+    // The output is not one of them, unless all are asked for.
+    assert_eq!(assign(&sizes, &gpus(&[90]), Some(2)), [None, None, None, None, None, Some(0), Some(0), None]);
+    assert_eq!(assign(&sizes, &gpus(&[15]), Some(8)), [Some(0); 8]);
+    assert_eq!(assign(&sizes, &gpus(&[90]), Some(0)), [None; 8]);
+}
+
+#[test]
+fn a_gpu_that_has_buffers_is_used_again() {
+    let mut some = gpus(&[95, 95]);
+    some[1].is_used = true;
+    let on = assign(&[10; 8], &some, None);
+    assert_eq!(on.iter().flatten().filter(|gpu| **gpu == 1).count(), 4);
+}
+
+#[test]
+fn windowed_layers_keep_their_window_and_a_batch() {
+    let gemma = shapes::model(&shapes::GEMMA3_12B, Recipe::Q4Km);
+    // 8 layers of all tokens, 40 of 1024 and 512; 8 KiB each.
+    let of = estimate(&gemma, &ask(&[24]));
+    assert_eq!((of.layers, of.gpus[0].cache), (49, Bytes((8 * 8192 + 40 * 1536) * 8192)));
+    let two = estimate(&gemma, &Ask { parallel: 2, ..ask(&[24]) });
+    // One token more of each request is kept, and all of it is rounded up to 256.
+    assert_eq!(two.gpus[0].cache, Bytes((8 * 16384 + 40 * 2816) * 8192));
+}
+
+#[test]
+fn what_reads_tokens_stays_in_the_machines_memory_and_is_counted() {
+    let qwen = shapes::model(&shapes::QWEN3_32B, Recipe::Q4Km);
+    let of = estimate(&qwen, &ask(&[48]));
+    assert_eq!((layers(&of), of.host.weights), (vec![65], Bytes(151_936 * 5120 * 9 / 16)));
+    assert_eq!(of.host.compute, Bytes(5120 * 512 * 4));
+}
+
+#[test]
+fn more_room_never_means_fewer_layers() {
+    for shape in [shapes::LLAMA_8B, shapes::GEMMA3_12B, shapes::QWEN3_30B] {
+        let model = shapes::model(&shape, Recipe::Q4Km);
+        let on: Vec<u32> = (0..40).map(|gib| estimate(&model, &ask(&[gib])).layers).collect();
+        let all = u32::try_from(shape.layers).unwrap() + 1;
+        assert!(on.is_sorted() && on[0] == 0 && on[39] == all, "{}: {on:?}", shape.architecture);
+    }
+}
+
+#[test]
+fn what_is_on_gpus_is_within_their_room() {
+    for shape in [shapes::LLAMA_70B, shapes::GPT_OSS_120B, shapes::GEMMA3_27B] {
+        let model = shapes::model(&shape, Recipe::Q4_0);
+        for room in [[4, 8], [8, 8], [24, 6], [24, 24]] {
+            for parts in estimate(&model, &ask(&room)).gpus.iter().zip(room).map(|(parts, gib)| (*parts, gib * GIB))
+            {
+                let (parts, room) = parts;
+                let sum = parts.weights.0 + parts.cache.0 + parts.compute.0 + parts.overhead.0;
+                assert!(sum <= room, "{}: {parts:?} of {room}", shape.architecture);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_moves_to_the_own_runner_with_a_version_and_once_moved_back() {
+    let is_own = |patch| is_own_runner("qwen3", Version(0, 12, patch));
+    assert_eq!([0, 4, 5, 6].map(is_own), [true, true, false, true]);
+    assert!(!is_own_runner("qwen3", Version(0, 11, 11)) && !is_own_runner("llama", Version(0, 24, 0)));
+}
+
+#[test]
+fn an_architecture_that_was_not_compared_is_a_doubt() {
+    let mut model = shapes::model(&shapes::QWEN3_32B, Recipe::Q4Km);
+    assert_eq!(estimate(&model, &ask(&[48])).doubts, Vec::<String>::new());
+    model.architecture = "glm4moelite".to_owned();
+    assert!(estimate(&model, &ask(&[48])).doubts[0].contains("glm4moelite"));
+}

@@ -1,0 +1,135 @@
+//! The feed-forward part of a layer: dense, or of experts of which each token takes a few.
+
+use super::layers::{Batch, Layer};
+use super::tape::{Id, Kind};
+use super::weights::of_layer;
+use crate::offload::gguf::Tensor;
+
+/// More experts of one token than this are not written down one by one.
+const EXPERTS_USED_MAX: u64 = 64;
+
+/// Writes down the feed-forward part of a layer, up to what is added to what it was given.
+pub(super) fn write(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
+    if layer.any(&["ffn_gate_inp.weight"]).is_none() {
+        return dense(batch, layer, input, "");
+    }
+    let experts = experts(batch, layer, input);
+    if layer.any(&["ffn_up_shexp.weight"]).is_none() {
+        return experts;
+    }
+    let mut shared = dense(batch, layer, input, "_shexp");
+    let shape = batch.tape.entries.get(experts).map_or([0; 4], |entry| entry.shape);
+    if let Some(gate) = layer.any(&["ffn_gate_inp_shexp.weight"]) {
+        let weight = batch.layer_weight(layer, gate);
+        let open = batch.tape.multiply([1, shape[1], 1, 1], &[weight, input]);
+        let open = batch.tape.make(Kind::InPlace, [1, shape[1], 1, 1], &[open]);
+        shared = batch.tape.make(Kind::InPlace, shape, &[shared, open]);
+    }
+    batch.tape.make(Kind::InPlace, shape, &[experts, shared])
+}
+
+/// One matrix up, or two that are multiplied with each other, and one down.
+fn dense(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id, suffix: &str) -> Id {
+    let find = |part: &str| layer.find(&format!("ffn_{part}{suffix}.weight"));
+    let (Some(up), Some(down)) = (find("up"), find("down")) else { return input };
+    let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
+    let inner = down.shape.first().copied().unwrap_or(0);
+    let made = if let Some(gate) = find("gate") {
+        let gate = batch.multiply(layer, gate, input);
+        let up = batch.multiply(layer, up, input);
+        batch.tape.make(Kind::Other, [inner, tokens, 1, 1], &[gate, up])
+    } else {
+        let up_made = batch.multiply(layer, up, input);
+        // Twice as wide: gate and up in one.
+        let is_both = up.shape.get(1).copied().unwrap_or(0) > inner;
+        let kind = if is_both { Kind::Other } else { Kind::InPlace };
+        batch.tape.make(kind, [inner, tokens, 1, 1], &[up_made])
+    };
+    batch.multiply(layer, down, made)
+}
+
+/// Multiplies with the matrices of the experts that each token takes, and adds what goes with them.
+fn multiply_chosen(
+    batch: &mut Batch<'_>,
+    layer: &Layer<'_>,
+    tensor: &Tensor,
+    shape: [u64; 4],
+    reads: [Id; 2],
+) -> Id {
+    let weight = batch.layer_weight(layer, tensor);
+    let mut made = batch.tape.make_rows(Kind::Other, shape, shape[2], &[weight, reads[0], reads[1]]);
+    let bias = of_layer(&tensor.name).strip_suffix(".weight").map(|stem| format!("{stem}.bias"));
+    if let Some(bias) = bias.and_then(|name| layer.find(&name)) {
+        let bias = batch.layer_weight(layer, bias);
+        made = batch.tape.make(Kind::InPlace, shape, &[made, bias, reads[1]]);
+    }
+    made
+}
+
+/// Chooses experts for each token, has them compute, and adds up what they say.
+fn experts(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
+    let model = batch.measure.model;
+    let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
+    let used = model.numbers("expert_used_count").and_then(|used| used.get(layer.index).copied()).unwrap_or(1);
+    let used = used.clamp(1, EXPERTS_USED_MAX);
+    let (Some(router), Some(down)) = (layer.any(&["ffn_gate_inp.weight"]), layer.any(&["ffn_down_exps.weight"]))
+    else {
+        return input;
+    };
+    let (chosen, shares) = choose(batch, layer, router, input, used);
+    let width = batch.width();
+    let inner = down.shape.first().copied().unwrap_or(0);
+    let by_token = batch.tape.view(input, [width, 1, tokens, 1], true);
+    let shape = [inner, used, tokens, 1];
+    let made = if let Some(both) = layer.any(&["ffn_gate_up_exps.weight"]) {
+        let made =
+            multiply_chosen(batch, layer, both, [inner.saturating_mul(2), used, tokens, 1], [by_token, chosen]);
+        let gate = batch.tape.view(made, shape, false);
+        let up = batch.tape.view(made, shape, false);
+        batch.tape.make(Kind::Other, shape, &[gate, up])
+    } else {
+        let gate = layer.any(&["ffn_gate_exps.weight"]);
+        let up = layer.any(&["ffn_up_exps.weight"]);
+        let gate = gate.map(|tensor| multiply_chosen(batch, layer, tensor, shape, [by_token, chosen]));
+        let up = up.map(|tensor| multiply_chosen(batch, layer, tensor, shape, [by_token, chosen]));
+        let reads: Vec<Id> = gate.into_iter().chain(up).collect();
+        batch.tape.make(if reads.len() == 1 { Kind::InPlace } else { Kind::Other }, shape, &reads)
+    };
+    let shape = [width, used, tokens, 1];
+    let made = multiply_chosen(batch, layer, down, shape, [made, chosen]);
+    let weighted = batch.tape.make(Kind::InPlace, shape, &[made, shares]);
+    let parts: Vec<Id> = (0..used)
+        .map(|_| batch.tape.part(weighted, [width, tokens, 1, 1], width.saturating_mul(tokens).saturating_mul(4)))
+        .collect();
+    let mut parts = parts.into_iter();
+    let first = parts.next().unwrap_or(weighted);
+    let sum = parts.fold(first, |sum, part| batch.tape.make(Kind::InPlace, [width, tokens, 1, 1], &[sum, part]));
+    if used == 1 { batch.tape.make(Kind::Other, [width, tokens, 1, 1], &[sum]) } else { sum }
+}
+
+/// Returns which experts each token takes, and how much each of them counts.
+fn choose(batch: &mut Batch<'_>, layer: &Layer<'_>, router: &Tensor, input: Id, used: u64) -> (Id, Id) {
+    let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
+    let all = router.shape.get(1).copied().unwrap_or(1);
+    let shape = [all, tokens, 1, 1];
+    let scores = batch.multiply(layer, router, input);
+    let late = batch.measure.model.architecture == "gpt-oss";
+    let chances = if late { scores } else { batch.tape.make(Kind::InPlace, shape, &[scores]) };
+    let biased = match layer.any(&["exp_probs_b.bias"]) {
+        Some(bias) => {
+            let bias = batch.layer_weight(layer, bias);
+            batch.tape.make(Kind::InPlace, shape, &[chances, bias])
+        }
+        None => chances,
+    };
+    let sorted = batch.tape.make(Kind::Other, shape, &[biased]);
+    let chosen = batch.tape.view(sorted, [used, tokens, 1, 1], false);
+    let by_expert = batch.tape.view(chances, [1, all, tokens, 1], true);
+    let mut shares = batch.tape.make(Kind::Rows, [1, used, tokens, 1], &[by_expert, chosen]);
+    if late {
+        let flat = batch.tape.view(shares, [used, tokens, 1, 1], true);
+        let made = batch.tape.make(Kind::InPlace, [used, tokens, 1, 1], &[flat]);
+        shares = batch.tape.view(made, [1, used, tokens, 1], true);
+    }
+    (chosen, shares)
+}

@@ -1,0 +1,226 @@
+//! What a model takes in llama.cpp: weights, cache and compute buffers on each device, however its layers are placed.
+//!
+//! Owns the measuring of one placement, as `llama-fit-params --fit-print` does it; which placement is taken is `fit`'s.
+//!
+//! ```text
+//! Setup, Placement ─▶ weights, kv: sums by device
+//!                  └▶ layers: what is computed of a batch (tape) ─▶ schedule: on which device ─▶ allocator: how far memory reaches
+//! ```
+
+mod allocator;
+mod attention;
+mod feed_forward;
+mod layers;
+#[cfg(test)]
+mod logs;
+mod placement;
+mod schedule;
+mod tape;
+mod weights;
+
+pub use placement::{Overflow, Placement};
+
+use super::kv::{How, Keeps};
+use super::{KvType, Parts};
+use crate::model::Bytes;
+use crate::offload::engine::Version;
+use crate::offload::model::Model;
+
+/// The build that places the output first and fits by itself (`--fit`).
+const FITS_SINCE: u32 = 7_407;
+/// The build that keeps a window of the context alone, of layers that look at no more.
+const WINDOWS_SINCE: u32 = 5_427;
+/// The build that keeps no values where keys hold them (MLA).
+const NO_VALUES_SINCE: u32 = 7_772;
+/// The build that gives the mask of attention in one pass with 16 bits.
+const HALF_MASK_SINCE: u32 = 7_000;
+/// The build that stores keys and values by the numbers of their rows; b5950 does not, unless told to.
+const ROWS_SINCE: u32 = 6_100;
+/// The build that rotates quantised keys and values.
+const ROTATES_SINCE: u32 = 8_600;
+/// The build that reserves room for as many outputs as `llama-server` needs: after May, before the end of June 2026.
+const FEW_OUTPUTS_SINCE: u32 = 9_400;
+/// The build that has room for batches of tokens and of vectors: after June, before October 2026.
+const MIXED_SINCE: u32 = 10_700;
+/// The last minor version of Ollama that is known, and the build that it brings.
+const OLLAMA_KNOWN: (u32, u32) = (33, 10_488);
+
+/// How a model is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Tokens of context of one sequence.
+    pub context: u64,
+    /// Sequences at the same time, each with a context of its own.
+    pub sequences: u64,
+    /// Tokens that are computed at once.
+    pub batch: u64,
+    /// Tokens of those that the output is computed of: as many as sequences in `llama-server`, all in `llama-fit-params`.
+    pub outputs: u64,
+    /// How keys are kept.
+    pub keys: KvType,
+    /// How values are kept.
+    pub values: KvType,
+    /// Whether attention is computed in one pass.
+    pub flash_attention: bool,
+    /// What the build does.
+    pub build: Build,
+}
+
+/// What differs between builds of llama.cpp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a change of its own, made at another time")]
+pub struct Build {
+    /// The output is the first to be on a GPU; before, it was the last.
+    pub output_first: bool,
+    /// Layers with a window keep no more than that.
+    pub windows: bool,
+    /// No values are kept where keys hold them.
+    pub no_values_beside_keys: bool,
+    /// A batch may be of tokens, of vectors or of both: room for each of them is reserved.
+    pub mixed_inputs: bool,
+    /// The mask of attention in one pass is given with 16 bits; before, it was made of one with 32.
+    pub half_mask: bool,
+    /// Keys and values are stored by the numbers of their rows, which are given with each batch.
+    pub stores_by_rows: bool,
+    /// Quantised keys and values are rotated.
+    pub rotates: bool,
+    /// `llama-server` reserves room for the outputs that it needs, one of each sequence; before, of all tokens.
+    pub few_outputs: bool,
+}
+
+impl Build {
+    /// Returns what a build does (`0.0.11434`), or the one that a version of Ollama brings; `None`: what the newest does.
+    ///
+    /// Where a change was seen in logs alone, the build is one between the last log without it and the first with it.
+    #[must_use]
+    pub fn of(version: Option<Version>) -> Self {
+        let build = match version {
+            Some(Version(0, 0, build)) => build,
+            Some(Version(0, minor, _)) if minor <= OLLAMA_KNOWN.0 => OLLAMA_KNOWN.1,
+            Some(_) | None => u32::MAX,
+        };
+        Self {
+            output_first: build >= FITS_SINCE,
+            windows: build >= WINDOWS_SINCE,
+            no_values_beside_keys: build >= NO_VALUES_SINCE,
+            mixed_inputs: build >= MIXED_SINCE,
+            half_mask: build >= HALF_MASK_SINCE,
+            stores_by_rows: build >= ROWS_SINCE,
+            rotates: build >= ROTATES_SINCE,
+            few_outputs: build >= FEW_OUTPUTS_SINCE,
+        }
+    }
+}
+
+/// What a placement takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// On each GPU.
+    pub gpus: Vec<Parts>,
+    /// In the machine's memory.
+    pub host: Parts,
+}
+
+/// A model with what is known of it, ready to be measured in many placements.
+pub struct Measure<'a> {
+    pub(super) model: &'a Model,
+    pub(super) setup: Setup,
+    pub(super) keeps: Keeps,
+}
+
+impl<'a> Measure<'a> {
+    /// Looks at a model once.
+    #[must_use]
+    pub fn new(model: &'a Model, setup: Setup) -> Self {
+        let mut keeps = Keeps::of(model);
+        if !setup.build.windows {
+            keeps.window = 0;
+            keeps.layers.iter_mut().for_each(|layer| layer.is_windowed = false);
+        }
+        if keeps.is_compressed && !setup.build.no_values_beside_keys {
+            let rank = model.number("attention.kv_lora_rank").unwrap_or(0);
+            keeps.layers.iter_mut().for_each(|layer| layer.value = rank);
+        }
+        Self { model, setup, keeps }
+    }
+
+    /// Returns how many layers repeat.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        self.model.layers.len()
+    }
+
+    /// Returns how many layers there are: those that repeat, and the output.
+    #[must_use]
+    pub fn layers_all(&self) -> u32 {
+        u32::try_from(self.layers()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// Returns what a placement takes.
+    #[must_use]
+    pub fn take(&self, placement: &Placement) -> Measured {
+        let gpus = placement.gpus();
+        let mut parts = vec![Parts::default(); gpus.saturating_add(1)];
+        for (place, bytes) in weights::by_place(self.model, placement).into_iter().enumerate() {
+            with(&mut parts, place, |part| part.weights = Bytes(bytes));
+        }
+        let cells = self.cells();
+        for index in 0..self.layers() {
+            let bytes = self.keeps.layer(index, &cells, &self.how()).sum();
+            with(&mut parts, placement.layer(index), |part| {
+                part.cache = Bytes(part.cache.0.saturating_add(bytes));
+                part.layers = part.layers.saturating_add(1);
+            });
+        }
+        with(&mut parts, placement.output(), |part| part.layers = part.layers.saturating_add(1));
+        let tape = layers::tape(self, placement);
+        let is_pipeline = gpus > 1 && placement.is_whole() && !placement.overflows();
+        for (place, bytes) in schedule::memory(tape, gpus, is_pipeline).into_iter().enumerate() {
+            with(&mut parts, place, |part| part.compute = Bytes(bytes));
+        }
+        let host = parts.pop().unwrap_or_default();
+        Measured { gpus: parts, host }
+    }
+
+    pub(super) fn cells(&self) -> super::kv::Cells {
+        self.keeps.cells(self.setup.context, self.setup.sequences, self.batch())
+    }
+
+    /// Tokens that are computed at once: no more than there are in the context.
+    pub(super) fn batch(&self) -> u64 {
+        self.setup.batch.min(self.setup.context.saturating_mul(self.setup.sequences)).max(1)
+    }
+
+    pub(super) fn how(&self) -> How {
+        How { keys: self.setup.keys, values: self.setup.values, pads_values: !self.setup.flash_attention }
+    }
+}
+
+fn with(parts: &mut [Parts], place: usize, change: impl FnOnce(&mut Parts)) {
+    if let Some(part) = parts.get_mut(place) {
+        change(part);
+    }
+}
+
+/// Returns what is not known of a model, in one line each.
+pub(super) fn doubts(model: &Model) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let keeps = Keeps::of(model);
+    if keeps.layers.iter().any(|layer| layer.state > 0) {
+        doubts.push(format!("compute buffers of recurrent layers (`{}`) are approximate", model.architecture));
+    }
+    if !KNOWN.contains(&model.architecture.as_str()) {
+        doubts.push(format!(
+            "`{}` is computed as its tensors suggest: no figures of it were compared",
+            model.architecture
+        ));
+    }
+    if !model.projector.is_empty() {
+        doubts.push("what sees pictures or hears is not counted: `llama-server` loads it besides".to_owned());
+    }
+    doubts
+}
+
+/// Architectures whose figures were compared with llama.cpp's own.
+const KNOWN: [&str; 11] =
+    ["deepseek2", "gemma", "gemma2", "gemma3", "gpt-oss", "llama", "olmo2", "phi3", "qwen2", "qwen3", "qwen3moe"];
