@@ -1,6 +1,6 @@
 //! A real `llama-server` in a guest, with one model and as a router of several: what is told of it.
 
-use nixmox_testbed::Behaviour;
+use nixmox_testbed::{Behaviour, llama_cpp};
 use nixmox_tests::gguf::Recipe;
 use serde_json::Value;
 
@@ -64,5 +64,5 @@ fn models(service: &Value) -> Vec<Value> {
 }
 
 fn llama_server() -> std::path::PathBuf {
-    "/tmp/llama/build/bin/llama-server".into()
+    llama_cpp().expect("it is built").join("llama-server")
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::stand_in::{self, GPUS, MAJOR, VERSION};
 
 /// Longest wait for what the agent does by itself.
-pub(crate) const LIMIT: Duration = Duration::from_mins(3);
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 /// Where Ollama listens in its guest.
 const PORT: u16 = 11434;
 const STATES: &str = "/run/fake-nvidia";
@@ -257,7 +257,8 @@ impl Machine {
     pub(crate) fn all(&self) -> String {
         let state = self.bed.shell(&format!("cat {STATES}/state")).map(|output| output.stdout).unwrap_or_default();
         format!(
-            "{}\n{}\n{}\nsteps {:?}\n{}",
+            "{}\n{}\n{}\n{}\nsteps {:#?}\n{}",
+            self.ctl("offload"),
             self.ctl("status"),
             self.ctl("gpu"),
             state,
@@ -267,6 +268,6 @@ impl Machine {
     }
 
     pub(crate) fn journal(&self) -> String {
-        self.bed.journal(&["-u", "nixmox-agent", "-n", "80", "-o", "cat"]).unwrap_or_default()
+        self.bed.journal(&["-u", "nixmox-agent", "-n", "120", "-o", "cat"]).unwrap_or_default()
     }
 }
