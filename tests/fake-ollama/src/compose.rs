@@ -2,7 +2,7 @@
 //!
 //! Three files beside what the stand-in for NVML reads: `gpus`, which is such a state without `used` and `process`; `others`, lines
 //! `PID INDEX BYTES` of processes of the host; and `state`, which is made of them. Below the folder of guests' roots each guest has the
-//! files of `gpus`. Whatever a process holds is gone with the process.
+//! files of `gpus`. Whatever a process holds is gone with the process, and others get no more than there is: they grow as guests give back.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -41,7 +41,8 @@ pub fn compose_once(folder: &Path, roots: &Path, proc: &Path, composed: &mut Com
     let Ok(gpus) = fs::read_to_string(folder.join("gpus")) else { return };
     let others = fs::read_to_string(folder.join("others")).unwrap_or_default();
     let is_alive = |used: &Use| proc.join(used.0.to_string()).exists();
-    let mut held: Vec<Use> = others.lines().filter_map(parse).filter(is_alive).collect();
+    let others: Vec<Use> = others.lines().filter_map(parse).filter(is_alive).collect();
+    let mut held: Vec<Use> = Vec::new();
     let mut guests = Vec::new();
     for entry in fs::read_dir(roots).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -54,6 +55,11 @@ pub fn compose_once(folder: &Path, roots: &Path, proc: &Path, composed: &mut Com
             .filter_map(|(pid, gpu, bytes)| Some((composed.host_pid(proc, &name, pid)?, gpu, bytes)));
         held.extend(of_guest);
         guests.push((files, number));
+    }
+    for (pid, gpu, bytes) in others {
+        let (_, rooms) = describe(&gpus, &held);
+        let line = rooms.lines().nth(gpu).and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        held.push((pid, gpu, bytes.min(line.unwrap_or(0))));
     }
     let (told, free) = describe(&gpus, &held);
     if told != composed.state && replace(&folder.join("state"), &told) {
@@ -179,7 +185,7 @@ mod tests {
             fs::create_dir_all(made).expect("made");
         }
         fs::write(folder.join("gpus"), GPUS).expect("written");
-        fs::write(folder.join("others"), "77 1 1G\n78 1 1G\n").expect("written");
+        fs::write(folder.join("others"), "77 1 1G\n78 1 1G\n77 0 90G\n").expect("written");
         fs::write(files.join("held"), "5\n12 0 4G\n13 0 1G\n14 0 1G\n").expect("written");
         process(&proc, 400, 12, "ollama", "S (sleeping)");
         process(&proc, 401, 12, "other", "S (sleeping)");
@@ -192,20 +198,22 @@ mod tests {
         assert_eq!(
             state,
             format!(
-                "driver 1\ngpu\n minor 229\n total 12G\n reserved 256M\n used {}\n process compute 400 {}\ngpu\n minor 234\n total 12G\n \
+                "driver 1\ngpu\n minor 229\n total 12G\n reserved 256M\n used {}\n process compute 400 {}\n process compute 77 {}\ngpu\n minor 234\n total 12G\n \
                  used {gib}\n process compute 77 {gib}\n",
+                12 * gib - (256 << 20),
                 4 * gib,
-                4 * gib
+                8 * gib - (256 << 20)
             )
         );
         let free = fs::read_to_string(files.join("free")).expect("read");
-        assert_eq!(
-            free,
-            format!("5\n0 229 {} {}\n1 234 {} {}\n", 12 * gib, 8 * gib - (256 << 20), 12 * gib, 11 * gib)
-        );
+        assert_eq!(free, format!("5\n0 229 {} {}\n1 234 {} {}\n", 12 * gib, 0, 12 * gib, 11 * gib));
         // It ends, and with it what it held.
         fs::remove_dir_all(proc.join("400")).expect("removed");
         compose_once(&folder, &roots, &proc, &mut composed);
-        assert!(fs::read_to_string(folder.join("state")).expect("read").contains(" used 0\ngpu"));
+        assert!(
+            fs::read_to_string(folder.join("state"))
+                .expect("read")
+                .contains(&format!(" process compute 77 {}\n", 12 * gib - (256 << 20)))
+        );
     }
 }
