@@ -57,9 +57,9 @@ pub fn compose_once(folder: &Path, roots: &Path, proc: &Path, composed: &mut Com
         guests.push((files, number));
     }
     for (pid, gpu, bytes) in others {
-        let (_, rooms) = describe(&gpus, &held);
-        let line = rooms.lines().nth(gpu).and_then(|line| line.rsplit(' ').next()?.parse().ok());
-        held.push((pid, gpu, bytes.min(line.unwrap_or(0))));
+        let (_, free) = describe(&gpus, &held);
+        let free = free.lines().nth(gpu).and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        held.push((pid, gpu, bytes.min(free.unwrap_or(0))));
     }
     let (told, free) = describe(&gpus, &held);
     if told != composed.state && replace(&folder.join("state"), &told) {
