@@ -19,6 +19,10 @@
 //! | `open` | a path that it tries to open again and again: see `open.rs` |
 //! | `log` | a line for standard output |
 //! | `write` | `RATE@COUNT`: so many numbered lines a second to standard output, until there are COUNT |
+//! | `ollama` | port; a simulator of Ollama (`nixmox-fake-ollama`) answers there, as a process of its own |
+//! | `ollama_is` | a line of what that simulator is told; again for more |
+//! | `run` | a program and its arguments, without blanks in any of them: a process beside the guest, with the environment of services |
+//! | `vram` | `INDEX@BYTES`: so much of a GPU that it holds |
 //! | `revision` | nothing: makes another system |
 
 use std::{path::PathBuf, time::Duration};
@@ -61,6 +65,14 @@ pub(crate) struct Behaviour {
     pub(crate) open: Vec<PathBuf>,
     /// Lines to print at the start.
     pub(crate) log: Vec<String>,
+    /// The port of a simulator of Ollama.
+    pub(crate) ollama: Option<u16>,
+    /// What it is told.
+    pub(crate) ollama_is: String,
+    /// A program and its arguments.
+    pub(crate) run: Vec<String>,
+    /// What is held of GPUs: index, bytes.
+    pub(crate) vram: Vec<(usize, u64)>,
     /// Numbered lines to print: so many a second, and in all.
     pub(crate) write: Option<(u32, u32)>,
 }
@@ -81,6 +93,10 @@ impl Default for Behaviour {
             spin: false,
             open: Vec::new(),
             log: Vec::new(),
+            ollama: None,
+            ollama_is: String::new(),
+            run: Vec::new(),
+            vram: Vec::new(),
             write: None,
         }
     }
@@ -119,6 +135,16 @@ impl Behaviour {
                 let (rate, count) = value.split_once('@')?;
                 self.write = Some((rate.parse().ok().filter(|rate| *rate > 0)?, count.parse().ok()?));
             }
+            "ollama" => self.ollama = Some(value.parse().ok()?),
+            "ollama_is" => {
+                self.ollama_is.push_str(value);
+                self.ollama_is.push('\n');
+            }
+            "run" => self.run = value.split(' ').map(str::to_owned).collect(),
+            "vram" => {
+                let (index, bytes) = value.split_once('@')?;
+                self.vram.push((index.parse().ok()?, bytes.parse().ok()?));
+            }
             "revision" => {}
             _ => return None,
         }
@@ -143,7 +169,8 @@ mod tests {
     #[test]
     fn reads_every_key() {
         let text = "# a comment\nready_after=1.5\nexit=3@2\nhttp=80\nhttp=81\nhttp_status=503\ntcp=5432\nudp=53\nlisten_after=1\nstop_takes=never\n\
-                    hog=10\nforks=4\nspin=1\nopen=/dev/a\nlog=hello = you\nwrite=500@9\nrevision=2\n";
+                    hog=10\nforks=4\nspin=1\nopen=/dev/a\nlog=hello = you\nwrite=500@9\nollama=11434\nollama_is=version 0.6.8\n\
+                    ollama_is=load_takes 1\nvram=1@4096\nrun=/bin/a -b c\nrevision=2\n";
         let read = Behaviour::parse(text).expect("the text is good");
         assert_eq!(read.ready, Delay::After(Duration::from_millis(1500)));
         assert_eq!(read.exit, Some((3, Duration::from_secs(2))));
@@ -153,6 +180,9 @@ mod tests {
         assert_eq!((read.stop, read.write), (Delay::Never, Some((500, 9))));
         assert_eq!(read.open, [PathBuf::from("/dev/a")]);
         assert_eq!(read.log, ["hello = you"]);
+        assert_eq!((read.ollama, read.ollama_is.as_str()), (Some(11434), "version 0.6.8\nload_takes 1\n"));
+        assert_eq!(read.vram, [(1, 4096)]);
+        assert_eq!(read.run, ["/bin/a", "-b", "c"]);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 )]
 
 mod behaviour;
+mod environment;
+mod gpu;
 mod notify;
 mod open;
 mod serve;
@@ -57,6 +59,8 @@ fn main() {
             thread::park();
         }
     }
+    // Further programs in one: a static guest has a single one.
+    gpu::run_as_asked();
     let behaviour = match read_behaviour() {
         Ok(behaviour) => behaviour,
         Err(text) => {
@@ -88,6 +92,8 @@ fn main() {
         });
     }
     listen(&behaviour);
+    gpu::begin(&behaviour);
+    run(&behaviour.run);
     load(&behaviour);
     match behaviour.ready {
         Delay::After(time) => {
@@ -173,6 +179,15 @@ fn listen(behaviour: &Behaviour) {
                 eprintln!("guest: cannot listen on {port}: {error}");
             }
         });
+    }
+}
+
+/// Starts a program beside this guest; whoever asked for it sees how it fares.
+fn run(command: &[String]) {
+    let Some((program, arguments)) = command.split_first() else { return };
+    let begun = process::Command::new(program).args(arguments).envs(environment::of_services()).spawn();
+    if let Err(error) = begun {
+        eprintln!("guest: cannot start {program}: {error}");
     }
 }
 

@@ -120,6 +120,24 @@ impl Behaviour {
         self.line("write", format_args!("{rate}@{count}"))
     }
 
+    /// Has a simulator of Ollama answer on this port, told these lines (see `Config` of `nixmox-fake-ollama`).
+    #[must_use]
+    pub fn ollama(self, port: u16, config: &str) -> Self {
+        config.lines().fold(self.line("ollama", port), |behaviour, line| behaviour.line("ollama_is", line))
+    }
+
+    /// Runs a program with its arguments, none of which has blanks, with the environment that services of the guest have.
+    #[must_use]
+    pub fn runs(self, command: &str) -> Self {
+        self.line("run", command)
+    }
+
+    /// Holds so many bytes of a GPU, by its index, as far as the stand-in for NVML tells.
+    #[must_use]
+    pub fn holds_vram(self, gpu: usize, bytes: u64) -> Self {
+        self.line("vram", format_args!("{gpu}@{bytes}"))
+    }
+
     /// Has this difference from other systems and no other effect: a changed system for tests of changes.
     #[must_use]
     pub fn revision(self, text: &str) -> Self {
