@@ -30,6 +30,7 @@ mod size;
 mod tests;
 mod text;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -235,22 +236,25 @@ fn loaded(view: &EngineView) -> impl Iterator<Item = &LoadedModel> {
     named.filter(move |(index, model)| is_first(*index, model)).map(|(_, model)| model)
 }
 
-/// Returns the models to be kept as the engine calls them, in their order, each once.
+/// Returns the models to be kept, in their order, each once. Whoever asks the engine tells its models by these names.
 fn kept(offload: &Offload) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for name in offload.keep.iter().filter(|name| !name.is_empty()) {
-        let name = match offload.engine {
-            // Ollama adds the tag that is meant when there is none; a port may stand before the last slash.
-            Engine::Ollama if !name.rsplit('/').next().is_some_and(|last| last.contains(':')) => {
-                format!("{name}:latest")
-            }
-            Engine::Ollama | Engine::LlamaServer => name.clone(),
-        };
-        if !kept.contains(&name) {
-            kept.push(name);
+        if !kept.iter().any(|known| meant(offload.engine, known) == meant(offload.engine, name)) {
+            kept.push(name.clone());
         }
     }
     kept
+}
+
+/// Returns a model's full name: Ollama adds the tag that is meant when there is none. A port may stand before the last slash.
+fn meant(engine: Engine, name: &str) -> Cow<'_, str> {
+    match engine {
+        Engine::Ollama if !name.rsplit('/').next().is_some_and(|last| last.contains(':')) => {
+            format!("{name}:latest").into()
+        }
+        Engine::Ollama | Engine::LlamaServer => name.into(),
+    }
 }
 
 /// What a decision is made of.

@@ -6,7 +6,7 @@ use super::super::estimate::Layers;
 use super::super::watchdog::incidents;
 use super::simulator::{Fault, GIB, World};
 use super::{Setting, Step, Verdict, decide};
-use crate::model::{CpuFallback, Engine};
+use crate::model::{CpuFallback, Engine, Offload};
 
 fn unload(model: &str) -> Step {
     Step::Unload { model: model.to_owned() }
@@ -316,10 +316,13 @@ fn what_does_not_fit_beside_the_first_waits_for_it() {
 }
 
 #[test]
-fn a_name_without_a_tag_is_the_engines_latest() {
-    let mut world = World::new(&["a"], 20 * GIB, &[("a:latest", 2000)]);
-    rounds(&mut world, 10);
-    assert!(world.running.contains_key("a:latest"));
+fn a_model_that_is_named_with_and_without_its_tag_is_kept_once() {
+    // The engine's names are told as the first of them has it.
+    let offload =
+        Offload { keep: ["a", "b:1", "a:latest"].map(str::to_owned).to_vec(), ..World::new(&[], 0, &[]).offload };
+    assert_eq!(super::kept(&offload), ["a", "b:1"]);
+    let engine = Engine::LlamaServer;
+    assert_eq!(super::kept(&Offload { engine, ..offload }), ["a", "b:1", "a:latest"]);
 }
 
 #[test]
