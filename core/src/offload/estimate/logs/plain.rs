@@ -50,9 +50,9 @@ impl Head {
 }
 
 /// Returns the layers that Ollama 0.6.8 puts on one GPU, and the memory that it counts there.
-fn layer_by_layer(model: &Model, head: &Head, context: u64, free: u64) -> (u32, u64) {
-    let cache = head.cache(context);
-    let (partial, full) = head.graph(&model.architecture, context, model.layers.len() as u64);
+fn layer_by_layer(model: &Model, of: &Head, context: u64, free: u64) -> (u32, u64) {
+    let cache = of.cache(context);
+    let (partial, full) = of.graph(&model.architecture, context, model.layers.len() as u64);
     let graph = partial.max(full);
     let held = bytes(&model.layers[0]) + cache;
     if free < graph + MINIMUM + 2 * held {
@@ -112,7 +112,7 @@ fn layers_and_memory_are_those_of_the_formula_counted_by_hand() {
                 let ours = estimate(&model, &ask);
                 let gpu = sum(&ours.gpus[0]);
                 all += 1;
-                partial += usize::from(by_hand.0 > 0 && by_hand.0 <= model.layers.len() as u32);
+                partial += usize::from(by_hand.0 > 0 && by_hand.0 < ours.layers_all);
                 same += usize::from(by_hand.0 == ours.layers);
                 let off = float(gpu.abs_diff(by_hand.1)) / float(by_hand.1.max(1));
                 worst = worst.max(off);
