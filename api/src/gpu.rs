@@ -238,7 +238,7 @@ pub struct GpuFitRequest {
 /// The answer to `GpuFit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub struct GpuFitReply {
-    /// `fits`, `yields` (others would be stopped for it), `waits` or `never`.
+    /// `fits`, `yields` (others would be stopped for it, or give memory back), `waits` or `never`.
     pub outcome: String,
     /// Why not, in one line with the numbers; empty when it fits.
     pub reason: String,
@@ -250,11 +250,13 @@ pub struct GpuFitReply {
     pub budget: Option<u64>,
     /// Who would be stopped for it, in the order of names.
     pub yields: Vec<GpuYield>,
+    /// Who would give memory back for it and run on, in the order of names.
+    pub gives: Vec<GpuYield>,
     /// How the memory of each GPU is given out now.
     pub rooms: Vec<GpuRoom>,
 }
 
-/// A service that would be stopped for another one.
+/// A service that would be stopped for another one, or give memory back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub struct GpuYield {
     /// Its name.

@@ -120,6 +120,7 @@ fn a_question_whether_something_fits_and_its_answer_are_as_their_golden_files_ha
         gpus: words(&["GPU-5a6c0a2e"]),
         budget: Some(4 << 30),
         yields: vec![GpuYield { name: "ollama".into(), priority: 20, memory: 6 << 30 }],
+        gives: vec![GpuYield { name: "llm".into(), priority: 30, memory: 2 << 30 }],
         rooms: vec![room()],
     };
     check("gpu_fit_reply", &reply);

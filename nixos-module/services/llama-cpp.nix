@@ -6,6 +6,10 @@
   gpu = {
     vram = "8G";
   };
+  offload = {
+    engine = "llama-server";
+    url = "http://localhost:8080";
+  };
   service = {
     health = {
       http = "http://localhost:8080/health";

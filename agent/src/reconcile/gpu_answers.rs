@@ -11,7 +11,7 @@ use nixmox_api::{
     AgentError, GpuDoctorReply, GpuFitReply, GpuFitRequest, GpuLayer, GpuRoom, GpuService, GpuShare, GpuYield,
     GpusReply,
 };
-use nixmox_core::gpu::admission::{self, Ask, Outcome};
+use nixmox_core::gpu::admission::{self, Ask, Outcome, Yielded};
 use nixmox_core::gpu::doctor::{self, Checkup, Layer, ServiceCheckup};
 use nixmox_core::gpu::ledger::{self, Room};
 use nixmox_core::gpu::{Claim, Gates, GuestView, Phase, gates};
@@ -185,18 +185,19 @@ pub(super) fn fit(
         Outcome::Waits => "waits",
         Outcome::Never => "never",
     };
-    let yields = fit.yields.into_iter().map(|other| GpuYield {
+    let wire = |other: Yielded| GpuYield {
         name: other.name.to_string(),
         priority: other.priority,
         memory: other.memory.0,
-    });
+    };
     Ok(GpuFitReply {
         outcome: outcome.to_owned(),
         reason: fit.why,
         hint: fit.hint,
         gpus: fit.gpus.iter().map(ToString::to_string).collect(),
         budget: fit.budget.map(|budget| budget.0),
-        yields: yields.collect(),
+        yields: fit.yields.into_iter().map(wire).collect(),
+        gives: fit.gives.into_iter().map(wire).collect(),
         rooms: rooms(seen, scene),
     })
 }

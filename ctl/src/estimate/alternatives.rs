@@ -1,7 +1,7 @@
 //! What another setting would change, and how much video memory is enough.
 
 use nixmox_core::model::{Bytes, Offload};
-use nixmox_core::offload::estimate::{Ask, Estimate, KvType, Layers, Room, estimate};
+use nixmox_core::offload::estimate::{Ask, Estimate, KvType, Layers, Room};
 
 use super::outcome::{Alternative, Case, Enough, total};
 
@@ -24,7 +24,7 @@ pub(super) fn settings(case: &Case, found: &Estimate) -> Vec<Alternative> {
     let contexts = contexts.into_iter().filter(|tokens| Offload::CONTEXT.contains(tokens));
     let contexts = contexts.map(|context| (format!("context {context}"), Ask { context, ..asked.clone() }));
     let all = kinds.chain(contexts).map(|(setting, ask)| {
-        let estimate = estimate(&case.model, &ask);
+        let estimate = case.estimate(&ask);
         Alternative {
             setting,
             layers: estimate.layers,
@@ -68,7 +68,7 @@ pub(super) fn enough(case: &Case, found: &Estimate) -> Vec<Enough> {
 fn fits(case: &Case, layers: u32, free: u64) -> bool {
     let room = |room: &Room| Room { total: room.total.max(Bytes(free)), free: Bytes(free) };
     let gpus = case.ask.gpus.iter().map(room).collect();
-    let found = estimate(&case.model, &Ask { gpus, layers: Layers::Auto, ..case.ask.clone() });
+    let found = case.estimate(&Ask { gpus, layers: Layers::Auto, ..case.ask.clone() });
     found.layers >= layers && found.context >= case.ask.context
 }
 

@@ -2,8 +2,8 @@
 
 use nixmox_api::MeasuredLoad;
 use nixmox_core::model::{Bytes, Word as _};
-use nixmox_core::offload::engine::{Engine, Version};
-use nixmox_core::offload::estimate::{Ask, Parts, estimate};
+use nixmox_core::offload::engine::{Engine, MemoryEngine, Version};
+use nixmox_core::offload::estimate::{Ask, CONTEXT_OF_CUDA, Estimate, Parts, Room, estimate};
 use nixmox_core::offload::model::Model;
 use serde::Serialize;
 
@@ -125,9 +125,22 @@ pub(crate) struct Enough {
 }
 
 impl Case {
+    /// Returns what becomes of the model when it is loaded like this, so that all of it keeps to what may be used of each GPU.
+    ///
+    /// `--fit` looks at what is free when it has the GPU already: what the driver took for that is not free any more. Formulas of older Ollama
+    /// keep some back themselves.
+    pub(super) fn estimate(&self, ask: &Ask) -> Estimate {
+        let kept = match ask.engine {
+            MemoryEngine::Layered | MemoryEngine::Exact => Bytes(0),
+            MemoryEngine::Fit => CONTEXT_OF_CUDA,
+        };
+        let room = |room: &Room| Room { free: Bytes(room.free.0.saturating_sub(kept.0)), ..*room };
+        estimate(&self.model, &Ask { gpus: ask.gpus.iter().map(room).collect(), ..ask.clone() })
+    }
+
     /// Returns what comes of it, and what would of other settings.
     pub(crate) fn outcome(&self) -> Outcome {
-        let found = estimate(&self.model, &self.ask);
+        let found = self.estimate(&self.ask);
         let gpus = found.gpus.iter().enumerate().map(|(index, parts)| Place::of(format!("gpu {index}"), parts));
         let host = Place::of("host".to_owned(), &found.host);
         let kv = self.ask.keys.as_word();

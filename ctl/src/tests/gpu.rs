@@ -219,6 +219,18 @@ fn who_would_be_stopped_is_told_with_what_comes_free() {
 }
 
 #[test]
+fn who_gives_memory_back_is_told_apart_from_who_would_be_stopped() {
+    let gives = GpuYield { name: "llm".to_owned(), priority: 20, memory: 7475 << 20 };
+    let reply = GpuFitReply { gives: vec![gives.clone()], ..answer("yields") };
+    let (code, text, _) = fit(&reply, "gpu fit whisper");
+    assert_eq!(code, 0);
+    assert_snapshot!(text);
+    let both = GpuFitReply { yields: vec![GpuYield { name: "jellyfin".to_owned(), ..gives }], ..reply };
+    let (_, text, _) = fit(&both, "gpu fit whisper");
+    assert!(text.contains("others would be stopped") && text.contains("runs on"), "{text}");
+}
+
+#[test]
 fn what_does_not_fit_is_told_with_the_numbers_and_fails() {
     let reply = GpuFitReply {
         reason: "it needs 8G of one GPU, and the most that is free is 2.4G, of GPU 0".to_owned(),

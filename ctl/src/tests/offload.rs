@@ -163,6 +163,15 @@ fn what_is_said_to_be_enough_is_enough_and_a_step_less_is_not() {
 }
 
 #[test]
+fn what_is_laid_out_fits_the_budget_with_what_the_driver_takes() {
+    for budget in ["--vram 12G", "--vram 6G", "--vram 12G --gpus 2"] {
+        let outcome = json_of(&format!("{budget} --context 4096 --engine b11434"));
+        let number = |key: &str| outcome[key].as_u64().unwrap();
+        assert!(number("layers") > 0 && number("gpu") <= number("vram"), "{budget}: {outcome}");
+    }
+}
+
+#[test]
 fn options_reach_the_formula() {
     let base = "--vram 12G --total 24G --context 4096 --engine 0.12.10";
     let sum = |outcome: &Value, part: &str| -> u64 {

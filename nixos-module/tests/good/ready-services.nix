@@ -29,7 +29,10 @@
       gpu = true;
     };
     jupyter.enable = true;
-    llama-cpp.enable = true;
+    llama-cpp = {
+      enable = true;
+      gpu = true;
+    };
     nextcloud.enable = true;
     ollama = {
       enable = true;

@@ -123,10 +123,10 @@ pub fn estimate(model: &super::model::Model, ask: &Ask) -> Estimate {
     }
 }
 
-/// What a CUDA context takes besides, as far as it is alike from driver to driver.
-const CONTEXT_OF_CUDA: u64 = 450 << 20;
+/// What a CUDA context takes of a GPU besides, as far as it is alike from driver to driver.
+pub const CONTEXT_OF_CUDA: Bytes = Bytes(450 << 20);
 
 /// Returns what the driver and the libraries take on a GPU that has something of a model.
 fn overhead(parts: &Parts) -> Bytes {
-    Bytes(if parts.weights.0 == 0 && parts.compute.0 == 0 { 0 } else { CONTEXT_OF_CUDA })
+    if parts.weights.0 == 0 && parts.compute.0 == 0 { Bytes(0) } else { CONTEXT_OF_CUDA }
 }

@@ -30,6 +30,8 @@ service, as SERVICE:MODEL: then the engine is asked what it is made of, and budg
 service, where no option says otherwise. SERVICE can be left out where only one runs models. A name with a / in it, or that ends \
 in .gguf, is a file.
 
+What the driver takes of each GPU (OVERHEAD) is a part of --vram: what is laid out fits with it.
+
 Without --vram, a file is told with what all of its layers need. A load that was measured with the same settings counts in place \
 of the estimate. Exit codes: 0 estimated, whatever fits; 1 it could not be.
 

@@ -19,6 +19,9 @@ pub(crate) fn fit(
     let who = clean(name.unwrap_or("such a service"));
     let (mark, paint, does) = match reply.outcome.as_str() {
         "fits" => ("✓", Paint::Good, "fits".to_owned()),
+        "yields" if reply.yields.is_empty() && !reply.gives.is_empty() => {
+            ("✓", Paint::Busy, "fits, and others would give memory back for it".to_owned())
+        }
         "yields" => ("✓", Paint::Busy, "fits, and others would be stopped for it".to_owned()),
         "waits" => ("✗", Paint::Bad, "does not fit now: it would wait".to_owned()),
         "never" => ("✗", Paint::Bad, "never fits on this machine".to_owned()),
@@ -34,12 +37,21 @@ pub(crate) fn fit(
     let yields = reply.yields.iter().map(|service| {
         format!("{}, of priority {}: {} come free", service.name, service.priority, size(service.memory))
     });
+    let gives = reply.gives.iter().map(|service| {
+        format!(
+            "{}, of priority {}: gives back {} and runs on",
+            service.name,
+            service.priority,
+            size(service.memory)
+        )
+    });
     let rooms = reply.rooms.iter().filter(|room| reply.gpus.is_empty() || reply.gpus.contains(&room.id));
     let rows = Report::new("")
         .row("why", &reply.reason)
         .rows("on", reply.gpus.iter().map(named))
         .row("budget", budget.unwrap_or_default())
         .rows("yields", yields)
+        .rows("gives", gives)
         .rows("room", rooms.map(|room| format!("{}: {}", of(room, inventory), divided(room))))
         .row("try", &reply.hint);
     format!(

@@ -221,7 +221,7 @@ fn mib(bytes: Bytes) -> f64 {
     bytes / f64::from(1 << 20)
 }
 
-/// How close estimates are, as `docs/offload.md` says it too.
+/// How close estimates are, as `docs/offload-accuracy.md` says it too.
 #[test]
 fn estimates_are_as_close_to_logs_as_the_documentation_says() {
     let cases = cases();

@@ -1,6 +1,7 @@
 //! Estimates of Ollama's own engines against what Ollama logs: a table, and how close they are.
 
 mod cases;
+mod plain;
 pub(super) mod shapes;
 
 use cases::{CASES, Case};
@@ -140,7 +141,7 @@ fn known(model: &Model, case: &Case, estimate: &Estimate) -> [(f64, f64); 4] {
     ]
 }
 
-/// How close estimates are, as `docs/offload.md` says it too.
+/// How close estimates are, as `docs/offload-accuracy.md` says it too.
 #[test]
 fn estimates_are_as_close_to_logs_as_the_documentation_says() {
     let rows: Vec<Row> = CASES.iter().map(row).collect();
