@@ -38,6 +38,8 @@ pub(super) enum Mistake {
     NoWords,
     /// Requests may take for ever, though it is declared otherwise.
     NoGrace,
+    /// A router is told how to load a model.
+    PartsForRouters,
     /// It is decided by more than the scene.
     Moody,
 }
@@ -83,7 +85,7 @@ fn is_over(scene: &Scene<'_>) -> bool {
 /// Returns the models that are loaded and not to be kept.
 fn others(scene: &Scene<'_>, offload: &Offload) -> Vec<String> {
     let EngineSeen::Answers(view) = scene.engine else { return Vec::new() };
-    let keep = kept(offload);
+    let keep = kept(offload, view);
     loaded(view).map(|model| model.name.clone()).filter(|name| !keep.contains(name)).collect()
 }
 
@@ -122,6 +124,11 @@ fn spoil(mistake: Mistake, scene: &Scene<'_>, verdict: &mut Verdict) {
         Mistake::NeverPromotes => {
             if let Some(Step::Load { .. }) = verdict.step {
                 (verdict.step, verdict.memory) = (None, scene.memory.clone());
+            }
+        }
+        Mistake::PartsForRouters => {
+            if let Some(Step::Load { setting, .. }) = &mut verdict.step {
+                setting.context = scene.offload.context;
             }
         }
         Mistake::AlwaysElastic => verdict.is_elastic = true,

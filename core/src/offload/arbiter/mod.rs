@@ -29,11 +29,13 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod text;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use memory::Memory;
+pub(super) use recovery::REPAIRS_MAX;
 pub(super) use size::Sizes;
 
 use super::estimate::{Ask, Estimate, KvType, Layers, Room};
@@ -41,6 +43,7 @@ use super::model::Model;
 use super::seen::{EngineSeen, EngineView, LoadedModel};
 use crate::model::{Bytes, Engine, GpuShare, Offload};
 use text::span;
+use under_way::UnderWay;
 
 /// How long an engine that gave memory back may say nothing before it counts as one that does not.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -236,12 +239,15 @@ fn loaded(view: &EngineView) -> impl Iterator<Item = &LoadedModel> {
 }
 
 /// Returns the models to be kept as the engine calls them, in their order, each once.
-fn kept(offload: &Offload) -> Vec<String> {
+fn kept(offload: &Offload, view: &EngineView) -> Vec<String> {
+    let is_said =
+        |name: &String| view.available.contains(name) || view.loaded.iter().any(|model| model.name == *name);
     let mut kept: Vec<String> = Vec::new();
     for name in offload.keep.iter().filter(|name| !name.is_empty()) {
         let name = match offload.engine {
-            // Ollama adds the tag that is meant when there is none; a port may stand before the last slash.
-            Engine::Ollama if !name.rsplit('/').next().is_some_and(|last| last.contains(':')) => {
+            // Ollama adds the tag that is meant when there is none; a port may stand before the last slash. Who looks at it may say the name
+            // as it is declared.
+            Engine::Ollama if !is_said(name) && !name.rsplit('/').next().is_some_and(|last| last.contains(':')) => {
                 format!("{name}:latest")
             }
             Engine::Ollama | Engine::LlamaServer => name.clone(),
@@ -268,10 +274,8 @@ impl Judge<'_> {
             let found = self.give_back();
             return self.conclude(found, Purpose::Relief);
         }
-        let waits = self
-            .memory
-            .under_way()
-            .map(|step| (step.tells(self.scene.now), memory::UnderWay::again_at(self.scene)));
+        let waits =
+            self.memory.under_way().map(|step| (step.tells(self.scene.now), UnderWay::again_at(self.scene)));
         if let Some((why, again_at)) = waits {
             return self.conclude(Found::Wait(why, Some(again_at)), Purpose::Promotion);
         }
@@ -345,7 +349,7 @@ impl Judge<'_> {
         let (step, why, mut is_elastic, again_at) = match found {
             Found::Step(step, why) => {
                 self.memory.begin(self.scene, self.view, &step, purpose);
-                let again_at = Some(memory::UnderWay::again_at(self.scene));
+                let again_at = Some(UnderWay::again_at(self.scene));
                 (Some(step), why, true, again_at)
             }
             Found::Wait(why, again_at) => (None, why, true, again_at),
@@ -367,7 +371,7 @@ impl Judge<'_> {
     fn unload_idle(&mut self) -> Found {
         let Some(idle) = self.scene.offload.idle_unload else { return Found::Nothing(None) };
         let mut again_at = None;
-        let keep = kept(self.scene.offload);
+        let keep = kept(self.scene.offload, self.view);
         for model in loaded(self.view).filter(|model| !keep.contains(&model.name) && model.busy != Some(true)) {
             let known = self.memory.known(&model.name);
             let due = known.used_at.saturating_add(idle).saturating_add(IDLE_GRACE).max(known.retry_at);
@@ -380,6 +384,11 @@ impl Judge<'_> {
             return Found::Step(Step::Unload { model: model.name.clone() }, why);
         }
         Found::Nothing(again_at)
+    }
+
+    /// Returns whether what the driver told is from before the last step was done: it says nothing of what is used now.
+    fn is_outdated(&self) -> bool {
+        self.scene.used.is_some() && self.memory.changed_at.is_some_and(|at| self.scene.used_at <= at)
     }
 
     fn sizes(&self) -> Sizes<'_> {

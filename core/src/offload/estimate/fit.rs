@@ -194,18 +194,18 @@ impl<'a> Search<'a> {
         let layers = self.measure.layers();
         let split: Vec<u64> = counts.iter().map(|count| u64::try_from(count.layers).unwrap_or(0)).collect();
         let all: usize = counts.iter().fold(0, |sum, count| sum.saturating_add(count.layers));
-        let mut placement = if all == 0 {
-            Placement::host(counts.len(), layers)
-        } else {
-            Placement::of(layers, all, &split, true)
-        };
+        let mut placement =
+            if all == 0 { Placement::host(counts.len(), layers) } else { Placement::of(layers, all, &split, true) };
         let mut index = layers.saturating_add(1).saturating_sub(all);
         for (gpu, count) in counts.iter().enumerate() {
             index = index.saturating_add(count.layers.saturating_sub(count.parted));
             for part in 0..count.parted {
                 let host = counts.len();
-                let (what, place) =
-                    if part == 0 { (count.first, spills.get(gpu).copied().unwrap_or(host)) } else { (Overflow::Experts, host) };
+                let (what, place) = if part == 0 {
+                    (count.first, spills.get(gpu).copied().unwrap_or(host))
+                } else {
+                    (Overflow::Experts, host)
+                };
                 placement.overflow(index.saturating_add(part), what, place);
             }
             index = index.saturating_add(count.parted);
@@ -226,8 +226,12 @@ impl<'a> Search<'a> {
         let gpus = self.rooms.len();
         for gpu in (0..gpus).rev() {
             let is_last = gpu.saturating_add(1) == gpus;
-            let behind: usize =
-                self.now.counts.iter().skip(gpu.saturating_add(1)).fold(0, |sum, count| sum.saturating_add(count.layers));
+            let behind: usize = self
+                .now
+                .counts
+                .iter()
+                .skip(gpu.saturating_add(1))
+                .fold(0, |sum, count| sum.saturating_add(count.layers));
             let left = self.measure.layers().saturating_add(1).saturating_sub(behind);
             let mut high = self.now.clone();
             if let Some(count) = high.counts.get_mut(gpu) {
@@ -246,15 +250,20 @@ impl<'a> Search<'a> {
                 continue;
             }
             let has_experts = self.has_experts;
-            self.narrow(gpu, high, |count| count.layers, |state, step| {
-                if let Some(count) = state.counts.get_mut(gpu) {
-                    count.layers = count.layers.saturating_add(step);
-                    if has_experts {
-                        let whole = usize::from(is_last && count.parted == 0);
-                        count.parted = count.parted.saturating_add(step.saturating_sub(whole));
+            self.narrow(
+                gpu,
+                high,
+                |count| count.layers,
+                |state, step| {
+                    if let Some(count) = state.counts.get_mut(gpu) {
+                        count.layers = count.layers.saturating_add(step);
+                        if has_experts {
+                            let whole = usize::from(is_last && count.parted == 0);
+                            count.parted = count.parted.saturating_add(step.saturating_sub(whole));
+                        }
                     }
-                }
-            });
+                },
+            );
         }
     }
 
@@ -327,9 +336,14 @@ impl<'a> Search<'a> {
             high.first_dense = gpus.saturating_sub(1);
             high.used = self.taken(&high.counts, &self.spills);
             if at(&high.used, gpu) > self.room(gpu) {
-                self.narrow(gpu, high, |count| count.layers.saturating_sub(count.parted), |state, step| {
-                    convert_some(state, gpu, step);
-                });
+                self.narrow(
+                    gpu,
+                    high,
+                    |count| count.layers.saturating_sub(count.parted),
+                    |state, step| {
+                        convert_some(state, gpu, step);
+                    },
+                );
             } else {
                 self.now = high;
             }
@@ -369,7 +383,8 @@ impl<'a> Search<'a> {
                 count.first = what;
             }
             test.used = search.taken(&test.counts, &spills);
-            let fits = at(&test.used, gpu) < search.room(gpu) && (is_last || at(&test.used, next) < search.room(next));
+            let fits =
+                at(&test.used, gpu) < search.room(gpu) && (is_last || at(&test.used, next) < search.room(next));
             if fits {
                 search.now = test.clone();
                 search.spills.clone_from(&spills);

@@ -258,9 +258,9 @@ fn windows(model: &Model) -> (u64, Vec<bool>) {
         return none;
     }
     let layers = match model.value("attention.sliding_window_pattern") {
-        Some(Value::Numbers(by_layer)) => {
-            (0..model.layers.len()).map(|index| by_layer.get(index).is_some_and(|windowed| *windowed != 0)).collect()
-        }
+        Some(Value::Numbers(by_layer)) => (0..model.layers.len())
+            .map(|index| by_layer.get(index).is_some_and(|windowed| *windowed != 0))
+            .collect(),
         other => {
             let period = match other {
                 Some(Value::Unsigned(period)) => usize::try_from(*period).unwrap_or(0),
@@ -284,8 +284,10 @@ fn recurrence(model: &Model, index: usize, heads_kv: u64) -> (bool, u64) {
         "mamba" | "mamba2" | "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => (false, state),
         "falcon-h1" => (true, state),
         "nemotron_h" | "nemotron_h_moe" => {
-            let is_feed_forward =
-                model.numbers("feed_forward_length").and_then(|lengths| lengths.get(index).copied()).is_some_and(|n| n > 0);
+            let is_feed_forward = model
+                .numbers("feed_forward_length")
+                .and_then(|lengths| lengths.get(index).copied())
+                .is_some_and(|n| n > 0);
             match (is_feed_forward, heads_kv) {
                 (true, _) => (false, 0),
                 (false, 0) => (false, state),
@@ -293,7 +295,8 @@ fn recurrence(model: &Model, index: usize, heads_kv: u64) -> (bool, u64) {
             }
         }
         "qwen3next" | "qwen35" | "qwen35moe" => {
-            let period = model.number("full_attention_interval").and_then(|n| usize::try_from(n).ok()).unwrap_or(4).max(1);
+            let period =
+                model.number("full_attention_interval").and_then(|n| usize::try_from(n).ok()).unwrap_or(4).max(1);
             let is_attention = index.saturating_add(1).checked_rem(period) == Some(0);
             (is_attention, if is_attention { 0 } else { state })
         }

@@ -26,7 +26,9 @@ impl Allocator {
         let bytes = self.rounded(bytes);
         // Of blocks of the same size the last one is taken.
         let fitting = self.free.iter().enumerate().filter(|(_, block)| block.1 >= bytes);
-        let best = fitting.min_by_key(|(index, block)| (block.1, usize::MAX.saturating_sub(*index))).map(|(index, _)| index);
+        let best = fitting
+            .min_by_key(|(index, block)| (block.1, usize::MAX.saturating_sub(*index)))
+            .map(|(index, _)| index);
         let Some(index) = best else {
             let at = self.end;
             self.end = at.saturating_add(bytes);

@@ -37,7 +37,8 @@ fn projections(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Option<(I
     } else {
         let made = batch.multiply(layer, layer.any(&["attn_q.weight"])?, input);
         let gate = batch.tape.entries.get(made).map_or(0, |entry| entry.shape[0]);
-        let query = batch.tape.view(made, by_head(keeps.key, keeps.heads), gate == keeps.key.saturating_mul(keeps.heads));
+        let query =
+            batch.tape.view(made, by_head(keeps.key, keeps.heads), gate == keeps.key.saturating_mul(keeps.heads));
         // They are written down when they are needed: values before keys.
         let value = layer.any(&["attn_v.weight"]);
         return finish_separate(batch, layer, input, query, value);
@@ -118,9 +119,17 @@ fn attend(batch: &mut Batch<'_>, layer: &Layer<'_>, [query, key, value]: [Id; 3]
     let query_view = batch.tape.view(query_view, [keeps.key, part, keeps.heads, cells.sequences], false);
     let keys = batch.tape.view(keys, [keeps.key, held, keeps.heads_kv, cells.sequences], false);
     let values = batch.tape.view(values, [keeps.value, held, keeps.heads_kv, cells.sequences], false);
-    let wide = if keeps.value == 0 { measure.model.number("attention.kv_lora_rank").unwrap_or(keeps.key) } else { keeps.value };
+    let wide = if keeps.value == 0 {
+        measure.model.number("attention.kv_lora_rank").unwrap_or(keeps.key)
+    } else {
+        keeps.value
+    };
     let attended = if measure.setup.flash_attention {
-        let made = batch.tape.make(Kind::Anywhere, [wide, keeps.heads, part, cells.sequences], &[query_view, keys, values, inputs.mask]);
+        let made = batch.tape.make(
+            Kind::Anywhere,
+            [wide, keeps.heads, part, cells.sequences],
+            &[query_view, keys, values, inputs.mask],
+        );
         let halves = half_copies(batch, &keeps, held.saturating_mul(cells.sequences));
         batch.tape.grow_on_gpu(made, halves);
         made
@@ -132,7 +141,8 @@ fn attend(batch: &mut Batch<'_>, layer: &Layer<'_>, [query, key, value]: [Id; 3]
                 shares = batch.tape.make(Kind::InPlace, [held, part, keeps.heads, cells.sequences], &[shares]);
             }
         }
-        let shares = batch.tape.make(Kind::InPlace, [held, part, keeps.heads, cells.sequences], &[shares, inputs.mask]);
+        let shares =
+            batch.tape.make(Kind::InPlace, [held, part, keeps.heads, cells.sequences], &[shares, inputs.mask]);
         batch.tape.multiply([wide, part, keeps.heads, cells.sequences], &[values, shares])
     };
     let mut width = wide;
@@ -169,7 +179,8 @@ fn kept(
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let tokens = batch.tokens;
     let all_keys = batch.tape.leaf(Home::Cache(place), keys, [keeps.keys(), 1, 1, 1]);
-    let all_values = if values == 0 { all_keys } else { batch.tape.leaf(Home::Cache(place), values, [keeps.values(), 1, 1, 1]) };
+    let all_values =
+        if values == 0 { all_keys } else { batch.tape.leaf(Home::Cache(place), values, [keeps.values(), 1, 1, 1]) };
     if !keeps.has_cache {
         return (all_keys, all_values);
     }
@@ -186,7 +197,11 @@ fn kept(
 fn half_copies(batch: &Batch<'_>, keeps: &crate::offload::estimate::kv::LayerKeeps, rows: u64) -> u64 {
     let setup = &batch.measure.setup;
     let half = |kind: super::KvType, numbers: u64| {
-        if kind == super::KvType::F16 || !setup.build.rotates { 0 } else { numbers.saturating_mul(rows).saturating_mul(2) }
+        if kind == super::KvType::F16 || !setup.build.rotates {
+            0
+        } else {
+            numbers.saturating_mul(rows).saturating_mul(2)
+        }
     };
     half(setup.keys, keeps.keys()).saturating_add(half(setup.values, keeps.values()))
 }
@@ -258,7 +273,13 @@ fn compressed(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
 /// A recurrent layer: projections, a short convolution, a scan over the tokens. What the scan takes is approximate.
 fn recurrent(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
     let tokens = batch.tokens;
-    let names = ["ssm_in.weight", "attn_qkv.weight", "ssm_qkvz.weight", "shortconv.in_proj.weight", "time_mix_receptance.weight"];
+    let names = [
+        "ssm_in.weight",
+        "attn_qkv.weight",
+        "ssm_qkvz.weight",
+        "shortconv.in_proj.weight",
+        "time_mix_receptance.weight",
+    ];
     let mut made = layer.any(&names).map_or(input, |matrix| batch.multiply(layer, matrix, input));
     if let Some(gate) = layer.any(&["attn_gate.weight"]) {
         batch.multiply(layer, gate, input);

@@ -52,7 +52,13 @@ fn dense(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id, suffix: &str) -> I
 }
 
 /// Multiplies with the matrices of the experts that each token takes, and adds what goes with them.
-fn multiply_chosen(batch: &mut Batch<'_>, layer: &Layer<'_>, tensor: &Tensor, shape: [u64; 4], reads: [Id; 2]) -> Id {
+fn multiply_chosen(
+    batch: &mut Batch<'_>,
+    layer: &Layer<'_>,
+    tensor: &Tensor,
+    shape: [u64; 4],
+    reads: [Id; 2],
+) -> Id {
     let weight = batch.layer_weight(layer, tensor);
     let mut made = batch.tape.make_rows(Kind::Other, shape, shape[2], &[weight, reads[0], reads[1]]);
     let bias = of_layer(&tensor.name).strip_suffix(".weight").map(|stem| format!("{stem}.bias"));
@@ -69,7 +75,8 @@ fn experts(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
     let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
     let used = model.numbers("expert_used_count").and_then(|used| used.get(layer.index).copied()).unwrap_or(1);
     let used = used.clamp(1, EXPERTS_USED_MAX);
-    let (Some(router), Some(down)) = (layer.any(&["ffn_gate_inp.weight"]), layer.any(&["ffn_down_exps.weight"])) else {
+    let (Some(router), Some(down)) = (layer.any(&["ffn_gate_inp.weight"]), layer.any(&["ffn_down_exps.weight"]))
+    else {
         return input;
     };
     let (chosen, shares) = choose(batch, layer, router, input, used);
@@ -78,7 +85,8 @@ fn experts(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
     let by_token = batch.tape.view(input, [width, 1, tokens, 1], true);
     let shape = [inner, used, tokens, 1];
     let made = if let Some(both) = layer.any(&["ffn_gate_up_exps.weight"]) {
-        let made = multiply_chosen(batch, layer, both, [inner.saturating_mul(2), used, tokens, 1], [by_token, chosen]);
+        let made =
+            multiply_chosen(batch, layer, both, [inner.saturating_mul(2), used, tokens, 1], [by_token, chosen]);
         let gate = batch.tape.view(made, shape, false);
         let up = batch.tape.view(made, shape, false);
         batch.tape.make(Kind::Other, shape, &[gate, up])

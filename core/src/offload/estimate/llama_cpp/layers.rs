@@ -198,7 +198,8 @@ impl Batch<'_> {
         let keys_turn = turns(setup.keys, first.key).then_some(size_of_keys);
         let values_turn = turns(setup.values, first.value).then_some(64_u64);
         let rows_of_keys = self.tape.leaf(Home::Input, tokens.saturating_mul(I64), [tokens, 1, 1, 1]);
-        let rows_of_values = self.tape.leaf(Home::Input, rows_of_values.saturating_mul(I64), [rows_of_values, 1, 1, 1]);
+        let rows_of_values =
+            self.tape.leaf(Home::Input, rows_of_values.saturating_mul(I64), [rows_of_values, 1, 1, 1]);
         let mask_shape = [held, part, 1, cells.sequences];
         let mut mask = self.tape.leaf(Home::Input, numbers.saturating_mul(if is_half { 2 } else { 4 }), mask_shape);
         if self.measure.setup.flash_attention && !is_half {

@@ -191,7 +191,10 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
         doubts.push(format!("compute buffers of recurrent layers (`{}`) are approximate", model.architecture));
     }
     if !KNOWN.contains(&model.architecture.as_str()) {
-        doubts.push(format!("`{}` is computed as its tensors suggest: no figures of it were compared", model.architecture));
+        doubts.push(format!(
+            "`{}` is computed as its tensors suggest: no figures of it were compared",
+            model.architecture
+        ));
     }
     if !model.projector.is_empty() {
         doubts.push("what sees pictures or hears is not counted: `llama-server` loads it besides".to_owned());

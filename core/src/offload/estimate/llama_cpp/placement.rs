@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn an_overflow_moves_the_tensors_that_it_names() {
-        assert!(Overflow::Experts.moves("ffn_gate_up_exps.weight") && !Overflow::Experts.moves("ffn_gate_shexp.weight"));
+        assert!(
+            Overflow::Experts.moves("ffn_gate_up_exps.weight") && !Overflow::Experts.moves("ffn_gate_shexp.weight")
+        );
         assert!(Overflow::UpStays.moves("ffn_gate.weight") && !Overflow::UpStays.moves("ffn_up_exps.weight"));
         assert!(!Overflow::AttentionStays.moves("attn_q.weight"));
     }

@@ -108,7 +108,8 @@ fn split(tape: &mut Tape, places: &[Place], gpus: usize) -> Plan {
     let mut copies = std::collections::BTreeMap::<(Id, Place), Id>::new();
     let mut pieces: Vec<(Vec<Step>, Vec<Step>)> = vec![(Vec::new(), Vec::new())];
     let order = std::mem::take(&mut tape.order);
-    let mut current = order.iter().find(|id| is_done(tape, **id)).and_then(|id| places.get(*id)).copied().unwrap_or(gpus);
+    let mut current =
+        order.iter().find(|id| is_done(tape, **id)).and_then(|id| places.get(*id)).copied().unwrap_or(gpus);
     for id in &order {
         if !is_done(tape, *id) {
             if let Some(piece) = pieces.last_mut() {
@@ -186,8 +187,9 @@ struct Holding {
 
 /// Gives out memory step by step, and returns how far that reaches on each device.
 fn allocate(tape: &Tape, plan: &Plan, gpus: usize, copies: u64) -> Vec<u64> {
-    let mut devices: Vec<Allocator> =
-        (0..=gpus).map(|place| Allocator::new(if place == gpus { ALIGNMENT_HOST } else { ALIGNMENT_GPU })).collect();
+    let mut devices: Vec<Allocator> = (0..=gpus)
+        .map(|place| Allocator::new(if place == gpus { ALIGNMENT_HOST } else { ALIGNMENT_GPU }))
+        .collect();
     let mut held = vec![Holding::default(); tape.entries.len()];
     let mut memory = Memory { tape, plan, gpus, devices: &mut devices, held: &mut held, keeps: copies > 1 };
     for (id, entry) in tape.entries.iter().enumerate() {
@@ -261,7 +263,10 @@ impl Memory<'_> {
     }
 
     fn bytes(&self, id: Id, place: Place) -> u64 {
-        self.tape.entries.get(id).map_or(0, |entry| if place == self.gpus { entry.bytes } else { entry.bytes_on_gpu })
+        self.tape
+            .entries
+            .get(id)
+            .map_or(0, |entry| if place == self.gpus { entry.bytes } else { entry.bytes_on_gpu })
     }
 
     fn place_of(&self, id: Id) -> Place {
@@ -336,7 +341,8 @@ impl Memory<'_> {
     fn is_kept(&self, id: Id) -> bool {
         self.keeps
             && self.tape.entries.get(id).is_some_and(|entry| {
-                entry.home == Home::Input || (entry.kind == Kind::Other && entry.reads.is_empty() && entry.home == Home::Made)
+                entry.home == Home::Input
+                    || (entry.kind == Kind::Other && entry.reads.is_empty() && entry.home == Home::Made)
             })
     }
 

@@ -119,9 +119,10 @@ impl Tape {
 
     /// Adds a view; `is_plain`: its numbers still lie one after the other, from the beginning on.
     pub(super) fn view(&mut self, of: Id, shape: [u64; 4], is_plain: bool) -> Id {
-        let (root, bytes, on_gpu) = self.entries.get(of).map_or((of, 0, 0), |entry| {
-            (entry.view_of.unwrap_or(of), entry.bytes, entry.bytes_on_gpu)
-        });
+        let (root, bytes, on_gpu) = self
+            .entries
+            .get(of)
+            .map_or((of, 0, 0), |entry| (entry.view_of.unwrap_or(of), entry.bytes, entry.bytes_on_gpu));
         self.push(Entry {
             kind: Kind::View,
             home: Home::Made,
