@@ -12,8 +12,8 @@ use std::time::Duration;
 use nixmox_core::gpu::admission::{self, Allocation, Ask, Decision, Outcome};
 use nixmox_core::gpu::{Claim, Fault, FaultKind, Gates, GuestView, Inventory, Phase, gates, grant, ledger};
 use nixmox_core::model::{
-    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuId, GpuStanding, Grant, InvocationId,
-    Observed, PrivateUsers, Service, Vendor,
+    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Observed,
+    PrivateUsers, Service, Vendor,
 };
 use nixmox_core::offload::engine;
 

@@ -40,6 +40,16 @@ pub fn incidents(scene: &Scene<'_>) -> Vec<Incident> {
     wrong.into_iter().map(|(model, wrong)| wrong.told(scene, scene.memory.repairs(&model.name), model)).collect()
 }
 
+/// Returns whether a repair of a model is not over: it is unloaded or loaded for that, or was loaded too lately for anybody to tell.
+#[must_use]
+pub fn is_repairing(scene: &Scene<'_>, model: &str) -> bool {
+    let is_new = || match scene.memory.since(model) {
+        Some(since) => scene.seen_at.saturating_sub(since) < SETTLES,
+        None => scene.memory.is_to_be_loaded(model),
+    };
+    scene.memory.repairs(model) > 0 && (scene.memory.is_busy_with() == Some(model) || is_new())
+}
+
 /// Returns the names of models that the engine put elsewhere though there is room.
 pub(super) fn misplaced(scene: &Scene<'_>, view: &EngineView, memory: &Memory) -> Vec<String> {
     let is_elsewhere = |wrong: &Wrong| match wrong {

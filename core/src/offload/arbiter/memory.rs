@@ -310,6 +310,11 @@ impl Memory {
         self.models.get(model).map_or(0, |known| known.repairs)
     }
 
+    /// Returns whether a model was unloaded only to be loaded again.
+    pub(in super::super) fn is_to_be_loaded(&self, model: &str) -> bool {
+        self.models.get(model).is_some_and(|known| known.again.is_some())
+    }
+
     fn settle(&mut self, done: &UnderWay, scene: &Scene<'_>) {
         self.changed_at = Some(done.gone_at.or(done.answered_at).unwrap_or(scene.seen_at));
         let Some(known) = self.models.get_mut(done.step.model()) else { return };
