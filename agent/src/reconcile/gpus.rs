@@ -12,15 +12,16 @@ use std::time::Duration;
 use nixmox_core::gpu::admission::{self, Allocation, Ask, Decision, Outcome};
 use nixmox_core::gpu::{Claim, Fault, FaultKind, Gates, GuestView, Inventory, Phase, gates, grant, ledger};
 use nixmox_core::model::{
-    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuId, GpuStanding, Grant, InvocationId,
-    Observed, PrivateUsers, Service, Vendor,
+    ActiveState, Assigned, Bytes, Container, ContainerName, Desired, GpuStanding, Grant, InvocationId, Observed,
+    PrivateUsers, Service, Vendor,
 };
-use nixmox_core::offload::engine::{self, Device};
+use nixmox_core::offload::engine;
 
 use tokio::time::Instant;
 
 use super::gpu_views::{Look, Views};
 use super::handle::now_usec;
+use super::offloads::Beside;
 use crate::state::{Notes, VramSeen};
 
 /// Said of who cannot be told yet.
@@ -39,9 +40,6 @@ const RECENT: Duration = Duration::from_secs(1);
 const VRAM_NAMES_MAX: usize = 500;
 /// How much more memory a service must have been seen with before that is written down: a write costs more than it tells.
 const VRAM_STEP: u64 = 64 << 20;
-
-/// In which steps what others use counts for an engine that is started.
-const OTHERS_STEP: u64 = 256 << 20;
 
 /// One look at the GPUs.
 #[derive(Clone, Debug)]
@@ -319,6 +317,7 @@ impl Gpus {
             return (BTreeMap::new(), wanting);
         };
         let decisions = admission::admit(&seen.inventory, &claims);
+        let beside = Beside::of_all(desired, &seen.inventory, &claims, &decisions);
         let is_old = now.saturating_sub(seen.at) > LOOK_AGE_MAX || self.outdated;
         for (name, assigned) in &mut desired.services {
             if assigned.service.gpu.is_none() {
@@ -330,14 +329,28 @@ impl Gpus {
                 None => held.cloned().map_or(GpuStanding::None, GpuStanding::Granted),
                 Some(Decision::Granted(_)) if is_old && !runs => continue,
                 Some(Decision::Granted(allocation)) => {
-                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, &assigned.service);
+                    let grant = settle(
+                        allocation,
+                        &seen.inventory,
+                        held.filter(|_| runs),
+                        held,
+                        &assigned.service,
+                        beside.get(name),
+                    );
                     match unseen(&grant, &seen.inventory) {
                         Some(why) if runs => GpuStanding::Kept { grant, why },
                         Some(_) | None => GpuStanding::Granted(grant),
                     }
                 }
                 Some(Decision::Shrinks { allocation, to, why }) => {
-                    let grant = settle(allocation, &seen.inventory, held.filter(|_| runs), held, &assigned.service);
+                    let grant = settle(
+                        allocation,
+                        &seen.inventory,
+                        held.filter(|_| runs),
+                        held,
+                        &assigned.service,
+                        beside.get(name),
+                    );
                     GpuStanding::Shrinking { grant, to: to.clone(), why: why.clone() }
                 }
                 Some(Decision::Waits { why, hint }) => waiting(held, why.clone(), hint.clone()),
@@ -493,10 +506,11 @@ fn settle(
     runs_with: Option<&Grant>,
     had: Option<&Grant>,
     service: &Service,
+    beside: Option<&Beside>,
 ) -> Grant {
     let mut given = grant::grant(allocation, inventory, had);
     if let Some(offload) = &service.offload {
-        let devices = devices(&given, inventory, &service.name);
+        let devices = beside.map(|beside| beside.devices(&given, inventory)).unwrap_or_default();
         given.environment.extend(engine::environment(offload, given.budget, &devices));
     }
     let is_picked = service.private_users == PrivateUsers::Pick;
@@ -508,19 +522,6 @@ fn settle(
         }
     }
     given
-}
-
-/// Returns the GPUs of a grant as an engine finds them that is started now; none where not all of them are known.
-fn devices(grant: &Grant, inventory: &Inventory, name: &ContainerName) -> Vec<Device> {
-    let device = |id: &GpuId| {
-        let gpu = inventory.gpus.iter().find(|gpu| gpu.id == *id)?;
-        let memory = gpu.memory.filter(|_| !gpu.shares_memory)?;
-        let own = ledger::used_of(gpu, name).unwrap_or_default();
-        let others = memory.reserved.0.saturating_add(memory.used.0.saturating_sub(own.0));
-        // In steps, so that texts of a container which is to be started do not change with every look.
-        Some(Device { total: memory.total, others: Bytes(others / OTHERS_STEP * OTHERS_STEP) })
-    };
-    grant.gpus.iter().map(device).collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
 /// Returns why nobody can say how it is about a GPU of a grant; `None`: all of them answer.

@@ -5,6 +5,7 @@
 //! file keeps what such a decision needs, begins what comes of it, and tells what nobody asked for. `engine` is what is known of
 //! one instance, `models` what its models are made of, and `loads` what loads were measured to take, which alone outlives it.
 
+mod beside;
 mod engine;
 mod given;
 mod loads;
@@ -25,6 +26,7 @@ use super::gpus::{Gpus, News};
 use crate::chain::chain;
 use crate::host::{Host, StepError};
 use crate::state::Notes;
+pub(super) use beside::Beside;
 pub(super) use engine::Engine;
 use given::Given;
 pub(super) use given::conditions;

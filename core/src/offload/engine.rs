@@ -62,7 +62,12 @@ pub enum MemoryEngine {
 pub struct Device {
     /// All of its memory.
     pub total: Bytes,
-    /// What everybody but the engine has of it now: it is not free, so that the engine does not count on it anyway.
+    /// What everybody but the engine has of it for good: what the driver keeps, what the desktop uses, and of each other service the larger of
+    /// what it was promised and what it uses.
+    ///
+    /// An engine takes what is free but for a margin, and what others use is not free: of 24 GiB with a budget of 10, where 8 were promised to
+    /// somebody, it must leave 6. With 14 a load of 10 would go to the CPU as soon as the 8 are used. It is fixed while the engine runs: where the 8
+    /// are not used it can take up to 18, which the driver shows, and the arbiter has it give back.
     pub others: Bytes,
 }
 
@@ -282,6 +287,21 @@ mod tests {
         // What others have is not free, and is not taken off once more.
         let beside = environment(&offload(Engine::LlamaServer), Some(Bytes(8 * GIB)), &[gpu(24, 12)]);
         assert_eq!(beside, BTreeMap::from([("LLAMA_ARG_FIT_TARGET".to_owned(), (4 * 1024).to_string())]));
+    }
+
+    #[test]
+    fn a_load_within_the_budget_fits_while_others_use_what_they_were_promised_and_no_more_does() {
+        let margin = |budget: u64, others: u64| {
+            let told = environment(&offload(Engine::Ollama), Some(Bytes(budget * GIB)), &[gpu(24, others)]);
+            told["OLLAMA_GPU_OVERHEAD"].parse::<u64>().unwrap() / GIB
+        };
+        // The desktop has 1, and 7 were promised to another service.
+        let left = margin(10, 8);
+        assert_eq!(left, 6);
+        // All of it is used: what is free less the margin is the budget, no less and no more.
+        assert_eq!(24 - 8 - left, 10);
+        // Nobody else: as much again.
+        assert_eq!(24 - margin(10, 0), 10);
     }
 
     #[test]

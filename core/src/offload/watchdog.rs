@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::arbiter::{Memory, Scene, Sizes};
+use super::arbiter::{Memory, REPAIRS_MAX, Scene, Sizes};
 use super::estimate::Layers;
 use super::seen::{EngineSeen, EngineView, LoadedModel};
 use crate::model::{Bytes, CpuFallback, Engine};
@@ -37,7 +37,17 @@ pub fn incidents(scene: &Scene<'_>) -> Vec<Incident> {
         EngineSeen::Silent(_) => return Vec::new(),
     };
     let wrong = checked(scene, view, scene.memory);
-    wrong.into_iter().map(|(model, wrong)| wrong.told(scene, model)).collect()
+    wrong.into_iter().map(|(model, wrong)| wrong.told(scene, scene.memory.repairs(&model.name), model)).collect()
+}
+
+/// Returns whether a repair of a model is not over: it is unloaded or loaded for that, or was loaded too lately for anybody to tell.
+#[must_use]
+pub fn is_repairing(scene: &Scene<'_>, model: &str) -> bool {
+    let is_new = || match scene.memory.since(model) {
+        Some(since) => scene.seen_at.saturating_sub(since) < SETTLES,
+        None => scene.memory.is_to_be_loaded(model),
+    };
+    scene.memory.repairs(model) > 0 && (scene.memory.is_busy_with() == Some(model) || is_new())
 }
 
 /// Returns the names of models that the engine put elsewhere though there is room.
@@ -60,7 +70,7 @@ enum Wrong {
 }
 
 impl Wrong {
-    fn told(&self, scene: &Scene<'_>, model: &LoadedModel) -> Incident {
+    fn told(&self, scene: &Scene<'_>, repairs: u32, model: &LoadedModel) -> Incident {
         let (found, hint) = match self {
             Self::Elsewhere { vram, size, free } => {
                 let place = match vram {
@@ -69,7 +79,7 @@ impl Wrong {
                 };
                 let free = free
                     .map_or_else(String::new, |free| format!(", though {} of the budget are free", free.roughly()));
-                (format!("{place}{free}"), hint(scene, *vram))
+                (format!("{place}{free}"), hint(scene, repairs, *vram))
             }
             Self::Unseen { counted, used } => (
                 format!("the engine counts {} on the GPU, the driver sees {}", counted.roughly(), used.roughly()),
@@ -81,7 +91,13 @@ impl Wrong {
     }
 }
 
-fn hint(scene: &Scene<'_>, vram: Bytes) -> String {
+fn hint(scene: &Scene<'_>, repairs: u32, vram: Bytes) -> String {
+    if repairs >= REPAIRS_MAX {
+        return format!(
+            "it was loaded again {repairs} times without effect, and is not any more: `nixmoxctl doctor` tells whether the GPU can be opened; \
+             then restart the service"
+        );
+    }
     let repair = match (scene.offload.engine, scene.offload.cpu_fallback) {
         (Engine::Ollama, CpuFallback::Warn | CpuFallback::Refuse) => "it is loaded again with more layers",
         (Engine::Ollama, CpuFallback::Allow) => "`cpu_fallback = \"warn\"` has it loaded again",
@@ -130,11 +146,16 @@ fn elsewhere(
     model: &LoadedModel,
     counted: u64,
 ) -> Option<Wrong> {
-    let all = Sizes::new(scene, view).layers_all(&model.name);
-    let on_purpose = memory.setting(&model.name).is_some_and(|setting| match setting.layers {
-        Layers::Auto => false,
-        Layers::Exactly(layers) => all.is_none_or(|all| layers < all),
+    let sizes = Sizes::new(scene, view);
+    let all = sizes.layers_all(&model.name);
+    let has = memory.layers(&sizes, model);
+    // What was to be there, as a part of all: less on purpose is right, less than that is not.
+    let wanted = memory.setting(&model.name).and_then(|setting| match setting.layers {
+        Layers::Auto => None,
+        Layers::Exactly(layers) => Some(layers),
     });
+    let is_part = wanted.filter(|wanted| all.is_none_or(|all| *wanted < all));
+    let on_purpose = is_part.is_some_and(|wanted| has.is_none_or(|has| has >= wanted));
     let (vram, size) = (model.size_vram?, model.size?);
     let input = scene.models.get(&model.name).map_or(0, |model| super::model::bytes(&model.input));
     let host = (size.0 / 100).saturating_mul(HOST_PERCENT).max(input);
@@ -142,7 +163,9 @@ fn elsewhere(
         return None;
     }
     let free = scene.budget.map(|budget| Bytes(budget.0.saturating_sub(scene.used.map_or(counted, |used| used.0))));
-    let missing = size.0.saturating_sub(vram.0).saturating_sub(input);
+    let due =
+        is_part.zip(all).map_or(size.0, |(part, all)| (size.0 / u64::from(all.max(1))).saturating_mul(part.into()));
+    let missing = due.saturating_sub(vram.0).saturating_sub(input);
     // Of what the engine counts on the CPU a part stays there; the rest must have room.
     (free.is_none_or(|free| free.0 >= missing)).then_some(Wrong::Elsewhere { vram, size, free })
 }

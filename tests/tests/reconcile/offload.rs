@@ -386,6 +386,20 @@ fn an_engine_is_started_with_what_holds_it_to_its_budget_and_runs_on_with_that()
 }
 
 #[test]
+fn what_others_were_promised_is_not_left_free_a_second_time() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        machine.host.set_engine(&name("ollama"), ollama());
+        // It uses nothing yet, and both start in the same moment.
+        machine.up(&[with_gpu("cam", 1, 90), with_models(&[])]).await;
+        machine.until_well().await;
+        let grants = NotesFile::new(machine.state()).load().unwrap().grants;
+        let overhead: u64 = grants[&name("ollama")].environment["OLLAMA_GPU_OVERHEAD"].parse().unwrap();
+        assert_eq!(overhead, 12 * GIB - GIB / 4 - GIB - 10 * GIB);
+    });
+}
+
+#[test]
 fn without_a_service_that_runs_models_nobody_is_asked() {
     on_a_machine(async |machine| {
         machine.host.set_gpus(gpus(1));

@@ -353,7 +353,11 @@ impl Engine {
             return Vec::new();
         }
         self.incidents_at = Some(seen_at);
-        let found = watchdog::incidents(&self.scene(now, given, (&engine, seen_at), measured));
+        let scene = self.scene(now, given, (&engine, seen_at), measured);
+        let found = watchdog::incidents(&scene);
+        // What is just loaded again is no news, until it is seen where it went.
+        let is_open = |name: &String| watchdog::is_repairing(&scene, name);
+        let open: Vec<String> = self.incidents.keys().filter(|name| is_open(name)).cloned().collect();
         let mut before = std::mem::take(&mut self.incidents);
         let mut news = Vec::new();
         for incident in found {
@@ -364,6 +368,11 @@ impl Engine {
                 news.push(format!("{model} is not where it should be: {}{hint}", incident.found));
             }
             self.incidents.insert(model, Lasting { incident, looks });
+        }
+        for name in open {
+            if let Some((name, lasting)) = before.remove_entry(&name) {
+                self.incidents.insert(name, lasting);
+            }
         }
         let over = before.into_iter().filter(|(_, lasting)| lasting.looks >= INCIDENT_LOOKS);
         news.extend(over.map(|(model, _)| format!("{model} is where it should be again, or not loaded any more")));

@@ -5,21 +5,10 @@ use std::time::Duration;
 
 use super::super::estimate::Layers;
 use super::super::seen::{EngineView, LoadedModel};
-use super::text::span;
+use super::under_way::{Progress, UnderWay, is_returning};
 use super::{Purpose, Scene, Setting, Sizes, Step, kept, loaded};
 use crate::model::Bytes;
 
-/// How late memory comes back after a model is gone.
-pub(super) const RETURN_MAX: Duration = Duration::from_secs(10);
-/// When an unload that shows no effect is asked for again: it may have been lost. A model that answers a request stays as well, and one that
-/// is asked twice is unloaded once.
-pub(super) const UNLOAD_RETRY: Duration = Duration::from_mins(1);
-/// How long a load may take (Ollama's `OLLAMA_LOAD_TIMEOUT` is 5 minutes without progress).
-const LOAD_MAX: Duration = Duration::from_mins(10);
-/// A load whose answer was lost is taken for done when the model is seen to be there as long after it was asked for.
-const LOAD_SETTLES: Duration = Duration::from_secs(30);
-/// How soon a step under way is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Loads of a model: one in this time, and so many at once. In any hour there are 63 of a model at most.
 pub(super) const LOAD_EVERY: Duration = Duration::from_mins(1);
 pub(super) const LOAD_BURST: u32 = 3;
@@ -48,6 +37,8 @@ pub struct Memory {
     pub(super) over_since: Option<Duration>,
     /// When a step was last seen to be done: what the driver told before says nothing of what is used now.
     pub(super) changed_at: Option<Duration>,
+    /// What models had that were seen to be gone, and when: it comes back by itself.
+    leaving: Vec<(Duration, Bytes)>,
     pub(super) silent_since: Option<Duration>,
     /// What was said last of it.
     pub(super) was_elastic: bool,
@@ -64,6 +55,8 @@ pub(super) struct Known {
     expires_usec: Option<u64>,
     /// Its digest, where the engine said one.
     pub(super) digest: String,
+    /// What the engine counted of it on the GPUs last.
+    vram: Option<Bytes>,
     /// What it took when all of it was on the GPUs, as the engine counts.
     pub(super) size: Option<Bytes>,
     /// How it was loaded by us, as long as it is; `None`: the engine or a client did as they like.
@@ -83,7 +76,11 @@ pub(super) struct Known {
     /// How many promotions in a row were taken back soon.
     strikes: u32,
     /// How many repairs in a row changed nothing.
-    repairs: u32,
+    pub(super) repairs: u32,
+    /// How it is to be loaded when it is gone: a repair had it unloaded for that, since an engine does not load anew for the same.
+    pub(super) again: Option<Setting>,
+    /// Whether it answered a request when it was seen last.
+    is_busy: bool,
     /// Not loaded by us before.
     pub(super) wait_until: Duration,
     /// Steps in a row that failed, when the next may follow, and what was said of the last.
@@ -105,137 +102,6 @@ impl Bucket {
 
     fn take(&mut self, now: Duration) {
         self.0 = self.0.max(now).saturating_add(LOAD_EVERY);
-    }
-}
-
-/// A step that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UnderWay {
-    step: Step,
-    purpose: Purpose,
-    asked_at: Duration,
-    /// What was used then, and what is to come back.
-    used: Option<Bytes>,
-    expected: Option<Bytes>,
-    /// How the model was loaded then, in what the engine counted.
-    before: Option<(Option<Bytes>, Option<u32>)>,
-    /// How it was loaded by us before.
-    prior: Option<Setting>,
-    /// When the engine answered.
-    answered_at: Option<Duration>,
-    /// When the model was first seen to be gone.
-    gone_at: Option<Duration>,
-}
-
-/// What became of a step.
-enum Progress {
-    Waits,
-    Done,
-    /// It shows no effect, and may be asked for again.
-    Lost,
-    Failed(String),
-}
-
-impl UnderWay {
-    /// Returns whether it takes memory, and is not done.
-    pub(super) fn takes(&self) -> bool {
-        matches!(self.purpose, Purpose::Promotion | Purpose::Repair) && self.answered_at.is_none()
-    }
-
-    /// Returns what is waited for, in one line.
-    pub(super) fn tells(&self, now: Duration) -> String {
-        let model = self.step.model();
-        let since = span(now.saturating_sub(self.asked_at));
-        match (&self.step, self.gone_at) {
-            (Step::Load { .. }, _) => format!("loads `{model}` since {since}"),
-            (Step::Unload { .. }, None) => format!("waits until `{model}` is unloaded, asked {since} ago"),
-            (Step::Unload { .. }, Some(_)) => format!("waits for the memory of `{model}` to come back"),
-        }
-    }
-
-    /// Returns when a step that was asked for is looked at again.
-    pub(super) fn again_at(scene: &Scene<'_>) -> Duration {
-        scene.now.saturating_add(LOOK_AGAIN)
-    }
-
-    fn progress(&mut self, scene: &Scene<'_>, view: &EngineView) -> Progress {
-        let found = loaded(view).find(|model| model.name == self.step.model());
-        match &self.step {
-            Step::Unload { .. } => self.unloads(scene, found),
-            Step::Load { .. } => self.loads(scene, found),
-        }
-    }
-
-    fn unloads(&mut self, scene: &Scene<'_>, found: Option<&LoadedModel>) -> Progress {
-        let is_fresh = scene.seen_at > self.asked_at;
-        if !is_fresh {
-            return Progress::Waits;
-        }
-        if found.is_some() {
-            let is_late = scene.now >= self.asked_at.saturating_add(UNLOAD_RETRY);
-            // Once gone, it is another instance that somebody else loaded.
-            return if self.gone_at.is_some() {
-                Progress::Done
-            } else if is_late {
-                Progress::Lost
-            } else {
-                Progress::Waits
-            };
-        }
-        self.returns(scene)
-    }
-
-    /// Returns whether the memory of what was there before has come back.
-    fn returns(&mut self, scene: &Scene<'_>) -> Progress {
-        let gone_at = *self.gone_at.get_or_insert(scene.seen_at);
-        let Some(used) = scene.used else { return Progress::Done };
-        let is_back = |before: Bytes| {
-            let expected = self.expected.map_or(1, |expected| expected.0 / 4 * 3);
-            used.0 <= before.0.saturating_sub(expected)
-        };
-        let told = scene.used_at > self.asked_at;
-        // What counts is when it was looked at; a driver that does not tell is not waited for here.
-        let is_late = scene.used_at >= gone_at.saturating_add(RETURN_MAX)
-            || scene.now >= gone_at.saturating_add(RETURN_MAX.saturating_mul(3));
-        if (told && self.used.is_none_or(is_back)) || is_late {
-            return Progress::Done;
-        }
-        Progress::Waits
-    }
-
-    fn loads(&mut self, scene: &Scene<'_>, found: Option<&LoadedModel>) -> Progress {
-        if let Some(answered_at) = self.answered_at {
-            if scene.seen_at <= answered_at {
-                return Progress::Waits;
-            }
-            return match found {
-                Some(_) if self.purpose == Purpose::Relief => self.returns(scene),
-                // What it had before may still be counted.
-                Some(_)
-                    if self.before.is_some()
-                        && scene.used.zip(scene.budget).is_some_and(|(used, most)| used > most) =>
-                {
-                    let since = *self.gone_at.get_or_insert(scene.seen_at);
-                    if scene.used_at < since.saturating_add(RETURN_MAX)
-                        && scene.now < since.saturating_add(RETURN_MAX.saturating_mul(3))
-                    {
-                        Progress::Waits
-                    } else {
-                        Progress::Done
-                    }
-                }
-                Some(_) => Progress::Done,
-                None => Progress::Failed("it was answered to be loaded, and is not".to_owned()),
-            };
-        }
-        let is_other = found.is_some_and(|model| self.before != Some((model.size_vram, model.context)));
-        if is_other && scene.seen_at >= self.asked_at.saturating_add(LOAD_SETTLES) {
-            return Progress::Done;
-        }
-        if scene.now >= self.asked_at.saturating_add(LOAD_MAX) {
-            return Progress::Failed(format!("no answer within {}", span(LOAD_MAX)));
-        }
-        Progress::Waits
     }
 }
 
@@ -296,17 +162,30 @@ impl Memory {
             let known = self.models.entry(model.name.clone()).or_default();
             known.see(scene, model, ours.as_ref() == Some(&model.name));
         }
+        self.leaving.retain(|(at, _)| is_returning(scene, *at));
+        let sizes = Sizes::new(scene, view);
         for (name, known) in &mut self.models {
             let is_ours = ours.as_ref() == Some(name);
             if !loaded(view).any(|model| model.name == *name) {
-                known.is_loaded = false;
+                if std::mem::take(&mut known.is_loaded) {
+                    let setting = known.setting.unwrap_or(Setting { layers: Layers::Auto, context: None });
+                    let had = known.vram.or_else(|| sizes.need(name, known, setting)).unwrap_or_default();
+                    self.leaving.push((scene.seen_at, had));
+                }
                 known.asked_since = known.asked_since.filter(|_| is_ours);
                 known.setting = known.setting.filter(|_| is_ours);
             }
             known.forget(scene.now);
         }
         if let Some(mut step) = self.under_way.take() {
-            match step.progress(scene, view) {
+            let was_gone = step.gone_at.is_some();
+            let progress = step.progress(scene, view);
+            if let (false, Some(at), Step::Load { .. }, Purpose::Relief) =
+                (was_gone, step.gone_at, &step.step, step.purpose)
+            {
+                self.leaving.push((at, step.expected.unwrap_or_default()));
+            }
+            match progress {
                 Progress::Waits => self.under_way = Some(step),
                 Progress::Done => self.settle(&step, scene),
                 Progress::Lost => {}
@@ -327,6 +206,17 @@ impl Memory {
         self.models.retain(is_needed);
     }
 
+    /// Returns how much of what is used comes back by itself: models had it that are gone, and the engine counts it for no other.
+    pub(super) fn returning(&self, scene: &Scene<'_>, counted: u64) -> u64 {
+        let left = self.leaving.iter().filter(|(at, had)| is_returning(scene, *at) && had.0 > 0);
+        let (left, least) = left.fold((0, u64::MAX), |(sum, least): (u64, u64), (_, had)| {
+            (sum.saturating_add(had.0), least.min(had.0))
+        });
+        let unexplained = scene.used.map_or(0, |used| used.0.saturating_sub(counted));
+        // A little that is less than any of them had is what the driver takes for those that are there.
+        if unexplained < least / 4 * 3 { 0 } else { unexplained.min(left) }
+    }
+
     /// Takes in how much too much is used.
     pub(super) fn weigh(&mut self, scene: &Scene<'_>, excess: Bytes) {
         let budget = scene.budget.map_or(u64::MAX, |budget| budget.0);
@@ -338,6 +228,10 @@ impl Memory {
             self.over_since.get_or_insert(scene.now);
         } else {
             self.over_since = None;
+            if self.under_way.is_none() {
+                // Who is asked another time has all of its grace again.
+                self.models.values_mut().for_each(|known| known.asked_since = None);
+            }
         }
     }
 
@@ -389,12 +283,36 @@ impl Memory {
                 }
             }
             Purpose::Promotion => known.promoted_at = Some(now),
+            // The second half of one that is counted already.
+            Purpose::Repair if matches!(step, Step::Load { .. }) && known.again.take().is_some() => {}
             Purpose::Repair => {
                 known.wait_until = now.saturating_add(doubled(BACKOFF, known.repairs, BACKOFF_MAX));
                 known.repairs = known.repairs.saturating_add(1);
             }
             Purpose::Idle => {}
         }
+    }
+
+    /// Notes that a model is unloaded only to be loaded again like this.
+    pub(super) fn load_again(&mut self, model: &str, setting: Setting) {
+        if let Some(known) = self.models.get_mut(model) {
+            known.again = Some(setting);
+        }
+    }
+
+    /// Returns how many layers of a loaded model are on GPUs, where that can be told.
+    pub(in super::super) fn layers(&self, sizes: &Sizes<'_>, model: &LoadedModel) -> Option<u32> {
+        sizes.has(model, &self.known(&model.name)).0
+    }
+
+    /// Returns how many repairs of a model in a row changed nothing.
+    pub(in super::super) fn repairs(&self, model: &str) -> u32 {
+        self.models.get(model).map_or(0, |known| known.repairs)
+    }
+
+    /// Returns whether a model was unloaded only to be loaded again.
+    pub(in super::super) fn is_to_be_loaded(&self, model: &str) -> bool {
+        self.models.get(model).is_some_and(|known| known.again.is_some())
     }
 
     fn settle(&mut self, done: &UnderWay, scene: &Scene<'_>) {
@@ -410,6 +328,10 @@ impl Memory {
 
     fn note_failure(&mut self, failed: &UnderWay, why: &str, now: Duration) {
         let known = self.models.entry(failed.step.model().to_owned()).or_default();
+        if known.is_busy && matches!(failed.step, Step::Unload { .. }) {
+            // It finishes a request first: how long that may take is `request_grace`'s to say, and it goes on from when it was asked.
+            return;
+        }
         known.retry_at = now.saturating_add(doubled(RETRY, known.failures, RETRY_MAX));
         known.failures = known.failures.saturating_add(1);
         known.asked_since = None;
@@ -435,6 +357,8 @@ impl Known {
             self.used_at = scene.seen_at;
         }
         (self.is_loaded, self.expires_usec) = (true, model.expires_usec);
+        self.vram = model.size_vram.or(self.vram);
+        self.is_busy = model.busy == Some(true);
         if !model.digest.is_empty() && model.digest != self.digest {
             (self.digest, self.size) = (model.digest.clone(), None);
         }
@@ -455,6 +379,9 @@ impl Known {
     fn forget(&mut self, now: Duration) {
         if self.promoted_at.is_some_and(|at| now.saturating_sub(at) >= SOON) {
             (self.promoted_at, self.strikes) = (None, 0);
+        }
+        if now >= self.wait_until {
+            self.again = None;
         }
         if self.relieved_at.is_some_and(|at| now.saturating_sub(at) >= SOON) {
             (self.relieved_at, self.returns, self.is_context_undone) = (None, 0, false);

@@ -38,6 +38,8 @@ pub(super) enum Mistake {
     NoWords,
     /// Requests may take for ever, though it is declared otherwise.
     NoGrace,
+    /// A router is told how to load a model.
+    PartsForRouters,
     /// It is decided by more than the scene.
     Moody,
 }
@@ -122,6 +124,11 @@ fn spoil(mistake: Mistake, scene: &Scene<'_>, verdict: &mut Verdict) {
         Mistake::NeverPromotes => {
             if let Some(Step::Load { .. }) = verdict.step {
                 (verdict.step, verdict.memory) = (None, scene.memory.clone());
+            }
+        }
+        Mistake::PartsForRouters => {
+            if let Some(Step::Load { setting, .. }) = &mut verdict.step {
+                setting.context = scene.offload.context;
             }
         }
         Mistake::AlwaysElastic => verdict.is_elastic = true,

@@ -29,12 +29,14 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod text;
+mod under_way;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use memory::Memory;
+pub(super) use recovery::REPAIRS_MAX;
 pub(super) use size::Sizes;
 
 use super::estimate::{Ask, Estimate, KvType, Layers, Room};
@@ -42,6 +44,7 @@ use super::model::Model;
 use super::seen::{EngineSeen, EngineView, LoadedModel};
 use crate::model::{Bytes, Engine, GpuShare, Offload};
 use text::span;
+use under_way::UnderWay;
 
 /// How long an engine that gave memory back may say nothing before it counts as one that does not.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -272,10 +275,8 @@ impl Judge<'_> {
             let found = self.give_back();
             return self.conclude(found, Purpose::Relief);
         }
-        let waits = self
-            .memory
-            .under_way()
-            .map(|step| (step.tells(self.scene.now), memory::UnderWay::again_at(self.scene)));
+        let waits =
+            self.memory.under_way().map(|step| (step.tells(self.scene.now), UnderWay::again_at(self.scene)));
         if let Some((why, again_at)) = waits {
             return self.conclude(Found::Wait(why, Some(again_at)), Purpose::Promotion);
         }
@@ -349,7 +350,7 @@ impl Judge<'_> {
         let (step, why, mut is_elastic, again_at) = match found {
             Found::Step(step, why) => {
                 self.memory.begin(self.scene, self.view, &step, purpose);
-                let again_at = Some(memory::UnderWay::again_at(self.scene));
+                let again_at = Some(UnderWay::again_at(self.scene));
                 (Some(step), why, true, again_at)
             }
             Found::Wait(why, again_at) => (None, why, true, again_at),
@@ -384,6 +385,11 @@ impl Judge<'_> {
             return Found::Step(Step::Unload { model: model.name.clone() }, why);
         }
         Found::Nothing(again_at)
+    }
+
+    /// Returns whether what the driver told is from before the last step was done: it says nothing of what is used now.
+    fn is_outdated(&self) -> bool {
+        self.scene.used.is_some() && self.memory.changed_at.is_some_and(|at| self.scene.used_at <= at)
     }
 
     fn sizes(&self) -> Sizes<'_> {

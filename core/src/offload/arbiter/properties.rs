@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use super::memory::{LOAD_BURST, LOAD_EVERY, RETURN_MAX};
+use super::memory::{LOAD_BURST, LOAD_EVERY};
 use super::mistakes::{Mistake, mistaken};
+use super::relief::FAILURES_MAX;
 use super::simulator::{Fault, GIB, MIB, World};
-use super::{Layers, Scene, Step, Verdict, decide};
+use super::under_way::RETURN_MAX;
+use super::{Layers, Scene, Setting, Step, Verdict, decide};
 use crate::model::{Bytes, CpuFallback, Engine};
 
 /// How long more may be used than may be while it is said to give back: requests take up to 40 s, loads up to 40 s, memory comes back 9 s
@@ -43,6 +45,8 @@ enum Rule {
     Repeats,
     /// Reasons are told in one line.
     Words,
+    /// A router loads and unloads models as a whole.
+    Whole,
     /// What is decided depends on the scene alone.
     Deterministic,
     /// In the end what is to be kept is loaded as well as it fits.
@@ -117,6 +121,8 @@ prop_compose! {
         (world.returns_in, world.lag, world.load_time, world.error) = (returns_in, lag, load_time, error);
         world.offload.request_grace = grace.map(Duration::from_secs);
         world.offload.engine = if is_server { Engine::LlamaServer } else { Engine::Ollama };
+        // As much as it has anyway: a router cannot be told.
+        world.offload.context = is_server.then_some(32_768);
         world.is_multi = is_multi || !is_server;
         world.tells_driver = tells_driver;
         world.offload.cpu_fallback = policy;
@@ -184,8 +190,12 @@ impl Watch {
             return broken(Rule::Names, "a server with a single model is asked for another");
         }
         self.repeats(world, step)?;
-        if let Step::Load { .. } = step {
+        if let Step::Load { setting, .. } = step {
             self.loads(world, name)?;
+            let as_its_preset_says = Setting { layers: Layers::Auto, context: None };
+            if world.offload.engine == Engine::LlamaServer && *setting != as_its_preset_says {
+                return broken(Rule::Whole, format!("{step:?} for a router"));
+            }
         }
         if world.offload.engine == Engine::LlamaServer
             && world
@@ -293,7 +303,9 @@ fn given(world: &World, step: &Step, excess: u64) -> Result<(), Violation> {
     let is_idle = |other: &&String| {
         let runner = &world.running[*other];
         // One that was asked, and is not seen to do it, may be busy.
-        if world.memory.known(other).asked_since.is_some() {
+        // Nor can one whose unloads fail.
+        let known = world.memory.known(other);
+        if known.asked_since.is_some() || known.failures >= FAILURES_MAX {
             return false;
         }
         runner.loads_until.max(runner.busy_until) <= world.now && **other != name && held(world, other) > 0
@@ -396,9 +408,19 @@ fn recovered(world: &World) -> Result<(), Violation> {
     Ok(())
 }
 
+/// The same stories each time, or those of the seed in `ARBITER_SEED`.
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha))
+    let seed: Option<u64> = std::env::var("ARBITER_SEED").ok().and_then(|seed| seed.parse().ok());
+    let rng = seed.map_or_else(
+        || TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+        |seed| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&seed.to_le_bytes());
+            TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+        },
+    );
+    TestRunner::new_with_rng(config, rng)
 }
 
 fn samples(count: usize) -> impl Iterator<Item = Story> {
@@ -523,7 +545,8 @@ fn the_stories_that_are_made_up_have_something_to_decide() {
     assert!(unloads > 20 && loads > 30 && stiff > 10 && shrinks > 5, "{unloads} {loads} {stiff} {shrinks}");
 }
 
-const MISTAKES: [(Mistake, &[Rule]); 17] = [
+const MISTAKES: [(Mistake, &[Rule]); 18] = [
+    (Mistake::PartsForRouters, &[Rule::Whole]),
     (Mistake::NotWhileLoaded, &[Rule::Bounded]),
     (Mistake::UnloadsForNothing, &[Rule::Needless]),
     (Mistake::DoesNotConfirm, &[Rule::Confirmed, Rule::Repeats]),

@@ -18,6 +18,9 @@ const MARGIN_PERCENT: u64 = 10;
 /// With less than this nothing is tried of which nobody knows what it takes.
 const ROOM_MIN: u64 = 512 << 20;
 
+/// Repairs in a row that changed nothing, after which a model is left where it is: somebody has to look.
+pub(in super::super) const REPAIRS_MAX: u32 = 3;
+
 /// How a model should be loaded.
 struct Target {
     setting: Setting,
@@ -32,6 +35,10 @@ impl Judge<'_> {
     pub(super) fn promote(&mut self) -> Found {
         let mut again_at = None;
         let mut reason = String::new();
+        if self.is_outdated() {
+            // What was just loaded would count as free, and a model be given it a second time.
+            return Found::Nothing(None);
+        }
         let mut room = self.room();
         for name in kept(self.scene.offload) {
             let found = self.promote_one(&name, &mut room);
@@ -53,12 +60,18 @@ impl Judge<'_> {
     /// Returns what is free of the budget.
     fn room(&self) -> u64 {
         let Some(budget) = self.scene.budget else { return u64::MAX };
-        let counted = || {
-            let held =
-                loaded(self.view).filter_map(|model| self.sizes().held(model, &self.memory.known(&model.name)));
-            held.fold(0, |sum: u64, held| sum.saturating_add(held.0))
-        };
-        budget.0.saturating_sub(self.scene.used.map_or_else(counted, |used| used.0))
+        budget.0.saturating_sub(self.scene.used.map_or_else(|| self.counted(), |used| used.0))
+    }
+
+    /// Returns what all that is loaded has on the GPUs, as far as anybody knows.
+    pub(super) fn counted(&self) -> u64 {
+        let held = loaded(self.view).filter_map(|model| self.sizes().held(model, &self.memory.known(&model.name)));
+        held.fold(0, |sum: u64, held| sum.saturating_add(held.0))
+    }
+
+    /// Returns what a model may have that has this much already: never more than the whole budget, whatever the driver has not seen yet.
+    fn own(&self, room: u64, held: u64) -> u64 {
+        room.saturating_add(held).min(self.scene.budget.map_or(u64::MAX, |budget| budget.0))
     }
 
     fn promote_one(&self, name: &str, room: &mut u64) -> Found {
@@ -78,7 +91,7 @@ impl Judge<'_> {
             Some(model) => Some((model, self.sizes().has(model, &known))),
         };
         let held = found.and_then(|model| self.sizes().held(model, &known)).unwrap_or_default().0;
-        let own = room.saturating_add(held);
+        let own = self.own(*room, held);
         let Some(target) = self.target(name, &known, own, found.is_some()) else {
             return match found {
                 None => Found::Wait(
@@ -93,6 +106,18 @@ impl Judge<'_> {
             layers
                 .is_none_or(|layers| (target.layers, target.context) <= (layers, context) || target.layers < layers)
         }) {
+            return Found::Nothing(None);
+        }
+        // Less than it was told is the repair's, which counts how often; and no engine loads anew for what it was told already.
+        let told = known.setting.filter(|_| has.is_some());
+        let is_less = match (told.map(|told| told.layers), has) {
+            (Some(Layers::Exactly(told)), Some((_, (Some(has), _)))) => has < told,
+            (Some(Layers::Auto), Some((_, (Some(has), _)))) => {
+                self.sizes().layers_all(name).is_some_and(|all| has < all)
+            }
+            (Some(Layers::Exactly(_) | Layers::Auto) | None, _) => false,
+        };
+        if told == Some(target.setting) || (is_less && self.repairs()) {
             return Found::Nothing(None);
         }
         let calm_at = self.memory.disturbed.map_or(Duration::ZERO, |at| at.saturating_add(CALM));
@@ -133,7 +158,8 @@ impl Judge<'_> {
     /// Returns the best way to load a model in this much room; `None`: there is none.
     fn target(&self, name: &str, known: &Known, room: u64, is_loaded: bool) -> Option<Target> {
         let sizes = self.sizes();
-        let context = self.scene.offload.context;
+        // A router loads a model as its preset says.
+        let context = self.scene.offload.context.filter(|_| self.has_settings());
         let tokens = sizes.context(name, context);
         let all = sizes.layers_all(name);
         let whole = Setting { layers: Layers::Auto, context };
@@ -146,7 +172,7 @@ impl Judge<'_> {
         };
         if need.0 <= self.usable(room) {
             // What is loaded with a number of layers is loaded anew with another number alone.
-            let exact = all.filter(|_| is_loaded).map_or(Layers::Auto, Layers::Exactly);
+            let exact = all.filter(|_| is_loaded && self.has_settings()).map_or(Layers::Auto, Layers::Exactly);
             return Some(Target { setting: Setting { layers: exact, context }, layers, context: tokens, need });
         }
         if !self.has_settings() {
@@ -191,10 +217,11 @@ impl Judge<'_> {
     pub(super) fn repair(&mut self) -> Found {
         let incidents = watchdog::misplaced(self.scene, self.view, &self.memory);
         self.memory.note_right(self.scene.now, |name| incidents.iter().any(|wrong| wrong == name));
-        match self.scene.offload.cpu_fallback {
-            CpuFallback::Allow => return Found::Nothing(None),
-            CpuFallback::Warn | CpuFallback::Refuse if !self.has_settings() => return Found::Nothing(None),
-            CpuFallback::Warn | CpuFallback::Refuse => {}
+        if !self.repairs() {
+            return Found::Nothing(None);
+        }
+        if let Some(found) = self.load_again() {
+            return found;
         }
         let mut again_at = None;
         for model in loaded(self.view).filter(|model| incidents.contains(&model.name)) {
@@ -206,8 +233,19 @@ impl Judge<'_> {
         Found::Nothing(again_at)
     }
 
-    fn repair_one(&self, model: &LoadedModel) -> Found {
+    /// Returns whether models are repaired at all.
+    fn repairs(&self) -> bool {
+        match self.scene.offload.cpu_fallback {
+            CpuFallback::Allow => false,
+            CpuFallback::Warn | CpuFallback::Refuse => self.has_settings(),
+        }
+    }
+
+    fn repair_one(&mut self, model: &LoadedModel) -> Found {
         let known = self.memory.known(&model.name);
+        if known.repairs >= REPAIRS_MAX {
+            return Found::Nothing(None);
+        }
         let sizes = self.sizes();
         let held = sizes.held(model, &known).unwrap_or_default().0;
         let all = sizes.layers_all(&model.name);
@@ -217,17 +255,48 @@ impl Judge<'_> {
         if self.scene.now < due {
             return Found::Wait(String::new(), Some(due));
         }
+        if self.is_outdated() {
+            return Found::Wait(String::new(), None);
+        }
         if model.busy == Some(true) {
             return Found::Wait(String::new(), None);
         }
-        let target = self.target(&model.name, &known, self.room().saturating_add(held), true);
+        let target = self.target(&model.name, &known, self.own(self.room(), held), true);
         let better = target.filter(|target| target.layers > has && all.is_some());
         let Some(target) = better else { return Found::Nothing(None) };
         let name = &model.name;
-        let why = format!(
-            "loads `{name}` {}: the engine put it elsewhere though there is room",
-            how(target.setting, all)
-        );
+        let found = match (has, all) {
+            (0, _) => "is on the CPU".to_owned(),
+            (has, Some(all)) => format!("has {has} of {all} layers on the GPU"),
+            (has, None) => format!("has {has} layers on the GPU"),
+        };
+        let free = Bytes(self.room()).roughly();
+        let (number, most) = (known.repairs.saturating_add(1), REPAIRS_MAX);
+        let room = if self.scene.budget.is_some() { format!(", though {free} are free") } else { String::new() };
+        if known.setting == Some(target.setting) {
+            // No engine loads anew for what it was told already.
+            let why = format!("unloads `{name}` to load it again: it {found}{room} (repair {number} of {most})");
+            self.memory.load_again(name, target.setting);
+            return Found::Step(Step::Unload { model: name.clone() }, why);
+        }
+        let how = how(target.setting, all);
+        let why = format!("loads `{name}` {how}: it {found}{room} (repair {number} of {most})");
         Found::Step(Step::Load { model: name.clone(), setting: target.setting, keep }, why)
+    }
+
+    /// Loads a model that a repair had unloaded.
+    fn load_again(&self) -> Option<Found> {
+        let is_gone = |name: &str| loaded(self.view).all(|model| model.name != name);
+        let due = self.memory.all().find_map(|(name, known)| {
+            let setting = known.again.filter(|_| is_gone(name) && !self.is_outdated())?;
+            let is_due = self.scene.now >= known.loads.ready_at().max(known.retry_at);
+            is_due.then_some((name, known, setting))
+        });
+        let (name, known, setting) = due?;
+        let sizes = self.sizes();
+        sizes.need(name, known, setting).filter(|need| need.0 <= self.room())?;
+        let keep = kept(self.scene.offload).iter().any(|kept| kept == name);
+        let why = format!("loads `{name}` {}, which was unloaded for that", how(setting, sizes.layers_all(name)));
+        Some(Found::Step(Step::Load { model: name.to_owned(), setting, keep }, why))
     }
 }

@@ -2,14 +2,15 @@
 
 use super::super::estimate::Layers;
 use super::super::seen::LoadedModel;
-use super::memory::{Known, UNLOAD_RETRY, UnderWay};
+use super::memory::Known;
 use super::size::Sizes;
 use super::text::{how, span};
+use super::under_way::{UNLOAD_RETRY, UnderWay};
 use super::{Found, Judge, Setting, Step, kept, loaded};
 use crate::model::{Bytes, CpuFallback, Engine};
 
 /// Unloads that failed in a row, after which an engine is taken for one that cannot.
-const FAILURES_MAX: u32 = 3;
+pub(super) const FAILURES_MAX: u32 = 3;
 /// How often clients may load a model again that gave its memory back; then the engine cannot hold itself.
 const RETURNS_MAX: u32 = 3;
 
@@ -48,10 +49,17 @@ impl<'a> Judge<'a> {
             let (why, again_at) = (step.tells(self.scene.now), UnderWay::again_at(self.scene));
             return Found::Wait(format!("{}: {why}", self.asked()), Some(again_at));
         }
-        let is_old = self.memory.changed_at.is_some_and(|at| self.scene.used_at <= at);
-        if is_old && self.scene.used.is_some() {
+        if self.is_outdated() {
             let why = format!("{}: waits for the driver to tell what is used since", self.asked());
-            return Found::Wait(why, Some(self.scene.now.saturating_add(super::memory::RETURN_MAX)));
+            return Found::Wait(why, Some(self.scene.now.saturating_add(super::under_way::RETURN_MAX)));
+        }
+        let counted = self.counted();
+        let returning = self.memory.returning(self.scene, counted);
+        let missing = self.excess.0.saturating_sub(returning);
+        // No engine counts what the driver takes for it: what comes back is a little more.
+        if missing <= returning / 4 {
+            let why = format!("{}: waits for what is gone already to come back", self.asked());
+            return Found::Wait(why, Some(UnderWay::again_at(self.scene)));
         }
         let all = self.candidates();
         if all.is_empty() {
@@ -67,7 +75,7 @@ impl<'a> Judge<'a> {
         let unasked: Vec<Candidate<'a>> =
             able.iter().filter(|candidate| candidate.known.asked_since.is_none()).cloned().collect();
         let able = if unasked.is_empty() { able } else { unasked };
-        let Some(first) = least_needed(&able, self.excess.0) else {
+        let Some(first) = least_needed(&able, missing) else {
             let reason = all.first().map(|candidate| (&candidate.model.name, candidate.known.failure.clone()));
             let (model, failure) = reason.map_or_else(Default::default, |(name, failure)| (name.clone(), failure));
             return Found::Exhausted(format!("{}: `{model}` cannot be unloaded: {failure}", self.asked()));
@@ -210,7 +218,7 @@ impl<'a> Judge<'a> {
         {
             return Some(format!("`{}` still answers a request after {}", model.name, span(over)));
         }
-        let old = self.memory.changed_at.filter(|at| self.scene.used.is_some() && self.scene.used_at <= *at);
+        let old = self.memory.changed_at.filter(|_| self.is_outdated());
         let silent = old.map(|at| now.saturating_sub(at)).filter(|silent| *silent >= UNLOAD_RETRY)?;
         Some(format!("the driver has not told what is used for {}", span(silent)))
     }

@@ -83,6 +83,8 @@ pub(super) struct Runner {
     pub(super) used_at: u64,
     /// Until when it is being loaded.
     pub(super) loads_until: u64,
+    /// Layers that it was told to have; `None`: as it likes.
+    told: Option<u32>,
     unload: bool,
     again: Option<(Layers, Option<u32>)>,
     answers: bool,
@@ -128,6 +130,8 @@ pub(super) struct World {
     history: Vec<(u64, u64)>,
     /// Requests that were cut short.
     pub(super) cut: usize,
+    /// So many loads end on the CPU, whatever was asked for.
+    pub(super) lost_gpu: u32,
     /// When the engine last unloaded a model by itself.
     pub(super) expired_at: u64,
 }
@@ -169,6 +173,7 @@ impl World {
             answers: Vec::new(),
             history: Vec::new(),
             cut: 0,
+            lost_gpu: 0,
             expired_at: 0,
         }
     }
@@ -264,7 +269,9 @@ impl World {
     }
 
     fn load(&mut self, name: &str, layers: Layers, context: Option<u32>, stays: bool) -> u64 {
-        let layers = if let Layers::Exactly(layers) = layers { layers.min(16) } else { 16 };
+        let told = if let Layers::Exactly(layers) = layers { Some(layers.min(16)) } else { None };
+        let layers = if self.lost_gpu > 0 { 0 } else { told.unwrap_or(16) };
+        self.lost_gpu = self.lost_gpu.saturating_sub(1);
         let context = context.or(self.offload.context).unwrap_or(32_768);
         let until = self.now + 1 + self.load_time * self.counted(name, layers, context) / GIB;
         let runner = Runner {
@@ -273,6 +280,7 @@ impl World {
             busy_until: 0,
             used_at: self.now,
             loads_until: until,
+            told,
             unload: false,
             again: None,
             answers: false,
@@ -315,12 +323,15 @@ impl World {
             Step::Load { model, setting, keep } => match self.running.get_mut(model) {
                 None => self.load(model, setting.layers, setting.context, *keep),
                 Some(runner) => {
-                    let layers =
-                        if let Layers::Exactly(layers) = setting.layers { layers.min(16) } else { runner.layers };
+                    // As it likes is what it has, however that came.
+                    let told = match setting.layers {
+                        Layers::Exactly(layers) => Some(layers.min(16)),
+                        Layers::Auto => runner.told,
+                    };
                     let context = setting.context.or(self.offload.context).unwrap_or(32_768);
                     runner.stays = *keep;
-                    if (layers, context) != (runner.layers, runner.context) {
-                        runner.again = Some((Layers::Exactly(layers), Some(context)));
+                    if (told, context) != (runner.told, runner.context) {
+                        runner.again = Some((told.map_or(Layers::Auto, Layers::Exactly), Some(context)));
                         runner.answers = fault.is_none();
                         // It is answered when it is loaded.
                         return;

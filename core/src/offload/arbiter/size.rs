@@ -2,7 +2,6 @@
 
 use super::super::engine::{MemoryEngine, default_context, memory_engine};
 use super::super::estimate::{Ask, Layers, Room};
-use super::super::gguf::Value;
 use super::super::model::Model;
 use super::super::seen::{EngineView, LoadedModel};
 use super::memory::Known;
@@ -13,6 +12,9 @@ use crate::model::Bytes;
 const BATCH: u32 = 512;
 /// A context is not made smaller than this: nothing could be asked any more.
 pub(super) const CONTEXT_MIN: u32 = 2048;
+
+/// So much of the layers that were asked for must be there by the engine's count: it counts more than layers.
+const SHARE_PERCENT: u64 = 70;
 
 /// Answers what models take.
 #[derive(Clone, Copy)]
@@ -39,7 +41,7 @@ impl<'a> Sizes<'a> {
 
     /// Returns with how many tokens of context a model is loaded.
     pub(super) fn context(&self, name: &str, asked: Option<u32>) -> u32 {
-        let trained = self.model(name).and_then(trained);
+        let trained = self.model(name).and_then(|model| u32::try_from(model.number("context_length")?).ok());
         let total = self.scene.rooms.iter().fold(0, |sum: u64, room| sum.saturating_add(room.total.0));
         let usual = || default_context(self.scene.offload.engine, self.view.version, Bytes(total), trained);
         asked.or(self.scene.offload.context).unwrap_or_else(usual)
@@ -101,15 +103,21 @@ impl<'a> Sizes<'a> {
         let context = model
             .context
             .unwrap_or_else(|| self.context(&model.name, known.setting.and_then(|setting| setting.context)));
-        let layers = match (known.setting.map(|setting| setting.layers), model.size_vram, model.size) {
-            // What was asked for can still be on its way.
-            (Some(Layers::Exactly(_)), Some(vram), Some(size)) if vram.0 > 0 && vram >= size => all,
-            (Some(Layers::Exactly(layers)), _, _) => Some(layers),
-            (_, Some(Bytes(0)), _) => Some(0),
-            (_, Some(vram), Some(size)) if vram < size => all.and_then(|all| {
-                let share = u128::from(all) * u128::from(vram.0) / u128::from(size.0.max(1));
-                u32::try_from(share).ok().map(|layers| layers.min(all.saturating_sub(1)))
-            }),
+        // Of all layers those that are there by the engine's count; it counts more than layers.
+        let share = all.zip(model.size_vram).zip(model.size).and_then(|((all, vram), size)| {
+            let share = u128::from(all) * u128::from(vram.0) / u128::from(size.0.max(1));
+            u32::try_from(share).ok().map(|layers| layers.min(all))
+        });
+        let is_whole = model.size_vram.zip(model.size).is_none_or(|(vram, size)| vram >= size);
+        let layers = match (known.setting.map(|setting| setting.layers), model.size_vram) {
+            // Whatever was asked for: an engine that found no room, or lost the GPU, says so here.
+            (_, Some(Bytes(0))) => Some(0),
+            (Some(Layers::Exactly(_)), Some(_)) if is_whole && model.size.is_some() => all,
+            (Some(Layers::Exactly(layers)), _) => {
+                let is_less = |share: &u32| u64::from(*share) * 100 < u64::from(layers) * SHARE_PERCENT;
+                Some(share.filter(is_less).unwrap_or(layers))
+            }
+            (_, Some(_)) if !is_whole => share.zip(all).map(|(share, all)| share.min(all.saturating_sub(1))),
             _all => all,
         };
         (layers, context)
@@ -144,18 +152,5 @@ impl<'a> Sizes<'a> {
     pub(super) fn smaller_contexts(context: u32) -> impl Iterator<Item = u32> {
         std::iter::successors(Some(context / 2), |context| Some(context / 2))
             .take_while(|context| *context >= CONTEXT_MIN)
-    }
-}
-
-/// Returns the tokens that a model was made for.
-fn trained(model: &Model) -> Option<u32> {
-    match model.metadata.get(&format!("{}.context_length", model.architecture))? {
-        Value::Unsigned(tokens) => u32::try_from(*tokens).ok(),
-        Value::Signed(_)
-        | Value::Float(_)
-        | Value::Bool(_)
-        | Value::Text(_)
-        | Value::Numbers(_)
-        | Value::Length(_) => None,
     }
 }

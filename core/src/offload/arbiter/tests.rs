@@ -382,6 +382,124 @@ fn a_model_that_the_engine_put_on_the_cpu_is_an_incident_and_is_repaired() {
 }
 
 #[test]
+fn a_load_with_explicit_layers_that_ended_on_the_cpu_is_repaired_by_an_unload_and_a_load() {
+    let mut world = World::new(&["a:1"], 20 * GIB, &[("a:1", 4000)]);
+    // By itself, then with explicit layers.
+    world.lost_gpu = 2;
+    let verdicts = rounds(&mut world, 180);
+    let load =
+        |layers| Step::Load { model: "a:1".to_owned(), setting: Setting { layers, context: None }, keep: true };
+    let exact = || load(Layers::Exactly(16));
+    assert_eq!(steps(&verdicts), [load(Layers::Auto), exact(), unload("a:1"), exact()]);
+    let whys: Vec<&str> =
+        verdicts.iter().filter(|verdict| verdict.step.is_some()).map(|verdict| verdict.why.as_str()).collect();
+    assert_eq!(
+        whys[1..],
+        [
+            "loads `a:1` with all of its 16 layers: it is on the CPU, though 20G are free (repair 1 of 3)",
+            "unloads `a:1` to load it again: it is on the CPU, though 20G are free (repair 2 of 3)",
+            "loads `a:1` with all of its 16 layers, which was unloaded for that",
+        ]
+    );
+    assert_eq!(world.running["a:1"].layers, 16);
+    assert_eq!(world.with(incidents), []);
+}
+
+#[test]
+fn repairs_become_rare_and_end_and_then_the_incident_stays_and_says_so() {
+    let mut world = World::new(&["a:1"], 20 * GIB, &[("a:1", 4000)]);
+    world.lost_gpu = u32::MAX;
+    let verdicts = rounds(&mut world, 1800);
+    let at: Vec<usize> = (0..verdicts.len()).filter(|index| verdicts[*index].step.is_some()).collect();
+    assert_eq!(at.len(), 6, "a load, a load anew, and twice an unload with a load: {:?}", steps(&verdicts));
+    assert!(at[2] - at[1] >= 30 && at[4] - at[2] >= 60, "{at:?}");
+    let found = world.with(incidents);
+    assert_eq!(found[0].found, "it is on the CPU, 5G in all, though 20G of the budget are free");
+    assert!(found[0].hint.starts_with("it was loaded again 3 times without effect"), "{}", found[0].hint);
+    // One who loads it well begins anew.
+    world.lost_gpu = 0;
+    world.running.get_mut("a:1").unwrap().layers = 16;
+    rounds(&mut world, 100);
+    assert_eq!(world.with(incidents), []);
+    world.running.get_mut("a:1").unwrap().layers = 0;
+    assert!(!steps(&rounds(&mut world, 100)).is_empty());
+}
+
+#[test]
+fn a_part_that_is_less_than_was_asked_for_is_an_incident() {
+    let mut world = world(&["a:1"], 20, &[("a:1", 8000)]);
+    let budget = world.used() / 2;
+    squeeze(&mut world, budget);
+    relieve(&mut world);
+    rounds(&mut world, 40);
+    assert_eq!(world.with(incidents), []);
+    let layers = world.running["a:1"].layers;
+    world.running.get_mut("a:1").unwrap().layers = 1;
+    world.pass(4);
+    assert!(layers > 4);
+    assert_eq!(world.with(incidents).len(), 1);
+    rounds(&mut world, 90);
+    assert!(world.running["a:1"].layers >= 4, "{}", world.running["a:1"].layers);
+}
+
+#[test]
+fn a_router_that_refuses_to_unload_a_busy_model_has_not_failed() {
+    let mut world = world(&[], 20, &[("a:1", 2000)]);
+    (world.offload.engine, world.offload.request_grace) = (Engine::LlamaServer, Some(Duration::from_mins(5)));
+    for _ in 0..4 {
+        squeeze(&mut world, 0);
+        let verdict = world.with(decide);
+        assert_eq!(verdict.step, Some(unload("a:1")));
+        world.memory = verdict.memory;
+        // A request came just before it was asked.
+        world.ask("a:1", 20);
+        world.pass(2);
+        world.memory = world.with(decide).memory;
+        world.pass(8);
+        world.memory.failed("a request is under way", Duration::from_secs(world.now));
+        let waits = world.with(decide);
+        assert!(waits.is_elastic && waits.step.is_none(), "{waits:?}");
+        assert!(waits.why.ends_with("waits for a request of `a:1` to finish"), "{}", waits.why);
+        world.pass(20);
+    }
+    assert_eq!(steps(&relieve(&mut world)), [unload("a:1")]);
+    assert_eq!((world.cut, world.used()), (0, 0));
+}
+
+#[test]
+fn what_was_just_loaded_does_not_count_as_free_before_the_driver_has_seen_it() {
+    let mut world = World::new(&["a:1"], 5 * GIB, &[("a:1", 3996)]);
+    (world.returns_in, world.lag, world.load_time) = (8, 2, 1);
+    // One layer of 16 does not fit: it is not tried, however late the driver tells.
+    assert_eq!(steps(&rounds(&mut world, 200)).len(), 1);
+    assert_eq!(world.running["a:1"].layers, 15);
+}
+
+#[test]
+fn what_a_model_had_that_went_by_itself_is_waited_for() {
+    let mut world = world(&[], 20, &[("a:1", 2000)]);
+    (world.returns_in, world.offload.idle_unload) = (8, None);
+    world.pass(300 - 45);
+    while world.running.contains_key("a:1") {
+        world.round(&decide);
+    }
+    world.round(&decide);
+    squeeze(&mut world, 0);
+    let verdict = world.round(&decide);
+    assert!(verdict.is_elastic && verdict.step.is_none(), "{verdict:?}");
+    assert!(verdict.why.ends_with("waits for what is gone already to come back"), "{}", verdict.why);
+    rounds(&mut world, 5);
+    assert_eq!(world.used(), 0);
+}
+
+#[test]
+fn a_name_without_a_tag_is_kept_as_the_engine_is_seen_to_say_it() {
+    let mut world = World::new(&["a"], 20 * GIB, &[("a", 2000)]);
+    assert_eq!(steps(&rounds(&mut world, 60)).len(), 1);
+    assert!(world.running.contains_key("a"));
+}
+
+#[test]
 fn what_the_driver_does_not_see_is_an_incident() {
     let mut world = world(&[], 20, &[("a:1", 4000)]);
     rounds(&mut world, 20);
