@@ -71,6 +71,7 @@ fn testbed(tally: &mut Tally) -> Result<()> {
     let begin = announce("testbed");
     nixmox_testbed::guest_binary()?;
     nixmox_testbed::Cache::open()?.fill()?;
+    nixmox_testbed::llama_cpp()?;
     println!("== testbed: ready, {:.1} s", begin.elapsed().as_secs_f32());
     tally.tests(
         "tests of the testbed",

@@ -28,12 +28,13 @@ fn methods() -> BTreeMap<String, String> {
 /// Returns parameters that a method understands, about what is not there where that is possible.
 fn parameters(method: &str) -> Value {
     match method {
-        "Status" | "Usage" | "Watch" | "Stacks" | "Generations" | "Gpus" => json!({}),
+        "Status" | "Usage" | "Watch" | "Stacks" | "Generations" | "Gpus" | "Offloads" => json!({}),
         "Logs" => json!({ "request": { "services": [], "follow": false } }),
         "Events" => json!({ "request": { "follow": false } }),
         "Diff" => json!({ "from": 1, "to": 2 }),
         "GpuFit" => json!({ "request": { "name": "absent" } }),
         "Paths" | "RemoveData" | "GpuDoctor" => json!({ "name": "absent" }),
+        "OffloadModel" => json!({ "name": "absent", "model": "llama3:8b" }),
         "Plan" | "Apply" => request(&json!({})),
         "Down" | "Rollback" => json!({ "stack": "absent", "names": [] }),
         "Start" | "Restart" => json!({ "names": ["absent"] }),
@@ -69,7 +70,7 @@ fn call_as(bed: &Testbed, user: &str, method: &str, allowed: bool) -> (String, S
 fn groups_decide_what_each_user_may_call_and_every_change_is_recorded() {
     let bed = boot("roles");
     let methods = methods();
-    assert_eq!(methods.len(), 22, "{methods:?}");
+    assert_eq!(methods.len(), 24, "{methods:?}");
     // Who called what, and how it ended: as the journal must have it.
     let mut expected = Vec::new();
     for (user, groups, roles) in USERS {
