@@ -33,8 +33,9 @@ table! {
         #[key(Refused, Live, "engine = \"ollama\"")]
         pub engine: Engine,
 
-        /// Where it is reached from inside the container: `http://HOST`, and `:PORT` where that is not 80. It is asked from inside the
-        /// container's network, so nothing needs to be published for it.
+        /// Where it is reached from inside the container: `http://localhost`, and `:PORT` where that is not 80. It is asked from inside the
+        /// container's network, so nothing needs to be published for it. For `localhost` a loopback address, the name of the service or its
+        /// `network.address` can stand; another machine cannot be asked.
         #[key(
             Means("`\"http://localhost:11434\"` of Ollama, `\"http://localhost:8080\"` of `llama-server`"),
             Live,
