@@ -275,7 +275,6 @@ fn the_errors_of_the_protocol_are_the_standard_ones() {
     assert_eq!(error(unknown), "io.nixmox.Agent.Invalid");
     // And of questions, each with what it needs beside it.
     for (method, needs) in [
-        ("Offloads", json!({})),
         ("OffloadModel", json!({ "name": "web", "model": "a" })),
         ("GpuFit", json!({ "request": {} })),
         ("GpuDoctor", json!({})),

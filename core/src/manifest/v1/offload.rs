@@ -50,7 +50,7 @@ table! {
 
         /// How long a model stays loaded that nobody asks, 1 s to 366 d. It goes into the guest's environment when it is started
         /// (`OLLAMA_KEEP_ALIVE`); what `environment` says of the same goes first. The agent unloads what the engine has not unloaded by
-        /// itself a while after. Models in `keep` stay.
+        /// itself a while after. Models in `keep` stay, and so does what a client has kept for good (`keep_alive` -1).
         #[key(Means("as long as the engine keeps it by itself, which is 5 min of Ollama"), NextStart, "idle_unload = \"30min\"")]
         pub idle_unload: Time,
 
