@@ -441,8 +441,11 @@ impl Fake {
                 Ok(())
             }
             Step::Load { model, setting, keep } => {
+                let end = Instant::now() + LOAD_LIMIT;
                 self.until_idle(name, model, *setting).await.map_err(|why| failed(&why))?;
-                tokio::time::sleep(load_time).await;
+                let loaded = tokio::time::timeout_at(end, tokio::time::sleep(load_time)).await;
+                // Who asked is gone, and so is the load.
+                loaded.map_err(|_late| failed("no answer in time"))?;
                 let idle = offload.idle_unload.or(keep_alive);
                 let expires = idle.filter(|_| !keep).map(|time| Instant::now() + time);
                 let room = self.room_of(name);
