@@ -39,6 +39,7 @@ pub(super) struct Supervisor {
 
 /// What is remembered of one container.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that are read one by one, each independent of the others")]
 pub(super) struct Watched {
     last: Option<Sight>,
     spec: Option<Spec>,
