@@ -270,7 +270,7 @@ pub struct GpuYield {
 /// The answer to `GpuDoctor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub struct GpuDoctorReply {
-    /// Every layer that was looked at, from the machine to the process, host before guest.
+    /// Every layer that was looked at, from the machine to the process and its models, host before guest.
     pub layers: Vec<GpuLayer>,
 }
 
@@ -279,7 +279,7 @@ pub struct GpuDoctorReply {
 pub struct GpuLayer {
     /// The service whose guest it is of; absent: the host's.
     pub service: Option<String>,
-    /// `module`, `node`, `number`, `user_space`, `version`, `nvml`, `cdi`, `device_rule`, `bound`, `open`, `environment` or `process`.
+    /// `module`, `node`, `number`, `user_space`, `version`, `nvml`, `cdi`, `grant`, `device_rule`, `bound`, `open`, `process` or `models`.
     pub layer: String,
     /// `ok`, `failed`, `warning` (something works less well for it) or `skipped` (an earlier one failed, or it does not apply).
     pub outcome: String,

@@ -249,7 +249,18 @@ fn refuse_own_files(wire: &Service, faults: &mut Faults) {
 
 /// Checks what one field says about another.
 fn check_together(service: &model::Service, faults: &mut Faults) {
-    if service.offload.is_some() {
+    if let Some(offload) = &service.offload {
+        let address = match service.network {
+            model::Network::Private { address } => address,
+            model::Network::Bridge(_) | model::Network::Host => None,
+        };
+        if !model::Offload::is_inside(&offload.url, service.name.as_str(), address) {
+            let url = quoted(&offload.url);
+            faults.add(
+                "offload.url",
+                format_args!("{url} is not the container itself, from inside: http://localhost:PORT is"),
+            );
+        }
         if service.gpu.as_ref().is_none_or(|gpu| gpu.vram.is_none()) {
             faults.add("offload", "it needs `gpu.vram`, which its models may take");
         }

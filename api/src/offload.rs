@@ -11,7 +11,7 @@ use zlink::introspect::CustomType;
 pub struct Offload {
     /// `ollama` or `llama-server`.
     pub engine: String,
-    /// Where it is reached from inside the container.
+    /// Where it is reached from inside the container: `http://HOST[:PORT]`, where the host is the container itself.
     pub url: String,
     /// Models to be kept loaded; what is named first is given up last.
     pub keep: Vec<String>,

@@ -230,6 +230,8 @@ fn every_fault_of_what_runs_models_is_named_by_its_key() {
 #[test]
 fn what_runs_models_is_bounded() {
     for (fault, of) in [
+        ("http://localhost:PORT", faults_of(|offload| offload.url = "http://10.0.0.1:11434".into())),
+        ("http://localhost:PORT", faults_of(|offload| offload.url = "http://llm.lan:11434".into())),
         ("is there twice", faults_of(|offload| offload.keep = words(&["a", "a"]))),
         ("at most 256 characters", faults_of(|offload| offload.keep = vec!["x".repeat(257)])),
         ("not from 256", faults_of(|offload| offload.context = Some(10_000_001))),

@@ -144,7 +144,7 @@ fn gpu() -> impl Strategy<Value = model::GpuShare> {
 fn offload() -> impl Strategy<Value = model::Offload> {
     let engine = prop::sample::select(<model::Engine as model::Word>::ALL);
     let fallback = prop::sample::select(<model::CpuFallback as model::Word>::ALL);
-    let url = "http://([a-z0-9.-]{1,9}|\\[::1\\])(:[1-9][0-9]{0,3})?";
+    let url = "http://(localhost|127\\.0\\.[0-9]\\.1|\\[::1\\])(:[1-9][0-9]{0,3})?";
     let keep = btree_set("[!-~ä]{1,12}", 0..4).prop_map(|names| names.into_iter().collect());
     let times = (option::of((1000_u64..86_400_000).prop_map(Duration::from_millis)), option::of(0_u64..86_400_000));
     (engine, url, keep, times, option::of(model::Offload::CONTEXT), fallback).prop_map(

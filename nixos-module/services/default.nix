@@ -8,6 +8,7 @@
 #   offload          what runs models in it, likewise
 #   service          keys of the manifest
 #   guest            the NixOS module of the guest
+#   guestWithGpu     what is added to it where `gpu` is set
 #
 # What a recipe says is a default: `services.nixmox.stacks.<stack>.services.<name>` changes any of it.
 { config, lib, ... }:
@@ -29,6 +30,7 @@ let
       gpu = { };
       offload = { };
       service = { };
+      guestWithGpu = { };
     }
     // recipe;
 
@@ -113,6 +115,7 @@ let
             system.stateVersion = mkDefault config.system.stateVersion;
           }
         ]
+        ++ lib.optional (own.gpu or false) recipe.guestWithGpu
         ++ lib.optional (name == "credentials") { nixmox.secrets = secrets; };
       }
       (lib.mkIf (own.gpu or false) (defaults {

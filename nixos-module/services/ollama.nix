@@ -16,6 +16,13 @@
     };
     limits.memory_max = "16G";
   };
+  # `pkgs.ollama` runs models on the CPU alone, and a model there makes the service unhealthy. For GPUs of others than NVIDIA it is another
+  # one: `services.nixmox.services.ollama.system.services.ollama.package`.
+  guestWithGpu =
+    { lib, pkgs, ... }:
+    {
+      services.ollama.package = lib.mkDefault pkgs.ollama-cuda;
+    };
   guest =
     { lib, ... }:
     {

@@ -45,7 +45,12 @@ let
     services: ${
       # All of them are looked at: one that is misspelt, or of another type, is seen here.
       builtins.deepSeq guest.services (
-        toString (lib.attrNames (lib.filterAttrs (_: service: service.enable or false) guest.services))
+        toString (
+          lib.mapAttrsToList (
+            name: service:
+            name + lib.optionalString (service ? package) " (${service.package.pname or service.package.name})"
+          ) (lib.filterAttrs (_: service: service.enable or false) guest.services)
+        )
       )
     }
     programs: ${

@@ -194,6 +194,10 @@ in
   | service | what it is | GPU |
   |---|---|---|
   ${lib.concatStrings (lib.mapAttrsToList rowOfReady ready)}
+  Where `gpu` is set, `ollama` is `pkgs.ollama-cuda`: `pkgs.ollama` runs models on the CPU alone, which its table `offload` refuses. CUDA is not free software, so that
+  nixpkgs wants `nixpkgs.config.allowUnfree` or a predicate. For other GPUs name `pkgs.ollama-rocm` or `pkgs.ollama-vulkan`:
+  `services.nixmox.services.ollama.system = { services.ollama.package = pkgs.ollama-rocm; };`.
+
   Passwords and keys are no options: those that a service needs are files, which `credentials` makes once, in its `dataDir`.
 
   ${lib.concatMapStringsSep "\n" (described "services.nixmox.") ofReady}

@@ -19,8 +19,9 @@ pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(5);
 pub(super) const SHOW_LIMIT: Duration = Duration::from_secs(20);
 /// How long an engine may take to answer that a model is to go.
 pub(super) const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
-/// How long a load may take, as Ollama has it (`OLLAMA_LOAD_TIMEOUT`).
-pub(super) const LOAD_LIMIT: Duration = Duration::from_mins(5);
+/// How long a load may take: as long as the arbiter waits for one. Ollama itself gives up after 5 minutes without progress
+/// (`OLLAMA_LOAD_TIMEOUT`), which is not 5 minutes in all, and a load waits behind requests that are under way.
+pub(super) const LOAD_LIMIT: Duration = Duration::from_mins(10);
 
 /// Returns the error of a question that was not answered well.
 pub(super) fn engine_error(name: &ContainerName, engine: Engine, asked: &str, cause: &str) -> StepError {

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use super::ProbeResult;
 use super::line;
 use super::looks::Looks;
-use crate::guest_helper::engine::Answered;
-use crate::guest_helper::{Answer, Request};
+use crate::guest_helper::engine::{Answered, Asked, What};
+use crate::guest_helper::{Answer, Question, Request};
 
 /// Helpers at a time: a host that boots twenty containers must not be busy asking them.
 const HELPERS_MAX: usize = 8;
@@ -22,8 +22,15 @@ const HELPERS_MAX: usize = 8;
 const HELPER_MARGIN: Duration = Duration::from_secs(1);
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
-/// The same of an engine: a model has thousands of tensors, of some 100 bytes each.
-const ENGINE_ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// The same of an engine that tells how it stands: at most 512 names of models that could be loaded and as many that are, of 256
+/// bytes each.
+const LOOK_BYTES_MAX: u64 = 4 << 20;
+/// The same of one that tells what a model is made of: thousands of tensors, of some 100 bytes each.
+const SHOW_BYTES_MAX: u64 = 64 << 20;
+/// Looks at engines at a time, which have turns of their own: probes of health do not wait for engines that are slow.
+const ENGINE_LOOKS_MAX: usize = 8;
+/// Models that are told of at a time: each can take what its answer may.
+const ENGINE_SHOWS_MAX: usize = 2;
 
 /// What a helper is asked through, and answers through.
 pub(super) type Pipes = (ChildStdin, ChildStdout);
@@ -33,13 +40,21 @@ pub(super) type Pipes = (ChildStdin, ChildStdout);
 pub(super) struct Guests {
     pub(super) program: PathBuf,
     turns: Semaphore,
+    engine_looks: Semaphore,
+    engine_shows: Semaphore,
     looks: Looks,
 }
 
 impl Guests {
     /// Returns what asks through the guest helper of this agent's program.
     pub(super) fn new(program: PathBuf) -> Self {
-        Self { program, turns: Semaphore::new(HELPERS_MAX), looks: Looks::new() }
+        Self {
+            program,
+            turns: Semaphore::new(HELPERS_MAX),
+            engine_looks: Semaphore::new(ENGINE_LOOKS_MAX),
+            engine_shows: Semaphore::new(ENGINE_SHOWS_MAX),
+            looks: Looks::new(),
+        }
     }
 
     /// Asks one question. Waiting for a turn is not part of its time.
@@ -60,9 +75,29 @@ impl Guests {
         self.looks.answer(&self.program, request).await.unwrap_or_else(|why| unasked(request, &why))
     }
 
-    /// Asks an engine of a guest, beside all other questions: a load takes minutes. Returns why that was not possible.
-    pub(super) async fn engine(&self, request: &Request) -> Result<Answered, String> {
-        let Answer { engine, output, .. } = self.answer_within(request, ENGINE_ANSWER_BYTES_MAX).await;
+    /// Asks an engine of a guest, beside all other questions. Looks and questions about models wait for their turns, which is not part of
+    /// their time; what changes something, of which there is one at a time for each engine, does not: a load takes minutes. Returns why it
+    /// was not possible.
+    pub(super) async fn engine(
+        &self,
+        leader: u32,
+        unit: String,
+        asked: Asked,
+        limit: Duration,
+    ) -> Result<Answered, String> {
+        let (turns, bytes_max) = match &asked.what {
+            What::Look => (Some(&self.engine_looks), LOOK_BYTES_MAX),
+            What::Show(_) => (Some(&self.engine_shows), SHOW_BYTES_MAX),
+            What::Unload(_) | What::Load { .. } => (None, ANSWER_BYTES_MAX),
+        };
+        let _turn = match turns {
+            // Fails only when the semaphore is closed, which it never is.
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
+        let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let request = Request { leader, unit, timeout_ms, question: Question::Engine(asked) };
+        let Answer { engine, output, .. } = self.answer_within(&request, bytes_max).await;
         engine.ok_or(output)
     }
 
@@ -121,4 +156,69 @@ async fn talk_within((mut stdin, stdout): Pipes, request: &Request, bytes_max: u
     let mut text = Vec::new();
     stdout.take(bytes_max).read_to_end(&mut text).await?;
     Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::guest_helper::engine::Kind;
+
+    fn asked(what: What) -> Asked {
+        Asked { kind: Kind::Ollama, url: "http://localhost".to_owned(), what }
+    }
+
+    /// Returns what answers like this, a little later, and notes in the folder how many do so at the time.
+    fn helper(folder: &Path, answer: &str) -> Guests {
+        let program = folder.join("helper");
+        let here = folder.display();
+        std::fs::create_dir(folder.join("now")).unwrap();
+        let script = format!(
+            "#!/bin/sh\ncat >/dev/null\n: >{here}/now/$$\nset -- {here}/now/*\necho $# >>{here}/seen\nsleep 0.2\nrm {here}/now/$$\n{answer}\n"
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Guests::new(program)
+    }
+
+    const DONE: &str = r#"echo '{"healthy":true,"output":"","engine":"Done"}'"#;
+
+    #[tokio::test]
+    async fn engines_are_looked_at_a_few_at_a_time_and_probes_do_not_wait_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let guests = helper(folder.path(), DONE);
+        let limit = Duration::from_secs(20);
+        let looks = join_all((0..40).map(|_| guests.engine(1, "x".to_owned(), asked(What::Look), limit)));
+        let probe = async {
+            let begun = std::time::Instant::now();
+            let question = Question::Ready;
+            guests.ask(&Request { leader: 1, unit: "x".to_owned(), timeout_ms: 20_000, question }).await;
+            begun.elapsed()
+        };
+        let all = async {
+            let begun = std::time::Instant::now();
+            (looks.await, begun.elapsed())
+        };
+        let ((answers, took), probed) = tokio::join!(all, probe);
+        assert!(answers.iter().all(|answer| *answer == Ok(Answered::Done)), "{answers:?}");
+        assert!(probed < took / 2, "{probed:?} of {took:?}");
+        let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
+        let most = seen.lines().map(|line| line.parse::<usize>().unwrap()).max();
+        assert!(most <= Some(ENGINE_LOOKS_MAX + 1), "{most:?}");
+    }
+
+    #[tokio::test]
+    async fn a_look_may_answer_much_less_than_what_a_model_is_made_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let blanks = LOOK_BYTES_MAX;
+        let guests = helper(folder.path(), &format!("head -c {blanks} /dev/zero | tr '\\0' ' '\n{DONE}"));
+        let limit = Duration::from_secs(20);
+        let ask = |what: What| guests.engine(1, "x".to_owned(), asked(what), limit);
+        assert_eq!(ask(What::Show("a".to_owned())).await, Ok(Answered::Done));
+        assert!(ask(What::Look).await.is_err());
+        assert!(ask(What::Unload("a".to_owned())).await.is_err());
+    }
 }

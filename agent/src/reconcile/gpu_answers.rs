@@ -22,6 +22,7 @@ use nixmox_core::model::{
 use super::change::{invalid, unknown_service};
 use super::gpus::{Gpus, Seen};
 use super::handle::Places;
+use super::offload_answers::OffloadScene;
 use super::words::gpu_word;
 use crate::host::Host;
 
@@ -224,7 +225,7 @@ fn asker<'a>(
 pub(super) async fn doctor<H: Host>(
     host: &H,
     seen: &Seen,
-    (scene, places): (&GpuScene, &Places),
+    (scene, offloads, places): (&GpuScene, &OffloadScene, &Places),
     name: Option<&str>,
 ) -> Result<GpuDoctorReply, AgentError> {
     let asked: Vec<(&ContainerName, &Asker)> = match name {
@@ -244,6 +245,7 @@ pub(super) async fn doctor<H: Host>(
         private_users: asker.private_users,
         devices: &asker.devices,
         view: view.as_ref(),
+        models: offloads.checkup(name),
     });
     let checkup = Checkup { inventory: &seen.inventory, whole: name.is_none(), services: services.collect() };
     let layers = doctor::diagnose(&checkup);

@@ -32,6 +32,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL_WAITING: Duration = Duration::from_secs(2);
 /// How long that is.
 const SOON: Duration = Duration::from_mins(1);
+/// How long somebody may use more than it was promised before that is told: budgets change, and memory comes back late.
+const OVER_USE: Duration = Duration::from_mins(1);
 /// The age from which on a look is too old to start something by it: more than the longest that the next one takes.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(90);
 /// The age up to which somebody who asks is told what was seen, without another look.
@@ -87,8 +89,8 @@ pub(super) struct Gpus {
     vram: BTreeMap<ContainerName, VramSeen>,
     /// What guests see of them.
     views: Views,
-    /// Who was told to use more than it may.
-    over: BTreeSet<ContainerName>,
+    /// Who uses more than it may, since when, and whether that was told.
+    over: BTreeMap<ContainerName, (Duration, bool)>,
     /// The faults that were told, each by what it is: its words may have changed since.
     faults: Vec<(Option<Vendor>, FaultKind, String)>,
     /// Who waits, and since when it is these.
@@ -164,7 +166,7 @@ impl Gpus {
         let begun =
             if self.looking { self.seen.as_ref().map_or(Duration::ZERO, |seen| seen.begun) } else { self.begun };
         self.seen = Some(Arc::new(Seen { begun, ..Seen::now(inventory, now) }));
-        news.extend(self.news_of_over_use());
+        news.extend(self.news_of_over_use(now));
         news
     }
 
@@ -178,18 +180,20 @@ impl Gpus {
         seen.most = seen.most.max(used);
     }
 
-    /// Tells once of each service that it uses more than it may, until it does not.
-    fn news_of_over_use(&mut self) -> Vec<News> {
+    /// Tells once of each service that it uses more than it may, and has for a while, until it does not. What can be made to give memory back
+    /// is on its way to that.
+    fn news_of_over_use(&mut self, now: Duration) -> Vec<News> {
         let Some(seen) = &self.seen else { return Vec::new() };
         let mut news = Vec::new();
-        let mut over = BTreeSet::new();
+        let mut over = BTreeMap::new();
         for (name, grant) in &self.grants {
             let (Some(budget), Some(used)) = (grant.budget, ledger::used(&seen.inventory, name)) else { continue };
-            if used <= budget {
+            if used <= budget || self.elastic.contains(name) {
                 continue;
             }
-            over.insert(name.clone());
-            if !self.over.contains(name) {
+            let (since, was_told) = self.over.get(name).copied().unwrap_or((now, false));
+            let is_told = was_told || now.saturating_sub(since) >= OVER_USE;
+            if is_told && !was_told {
                 let text = format!(
                     "uses {} of video memory, and was promised {}: nothing but its own programs can hold it to that",
                     used.roughly(),
@@ -197,6 +201,7 @@ impl Gpus {
                 );
                 news.push(News { service: Some(name.clone()), text });
             }
+            over.insert(name.clone(), (since, is_told));
         }
         self.over = over;
         news

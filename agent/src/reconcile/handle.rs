@@ -366,11 +366,11 @@ impl<H: Host> Control for Handle<H> {
         // What was a moment ago is no diagnosis: neither of the machine, nor of what systemd has.
         self.ask(Ask::Look).await?;
         let seen = Seen::now(self.host.gpus().await, Duration::ZERO);
-        let (scene, places) = {
+        let (scene, offloads, places) = {
             let published = self.published.borrow();
-            (Arc::clone(&published.gpus), Arc::clone(&published.places))
+            (Arc::clone(&published.gpus), Arc::clone(&published.offloads), Arc::clone(&published.places))
         };
-        gpu_answers::doctor(&*self.host, &seen, (&scene, &places), name.as_deref()).await
+        gpu_answers::doctor(&*self.host, &seen, (&scene, &offloads, &places), name.as_deref()).await
     }
 
     async fn logs(&self, request: LogsRequest, uid: u32) -> Result<Attended<LogSources>, AgentError> {

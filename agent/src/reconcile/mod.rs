@@ -631,9 +631,10 @@ impl<H: Host> Reconciler<H> {
         if let Some(refusal) = engine.and_then(|(engine, offload)| engine.refusal(offload)) {
             result = ProbeResult { healthy: false, output: refusal };
         }
+        let is_proof = engine.is_none_or(|(engine, offload)| engine.is_proven(now, offload));
         let healthy = result.healthy;
         self.reporter.probed(&question.name);
-        if self.supervisor.answered(now, question, result, service) && !healthy {
+        if self.supervisor.answered(now, question, result, (service, is_proof)) && !healthy {
             self.fetch_log(question.name.clone());
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nixmox_api::{
     AgentError, MeasuredLoad, ModelRoom, Offload, OffloadModel, OffloadModelReply, OffloadService, OffloadsReply,
 };
+use nixmox_core::gpu::doctor::ModelsCheckup;
 use nixmox_core::gpu::ledger;
 use nixmox_core::model::{self, ActiveState, Bytes, ContainerName, Desired, GpuId, Observed, StackName};
 use nixmox_core::offload::arbiter::Load;
@@ -22,6 +23,7 @@ use super::gpus::Seen;
 use super::handle::Places;
 use super::offloads::{Engine, Offloads, conditions};
 use crate::chain::chain;
+use crate::guest_helper::engine::ollama;
 use crate::host::Host;
 
 /// Said of an engine that was not asked yet.
@@ -86,6 +88,16 @@ impl OffloadScene {
         let services: BTreeMap<_, _> = desired.services.iter().filter_map(of).collect();
         let measured = if services.is_empty() { Arc::default() } else { offloads.measured() };
         Self { services, measured }
+    }
+
+    /// Returns what the doctor looks at of a service; `None`: nothing runs models in it.
+    pub(super) fn checkup(&self, name: &ContainerName) -> Option<ModelsCheckup<'_>> {
+        let of = self.services.get(name)?;
+        Some(ModelsCheckup {
+            engine: of.seen.as_deref(),
+            incidents: &of.incidents,
+            cpu_fallback: of.offload.cpu_fallback,
+        })
     }
 
     /// Returns whether no declared service runs models.
@@ -235,7 +247,12 @@ pub(super) async fn model<H: Host>(
         Ok(header) => header,
         Err(error) => return refused(chain(&error), error.hint().unwrap_or_default()),
     };
-    let digest = view(of).and_then(|view| view.loaded.iter().find(|loaded| loaded.name == model));
+    let is_it = |name: &str| match of.offload.engine {
+        // Its names have a tag that may be left out.
+        model::Engine::Ollama => ollama::is_same(name, &model),
+        model::Engine::LlamaServer => *name == model,
+    };
+    let digest = view(of).and_then(|view| view.loaded.iter().find(|loaded| is_it(&loaded.name)));
     let digest = digest.map(|loaded| loaded.digest.as_str()).filter(|digest| !digest.is_empty());
     Ok(OffloadModelReply {
         version: view(of).map(|view| view.version_text.clone()).unwrap_or_default(),
@@ -247,7 +264,7 @@ pub(super) async fn model<H: Host>(
         measured: scene
             .measured
             .iter()
-            .filter(|(load, _)| load.model == model || Some(load.model.as_str()) == digest)
+            .filter(|(load, _)| is_it(&load.model) || Some(load.model.as_str()) == digest)
             .map(|(load, bytes)| MeasuredLoad {
                 context: load.context,
                 parallel: load.parallel,

@@ -213,12 +213,17 @@ impl Offloads {
                 engine.shown(now, model, digest, Err("the question was lost".to_owned()));
             }
             (Work::Step(step), answer) => {
-                let result = match answer {
-                    Answer::Stepped(result) => result.map_err(|error| chain(&error)),
-                    Answer::Seen(_) | Answer::Shown(_) | Answer::Lost => Err("the answer was lost".to_owned()),
+                let answer = match answer {
+                    Answer::Stepped(result) => Some(result.map_err(|error| chain(&error))),
+                    Answer::Seen(_) | Answer::Shown(_) | Answer::Lost => None,
                 };
-                let (failed, text) = (result.is_err(), text::is_over(&step, &result));
-                let time = engine.stepped(now, &step, result);
+                let lost = || Err("the answer was lost, and looks tell what came of it".to_owned());
+                let text = text::is_over(&step, answer.as_ref().unwrap_or(&lost()));
+                let failed = !matches!(answer, Some(Ok(())));
+                let time = match answer {
+                    Some(result) => engine.stepped(now, &step, result),
+                    None => engine.lost_step(now),
+                };
                 let took = Took { word: text::word(&step), time, failed };
                 return (Some(News { service: Some(of.name), text }), Some(took));
             }

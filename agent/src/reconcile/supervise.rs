@@ -39,6 +39,7 @@ pub(super) struct Supervisor {
 
 /// What is remembered of one container.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that are read one by one, each independent of the others")]
 pub(super) struct Watched {
     last: Option<Sight>,
     spec: Option<Spec>,
@@ -51,6 +52,8 @@ pub(super) struct Watched {
     /// How often in a row its guest refused to be switched to another system.
     pub(super) unswitched: u32,
     probing: bool,
+    /// Its health changed, and nothing has proven since that it works.
+    is_unproven: bool,
     /// The instance that the agent stops or has stopped: how it ends says nothing.
     stopped: Option<InvocationId>,
     /// The end of the instance that comes to rest next was counted already: its start failed.
@@ -335,13 +338,14 @@ impl Supervisor {
         questions
     }
 
-    /// Takes in the answer to a question. Returns whether the health changed with it.
+    /// Takes in the answer to a question. Returns whether the health changed with it. Without `is_proof` a good answer does not tell yet that
+    /// it works: its back-off goes on until one does.
     pub(super) fn answered(
         &mut self,
         now: Duration,
         question: &Question,
         result: ProbeResult,
-        service: Option<&Service>,
+        (service, is_proof): (Option<&Service>, bool),
     ) -> bool {
         let Some(watched) = self.containers.get_mut(&question.name) else { return false };
         watched.probing = false;
@@ -355,12 +359,16 @@ impl Supervisor {
             // It was on its way when the doubt came, and settles nothing.
             tracker.ask_by(now.max(watched.doubt.since));
         }
+        watched.is_unproven |= changed;
+        let is_healthy = tracker.health() == Health::Healthy;
+        // That a guest is up is no proof: what dies young would be started for ever, each second.
+        if is_healthy && watched.is_unproven && is_proof && service.is_some_and(|service| service.health.is_some())
+        {
+            watched.retry.reset();
+            watched.is_unproven = false;
+        }
         match (changed, tracker.health()) {
             (true, Health::Healthy) => {
-                // That a guest is up is no proof: what dies young would be started for ever, each second.
-                if service.is_some_and(|service| service.health.is_some()) {
-                    watched.retry.reset();
-                }
                 watched.failure = None;
                 watched.log.clear();
             }

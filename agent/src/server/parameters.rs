@@ -24,6 +24,7 @@ pub(super) struct Model {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct GpuFit {
     pub(super) request: GpuFitRequest,
 }

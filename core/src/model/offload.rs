@@ -1,6 +1,6 @@
 //! What runs models in a service, and what is asked of it.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -66,6 +66,22 @@ impl Offload {
         if port.is_some_and(|port| !is_port(port)) { Some("the URL has no port from 1 to 65535") } else { None }
     }
 
+    /// Returns whether what is asked at this URL is in the container of this name, and of this address where it has a fixed one: any other
+    /// name is that of another machine, which the container is not.
+    #[must_use]
+    pub fn is_inside(url: &str, name: &str, address: Option<Ipv4Addr>) -> bool {
+        let authority = url.strip_prefix("http://").unwrap_or(url);
+        let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, _port)) => host,
+            None => authority.split_once(':').map_or(authority, |(host, _port)| host),
+        };
+        match host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(host)) => host.is_loopback() || address == Some(host),
+            Ok(IpAddr::V6(host)) => host.is_loopback(),
+            Err(_name) => host.eq_ignore_ascii_case("localhost") || host.eq_ignore_ascii_case(name),
+        }
+    }
+
     /// Returns why this cannot be the name of a model; `None`: it can.
     #[must_use]
     pub fn name_fault(name: &str) -> Option<&'static str> {
@@ -110,4 +126,38 @@ pub enum CpuFallback {
     Warn,
     /// Beside that, the service is unhealthy.
     Refuse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_for_the_container_itself_is_inside() {
+        let address = Some(Ipv4Addr::new(10, 233, 7, 2));
+        for url in [
+            "http://localhost",
+            "http://LocalHost:11434",
+            "http://127.0.0.1:11434",
+            "http://127.8.9.1",
+            "http://[::1]:8080",
+            "http://llm:11434",
+            "http://10.233.7.2:80",
+        ] {
+            assert!(Offload::is_inside(url, "llm", address), "{url}");
+        }
+        for url in [
+            "http://10.233.7.3:11434",
+            "http://0.0.0.0:11434",
+            "http://[::2]:8080",
+            "http://[fe80::1]",
+            "http://ollama:11434",
+            "http://localhost.example.org",
+            "http://llm.lan",
+            "http://127.0.0.1.example.org",
+        ] {
+            assert!(!Offload::is_inside(url, "llm", address), "{url}");
+        }
+        assert!(!Offload::is_inside("http://10.233.7.2", "llm", None), "an address from the pool may be another's");
+    }
 }

@@ -21,7 +21,7 @@ pub struct EngineView {
     pub version_text: String,
     /// The models that are loaded, or being loaded, in its order.
     pub loaded: Vec<LoadedModel>,
-    /// The models that it could load, by name; empty where it does not say.
+    /// The models that it could load, by name; empty where it does not say, or has too many to tell.
     pub available: Vec<String>,
     /// Whether models can be loaded and unloaded one by one while it runs; of a `llama-server` with a single model not.
     pub is_multi: bool,
@@ -42,7 +42,8 @@ pub struct LoadedModel {
     pub context: Option<u32>,
     /// Whether a request is under way; `None`: the engine does not say.
     pub busy: Option<bool>,
-    /// When it is unloaded unless somebody asks, in microseconds since 1970; `None`: never, or it does not say.
+    /// When it is unloaded unless somebody asks, in microseconds since 1970; `u64::MAX`: never; `None`: never as well, or it
+    /// does not say.
     pub expires_usec: Option<u64>,
 }
 

@@ -318,6 +318,13 @@ fn layers() -> Vec<GpuLayer> {
         layer(Some("jellyfin"), "bound", "ok", "/dev/nvidia0", ""),
         layer(Some("jellyfin"), "open", "failed", "the device rules refuse /dev/nvidia-uvm (EPERM)", ""),
         layer(Some("ollama"), "process", "skipped", "", ""),
+        layer(
+            Some("ollama"),
+            "models",
+            "warning",
+            "llama3.1:8b: it is on the CPU, 5.9G in all, though 8G of the budget are free",
+            "it is loaded again with more layers",
+        ),
     ]
 }
 

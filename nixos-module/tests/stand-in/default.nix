@@ -159,6 +159,8 @@ let
     "nix"
     "nixfmt"
     "nixfmt-tree"
+    "ollama"
+    "ollama-cuda"
     "rust-analyzer"
     "rustfmt"
     "skopeo"

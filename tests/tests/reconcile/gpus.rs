@@ -373,6 +373,34 @@ fn over_use_is_told_once_and_what_was_needed_is_remembered() {
 }
 
 #[test]
+fn over_use_that_does_not_last_is_not_told() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        machine.up(&[with_gpu("ollama", 4, 50)]).await;
+        machine.until_well().await;
+        machine.pass(Duration::from_secs(30)).await;
+        let (_, mut events) = machine.agent().watch();
+        let mut told = || {
+            let mut told = 0;
+            while let Ok(event) = events.try_recv() {
+                told += usize::from(event.event == "gpu");
+            }
+            told
+        };
+        for _ in 0..3 {
+            machine.host.use_vram(&name("ollama"), "GPU-0", 9 * GIB);
+            machine.pass(Duration::from_secs(45)).await;
+            machine.host.use_vram(&name("ollama"), "GPU-0", GIB);
+            machine.pass(Duration::from_secs(45)).await;
+        }
+        assert_eq!(told(), 0);
+        machine.host.use_vram(&name("ollama"), "GPU-0", 9 * GIB);
+        machine.pass(Duration::from_secs(80)).await;
+        assert_eq!(told(), 1);
+    });
+}
+
+#[test]
 fn a_job_with_a_gpu_runs_once() {
     on_a_machine(async |machine| {
         machine.host.set_gpus(gpus(1));

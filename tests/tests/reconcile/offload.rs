@@ -7,7 +7,7 @@ use nixmox_agent::host::fake::{FakeEngine, FakeModel, Operation};
 use nixmox_agent::metrics::{self, Source};
 use nixmox_agent::server::Control;
 use nixmox_agent::state::NotesFile;
-use nixmox_api::{AgentError, OffloadModel, OffloadService, ServiceState, Update};
+use nixmox_api::{AgentError, GpuFitRequest, OffloadModel, OffloadService, ServiceState, Update};
 use nixmox_core::model::{Bytes, CpuFallback, Engine, Offload, OnUnhealthy, Service};
 use nixmox_core::offload::arbiter::{Setting, Step};
 use nixmox_core::offload::estimate::{KvType, Layers};
@@ -279,6 +279,13 @@ fn a_model_on_the_cpu_is_told_and_makes_its_service_unhealthy_where_that_is_refu
             let model = of_model(&of, "llama3:8b");
             assert_eq!((model.state.as_str(), model.keep, model.layers), ("cpu", true, Some(0)));
             assert!(!model.incident.is_empty());
+            let layers = machine.agent().gpu_doctor(Some("ollama".to_owned())).await.unwrap().layers;
+            let layer =
+                layers.iter().find(|layer| layer.layer == "models").unwrap_or_else(|| panic!("{layers:#?}"));
+            let outcome = if fallback == CpuFallback::Refuse { "failed" } else { "warning" };
+            assert_eq!((layer.outcome.as_str(), layer.service.as_deref()), (outcome, Some("ollama")), "{layer:?}");
+            assert!(layer.found.contains("llama3:8b") && layer.found.contains("CPU"), "{layer:?}");
+            assert_eq!(layer.remedy, model.hint);
             let page = metrics::shown(&machine.agent().page().await);
             let line = "nixmox_model_incident{name=\"ollama\",stack=\"cloud\",model=\"llama3:8b\"} 1";
             assert!(page.lines().any(|of| of == line), "{page}");
@@ -290,8 +297,113 @@ fn a_model_on_the_cpu_is_told_and_makes_its_service_unhealthy_where_that_is_refu
             machine.pass(Duration::from_mins(5)).await;
             assert_eq!(on_gpu(machine).get("llama3:8b"), Some(&LAYERS));
             assert_eq!(machine.service("ollama").await.reason, "");
+            let layers = machine.agent().gpu_doctor(None).await.unwrap().layers;
+            let layer = layers.iter().find(|layer| layer.layer == "models").unwrap();
+            assert_eq!(
+                (layer.outcome.as_str(), layer.found.contains("1 model is loaded")),
+                ("ok", true),
+                "{layer:?}"
+            );
         });
     }
+}
+
+#[test]
+fn a_guest_that_sees_no_gpu_is_restarted_less_and_less_often() {
+    on_a_machine(async |machine| {
+        let service = with_models(&["llama3:8b"]).checked(OnUnhealthy::Restart);
+        machine.host.set_gpus(gpus(1));
+        machine.host.set_engine(&name("ollama"), FakeEngine { is_blind: true, ..ollama() });
+        machine.up(&[service]).await;
+        machine.pass(Duration::from_mins(15)).await;
+        let starts = |machine: &Machine| machine.count(&Operation::Start(name("ollama")));
+        let first = starts(machine);
+        assert!(first > 4, "it is restarted: {first}");
+        machine.pass(Duration::from_hours(1)).await;
+        let later = starts(machine) - first;
+        assert!(later <= 12, "{later} starts in an hour, after {first}");
+        assert!(machine.service("ollama").await.restarts > 4);
+
+        // A model that is where it should be is proof that it works.
+        machine.host.change_engine(&name("ollama"), |engine| engine.is_blind = false);
+        machine.pass(Duration::from_mins(8)).await;
+        assert_eq!(on_gpu(machine).get("llama3:8b"), Some(&LAYERS));
+        let well = machine.service("ollama").await;
+        assert_eq!((well.state, well.restarts), (ServiceState::Healthy, 0), "{well:?}");
+    });
+}
+
+#[test]
+fn two_engines_that_start_together_leave_each_other_what_they_were_promised() {
+    on_a_machine(async |machine| {
+        let other = |priority| Service { offload: Some(offload(&[])), ..with_gpu("llm", 5, priority) };
+        let mine = || Service { offload: Some(offload(&[])), ..with_gpu("ollama", 6, 50) };
+        // Whoever goes first, and is named first.
+        for priority in [20, 80] {
+            machine.host.set_gpus(gpus(1));
+            machine.up(&[mine(), other(priority)]).await;
+            machine.until_well().await;
+            let grants = NotesFile::new(machine.state()).load().unwrap().grants;
+            let margin =
+                |text: &str| grants[&name(text)].environment["OLLAMA_GPU_OVERHEAD"].parse::<u64>().unwrap();
+            // 12 GiB, of which a quarter is the driver's: what remains when both have theirs.
+            let left = 12 * GIB - GIB / 4 - 6 * GIB - 5 * GIB;
+            assert_eq!((margin("ollama"), margin("llm")), (left, left), "{priority}");
+            machine.down().await;
+        }
+    });
+}
+
+#[test]
+fn a_load_that_takes_longer_than_five_minutes_is_waited_for() {
+    on_a_machine(async |machine| {
+        machine.host.set_gpus(gpus(1));
+        // Requests are under way before it.
+        machine.host.set_engine(&name("ollama"), ollama());
+        machine.host.change_engine(&name("ollama"), |engine| engine.load_time = Duration::from_secs(1));
+        machine.up(&[with_models(&[])]).await;
+        machine.until_well().await;
+        let (_, mut events) = machine.agent().watch();
+        machine.host.change_engine(&name("ollama"), |engine| engine.load_time = Duration::from_mins(7));
+        machine.up(&[with_models(&["llama3:8b"])]).await;
+        machine.pass(Duration::from_mins(10)).await;
+        assert_eq!(on_gpu(machine).get("llama3:8b"), Some(&LAYERS));
+        let told = news(&mut events);
+        assert!(!told.iter().any(|line| line.contains("failed")), "{told:#?}");
+        assert_eq!(machine.host.engine_calls(&name("ollama")).steps.len(), 1, "{told:#?}");
+    });
+}
+
+#[test]
+fn memory_that_is_on_its_way_back_is_no_over_use() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        let (_, mut events) = machine.agent().watch();
+        machine.up(&[with_models(&[]), with_gpu("frigate", 8, 80)]).await;
+        machine.until_state("frigate", ServiceState::Healthy).await;
+        machine.pass(Duration::from_mins(5)).await;
+        while let Ok(event) = events.try_recv() {
+            assert!(!event.message.contains("nothing but its own programs"), "{event:?}");
+        }
+    });
+}
+
+#[test]
+fn a_fit_tells_who_gives_memory_back_and_runs_on() {
+    on_a_machine(async |machine| {
+        loaded(machine, with_models(&[]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        let share = nixmox_api::GpuShare::from(with_gpu("frigate", 6, 80).gpu.as_ref().unwrap());
+        let fit = machine.agent().gpu_fit(GpuFitRequest { name: None, share: Some(share.clone()) }).await.unwrap();
+        let [gives] = fit.gives.as_slice() else { panic!("{fit:#?}") };
+        assert_eq!((gives.name.as_str(), gives.priority, fit.yields.len()), ("ollama", 20, 0), "{fit:#?}");
+        // 12 GiB without what the driver has, and 6 for who asks.
+        assert!((3 * GIB..=5 * GIB).contains(&gives.memory), "{fit:#?}");
+        // One that cannot is stopped.
+        machine.host.change_engine(&name("ollama"), |engine| engine.is_multi = false);
+        machine.pass(Duration::from_mins(2)).await;
+        let fit = machine.agent().gpu_fit(GpuFitRequest { name: None, share: Some(share) }).await.unwrap();
+        assert_eq!((fit.gives.len(), fit.yields.len()), (0, 1), "{fit:#?}");
+    });
 }
 
 #[test]
@@ -327,6 +439,22 @@ fn what_loads_take_is_measured_and_outlives_the_agent() {
         assert_eq!((reply.measured[0].bytes, reply.measured[0].kv.as_str()), (bytes.0, "f16"));
         assert_eq!((reply.gpus.len(), reply.gpus[0].total, reply.gpus[0].free), (1, 12 * GIB, 10 * GIB));
         assert!(reply.tensors.len() > 9 && !reply.metadata.is_empty());
+    });
+}
+
+#[test]
+fn what_was_measured_is_found_by_a_name_without_its_tag() {
+    on_a_machine(async |machine| {
+        let engine = FakeEngine { models: BTreeMap::from([("llama3:latest".to_owned(), model())]), ..ollama() };
+        machine.host.set_gpus(gpus(1));
+        machine.host.set_engine(&name("ollama"), engine);
+        machine.up(&[with_models(&["llama3:latest"])]).await;
+        machine.until_well().await;
+        machine.pass(Duration::from_mins(5)).await;
+        for (asked, measured) in [("llama3:latest", 1), ("llama3", 1), ("Llama3", 1)] {
+            let reply = machine.agent().offload_model("ollama".to_owned(), asked.to_owned()).await.unwrap();
+            assert_eq!(reply.measured.len(), measured, "{asked}");
+        }
     });
 }
 

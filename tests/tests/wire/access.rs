@@ -273,6 +273,18 @@ fn the_errors_of_the_protocol_are_the_standard_ones() {
     assert_eq!(error(absent), "org.varlink.service.InterfaceNotFound");
     let unknown = json!({ "method": "io.nixmox.Agent.Start", "parameters": { "names": [], "now": true } });
     assert_eq!(error(unknown), "io.nixmox.Agent.Invalid");
+    // And of questions, each with what it needs beside it.
+    for (method, needs) in [
+        ("OffloadModel", json!({ "name": "web", "model": "a" })),
+        ("GpuFit", json!({ "request": {} })),
+        ("GpuDoctor", json!({})),
+    ] {
+        let mut call = json!({ "method": format!("io.nixmox.Agent.{method}"), "parameters": needs });
+        let known = error(call.clone());
+        assert_ne!(known, "io.nixmox.Agent.Invalid", "{method}");
+        call["parameters"]["now"] = json!(true);
+        assert_eq!(error(call), "io.nixmox.Agent.Invalid", "{method}");
+    }
     client.expect_served();
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Number, json};
 
 use super::api::{Api, accepted, parsed, tokens};
-use super::{Loaded, MODELS_MAX, View, is_name, named};
+use super::{Loaded, MODELS_MAX, View, available, is_name, named};
 use crate::guest_helper::Trouble;
 use crate::guest_helper::http::message::Response;
 use crate::host::line;
@@ -108,8 +108,8 @@ struct Slot {
 pub(super) fn look(api: &Api<'_>) -> Result<View, Trouble> {
     let props = props(api)?;
     let models: Models = api.read("/models")?;
+    let available = available(models.data.iter().map(|model| model.id.clone()));
     let models = || models.data.iter().filter(|model| is_name(&model.id)).take(MODELS_MAX);
-    let available = models().map(|model| model.id.clone()).collect();
     let loaded = if props.is_router() {
         models().filter_map(|model| loaded_by_router(api, model)).collect()
     } else {

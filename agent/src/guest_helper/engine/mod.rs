@@ -10,7 +10,7 @@ mod head;
 mod listener;
 mod llama_server;
 pub(crate) mod ollama;
-mod time;
+pub(crate) mod time;
 
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +97,7 @@ pub struct View {
     pub version: String,
     /// The models that are loaded, or being loaded.
     pub loaded: Vec<Loaded>,
-    /// The models that it could load, by name.
+    /// The models that it could load, by name; empty where it names none, or too many to be told.
     pub available: Vec<String>,
     /// Whether models can be loaded and unloaded one by one.
     pub is_multi: bool,
@@ -118,7 +118,7 @@ pub struct Loaded {
     pub context: Option<u32>,
     /// Whether a request is under way.
     pub busy: Option<bool>,
-    /// When it goes unless somebody asks, in microseconds since 1970; `None` as well: never.
+    /// When it goes unless somebody asks, in microseconds since 1970; [`time::NEVER`]: never.
     pub expires_usec: Option<u64>,
 }
 
@@ -148,6 +148,12 @@ pub(super) fn ask(guest: &Guest, asked: &Asked, deadline: Deadline) -> Answered 
         }
     };
     answered().unwrap_or_else(|trouble: Trouble| Answered::Failed(crate::host::line::clean(&trouble.to_string())))
+}
+
+/// Returns the names of models that could be loaded; none where there are too many: what is beyond a bound would be taken for not there.
+fn available(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let names: Vec<String> = names.into_iter().filter(|name| is_name(name)).take(MODELS_MAX + 1).collect();
+    if names.len() > MODELS_MAX { Vec::new() } else { names }
 }
 
 /// Returns a name that can be one of a model. An engine never has to see another: Ollama answers an empty one as a model that it

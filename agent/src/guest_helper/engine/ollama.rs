@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
 
 use super::api::{Api, accepted, parsed, tokens, unsigned};
-use super::{Head, Loaded, MODELS_MAX, NAME_BYTES_MAX, Stays, View, is_name, named};
+use super::{Head, Loaded, MODELS_MAX, NAME_BYTES_MAX, Stays, View, available, is_name, named};
 use crate::guest_helper::Trouble;
 use crate::host::line;
 
@@ -90,8 +90,7 @@ pub(super) fn look(api: &Api<'_>) -> Result<View, Trouble> {
     let version = version(api)?;
     let loaded = running(api)?;
     let tags: Models<Tag> = api.read("/api/tags")?;
-    let names = tags.models.unwrap_or_default().into_iter().map(|tag| tag.name);
-    let available = names.filter(|name| is_name(name)).take(MODELS_MAX).collect();
+    let available = available(tags.models.unwrap_or_default().into_iter().map(|tag| tag.name));
     Ok(View { version, loaded, available, is_multi: true })
 }
 

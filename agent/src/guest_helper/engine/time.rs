@@ -1,17 +1,23 @@
 //! Times as Ollama writes them: RFC 3339, with a fraction and a zone of its own.
 
-/// Years that are told. Before them is what Go writes for no time, and for 1970 while a model is loaded; behind them is "for ever",
-/// which Ollama counts as 292 years.
-const YEARS: std::ops::Range<i64> = 2000..2200;
+/// What stands for "for ever", in microseconds since 1970.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// Years that are told. Before them is what Go writes for no time, and for 1970 while a model is loaded.
+const YEARS: std::ops::Range<i64> = 2000..FOR_EVER;
+/// From this year on it is "for ever", which Ollama counts as 292 years.
+const FOR_EVER: i64 = 2200;
 /// Microseconds of a second.
 const SECOND: i64 = 1_000_000;
 
-/// Returns when something ends, in microseconds since 1970; `None`: never, or that is not known.
+/// Returns when something ends, in microseconds since 1970, or [`NEVER`]; `None`: that is not known.
 pub(super) fn expiry(text: &str) -> Option<u64> {
     let (date, time) = text.split_once(['T', 't'])?;
     let mut date = date.splitn(3, '-');
     let mut next = |length: usize| digits(date.next()?, length);
     let (year, month, day) = (next(4)?, next(2)?, next(2)?);
+    if year >= FOR_EVER {
+        return Some(NEVER);
+    }
     if !YEARS.contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
@@ -80,11 +86,18 @@ mod tests {
     }
 
     #[test]
-    fn no_time_and_for_ever_are_none() {
+    fn what_is_far_away_is_for_ever() {
+        for never in ["2318-09-05T01:23:45.678+02:00", "2200-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
+            assert_eq!(expiry(never), Some(NEVER), "{never}");
+        }
+        assert!(expiry("2199-12-31T23:59:59Z").is_some_and(|at| at < NEVER));
+    }
+
+    #[test]
+    fn no_time_is_none() {
         for none in [
             "0001-01-01T00:00:00Z",
             "1970-01-01T00:00:00Z",
-            "2318-09-05T01:23:45.678+02:00",
             "",
             "T",
             "2026-11-30",

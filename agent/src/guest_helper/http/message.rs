@@ -1,6 +1,6 @@
 //! A request with its answer: a bounded head, and a bounded body in any of the three ways in which HTTP/1.1 says its length.
 //!
-//! Read by RFC 9112: `Content-Length`, `chunked`, or up to the end of the connection. Whatever else an answer asks for (another place,
+//! Read by RFC 9112: `Content-Length`, `chunked`, or up to the end of the connection; what is told meanwhile (1xx) is skipped. Whatever else an answer asks for (another place,
 //! another coding, another protocol) is not done.
 
 use std::io::{Read, Write};
@@ -14,6 +14,10 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest line of a chunk's size, and most lines behind the last chunk that are read.
 const CHUNK_LINE_BYTES_MAX: usize = 4096;
 const TRAILERS_MAX: usize = 64;
+/// Most answers before the answer that are skipped (RFC 9110, 15.2): one that goes on for ever is none.
+const INTERIM_MAX: usize = 16;
+/// Changes the protocol, which nobody asked for (RFC 9110, 15.2.2).
+const SWITCHING: u16 = 101;
 /// What is read at once.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -62,7 +66,7 @@ pub(in crate::guest_helper) fn exchange(
     stream.write_all(text.as_bytes()).map_err(timed)?;
     stream.write_all(body.unwrap_or_default()).map_err(timed)?;
     let mut reader = Reader { stream, buffer: Vec::new(), at: 0, deadline };
-    let head = reader.head()?;
+    let head = reader.last_head()?;
     let body = match head.length {
         Length::Bytes(bytes) => {
             let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= answer_max);
@@ -133,6 +137,20 @@ impl Reader {
         }
     }
 
+    /// Returns the head of the answer itself.
+    fn last_head(&mut self) -> Result<Head, Trouble> {
+        for _ in 0..INTERIM_MAX {
+            let head = self.head()?;
+            if head.status >= 200 {
+                return Ok(head);
+            }
+            if head.status == SWITCHING {
+                break;
+            }
+        }
+        Err(Trouble::NotHttp)
+    }
+
     fn head(&mut self) -> Result<Head, Trouble> {
         let first = self.line(HEAD_BYTES_MAX)?;
         let status = status(&first).ok_or(Trouble::NotHttp)?;
@@ -161,7 +179,7 @@ impl Reader {
             }
         }
         let length = match (status, is_chunked, length) {
-            (100..200 | 204 | 304, _, _) => Length::Bytes(0),
+            (..200 | 204 | 304, _, _) => Length::Bytes(0),
             (_, true, _) => Length::Chunked,
             (_, false, Some(bytes)) => Length::Bytes(bytes),
             (_, false, None) => Length::UntilTheEnd,

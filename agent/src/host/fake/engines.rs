@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub use model::FakeModel;
 
 use super::{Fake, Simulated, State};
+use crate::guest_helper::engine::ollama;
 use crate::host::StepError;
 use crate::host::engine::{LOAD_LIMIT, LOOK_LIMIT, SHOW_LIMIT, engine_error};
 
@@ -388,7 +389,13 @@ impl Fake {
             return Err(failed(&why));
         }
         let state = self.state();
-        let known = state.engines.get(name).and_then(|running| running.engine.models.get(model));
+        let is_it = |known: &str| match offload.engine {
+            Engine::Ollama => ollama::is_same(known, model),
+            Engine::LlamaServer => known == model,
+        };
+        let models = state.engines.get(name).map(|running| &running.engine.models);
+        let known = models.and_then(|models| models.iter().find(|(known, _)| is_it(known)));
+        let known = known.map(|(_, model)| model);
         let known = known.ok_or_else(|| failed(&format!("model '{model}' not found")))?;
         if known.is_told { Ok(known.header(model)) } else { Err(failed("this version does not tell tensors")) }
     }
@@ -434,8 +441,11 @@ impl Fake {
                 Ok(())
             }
             Step::Load { model, setting, keep } => {
+                let end = Instant::now() + LOAD_LIMIT;
                 self.until_idle(name, model, *setting).await.map_err(|why| failed(&why))?;
-                tokio::time::sleep(load_time).await;
+                let loaded = tokio::time::timeout_at(end, tokio::time::sleep(load_time)).await;
+                // Who asked is gone, and so is the load.
+                loaded.map_err(|_late| failed("no answer in time"))?;
                 let idle = offload.idle_unload.or(keep_alive);
                 let expires = idle.filter(|_| !keep).map(|time| Instant::now() + time);
                 let room = self.room_of(name);

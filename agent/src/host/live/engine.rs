@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use super::Live;
 use crate::chain::chain;
 use crate::guest_helper::engine::{Answered, What};
-use crate::guest_helper::{Question, Request};
 use crate::host::StepError;
 use crate::host::engine::{self, LOOK_LIMIT, SHOW_LIMIT};
 
@@ -65,8 +64,6 @@ impl Live {
         let leader = leader.map_err(|_late| "the host's systemd does not answer".to_owned())?;
         let leader =
             leader.map_err(|error| chain(&error))?.ok_or_else(|| "the container does not run".to_owned())?;
-        let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let question = Question::Engine(engine::asked(offload, what));
-        self.guests.engine(&Request { leader, unit: name.unit(), timeout_ms, question }).await
+        self.guests.engine(leader, name.unit(), engine::asked(offload, what), limit).await
     }
 }

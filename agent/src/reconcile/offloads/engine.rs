@@ -14,7 +14,7 @@
 mod tests;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use nixmox_core::offload::watchdog::{self, Incident};
 
 use super::given::Given;
 use super::models::Models;
+use crate::guest_helper::engine::time::NEVER;
 
 /// Time between two looks while all is as it should be.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -89,6 +90,8 @@ pub(in crate::reconcile) struct Engine {
     /// What is loaded, and since when it is the same.
     steady: (Vec<LoadedModel>, Duration),
     measured_at: Duration,
+    /// Models that the engine keeps for good because we had it load them so.
+    pinned: BTreeSet<String>,
     /// Models whose memory was taken back.
     given_up: Vec<String>,
 }
@@ -127,6 +130,7 @@ impl Engine {
             told_budget: None,
             steady: (Vec::new(), now),
             measured_at: Duration::ZERO,
+            pinned: BTreeSet::new(),
             given_up: Vec::new(),
         }
     }
@@ -179,10 +183,11 @@ impl Engine {
     }
 
     /// Takes in a look that was begun then.
-    pub(super) fn looked(&mut self, begun: Duration, seen: EngineSeen) {
+    pub(super) fn looked(&mut self, begun: Duration, mut seen: EngineSeen) {
         self.looking = false;
-        match &seen {
+        match &mut seen {
             EngineSeen::Answers(view) => {
+                self.see_pinned(begun, view);
                 self.silent = 0;
                 self.answered.get_or_insert(begun);
                 self.see_loaded(begun, view);
@@ -193,6 +198,18 @@ impl Engine {
             }
         }
         self.seen = Some((Arc::new(seen), begun));
+    }
+
+    /// A model that a client has kept for good is in use, though its time never changes, and one that we had kept so is not: what counts as use
+    /// is another time than before.
+    fn see_pinned(&mut self, begun: Duration, view: &mut EngineView) {
+        self.pinned.retain(|name| view.loaded.iter().any(|model| model.name == *name));
+        for model in view.loaded.iter_mut().filter(|model| model.expires_usec == Some(NEVER)) {
+            if !self.pinned.contains(&model.name) {
+                let since = u64::try_from(begun.as_micros()).unwrap_or(u64::MAX);
+                model.expires_usec = Some(NEVER.saturating_sub(since));
+            }
+        }
     }
 
     fn see_loaded(&mut self, begun: Duration, view: &EngineView) {
@@ -323,14 +340,25 @@ impl Engine {
         self.basis = None;
     }
 
-    /// Takes in that a step is over; returns how long it took.
-    pub(super) fn stepped(&mut self, now: Duration, step: &Step, result: Result<(), String>) -> Duration {
+    /// Takes note that the answer to a step was lost: looks tell what came of it. Returns how long it took.
+    pub(super) fn lost_step(&mut self, now: Duration) -> Duration {
         let since = self.step.take().map_or(now, |(_, since)| since);
         self.stepped = Some(now);
         self.changes = self.changes.saturating_add(1);
+        now.saturating_sub(since)
+    }
+
+    /// Takes in that a step is over; returns how long it took.
+    pub(super) fn stepped(&mut self, now: Duration, step: &Step, result: Result<(), String>) -> Duration {
+        let took = self.lost_step(now);
         match (step, result) {
-            (Step::Load { model, .. }, Ok(())) => {
+            (Step::Load { model, keep, .. }, Ok(())) => {
                 self.memory.answered(now);
+                if *keep {
+                    self.pinned.insert(model.clone())
+                } else {
+                    self.pinned.remove(model)
+                };
                 self.given_up.retain(|other| other != model);
             }
             (Step::Unload { model }, Ok(())) => {
@@ -343,7 +371,7 @@ impl Engine {
             }
             (Step::Load { .. } | Step::Unload { .. }, Err(cause)) => self.memory.failed(&cause, now),
         }
-        now.saturating_sub(since)
+        took
     }
 
     /// Returns what is to be told of models that are not where they should be: that it lasts, and that it is over.

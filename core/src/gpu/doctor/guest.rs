@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::super::{Found, Gpu, Inventory, Node, Opened, Process, ProcessOwner, SeenNode};
-use super::{Judged, Layer, LayerKind, LayerOutcome, ServiceCheckup};
+use super::{Judged, Layer, LayerKind, LayerOutcome, ServiceCheckup, models};
 use crate::model::{Device, GpuId, GpuStanding, Grant, Vendor};
 
 /// Judges one service.
@@ -22,8 +22,9 @@ pub(super) fn layers(inventory: &Inventory, service: &ServiceCheckup<'_>) -> Vec
             (judged, process)
         }
     };
-    let layers =
-        [grant].into_iter().chain(Guest::KINDS.into_iter().zip(rest)).chain([(LayerKind::Process, process)]);
+    let models = service.models.as_ref().map(|checkup| (LayerKind::Models, models::judged(service, checkup)));
+    let layers = [grant].into_iter().chain(Guest::KINDS.into_iter().zip(rest));
+    let layers = layers.chain([(LayerKind::Process, process)]).chain(models);
     layers.map(|(kind, judged)| judged.layer(Some(service.name), kind)).collect()
 }
 

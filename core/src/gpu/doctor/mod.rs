@@ -5,11 +5,14 @@
 //!
 //! ```text
 //! host   module ▶ node ▶ number ▶ user_space ▶ version ▶ nvml ▶ cdi                      (once per vendor that matters)
-//! guest  grant ▶ device_rule ▶ bound ▶ number ▶ open ▶ user_space ▶ version ▶ process    (once per service)
+//! guest  grant ▶ device_rule ▶ bound ▶ number ▶ open ▶ user_space ▶ version ▶ process ▶ models    (once per service)
 //! ```
+//!
+//! The last one is there only where a service says what runs models in it, and is judged by that program's word: whatever fails before it.
 
 mod guest;
 mod host;
+mod models;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +21,9 @@ use std::collections::BTreeSet;
 
 use super::admission::meant;
 use super::{GuestView, Inventory};
-use crate::model::{ContainerName, Device, GpuShare, GpuStanding, Vendor};
+use crate::model::{ContainerName, CpuFallback, Device, GpuShare, GpuStanding, Vendor};
+use crate::offload::seen::EngineSeen;
+use crate::offload::watchdog::Incident;
 
 /// What was looked at.
 #[derive(Clone, Debug)]
@@ -49,6 +54,19 @@ pub struct ServiceCheckup<'a> {
     pub devices: &'a [Device],
     /// What its processes see; `None`: nobody could look.
     pub view: Option<&'a GuestView>,
+    /// What runs models in it; `None`: nothing that anybody knows of.
+    pub models: Option<ModelsCheckup<'a>>,
+}
+
+/// What was looked at of a program that runs models.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelsCheckup<'a> {
+    /// What it said last; `None`: it was not asked yet.
+    pub engine: Option<&'a EngineSeen>,
+    /// Which models are not where they should be, and have not been for a while.
+    pub incidents: &'a [Incident],
+    /// What that means.
+    pub cpu_fallback: CpuFallback,
 }
 
 /// One layer between a GPU and a process.
@@ -93,6 +111,8 @@ pub enum LayerKind {
     Open,
     /// A process of the service uses a GPU.
     Process,
+    /// Its models are where they should be.
+    Models,
 }
 
 /// How a layer is.
@@ -125,6 +145,7 @@ impl LayerKind {
             Self::Bound => "bound",
             Self::Open => "open",
             Self::Process => "process",
+            Self::Models => "models",
         }
     }
 }

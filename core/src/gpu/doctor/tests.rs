@@ -9,6 +9,7 @@ use super::super::{
 use super::*;
 use crate::model::fixture::name;
 use crate::model::{Bytes, GpuDevices, Grant, Vendor};
+use crate::offload::seen::{EngineView, LoadedModel};
 
 /// A service that works, on GPU 0, which has the node `/dev/nvidia1`.
 struct Case {
@@ -20,6 +21,8 @@ struct Case {
     private_users: bool,
     devices: Vec<Device>,
     view: Option<GuestView>,
+    /// What its engine said, and what is wrong with its models.
+    models: Option<(Option<EngineSeen>, Vec<Incident>, CpuFallback)>,
 }
 
 fn share(vendor: Option<Vendor>) -> GpuShare {
@@ -40,6 +43,7 @@ fn works() -> Case {
     let mut case = Case {
         devices: Vec::new(),
         view: None,
+        models: None,
         inventory,
         name: name("llm"),
         share: share(None),
@@ -87,6 +91,11 @@ impl Case {
                 private_users: self.private_users,
                 devices: &self.devices,
                 view: self.view.as_ref(),
+                models: self.models.as_ref().map(|(engine, incidents, cpu_fallback)| ModelsCheckup {
+                    engine: engine.as_ref(),
+                    incidents,
+                    cpu_fallback: *cpu_fallback,
+                }),
             }],
         })
     }
@@ -323,4 +332,46 @@ fn what_answers_can_be_used_whatever_else_is_wrong() {
     assert_eq!(nvml.outcome, LayerOutcome::Warning);
     assert!(nvml.found.contains("2 GPUs answer") && nvml.found.contains("GPU 7 is lost"), "{nvml:?}");
     assert!(!nvml.remedy.is_empty());
+}
+
+#[test]
+fn models_are_judged_by_what_their_engine_says_and_by_what_is_wrong_with_them() {
+    let view = |loaded: &[&str]| {
+        let loaded = loaded.iter().map(|name| LoadedModel { name: (*name).to_owned(), ..LoadedModel::default() });
+        Some(EngineSeen::Answers(EngineView { loaded: loaded.collect(), ..EngineView::default() }))
+    };
+    let on_the_cpu = |model: &str| Incident {
+        model: model.to_owned(),
+        found: "it is on the CPU, 5G in all".to_owned(),
+        hint: "it is loaded again with more layers".to_owned(),
+    };
+    let silent = Some(EngineSeen::Silent("connection refused".to_owned()));
+    let two = vec![on_the_cpu("tiny:latest"), on_the_cpu("qwen3:4b")];
+    let mut text = String::new();
+    for (what, engine, incidents, fallback) in [
+        ("not asked", None, Vec::new(), CpuFallback::Refuse),
+        ("silent", silent, Vec::new(), CpuFallback::Refuse),
+        ("nothing loaded", view(&[]), Vec::new(), CpuFallback::Refuse),
+        ("right", view(&["a", "b"]), Vec::new(), CpuFallback::Refuse),
+        ("refused", view(&["tiny:latest", "qwen3:4b"]), two.clone(), CpuFallback::Refuse),
+        ("told", view(&["tiny:latest", "qwen3:4b"]), two, CpuFallback::Warn),
+    ] {
+        let mut case = works();
+        case.models = Some((engine, incidents, fallback));
+        let layers = case.layers();
+        let last = layers.last().unwrap();
+        assert_eq!(last.kind, LayerKind::Models, "{what}");
+        assert!(layers.iter().all(|layer| layer.outcome != LayerOutcome::Failed || layer == last), "{what}");
+        text.extend([what, "\n  ", &told(std::slice::from_ref(last))]);
+    }
+    // What fails before it does not hide it, and one that is down has none.
+    let mut case = works();
+    case.models = Some((view(&["a"]), vec![on_the_cpu("a")], CpuFallback::Refuse));
+    case.devices.clear();
+    let layers = case.layers();
+    assert_eq!(first_failed(&layers).map(|layer| layer.kind), Some(LayerKind::DeviceRule));
+    assert_eq!(layers.last().map(|layer| layer.outcome), Some(LayerOutcome::Failed));
+    case.runs = false;
+    text.extend(["down\n  ", &told(std::slice::from_ref(case.layers().last().unwrap()))]);
+    insta::assert_snapshot!(text);
 }

@@ -1,20 +1,27 @@
 //! What runs models: only where it has a budget of video memory, and only in what runs on.
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{Scope, health};
 use crate::manifest::form::Entry;
 use crate::manifest::v1::{self, Time};
-use crate::model::{CpuFallback, Engine, Kind, Offload};
+use crate::model::{ContainerName, CpuFallback, Engine, Kind, Network, Offload};
 
 /// How long a model may stay loaded that nobody asks.
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Offload::IDLE_MAX;
 
 /// Returns what runs models in a service, and what is asked of it.
-pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Service, kind: Kind) -> Option<Offload> {
+pub(super) fn resolve(
+    scope: &mut Scope<'_>,
+    written: &v1::Service,
+    kind: Kind,
+    (name, network): (&ContainerName, &Network),
+) -> Option<Offload> {
     let offload = written.offload.get()?;
     check_budget(scope, written);
+    check_url(scope, &offload.url, name, address_of(network));
     if kind == Kind::Job {
         report(scope, written, "a job runs no models", "leave out `kind` or `offload`");
     }
@@ -41,6 +48,30 @@ pub(super) fn resolve(scope: &mut Scope<'_>, written: &v1::Service, kind: Kind) 
         context: offload.context.get().map(|context| context.0),
         cpu_fallback: offload.cpu_fallback.get().copied().unwrap_or(CpuFallback::Refuse),
     })
+}
+
+fn address_of(network: &Network) -> Option<Ipv4Addr> {
+    match network {
+        Network::Private { address } => *address,
+        Network::Bridge(_) | Network::Host => None,
+    }
+}
+
+/// Complains where another machine than the container is named: its engine is asked from inside.
+fn check_url(
+    scope: &mut Scope<'_>,
+    written: &Entry<v1::EngineUrl>,
+    name: &ContainerName,
+    address: Option<Ipv4Addr>,
+) {
+    let Some(url) = written.located() else { return };
+    if !Offload::is_inside(&url.value.0, name.as_str(), address) {
+        let error = scope.error(
+            &url.span,
+            "the URL of an engine names the container itself: it is seen from inside the container",
+        );
+        scope.report(error.help("write \"http://localhost:PORT\""));
+    }
 }
 
 /// Complains where nothing says how much video memory it may have.

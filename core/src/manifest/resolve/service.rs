@@ -33,6 +33,7 @@ pub(super) fn resolve<'a>(
     let network = network::resolve(scope, written.network.get());
     let (mounts, tmpfs) = storage::resolve(scope, written);
     let gpu = written.gpu.get().map(|gpu| share(scope, gpu));
+    let offload = offload::resolve(scope, written, kind, (&name, &network.network));
 
     let service = Service {
         // Without a name the stack is refused; its services are looked at all the same.
@@ -52,7 +53,7 @@ pub(super) fn resolve<'a>(
         environment: environment(scope, written),
         devices: devices(scope, written),
         gpu,
-        offload: offload::resolve(scope, written, kind),
+        offload,
         capabilities: capabilities(written),
         ephemeral: written.ephemeral.get().copied().unwrap_or(false),
         private_users: written.private_users.get().copied().unwrap_or_default(),

@@ -333,6 +333,24 @@ offload = { engine = 'ollama', url = 'localhost:11434' }
 system = '.#e'
 gpu.vram = '8G'
 offload = { engine = 'ollama', url = 'http://localhost:port' }
+[services.f]
+system = '.#f'
+gpu.vram = '8G'
+offload = { engine = 'ollama', url = 'http://llm.lan:11434' }
+[services.g]
+system = '.#g'
+gpu.vram = '8G'
+network = { address = '10.233.7.2' }
+offload = { engine = 'ollama', url = 'http://10.233.7.3:11434' }
+[services.h]
+system = '.#h'
+gpu.vram = '8G'
+network = { address = '10.233.7.4' }
+offload = { engine = 'ollama', url = 'http://10.233.7.4:11434' }
+[services.i]
+system = '.#i'
+gpu.vram = '8G'
+offload = { engine = 'ollama', url = 'http://i:11434' }
 ");
 
 says!(models_need_a_budget_and_a_service_that_runs_on: "

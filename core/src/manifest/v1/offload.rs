@@ -33,8 +33,9 @@ table! {
         #[key(Refused, Live, "engine = \"ollama\"")]
         pub engine: Engine,
 
-        /// Where it is reached from inside the container: `http://HOST`, and `:PORT` where that is not 80. It is asked from inside the
-        /// container's network, so nothing needs to be published for it.
+        /// Where it is reached from inside the container: `http://localhost`, and `:PORT` where that is not 80. It is asked from inside the
+        /// container's network, so nothing needs to be published for it. For `localhost` a loopback address, the name of the service or its
+        /// `network.address` can stand; another machine cannot be asked.
         #[key(
             Means("`\"http://localhost:11434\"` of Ollama, `\"http://localhost:8080\"` of `llama-server`"),
             Live,
@@ -49,7 +50,7 @@ table! {
 
         /// How long a model stays loaded that nobody asks, 1 s to 366 d. It goes into the guest's environment when it is started
         /// (`OLLAMA_KEEP_ALIVE`); what `environment` says of the same goes first. The agent unloads what the engine has not unloaded by
-        /// itself a while after. Models in `keep` stay.
+        /// itself a while after. Models in `keep` stay, and so does what a client has kept for good (`keep_alive` -1).
         #[key(Means("as long as the engine keeps it by itself, which is 5 min of Ollama"), NextStart, "idle_unload = \"30min\"")]
         pub idle_unload: Time,
 

@@ -159,6 +159,7 @@ in
     };
     services.ollama = {
       enable = option types.bool false;
+      package = option types.package pkgs.ollama;
       host = option types.str "127.0.0.1";
       port = option types.port 11434;
       user = nothing types.str;

@@ -60,8 +60,22 @@ fn an_old_version_tells_less() {
     let listener =
         Listener::scripted(&[(VERSION, 200, r#"{"version":"0.3.0"}"#), (PS, 200, OLD), (TAGS, 200, NONE)]);
     let view = look(&api(&listener)).unwrap();
-    assert_eq!((view.loaded[0].context, view.loaded[0].expires_usec), (None, None));
+    assert_eq!((view.loaded[0].context, view.loaded[0].expires_usec), (None, Some(super::super::time::NEVER)));
     assert_eq!(view.loaded[0].size_vram, Some(5_137_025_024));
+}
+
+#[test]
+fn where_there_are_too_many_to_be_told_nobody_says_that_one_is_not_there() {
+    let tags = |count: usize| {
+        let models: Vec<Value> = (0..count).map(|number| json!({ "name": format!("m{number}:latest") })).collect();
+        json!({ "models": models }).to_string()
+    };
+    for (count, told) in [(MODELS_MAX, MODELS_MAX), (MODELS_MAX + 1, 0)] {
+        let tags = tags(count);
+        let listener =
+            Listener::scripted(&[(VERSION, 200, r#"{"version":"0.30.1"}"#), (PS, 200, NONE), (TAGS, 200, &tags)]);
+        assert_eq!(look(&api(&listener)).unwrap().available.len(), told, "of {count}");
+    }
 }
 
 /// The earlier manager asked `/api/tags` whether anything was loaded, which names what lies on the disk.

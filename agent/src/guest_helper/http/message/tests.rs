@@ -55,6 +55,19 @@ fn a_body_ends_where_it_says() {
 }
 
 #[test]
+fn what_is_told_before_the_answer_is_skipped() {
+    let interim =
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 7\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(body(format!("{interim}{answer}").as_bytes()), "hello");
+    let endless = "HTTP/1.1 102 Processing\r\n\r\n".repeat(100) + answer;
+    let switched = format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n{answer}");
+    for answer in [endless, switched] {
+        assert!(matches!(ask(answer.as_bytes()), Err(Trouble::NotHttp)), "{answer}");
+    }
+}
+
+#[test]
 fn pieces_that_come_slowly_are_put_together() {
     let text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let pieces = text.chunks(7).map(<[u8]>::to_vec).collect();

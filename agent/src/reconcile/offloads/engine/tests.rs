@@ -119,3 +119,80 @@ fn what_the_engine_does_not_count_is_an_equal_part_of_each_model_on_gpus() {
     assert!(shares(&[loaded("a", 1000), unknown], Bytes(4600)).is_empty());
     assert!(shares(&models[2..], Bytes(4600)).is_empty());
 }
+
+/// Looks once a minute for two hours, and returns what is unloaded.
+fn unloaded_of(engine: &mut Engine, from: u64, model: &LoadedModel) -> Option<Step> {
+    let (mut given, measured) = (given(10 << 30, ""), Measured::default());
+    given.offload.keep = Vec::new();
+    given.offload.idle_unload = Some(Duration::from_mins(5));
+    (from..from + 120).find_map(|minute| {
+        let now = Duration::from_mins(minute);
+        given.used_at = now;
+        engine.looked(now, answers(vec![model.clone()]));
+        engine.decide(now, &given, &measured).map(|(step, _)| step)
+    })
+}
+
+#[test]
+fn what_a_client_has_kept_for_good_is_not_unloaded_for_want_of_use() {
+    let size = Some(Bytes(4 << 30));
+    let until = |expires_usec| LoadedModel { size, expires_usec, ..loaded("a", 4 << 30) };
+    let engine = || Engine::new(InvocationId(1), Duration::ZERO);
+    assert_eq!(unloaded_of(&mut engine(), 0, &until(Some(NEVER))), None);
+    let unload = Some(Step::Unload { model: "a".to_owned() });
+    assert_eq!(unloaded_of(&mut engine(), 0, &until(Some(1))), unload, "nobody asks for it");
+    // It was to be kept, and is not any more.
+    let mut ours = engine();
+    let setting = Setting { layers: Layers::Auto, context: None };
+    let load = Step::Load { model: "a".to_owned(), setting, keep: true };
+    ours.stepped(Duration::ZERO, &load, Ok(()));
+    ours.looked(Duration::ZERO, answers(vec![until(Some(NEVER))]));
+    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(NEVER))), unload);
+    // Gone, and loaded by somebody else.
+    ours = engine();
+    ours.stepped(Duration::ZERO, &load, Ok(()));
+    ours.looked(Duration::ZERO, answers(Vec::new()));
+    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(NEVER))), None);
+}
+
+#[test]
+fn a_load_whose_answer_was_lost_is_settled_by_looks() {
+    let mut engine = Engine::new(InvocationId(1), Duration::ZERO);
+    let (mut given, measured) = (given(10 << 30, ""), Measured::default());
+    let at = Duration::from_secs;
+    let mut steps = Vec::new();
+    for second in (0..600).step_by(10) {
+        given.used_at = at(second);
+        // The model comes a minute after it was asked for.
+        let right = LoadedModel { size: Some(Bytes(4 << 30)), ..loaded("a", 4 << 30) };
+        engine.looked(at(second), answers(if second < 120 { Vec::new() } else { vec![right] }));
+        if let Some((step, _)) = engine.decide(at(second), &given, &measured) {
+            steps.push(step);
+            engine.lost_step(at(second));
+        }
+    }
+    assert!(matches!(steps.as_slice(), [Step::Load { .. }]), "it did not fail, and is asked for once: {steps:?}");
+    assert!(!engine.decision().contains("lost"), "{}", engine.decision());
+}
+
+#[test]
+fn that_it_works_is_proven_by_a_model_where_it_should_be_or_by_time() {
+    let (given, measured) = (given(10 << 30, ""), Measured::default());
+    let right = LoadedModel { size: Some(Bytes(4 << 30)), ..loaded("a", 4 << 30) };
+    let slow = LoadedModel { size_vram: Some(Bytes(0)), ..right.clone() };
+    let proven_at = |model: Option<&LoadedModel>| {
+        let mut engine = Engine::new(InvocationId(1), Duration::ZERO);
+        (0..2000).step_by(10).find(|second| {
+            let now = Duration::from_secs(*second);
+            engine.looked(now, answers(model.into_iter().cloned().collect()));
+            let _step = engine.decide(now, &given, &measured);
+            let _news = engine.news_of_incidents(now, &given, &measured);
+            engine.is_proven(now, &given.offload)
+        })
+    };
+    assert_eq!(proven_at(Some(&right)), Some(50));
+    assert_eq!(proven_at(None), Some(600), "a good run");
+    assert_eq!(proven_at(Some(&slow)), None);
+    let warns = Offload { cpu_fallback: CpuFallback::Warn, ..given.offload };
+    assert!(Engine::new(InvocationId(1), Duration::ZERO).is_proven(Duration::ZERO, &warns), "nothing is refused");
+}

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nixmox_core::model::{CpuFallback, Offload};
 use nixmox_core::offload::arbiter::Step;
 use nixmox_core::offload::seen::{EngineSeen, LoadedModel};
 use nixmox_core::offload::watchdog::Incident;
+use nixmox_core::restart::GOOD_RUN;
 
 use super::super::text::asked;
 use super::{Engine, INCIDENT_LOOKS};
+
+/// For how long a model must have been on a GPU, without anything being found wrong with it: longer than the watchdog takes.
+const PROVEN: Duration = Duration::from_secs(45);
 
 impl Engine {
     /// Returns why its container is not well though it answers: a model is not where it should be, and that is refused.
@@ -26,6 +31,19 @@ impl Engine {
     pub(in crate::reconcile) fn incidents(&self) -> impl Iterator<Item = &Incident> {
         let lasting = self.incidents.values().filter(|lasting| lasting.looks >= INCIDENT_LOOKS);
         lasting.map(|lasting| &lasting.incident)
+    }
+
+    /// Returns whether that its container is healthy says something where models on the CPU are refused: that one of them is where it should
+    /// be was seen in this instance, or nothing else for long enough. One that has just been started is well until a model is loaded.
+    pub(in crate::reconcile) fn is_proven(&self, now: Duration, offload: &Offload) -> bool {
+        match offload.cpu_fallback {
+            CpuFallback::Allow | CpuFallback::Warn => return true,
+            CpuFallback::Refuse => {}
+        }
+        let (models, since) = &self.steady;
+        let is_on_gpu = models.iter().any(|model| model.size_vram.is_some_and(|vram| vram.0 > 0));
+        let is_seen = is_on_gpu && self.incidents_at.is_some_and(|at| at >= since.saturating_add(PROVEN));
+        self.incidents.is_empty() && (is_seen || now >= self.began.saturating_add(GOOD_RUN))
     }
 
     /// Returns what is worth knowing of it just now, in one line; `None`: all is as it should be.
