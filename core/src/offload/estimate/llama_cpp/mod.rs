@@ -14,6 +14,7 @@ mod layers;
 #[cfg(test)]
 mod logs;
 mod placement;
+mod repeats;
 mod schedule;
 mod tape;
 mod weights;
@@ -126,6 +127,8 @@ pub struct Measure<'a> {
     pub(super) model: &'a Model,
     pub(super) setup: Setup,
     pub(super) keeps: Keeps,
+    /// Which layers are alike.
+    classes: repeats::Classes,
 }
 
 impl<'a> Measure<'a> {
@@ -141,7 +144,8 @@ impl<'a> Measure<'a> {
             let rank = model.number("attention.kv_lora_rank").unwrap_or(0);
             keeps.layers.iter_mut().for_each(|layer| layer.value = rank);
         }
-        Self { model, setup, keeps }
+        let classes = repeats::Classes::of(model, &keeps);
+        Self { model, setup, keeps, classes }
     }
 
     /// Returns how many layers repeat.
@@ -159,8 +163,17 @@ impl<'a> Measure<'a> {
     /// Returns what a placement takes.
     #[must_use]
     pub fn take(&self, placement: &Placement) -> Measured {
-        let gpus = placement.gpus();
-        let mut parts = vec![Parts::default(); gpus.saturating_add(1)];
+        let mut parts = self.settled(placement);
+        for (place, bytes) in self.computing(placement, &self.classes.needed(placement)).into_iter().enumerate() {
+            with(&mut parts, place, |part| part.compute = Bytes(bytes));
+        }
+        let host = parts.pop().unwrap_or_default();
+        Measured { gpus: parts, host }
+    }
+
+    /// Returns what stays as long as the model is loaded, on each GPU and in the machine's memory as the last one.
+    pub(super) fn settled(&self, placement: &Placement) -> Vec<Parts> {
+        let mut parts = vec![Parts::default(); placement.gpus().saturating_add(1)];
         for (place, bytes) in weights::by_place(self.model, placement).into_iter().enumerate() {
             with(&mut parts, place, |part| part.weights = Bytes(bytes));
         }
@@ -173,13 +186,14 @@ impl<'a> Measure<'a> {
             });
         }
         with(&mut parts, placement.output(), |part| part.layers = part.layers.saturating_add(1));
-        let tape = layers::tape(self, placement);
+        parts
+    }
+
+    /// Returns what a batch takes that goes through these layers, on each GPU and in the machine's memory as the last one.
+    fn computing(&self, placement: &Placement, layers: &[usize]) -> Vec<u64> {
+        let gpus = placement.gpus();
         let is_pipeline = gpus > 1 && placement.is_whole() && !placement.overflows();
-        for (place, bytes) in schedule::memory(tape, gpus, is_pipeline).into_iter().enumerate() {
-            with(&mut parts, place, |part| part.compute = Bytes(bytes));
-        }
-        let host = parts.pop().unwrap_or_default();
-        Measured { gpus: parts, host }
+        schedule::memory(layers::tape(self, placement, layers), gpus, is_pipeline)
     }
 
     pub(super) fn cells(&self) -> super::kv::Cells {
