@@ -7,6 +7,8 @@ mod layered;
 pub mod llama_cpp;
 #[cfg(test)]
 mod logs;
+#[cfg(test)]
+mod within;
 
 use super::engine::{MemoryEngine, Version};
 use crate::model::Bytes;
