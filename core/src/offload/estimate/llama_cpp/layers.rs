@@ -76,7 +76,7 @@ pub(super) fn tape(measure: &Measure<'_>, placement: &Placement, layers: &[usize
     };
     let mut current = batch.embedding();
     batch.inputs = batch.given();
-    let count = measure.model.layers.len();
+    let count = measure.loaded;
     for index in layers.iter().copied() {
         let Some(tensors) = measure.model.layers.get(index) else { continue };
         let layer = Layer { index, tensors };

@@ -21,7 +21,7 @@ mod weights;
 
 pub use placement::{Overflow, Placement};
 
-use super::kv::{How, Keeps};
+use super::kv::{How, Keeps, LayerKeeps};
 use super::{KvType, Parts};
 use crate::model::Bytes;
 use crate::offload::engine::Version;
@@ -127,6 +127,8 @@ pub struct Measure<'a> {
     pub(super) model: &'a Model,
     pub(super) setup: Setup,
     pub(super) keeps: Keeps,
+    /// Layers that are loaded, from the first one on: not those that guess ahead, which have a number all the same.
+    pub(super) loaded: usize,
     /// Which layers are alike.
     classes: repeats::Classes,
 }
@@ -144,8 +146,14 @@ impl<'a> Measure<'a> {
             let rank = model.number("attention.kv_lora_rank").unwrap_or(0);
             keeps.layers.iter_mut().for_each(|layer| layer.value = rank);
         }
-        let classes = repeats::Classes::of(model, &keeps);
-        Self { model, setup, keeps, classes }
+        let ahead = model.number("nextn_predict_layers").and_then(|ahead| usize::try_from(ahead).ok()).unwrap_or(0);
+        // Some files have them behind all layers that they count.
+        let are_counted = !model.others.iter().any(|tensor| tensor.name.starts_with("blk."));
+        let all = model.layers.len();
+        let loaded = if are_counted && ahead < all { all.saturating_sub(ahead) } else { all };
+        keeps.layers.iter_mut().skip(loaded).for_each(|layer| *layer = LayerKeeps::default());
+        let classes = repeats::Classes::of(model.layers.get(..loaded).unwrap_or_default(), &keeps);
+        Self { model, setup, keeps, loaded, classes }
     }
 
     /// Returns how many layers repeat.
@@ -174,7 +182,7 @@ impl<'a> Measure<'a> {
     /// Returns what stays as long as the model is loaded, on each GPU and in the machine's memory as the last one.
     pub(super) fn settled(&self, placement: &Placement) -> Vec<Parts> {
         let mut parts = vec![Parts::default(); placement.gpus().saturating_add(1)];
-        for (place, bytes) in weights::by_place(self.model, placement).into_iter().enumerate() {
+        for (place, bytes) in weights::by_place(self.model, self.loaded, placement).into_iter().enumerate() {
             with(&mut parts, place, |part| part.weights = Bytes(bytes));
         }
         let cells = self.cells();

@@ -8,7 +8,6 @@ use super::placement::{Overflow, Placement};
 use super::weights::of_layer;
 use crate::offload::estimate::kv::{Keeps, LayerKeeps};
 use crate::offload::gguf::{Tensor, TensorType};
-use crate::offload::model::Model;
 
 /// The longest pattern that is looked for, in layers.
 const PATTERN_MAX: usize = 8;
@@ -42,10 +41,10 @@ struct Placed {
 
 impl Classes {
     /// Looks at all layers once.
-    pub(super) fn of(model: &Model, keeps: &Keeps) -> Self {
+    pub(super) fn of(layers: &[Vec<Tensor>], keeps: &Keeps) -> Self {
         let number = |with_types: bool| {
             let mut known: Vec<Made<'_>> = Vec::new();
-            let layers = model.layers.iter().enumerate().map(|(index, tensors)| {
+            let layers = layers.iter().enumerate().map(|(index, tensors)| {
                 let keeps = keeps.layers.get(index).copied().unwrap_or_default();
                 let made = (tensors.iter().map(|tensor| about(tensor, with_types)).collect(), keeps);
                 known.iter().position(|other| *other == made).unwrap_or_else(|| {
