@@ -438,8 +438,45 @@ fn glm4moe() -> Other {
     made
 }
 
+/// It makes one vector of a text, and no tokens.
+fn bert() -> Other {
+    let wide = 1024;
+    let mut maker = Maker::new(
+        "bert",
+        12,
+        wide,
+        30_522,
+        &[("feed_forward_length", 4096), ("attention.head_count", 16), ("attention.head_count_kv", 16)],
+    );
+    maker.metadata.insert("tokenizer.ggml.token_type_count".to_owned(), Value::Unsigned(2));
+    maker.put("position_embd.weight", "F32", &[wide, 32_768]);
+    maker.put("token_types.weight", "F32", &[wide, 2]);
+    maker.put("token_embd_norm.bias", "F32", &[wide]);
+    for layer in 0..12 {
+        maker.attention(layer, wide, wide);
+        maker.layer(
+            layer,
+            &[
+                ("attn_q.bias", &[wide]),
+                ("attn_k.bias", &[wide]),
+                ("attn_v.bias", &[wide]),
+                ("attn_output.bias", &[wide]),
+                ("attn_output_norm", &[wide]),
+                ("attn_output_norm.bias", &[wide]),
+                ("ffn_up", &[wide, 4096]),
+                ("ffn_up.bias", &[4096]),
+                ("ffn_down", &[4096, wide]),
+                ("ffn_down.bias", &[wide]),
+                ("layer_output_norm", &[wide]),
+                ("layer_output_norm.bias", &[wide]),
+            ],
+        );
+    }
+    maker.done("token_embd_norm.weight")
+}
+
 /// One of each architecture that is known.
 #[must_use]
 pub fn others() -> Vec<Other> {
-    vec![mamba(), jamba(), falcon_h1(), lfm2(), gemma3n(), llama4(), cohere2(), glm4moe()]
+    vec![mamba(), jamba(), falcon_h1(), lfm2(), gemma3n(), llama4(), cohere2(), glm4moe(), bert()]
 }
