@@ -114,6 +114,8 @@ fn weights_states_and_caches_of_models_that_are_built_unlike_the_usual_are_what_
         far(0.05),
         far(0.15)
     );
+    let reached = (all.len(), exact, far(0.05), far(0.15));
+    assert!(reached.0 == 108 && reached.1 >= 32 && reached.2 <= 25 && reached.3 <= 12, "{reached:?}");
 }
 
 #[test]

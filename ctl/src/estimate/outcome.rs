@@ -168,9 +168,8 @@ impl Case {
         // What was measured counts, and it is known of all GPUs together alone.
         let over = match (measured, self.vram) {
             (Some(measured), Some(Bytes(vram))) => measured.saturating_sub(vram),
-            (Some(_), None) => 0,
             (None, Some(Bytes(vram))) => over(&self.ask, &found).max(gpu.saturating_sub(vram)),
-            (None, None) => 0,
+            (_, None) => 0,
         };
         Outcome {
             model: self.name.clone(),

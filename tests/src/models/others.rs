@@ -56,7 +56,9 @@ impl Maker {
             maker.number(key, number);
         }
         maker.number("vocab_size", words);
-        numbers.iter().for_each(|(key, number)| maker.number(key, *number));
+        for (key, number) in numbers {
+            maker.number(key, *number);
+        }
         for key in ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "logit_scale"] {
             maker.metadata.insert(format!("{architecture}.{key}"), Value::Float(1e-5));
         }

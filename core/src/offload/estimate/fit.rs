@@ -102,7 +102,8 @@ fn used(parts: &Parts) -> i128 {
     i128::from(parts.weights.0) + i128::from(parts.cache.0) + i128::from(parts.compute.0)
 }
 
-/// Layers are split as what may be used of each GPU; evenly, where nothing may.
+/// Layers are split as what may be used of each GPU; evenly, where nothing may. llama.cpp splits by all that is free, of which a part is to be
+/// left free: that is the same where GPUs are alike.
 fn shares(rooms: &[u64]) -> Vec<u64> {
     if rooms.iter().all(|room| *room == 0) { vec![1; rooms.len()] } else { rooms.to_vec() }
 }
@@ -277,7 +278,8 @@ impl<'a> Search<'a> {
     ) -> State {
         let of = |state: &State| state.counts.get(gpu).map_or(0, &size);
         if at(&self.now.used, gpu) > self.room(gpu) {
-            self.skip(gpu, &mut high, of(&self.now), &of, &advance);
+            let begin = of(&self.now);
+            self.skip(gpu, &mut high, begin, of, &advance);
         }
         for _ in 0..ROUNDS_MAX {
             let apart = of(&high).saturating_sub(of(&self.now));

@@ -199,6 +199,9 @@ fn kept<'a>(
     place: usize,
     (keys, values): (u64, u64),
 ) -> (Id, Id) {
+    if batch.measure.is_encoder {
+        return (key, value);
+    }
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let tokens = batch.tokens;
     let all_keys = batch.tape.leaf(Home::Cache(place), keys, [keeps.keys(), 1, 1, 1]);

@@ -21,7 +21,7 @@ mod weights;
 
 pub use placement::{Overflow, Placement};
 
-use super::kv::{How, Keeps, LayerKeeps};
+use super::kv::{Cells, How, Keeps, LayerKeeps};
 use super::{KvType, Parts};
 use crate::model::Bytes;
 use crate::offload::engine::Version;
@@ -129,6 +129,8 @@ pub struct Measure<'a> {
     pub(super) keeps: Keeps,
     /// Layers that are loaded, from the first one on: not those that guess ahead, which have a number all the same.
     pub(super) loaded: usize,
+    /// Whether it makes one vector of a text: it looks at all of it at once, and keeps nothing.
+    pub(super) is_encoder: bool,
     /// Which layers are alike.
     classes: repeats::Classes,
 }
@@ -152,13 +154,13 @@ impl<'a> Measure<'a> {
         let all = model.layers.len();
         let loaded = if are_counted && ahead < all { all.saturating_sub(ahead) } else { all };
         keeps.layers.iter_mut().skip(loaded).for_each(|layer| *layer = LayerKeeps::default());
-        // What makes one vector of a text looks at all of it at once, and keeps nothing.
-        if !model.output.iter().any(|tensor| matches!(tensor.name.as_str(), "output.weight" | "token_embd.weight"))
-        {
+        let is_output = |name: &str| matches!(name, "output.weight" | "token_embd.weight");
+        let is_encoder = !model.output.iter().any(|tensor| is_output(&tensor.name));
+        if is_encoder {
             keeps.layers.iter_mut().for_each(|layer| layer.has_cache = false);
         }
         let classes = repeats::Classes::of(model.layers.get(..loaded).unwrap_or_default(), &keeps);
-        Self { model, setup, keeps, loaded, classes }
+        Self { model, setup, keeps, loaded, is_encoder, classes }
     }
 
     /// Returns how many layers repeat.
@@ -209,7 +211,11 @@ impl<'a> Measure<'a> {
         schedule::memory(layers::tape(self, placement, layers), gpus, is_pipeline)
     }
 
-    pub(super) fn cells(&self) -> super::kv::Cells {
+    pub(super) fn cells(&self) -> Cells {
+        if self.is_encoder {
+            let tokens = self.batch();
+            return Cells { full: tokens, windowed: tokens, sequences: 1 };
+        }
         self.keeps.cells(self.setup.context, self.setup.sequences, self.batch())
     }
 
