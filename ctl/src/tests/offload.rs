@@ -163,6 +163,15 @@ fn what_is_said_to_be_enough_is_enough_and_a_step_less_is_not() {
 }
 
 #[test]
+fn what_is_laid_out_fits_the_budget_with_what_the_driver_takes() {
+    for budget in ["--vram 12G", "--vram 6G", "--vram 12G --gpus 2"] {
+        let outcome = json_of(&format!("{budget} --context 4096 --engine b11434"));
+        let number = |key: &str| outcome[key].as_u64().unwrap();
+        assert!(number("layers") > 0 && number("gpu") <= number("vram"), "{budget}: {outcome}");
+    }
+}
+
+#[test]
 fn what_is_said_to_fit_keeps_to_what_may_be_used_of_each_gpu() {
     let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
     let mut verdicts = [0, 0];
