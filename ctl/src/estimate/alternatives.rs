@@ -3,7 +3,7 @@
 use nixmox_core::model::{Bytes, Offload};
 use nixmox_core::offload::estimate::{Ask, Estimate, KvType, Layers, Room};
 
-use super::outcome::{Alternative, Case, Enough, total};
+use super::outcome::{Alternative, Case, Enough, over, total};
 
 /// The steps in which video memory is tried, per GPU: no finer than anybody declares it.
 const STEP: u64 = 16 << 20;
@@ -23,23 +23,16 @@ pub(super) fn settings(case: &Case, found: &Estimate) -> Vec<Alternative> {
     let contexts = [asked.context / 2, asked.context.saturating_mul(2)];
     let contexts = contexts.into_iter().filter(|tokens| Offload::CONTEXT.contains(tokens));
     let contexts = contexts.map(|context| (format!("context {context}"), Ask { context, ..asked.clone() }));
-    let all = kinds.chain(contexts).map(|(setting, ask)| {
-        let estimate = case.estimate(&ask);
-        Alternative {
-            setting,
-            layers: estimate.layers,
-            gpu: estimate.gpus.iter().map(total).fold(0, u64::saturating_add),
-            host: total(&estimate.host),
-        }
-    });
-    // As it is, for comparison.
-    let as_is = Alternative {
-        setting: "as it is".to_owned(),
+    let of = |setting: String, ask: &Ask, found: &Estimate| Alternative {
+        setting,
         layers: found.layers,
+        fits: found.layers == found.layers_all && over(ask, found) == 0,
         gpu: found.gpus.iter().map(total).fold(0, u64::saturating_add),
         host: total(&found.host),
     };
-    std::iter::once(as_is).chain(all).collect()
+    let all = kinds.chain(contexts).map(|(setting, ask)| of(setting, &ask, &case.estimate(&ask)));
+    // As it is, for comparison.
+    std::iter::once(of("as it is".to_owned(), asked, found)).chain(all).collect()
 }
 
 /// Returns from how much video memory on as many layers fit as now, one more, and all of them.
@@ -68,8 +61,9 @@ pub(super) fn enough(case: &Case, found: &Estimate) -> Vec<Enough> {
 fn fits(case: &Case, layers: u32, free: u64) -> bool {
     let room = |room: &Room| Room { total: room.total.max(Bytes(free)), free: Bytes(free) };
     let gpus = case.ask.gpus.iter().map(room).collect();
-    let found = case.estimate(&Ask { gpus, layers: Layers::Auto, ..case.ask.clone() });
-    found.layers >= layers && found.context >= case.ask.context
+    let ask = Ask { gpus, layers: Layers::Auto, ..case.ask.clone() };
+    let found = case.estimate(&ask);
+    found.layers >= layers && found.context >= case.ask.context && over(&ask, &found) == 0
 }
 
 /// Returns the least number of steps with which it fits; `None`: not even the most are enough.

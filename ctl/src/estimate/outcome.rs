@@ -64,8 +64,10 @@ pub(crate) struct Outcome {
     pub(crate) layers: u32,
     /// Layers that there are.
     pub(crate) layers_all: u32,
-    /// Whether all of them are on GPUs.
+    /// Whether all of them are on GPUs, and no GPU has more than may be used of it.
     pub(crate) fits: bool,
+    /// Video memory by which GPUs have more than may be used of them, all together: such as when layers are asked for.
+    pub(crate) over: u64,
     /// Video memory, over all GPUs, by the formula.
     pub(crate) gpu: u64,
     /// The machine's memory, by the formula.
@@ -109,6 +111,8 @@ pub(crate) struct Alternative {
     pub(crate) setting: String,
     /// Layers on GPUs.
     pub(crate) layers: u32,
+    /// Whether all of them are on GPUs, and no GPU has more than may be used of it.
+    pub(crate) fits: bool,
     /// Video memory, over all GPUs.
     pub(crate) gpu: u64,
     /// The machine's memory.
@@ -128,14 +132,23 @@ impl Case {
     /// Returns what becomes of the model when it is loaded like this, so that all of it keeps to what may be used of each GPU.
     ///
     /// `--fit` looks at what is free when it has the GPU already: what the driver took for that is not free any more. Formulas of older Ollama
-    /// keep some back themselves.
+    /// keep some back themselves. A GPU of which nothing may be used is none: engines compute also on a GPU that has no layers.
     pub(super) fn estimate(&self, ask: &Ask) -> Estimate {
         let kept = match ask.engine {
             MemoryEngine::Layered | MemoryEngine::Exact => Bytes(0),
             MemoryEngine::Fit => CONTEXT_OF_CUDA,
         };
         let room = |room: &Room| Room { free: Bytes(room.free.0.saturating_sub(kept.0)), ..*room };
-        estimate(&self.model, &Ask { gpus: ask.gpus.iter().map(room).collect(), ..ask.clone() })
+        let usable = |room: &&Room| room.free.0 > 0;
+        let gpus = ask.gpus.iter().filter(usable).map(room).collect();
+        let mut found = estimate(&self.model, &Ask { gpus, ..ask.clone() });
+        let mut parts = std::mem::take(&mut found.gpus).into_iter();
+        let all = ask
+            .gpus
+            .iter()
+            .map(|room| if usable(&room) { parts.next().unwrap_or_default() } else { Parts::default() });
+        found.gpus = all.collect();
+        found
     }
 
     /// Returns what comes of it, and what would of other settings.
@@ -149,6 +162,14 @@ impl Case {
                 && load.parallel == self.ask.parallel
                 && load.kv == kv
                 && load.layers == found.layers
+        };
+        let gpu = found.gpus.iter().map(total).fold(0, u64::saturating_add);
+        let measured = self.measured.iter().find(is_like).map(|load| load.bytes);
+        // What was measured counts, and it is known of all GPUs together alone.
+        let over = match (measured, self.vram) {
+            (Some(measured), Some(Bytes(vram))) => measured.saturating_sub(vram),
+            (None, Some(Bytes(vram))) => over(&self.ask, &found).max(gpu.saturating_sub(vram)),
+            (_, None) => 0,
         };
         Outcome {
             model: self.name.clone(),
@@ -165,10 +186,11 @@ impl Case {
             flash_attention: self.ask.flash_attention,
             layers: found.layers,
             layers_all: found.layers_all,
-            fits: found.layers == found.layers_all,
-            gpu: found.gpus.iter().map(total).fold(0, u64::saturating_add),
+            fits: found.layers == found.layers_all && over == 0,
+            over,
+            gpu,
             host: total(&found.host),
-            measured: self.measured.iter().find(is_like).map(|load| load.bytes),
+            measured,
             places: gpus.chain([host]).collect(),
             alternatives: alternatives::settings(self, &found),
             enough: alternatives::enough(self, &found),
@@ -183,6 +205,12 @@ impl Place {
         let [weights, cache, compute, overhead] = [weights, cache, compute, overhead].map(|Bytes(bytes)| bytes);
         Self { at, layers, weights, cache, compute, overhead, total: total(parts) }
     }
+}
+
+/// Returns by how much GPUs have more than may be used of them.
+pub(super) fn over(ask: &Ask, found: &Estimate) -> u64 {
+    let over = |(room, parts): (&Room, &Parts)| total(parts).saturating_sub(room.free.0);
+    ask.gpus.iter().zip(&found.gpus).map(over).fold(0, u64::saturating_add)
 }
 
 /// Returns all memory in one place.

@@ -172,6 +172,67 @@ fn what_is_laid_out_fits_the_budget_with_what_the_driver_takes() {
 }
 
 #[test]
+fn what_is_said_to_fit_keeps_to_what_may_be_used_of_each_gpu() {
+    let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
+    let mut verdicts = [0, 0];
+    for engine in ["0.6.8", "0.12.10", "0.20.0", "0.33.0", "b11434"] {
+        for (vram, gpus) in [(0, 1), (12, 1), (17, 1), (20, 2), (24, 3)] {
+            let outcome = json_of(&format!("--vram {vram}G --gpus {gpus} --context 4096 --engine {engine}"));
+            let of_each = (vram << 30) / gpus;
+            let places = outcome["places"].as_array().unwrap();
+            let over = places.iter().rev().skip(1).map(|place| number(place, "total").saturating_sub(of_each));
+            assert_eq!(over.sum::<u64>(), number(&outcome, "over"), "{engine}, {vram}G on {gpus}: {outcome}");
+            let fits = outcome["fits"].as_bool().unwrap();
+            assert!(!fits || number(&outcome, "gpu") <= vram << 30, "{engine}, {vram}G on {gpus}: {outcome}");
+            verdicts[usize::from(fits)] += 1;
+            for other in outcome["alternatives"].as_array().unwrap() {
+                let fits = other["fits"].as_bool().unwrap();
+                assert!(!fits || number(other, "gpu") <= vram << 30, "{engine}, {vram}G on {gpus}: {outcome}");
+            }
+            for enough in outcome["enough"].as_array().unwrap() {
+                let (layers, vram) = (number(enough, "layers"), number(enough, "vram"));
+                let again = json_of(&format!("--vram {vram} --gpus {gpus} --context 4096 --engine {engine}"));
+                assert!(number(&again, "layers") >= layers, "{engine}: {again}");
+                assert_eq!(number(&again, "over"), 0, "{engine}, {layers} layers from {vram} on {gpus}: {again}");
+            }
+        }
+    }
+    assert!(verdicts.iter().all(|count| *count > 4), "{verdicts:?}");
+}
+
+#[test]
+fn nothing_is_on_a_gpu_of_which_nothing_may_be_used() {
+    for engine in ["0.6.8", "0.12.10", "0.20.0", "0.33.0", "b11434"] {
+        for asked in ["", "--gpus 2", "--layers 7"] {
+            let outcome = json_of(&format!("--vram 0 --total 24G --engine {engine} {asked}"));
+            assert_eq!(
+                (&outcome["gpu"], &outcome["layers"], &outcome["fits"]),
+                (&json!(0), &json!(0), &json!(false))
+            );
+            let gpus = if asked == "--gpus 2" { 2 } else { 1 };
+            assert_eq!(outcome["places"].as_array().unwrap().len(), gpus + 1, "{outcome}");
+        }
+    }
+}
+
+#[test]
+fn layers_that_are_asked_for_and_do_not_fit_are_not_said_to_fit() {
+    for engine in ["0.12.10", "0.20.0", "b11434"] {
+        for layers in [33, 30] {
+            let ran = estimated(&format!("--vram 8G --context 4096 --engine {engine} --layers {layers}"));
+            assert!(
+                ran.out.starts_with('✗') && ran.out.contains("more than there is of 8.0G"),
+                "{engine}: {}",
+                ran.out
+            );
+        }
+    }
+    let measured = OffloadModelReply { measured: vec![models::measured(33, 21 << 30)], ..models::served(32) };
+    let (ran, _) = asked(&measured, &models::reply(), "ollama:llama3.1:8b");
+    assert!(ran.out.contains("33 layers need 21.0G, 1.0G more"), "{}", ran.out);
+}
+
+#[test]
 fn options_reach_the_formula() {
     let base = "--vram 12G --total 24G --context 4096 --engine 0.12.10";
     let sum = |outcome: &Value, part: &str| -> u64 {
@@ -207,6 +268,10 @@ fn every_other_setting_is_told_beside_the_one_that_is() {
 fn what_makes_no_sense_is_refused_before_anything_is_read() {
     for wrong in [
         "--vram much",
+        "--vram 8",
+        "--vram 1048575",
+        "--total 24",
+        "--engine b0",
         "--vram 24G --total 12G",
         "--context 255",
         "--context 10000001",
@@ -248,6 +313,12 @@ fn a_file_that_is_no_model_is_told_with_why_and_a_way_out() {
     };
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("folder.gguf")).unwrap();
+    for (name, told) in
+        [(".", "is no file"), ("..", "is no file"), ("hf.co/user/model:Q4", "SERVICE:hf.co/user/model:Q4")]
+    {
+        let told_of = complaint(folder.path(), name);
+        assert!(told_of.contains(told), "{name}: {told_of}");
+    }
     let missing = tempfile::tempdir().unwrap();
     let first = models::split(missing.path(), 2);
     std::fs::remove_file(missing.path().join("llama-00002-of-00003.gguf")).unwrap();

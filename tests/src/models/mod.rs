@@ -4,6 +4,7 @@
 //! as large as the model and of no size on disk. `gguf` makes models that can be run.
 
 mod known;
+mod others;
 mod write;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use nixmox_core::offload::gguf::{Header, Tensor, TensorType, Value};
 use nixmox_core::offload::model::Model;
 
 pub use known::{known, shapes};
+pub use others::{Other, others};
 
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ pub(super) fn estimate(model: &Model, ask: &Ask) -> Estimate {
     Estimate {
         formula: "llama.cpp --fit",
         layers: fitted.placement.on_gpus(),
-        layers_all: Measure::new(model, setup).layers_all(),
+        layers_all: u32::try_from(model.layers.len()).unwrap_or(u32::MAX).saturating_add(1),
         context: u32::try_from(fitted.context).unwrap_or(u32::MAX),
         gpus: gpus.into_iter().map(|parts| Parts { overhead: super::overhead(&parts), ..parts }).collect(),
         host,
@@ -102,7 +102,8 @@ fn used(parts: &Parts) -> i128 {
     i128::from(parts.weights.0) + i128::from(parts.cache.0) + i128::from(parts.compute.0)
 }
 
-/// Layers are split as what may be used of each GPU; evenly, where nothing may.
+/// Layers are split as what may be used of each GPU; evenly, where nothing may. llama.cpp splits by all that is free, of which a part is to be
+/// left free: that is the same where GPUs are alike.
 fn shares(rooms: &[u64]) -> Vec<u64> {
     if rooms.iter().all(|room| *room == 0) { vec![1; rooms.len()] } else { rooms.to_vec() }
 }
@@ -276,6 +277,10 @@ impl<'a> Search<'a> {
         advance: impl Fn(&mut State, usize),
     ) -> State {
         let of = |state: &State| state.counts.get(gpu).map_or(0, &size);
+        if at(&self.now.used, gpu) > self.room(gpu) {
+            let begin = of(&self.now);
+            self.skip(gpu, &mut high, begin, of, &advance);
+        }
         for _ in 0..ROUNDS_MAX {
             let apart = of(&high).saturating_sub(of(&self.now));
             if apart <= 1 {
@@ -300,6 +305,37 @@ impl<'a> Search<'a> {
             }
         }
         high
+    }
+
+    /// Skips what cannot fit, where nothing fits yet: llama.cpp comes closer a layer at a time then. Of what has more weights and
+    /// cache than there is room, the buffers do not matter.
+    fn skip(
+        &self,
+        gpu: usize,
+        high: &mut State,
+        begin: usize,
+        of: impl Fn(&State) -> usize,
+        advance: impl Fn(&mut State, usize),
+    ) {
+        let with = |step: usize| {
+            let mut state = self.now.clone();
+            advance(&mut state, step);
+            state
+        };
+        let fits = |step: usize| {
+            let parts = self.measure.settled(&self.placement(&with(step).counts, &self.spills));
+            parts.get(gpu).is_some_and(|parts| used(parts) <= self.room(gpu))
+        };
+        let (mut low, mut least) = (0, of(high).saturating_sub(begin));
+        let all = least;
+        while least.saturating_sub(low) > 1 {
+            let middle = low.midpoint(least);
+            if fits(middle) { low = middle } else { least = middle }
+        }
+        if least < all {
+            *high = with(least);
+            high.used = self.taken(&high.counts, &self.spills);
+        }
     }
 
     /// Whether all fits, once the experts of all layers are in the machine's memory.

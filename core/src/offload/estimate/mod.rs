@@ -7,6 +7,8 @@ mod layered;
 pub mod llama_cpp;
 #[cfg(test)]
 mod logs;
+#[cfg(test)]
+mod within;
 
 use super::engine::{MemoryEngine, Version};
 use crate::model::Bytes;
@@ -109,7 +111,9 @@ pub struct Parts {
     pub cache: Bytes,
     /// Buffers to compute in.
     pub compute: Bytes,
-    /// What the driver and the libraries take for themselves; not a part of what engines log.
+    /// What the driver and the libraries take for themselves; not a part of what engines log. [`MemoryEngine::Layered`] alone has
+    /// something else here: the 457 MiB that Ollama takes a GPU to need, and one layer more as a buffer, both of which are in the sums
+    /// that it logs and reports.
     pub overhead: Bytes,
 }
 

@@ -1,6 +1,6 @@
 //! `nixmoxctl offload estimate`: how much of a model fits, what memory it takes, and what another setting would change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use nixmox_api::{MeasuredLoad, OffloadModelReply, OffloadService};
@@ -19,6 +19,8 @@ use crate::render;
 
 /// Tokens that are computed at once, where nobody says otherwise (llama.cpp's `n_ubatch`, Ollama's `num_batch`).
 const BATCH: u32 = 512;
+/// Bytes from which on a size may be without a unit.
+const LEAST_WITHOUT_UNIT: u64 = 1 << 20;
 /// What a GPU has where nobody says how much: more than any model needs, and far from what numbers can hold.
 const PLENTY: Bytes = Bytes(1 << 50);
 
@@ -46,10 +48,10 @@ pub(crate) struct EstimateOf {
     #[arg(value_name = "MODEL")]
     model: String,
     /// Video memory that it may take, over all GPUs, such as 8G
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     vram: Option<Bytes>,
     /// All memory of each GPU [default: what it may take of it]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     total: Option<Bytes>,
     /// Tokens of context of one request [default: the engine's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(tokens()))]
@@ -100,6 +102,15 @@ struct Known {
 impl EstimateOf {
     pub(super) fn run(&self, context: &mut Context) -> Result<Exit, CtlError> {
         let known = match self.file(context) {
+            Some(path) if self.is_of_nobody(&path) => {
+                return Err(CtlError::NotAModel {
+                    what: format!("there is no file {}", self.model),
+                    hint: format!(
+                        "of a service that runs models: nixmoxctl offload estimate SERVICE:{}",
+                        self.model
+                    ),
+                });
+            }
             Some(path) => of_file(&self.model, &path)?,
             None => of_service(&self.model, context)?,
         };
@@ -117,11 +128,18 @@ impl EstimateOf {
     /// Returns the file that is meant; `None`: a model of a service.
     fn file(&self, context: &Context) -> Option<PathBuf> {
         let path = context.folder.join(&self.model);
-        let is_file = self.model.contains('/') || path.extension().is_some_and(|end| end == "gguf");
+        // The folder itself, which no model is called by.
+        let is_folder = matches!(self.model.as_str(), "" | "." | "..");
+        let is_file = is_folder || self.model.contains('/') || path.extension().is_some_and(|end| end == "gguf");
         // Ollama has models such as `hf.co/unsloth/gemma-3-4b-it-GGUF:Q4_K_M`.
         let service = self.model.split_once(':').map(|(service, _)| service.parse::<ContainerName>());
         let is_of_service = matches!(service, Some(Ok(_))) && !path.exists();
         (is_file && !is_of_service).then_some(path)
+    }
+
+    /// Whether no file has that name, and it looks like one of a model of a service, such as `hf.co/user/model:Q4`.
+    fn is_of_nobody(&self, path: &Path) -> bool {
+        self.model.contains(':') && path.extension().is_none_or(|end| end != "gguf") && !path.exists()
     }
 
     /// Puts what is known and what is asked together; what is asked goes first.
@@ -201,7 +219,7 @@ impl EstimateOf {
 }
 
 /// Reads a model that lies in a file.
-fn of_file(name: &str, path: &std::path::Path) -> Result<Known, CtlError> {
+fn of_file(name: &str, path: &Path) -> Result<Known, CtlError> {
     Ok(Known {
         service: None,
         name: name.to_owned(),
@@ -291,6 +309,17 @@ fn tokens() -> std::ops::RangeInclusive<i64> {
     i64::from(*Offload::CONTEXT.start())..=i64::from(*Offload::CONTEXT.end())
 }
 
+/// Reads a size. Nobody means so few bytes: the unit was forgotten.
+fn size(text: &str) -> Result<Bytes, String> {
+    let size = text.parse::<Bytes>().map_err(|fault| fault.to_string())?;
+    match size.0 {
+        1..LEAST_WITHOUT_UNIT if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(format!("`{text}` is {text} bytes; give a unit, such as {text}G or {text}M"))
+        }
+        _others => Ok(size),
+    }
+}
+
 /// Reads how keys and values are kept.
 fn kv(text: &str) -> Result<KvType, String> {
     let known = || format!("it is one of {}", KvType::words().collect::<Vec<_>>().join(", "));
@@ -302,7 +331,8 @@ fn engine(text: &str) -> Result<(Engine, Option<Version>), String> {
     let text = text.trim();
     let (word, version) = text.split_once([' ', ':', '=']).map_or((text, None), |(word, rest)| (word, Some(rest)));
     let read = |version: &str| {
-        version.parse::<Version>().map_err(|_| format!("`{version}` is not a version such as 0.12.10 or b11434"))
+        let version_of = version.parse::<Version>().ok().filter(|version| *version != Version(0, 0, 0));
+        version_of.ok_or_else(|| format!("`{version}` is not a version such as 0.12.10 or b11434"))
     };
     if let Ok(engine) = Engine::from_word(word) {
         return Ok((engine, version.map(read).transpose()?));
@@ -331,7 +361,19 @@ mod tests {
         ] {
             assert_eq!(engine(text), Ok((engine_is, version)), "{text}");
         }
-        for wrong in ["", "vllm", "ollama x", "ollama:", "1.2.3.4", "b"] {
+        for wrong in [
+            "",
+            "vllm",
+            "ollama x",
+            "ollama:",
+            "1.2.3.4",
+            "b",
+            "b0",
+            "0",
+            "v0.0.0",
+            "ollama b0",
+            "llama-server 0.0",
+        ] {
             assert!(engine(wrong).is_err(), "{wrong}");
         }
     }

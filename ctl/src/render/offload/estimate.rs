@@ -56,13 +56,28 @@ pub(crate) fn estimate(outcome: &Outcome, width: Option<usize>, style: Style) ->
 
 /// Returns what comes of it, in a sentence.
 fn head(outcome: &Outcome, width: Option<usize>, style: Style) -> String {
-    let Outcome { layers, layers_all, vram, .. } = outcome;
+    let Outcome { layers, layers_all, .. } = outcome;
+    let vram = outcome.vram;
     let told = vram.map(|vram| format!(" into {}", precise(vram))).unwrap_or_default();
     let needs = outcome.measured.unwrap_or(outcome.gpu);
     let (mark, paint, does) = match (outcome.fits, vram) {
         (true, None) => ("✓", Paint::Good, format!("all {layers_all} layers need {}", precise(needs))),
         (true, Some(_)) => {
             ("✓", Paint::Good, format!("all {layers_all} layers fit{told}, they need {}", precise(needs)))
+        }
+        // Of a model without layers on GPUs the note says it.
+        (false, Some(vram)) if outcome.over > 0 && *layers > 0 => {
+            let all = if layers == layers_all {
+                format!("all {layers_all}")
+            } else {
+                format!("{layers} of {layers_all}")
+            };
+            let over = precise(outcome.over);
+            (
+                "✗",
+                Paint::Bad,
+                format!("{all} layers need {}, {over} more than there is of {}", precise(needs), precise(vram)),
+            )
         }
         (false, _) if *layers == 0 => {
             ("✗", Paint::Bad, format!("none of {layers_all} layers fits{told}: the CPU computes all"))
@@ -113,7 +128,7 @@ fn of_place(place: &Place) -> Vec<Cell> {
 
 fn of_setting(setting: &Alternative, all: u32) -> Vec<Cell> {
     let layers = format!("{}/{all}", setting.layers);
-    let paint = if setting.layers == all { Paint::Good } else { Paint::Plain };
+    let paint = if setting.fits { Paint::Good } else { Paint::Plain };
     vec![
         Cell::new(&setting.setting),
         Cell::painted(paint, layers),
@@ -132,12 +147,12 @@ fn measured(outcome: &Outcome) -> String {
     )
 }
 
-/// Says that an engine takes more than it may, where it does: what the driver takes for it is none of its own figures.
+/// Says that an engine takes more than it may though nothing fits, where it does: `llama.cpp` computes on a GPU also without layers there.
 fn above(outcome: &Outcome) -> String {
     match outcome.vram {
-        Some(vram) if outcome.measured.is_none() && outcome.gpu > vram => {
-            let more = outcome.gpu.saturating_sub(vram);
-            format!("with what the driver takes for itself, it uses {} more than {}", precise(more), precise(vram))
+        Some(vram) if outcome.measured.is_none() && outcome.layers == 0 && outcome.over > 0 => {
+            let (more, vram) = (precise(outcome.over), precise(vram));
+            format!("the GPU computes also without layers there: with the driver it uses {more} more than {vram}")
         }
         Some(_) | None => String::new(),
     }

@@ -4,7 +4,7 @@ use super::layers::{AttentionInputs, Batch, Layer};
 use super::tape::{Home, Id, Kind};
 
 /// Writes down the attention of a layer, up to what is added to what the layer was given.
-pub(super) fn write(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
+pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     if keeps.state > 0 {
         let states = recurrent(batch, layer, input);
@@ -24,7 +24,7 @@ pub(super) fn write(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
 }
 
 /// Queries, keys and values, by head.
-fn projections(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Option<(Id, Id, Id)> {
+fn projections<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Option<(Id, Id, Id)> {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied()?;
     let tokens = batch.tokens;
     let by_head = |head: u64, heads: u64| [head, heads, tokens, 1];
@@ -54,12 +54,12 @@ fn projections(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Option<(I
     Some((query, key, value))
 }
 
-fn finish_separate(
-    batch: &mut Batch<'_>,
-    layer: &Layer<'_>,
+fn finish_separate<'a>(
+    batch: &mut Batch<'a>,
+    layer: &Layer<'a>,
     input: Id,
     query: Id,
-    value: Option<&crate::offload::gguf::Tensor>,
+    value: Option<&'a crate::offload::gguf::Tensor>,
 ) -> Option<(Id, Id, Id)> {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied()?;
     let tokens = batch.tokens;
@@ -86,12 +86,12 @@ fn finish_separate(
 }
 
 /// Normalises all heads as one, before they are told apart, where the weights are for all of them.
-fn whole_norm(batch: &mut Batch<'_>, layer: &Layer<'_>, name: &str, what: Id) -> Id {
+fn whole_norm<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, name: &str, what: Id) -> Id {
     if is_whole(batch, layer, name) { batch.normalise(layer, &[name], what) } else { what }
 }
 
 /// Normalises each head, where the weights are for one.
-fn head_norm(batch: &mut Batch<'_>, layer: &Layer<'_>, name: &str, what: Id) -> Id {
+fn head_norm<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, name: &str, what: Id) -> Id {
     if is_whole(batch, layer, name) { what } else { batch.normalise(layer, &[name], what) }
 }
 
@@ -118,7 +118,12 @@ fn spread(batch: &mut Batch<'_>, matrix: Option<(Id, u64)>, what: Id) -> Id {
 }
 
 /// Keeps keys and values, and has the queries look at all that are kept. `behind`: a matrix that values go through then.
-fn attend(batch: &mut Batch<'_>, layer: &Layer<'_>, [query, key, value]: [Id; 3], behind: Option<(Id, u64)>) -> Id {
+fn attend<'a>(
+    batch: &mut Batch<'a>,
+    layer: &Layer<'a>,
+    [query, key, value]: [Id; 3],
+    behind: Option<(Id, u64)>,
+) -> Id {
     let measure = batch.measure;
     let keeps = measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let inputs = if keeps.is_windowed { batch.inputs.windowed } else { batch.inputs.full };
@@ -186,14 +191,17 @@ fn attend(batch: &mut Batch<'_>, layer: &Layer<'_>, [query, key, value]: [Id; 3]
 }
 
 /// Writes keys and values to where they are kept, and returns what is there.
-fn kept(
-    batch: &mut Batch<'_>,
-    layer: &Layer<'_>,
+fn kept<'a>(
+    batch: &mut Batch<'a>,
+    layer: &Layer<'a>,
     inputs: AttentionInputs,
     [key, value]: [Id; 2],
     place: usize,
     (keys, values): (u64, u64),
 ) -> (Id, Id) {
+    if batch.measure.is_encoder {
+        return (key, value);
+    }
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let tokens = batch.tokens;
     let all_keys = batch.tape.leaf(Home::Cache(place), keys, [keeps.keys(), 1, 1, 1]);
@@ -225,7 +233,7 @@ fn half_copies(batch: &Batch<'_>, keeps: &crate::offload::estimate::kv::LayerKee
 }
 
 /// Attention over compressed keys (MLA).
-fn compressed(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
+fn compressed<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let (model, tokens) = (batch.measure.model, batch.tokens);
     let number = |key: &str| model.number(key).unwrap_or(0);
@@ -289,7 +297,7 @@ fn compressed(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
 }
 
 /// A recurrent layer: projections, a short convolution, a scan over the tokens. What the scan takes is approximate.
-fn recurrent(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
+fn recurrent<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let tokens = batch.tokens;
     let names = [
         "ssm_in.weight",

@@ -9,7 +9,7 @@ use crate::offload::gguf::Tensor;
 const EXPERTS_USED_MAX: u64 = 64;
 
 /// Writes down the feed-forward part of a layer, up to what is added to what it was given.
-pub(super) fn write(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
+pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     if layer.any(&["ffn_gate_inp.weight"]).is_none() {
         return dense(batch, layer, input, "");
     }
@@ -29,7 +29,7 @@ pub(super) fn write(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
 }
 
 /// One matrix up, or two that are multiplied with each other, and one down.
-fn dense(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id, suffix: &str) -> Id {
+fn dense<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, suffix: &str) -> Id {
     let find = |part: &str| layer.find(&format!("ffn_{part}{suffix}.weight"));
     let (Some(up), Some(down)) = (find("up"), find("down")) else { return input };
     let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
@@ -49,10 +49,10 @@ fn dense(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id, suffix: &str) -> I
 }
 
 /// Multiplies with the matrices of the experts that each token takes, and adds what goes with them.
-fn multiply_chosen(
-    batch: &mut Batch<'_>,
-    layer: &Layer<'_>,
-    tensor: &Tensor,
+fn multiply_chosen<'a>(
+    batch: &mut Batch<'a>,
+    layer: &Layer<'a>,
+    tensor: &'a Tensor,
     shape: [u64; 4],
     reads: [Id; 2],
 ) -> Id {
@@ -67,7 +67,7 @@ fn multiply_chosen(
 }
 
 /// Chooses experts for each token, has them compute, and adds up what they say.
-fn experts(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
+fn experts<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let model = batch.measure.model;
     let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
     let used = model.numbers("expert_used_count").and_then(|used| used.get(layer.index).copied()).unwrap_or(1);
@@ -108,7 +108,7 @@ fn experts(batch: &mut Batch<'_>, layer: &Layer<'_>, input: Id) -> Id {
 }
 
 /// Returns which experts each token takes, and how much each of them counts.
-fn choose(batch: &mut Batch<'_>, layer: &Layer<'_>, router: &Tensor, input: Id, used: u64) -> (Id, Id) {
+fn choose<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, router: &'a Tensor, input: Id, used: u64) -> (Id, Id) {
     let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
     let all = router.shape.get(1).copied().unwrap_or(1);
     let shape = [all, tokens, 1, 1];

@@ -23,7 +23,7 @@ pub(super) struct Batch<'a> {
     /// What all layers are given.
     pub(super) inputs: Inputs,
     /// Weights that are on the tape already, by name.
-    weights: std::collections::BTreeMap<(String, usize), Id>,
+    weights: std::collections::BTreeMap<(&'a str, usize), Id>,
 }
 
 /// What all layers are given.
@@ -63,8 +63,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Writes down what is computed of a batch.
-pub(super) fn tape(measure: &Measure<'_>, placement: &Placement) -> Tape {
+/// Writes down what is computed of a batch that goes through these layers, in their order.
+pub(super) fn tape(measure: &Measure<'_>, placement: &Placement, layers: &[usize]) -> Tape {
     let tokens = measure.batch();
     let mut batch = Batch {
         measure,
@@ -76,8 +76,9 @@ pub(super) fn tape(measure: &Measure<'_>, placement: &Placement) -> Tape {
     };
     let mut current = batch.embedding();
     batch.inputs = batch.given();
-    let count = measure.model.layers.len();
-    for (index, tensors) in measure.model.layers.iter().enumerate() {
+    let count = measure.loaded;
+    for index in layers.iter().copied() {
+        let Some(tensors) = measure.model.layers.get(index) else { continue };
         let layer = Layer { index, tensors };
         current = batch.layer(&layer, current, index.saturating_add(1) == count);
     }
@@ -85,30 +86,30 @@ pub(super) fn tape(measure: &Measure<'_>, placement: &Placement) -> Tape {
     batch.tape
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
     /// Numbers in the vector of a token.
     pub(super) fn width(&self) -> u64 {
         self.measure.model.number("embedding_length").unwrap_or(0)
     }
 
     /// Puts a weight on the tape.
-    pub(super) fn weight(&mut self, tensor: &Tensor, place: usize) -> Id {
-        if let Some(id) = self.weights.get(&(tensor.name.clone(), place)) {
+    pub(super) fn weight(&mut self, tensor: &'a Tensor, place: usize) -> Id {
+        if let Some(id) = self.weights.get(&(tensor.name.as_str(), place)) {
             return *id;
         }
         let id = self.tape.leaf(Home::Weight(place), tensor.bytes, extents(tensor));
         self.tape.grow_on_gpu(id, on_gpu(tensor).saturating_sub(tensor.bytes));
-        self.weights.insert((tensor.name.clone(), place), id);
+        self.weights.insert((tensor.name.as_str(), place), id);
         id
     }
 
     /// Puts a weight of a layer on the tape.
-    pub(super) fn layer_weight(&mut self, layer: &Layer<'_>, tensor: &Tensor) -> Id {
+    pub(super) fn layer_weight(&mut self, layer: &Layer<'a>, tensor: &'a Tensor) -> Id {
         self.weight(tensor, self.placement.tensor(layer.index, of_layer(&tensor.name)))
     }
 
     /// Multiplies with a matrix of a layer, and adds what goes with it.
-    pub(super) fn multiply(&mut self, layer: &Layer<'_>, tensor: &Tensor, with: Id) -> Id {
+    pub(super) fn multiply(&mut self, layer: &Layer<'a>, tensor: &'a Tensor, with: Id) -> Id {
         let weight = self.layer_weight(layer, tensor);
         let rows = tensor.shape.get(1).copied().unwrap_or(1);
         let tokens = self.tape.entries.get(with).map_or(self.tokens, |entry| entry.shape[1]);
@@ -122,7 +123,7 @@ impl Batch<'_> {
     }
 
     /// Normalises, with the weights of a layer of that name; as it is, where it has none.
-    pub(super) fn normalise(&mut self, layer: &Layer<'_>, names: &[&str], what: Id) -> Id {
+    pub(super) fn normalise(&mut self, layer: &Layer<'a>, names: &[&str], what: Id) -> Id {
         let Some(tensor) = layer.any(names) else { return what };
         let weight = self.layer_weight(layer, tensor);
         let shape = self.tape.entries.get(what).map_or([0; 4], |entry| entry.shape);
@@ -146,8 +147,8 @@ impl Batch<'_> {
         let vectors = width.saturating_mul(tokens).saturating_mul(4);
         let shape = [width, tokens, 1, 1];
         let ids = self.tape.leaf(Home::Input, tokens.saturating_mul(I32), [tokens, 1, 1, 1]);
-        let table = self.measure.model.input.iter().find(|tensor| tensor.name == "token_embd.weight").cloned();
-        let table = table.map_or(ids, |tensor| self.weight(&tensor, host));
+        let table = self.measure.model.input.iter().find(|tensor| tensor.name == "token_embd.weight");
+        let table = table.map_or(ids, |tensor| self.weight(tensor, host));
         if self.measure.setup.build.half_mask {
             self.tape.leaf(Home::Input, vectors, shape);
         }
@@ -230,7 +231,7 @@ impl Batch<'_> {
         self.measure.setup.outputs.clamp(1, self.tokens)
     }
 
-    fn layer(&mut self, layer: &Layer<'_>, input: Id, is_last: bool) -> Id {
+    fn layer(&mut self, layer: &Layer<'a>, input: Id, is_last: bool) -> Id {
         let width = self.width();
         let normal = self.normalise(layer, &["attn_norm.weight"], input);
         let mut attended = attention::write(self, layer, normal);

@@ -14,13 +14,14 @@ mod layers;
 #[cfg(test)]
 mod logs;
 mod placement;
+mod repeats;
 mod schedule;
 mod tape;
 mod weights;
 
 pub use placement::{Overflow, Placement};
 
-use super::kv::{How, Keeps};
+use super::kv::{Cells, How, Keeps, LayerKeeps};
 use super::{KvType, Parts};
 use crate::model::Bytes;
 use crate::offload::engine::Version;
@@ -126,6 +127,12 @@ pub struct Measure<'a> {
     pub(super) model: &'a Model,
     pub(super) setup: Setup,
     pub(super) keeps: Keeps,
+    /// Layers that are loaded, from the first one on: not those that guess ahead, which have a number all the same.
+    pub(super) loaded: usize,
+    /// Whether it makes one vector of a text: it looks at all of it at once, and keeps nothing.
+    pub(super) is_encoder: bool,
+    /// Which layers are alike.
+    classes: repeats::Classes,
 }
 
 impl<'a> Measure<'a> {
@@ -141,7 +148,19 @@ impl<'a> Measure<'a> {
             let rank = model.number("attention.kv_lora_rank").unwrap_or(0);
             keeps.layers.iter_mut().for_each(|layer| layer.value = rank);
         }
-        Self { model, setup, keeps }
+        let ahead = model.number("nextn_predict_layers").and_then(|ahead| usize::try_from(ahead).ok()).unwrap_or(0);
+        // Some files have them behind all layers that they count.
+        let are_counted = !model.others.iter().any(|tensor| tensor.name.starts_with("blk."));
+        let all = model.layers.len();
+        let loaded = if are_counted && ahead < all { all.saturating_sub(ahead) } else { all };
+        keeps.layers.iter_mut().skip(loaded).for_each(|layer| *layer = LayerKeeps::default());
+        let is_output = |name: &str| matches!(name, "output.weight" | "token_embd.weight");
+        let is_encoder = !model.output.iter().any(|tensor| is_output(&tensor.name));
+        if is_encoder {
+            keeps.layers.iter_mut().for_each(|layer| layer.has_cache = false);
+        }
+        let classes = repeats::Classes::of(model.layers.get(..loaded).unwrap_or_default(), &keeps);
+        Self { model, setup, keeps, loaded, is_encoder, classes }
     }
 
     /// Returns how many layers repeat.
@@ -159,9 +178,18 @@ impl<'a> Measure<'a> {
     /// Returns what a placement takes.
     #[must_use]
     pub fn take(&self, placement: &Placement) -> Measured {
-        let gpus = placement.gpus();
-        let mut parts = vec![Parts::default(); gpus.saturating_add(1)];
-        for (place, bytes) in weights::by_place(self.model, placement).into_iter().enumerate() {
+        let mut parts = self.settled(placement);
+        for (place, bytes) in self.computing(placement, &self.classes.needed(placement)).into_iter().enumerate() {
+            with(&mut parts, place, |part| part.compute = Bytes(bytes));
+        }
+        let host = parts.pop().unwrap_or_default();
+        Measured { gpus: parts, host }
+    }
+
+    /// Returns what stays as long as the model is loaded, on each GPU and in the machine's memory as the last one.
+    pub(super) fn settled(&self, placement: &Placement) -> Vec<Parts> {
+        let mut parts = vec![Parts::default(); placement.gpus().saturating_add(1)];
+        for (place, bytes) in weights::by_place(self.model, self.loaded, placement).into_iter().enumerate() {
             with(&mut parts, place, |part| part.weights = Bytes(bytes));
         }
         let cells = self.cells();
@@ -173,16 +201,21 @@ impl<'a> Measure<'a> {
             });
         }
         with(&mut parts, placement.output(), |part| part.layers = part.layers.saturating_add(1));
-        let tape = layers::tape(self, placement);
-        let is_pipeline = gpus > 1 && placement.is_whole() && !placement.overflows();
-        for (place, bytes) in schedule::memory(tape, gpus, is_pipeline).into_iter().enumerate() {
-            with(&mut parts, place, |part| part.compute = Bytes(bytes));
-        }
-        let host = parts.pop().unwrap_or_default();
-        Measured { gpus: parts, host }
+        parts
     }
 
-    pub(super) fn cells(&self) -> super::kv::Cells {
+    /// Returns what a batch takes that goes through these layers, on each GPU and in the machine's memory as the last one.
+    fn computing(&self, placement: &Placement, layers: &[usize]) -> Vec<u64> {
+        let gpus = placement.gpus();
+        let is_pipeline = gpus > 1 && placement.is_whole() && !placement.overflows();
+        schedule::memory(layers::tape(self, placement, layers), gpus, is_pipeline)
+    }
+
+    pub(super) fn cells(&self) -> Cells {
+        if self.is_encoder {
+            let tokens = self.batch();
+            return Cells { full: tokens, windowed: tokens, sequences: 1 };
+        }
         self.keeps.cells(self.setup.context, self.setup.sequences, self.batch())
     }
 
@@ -209,6 +242,9 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
     if keeps.layers.iter().any(|layer| layer.state > 0) {
         doubts.push(format!("compute buffers of recurrent layers (`{}`) are approximate", model.architecture));
     }
+    if APPROXIMATE.contains(&model.architecture.as_str()) {
+        doubts.push(format!("compute buffers of `{}` are approximate", model.architecture));
+    }
     if !KNOWN.contains(&model.architecture.as_str()) {
         doubts.push(format!(
             "`{}` is computed as its tensors suggest: no figures of it were compared",
@@ -221,6 +257,29 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
     doubts
 }
 
-/// Architectures whose figures were compared with llama.cpp's own.
-const KNOWN: [&str; 11] =
-    ["deepseek2", "gemma", "gemma2", "gemma3", "gpt-oss", "llama", "olmo2", "phi3", "qwen2", "qwen3", "qwen3moe"];
+/// Architectures whose weights and caches were compared with llama.cpp's own.
+const KNOWN: [&str; 20] = [
+    "bert",
+    "cohere2",
+    "deepseek2",
+    "falcon-h1",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3n",
+    "glm4moe",
+    "gpt-oss",
+    "jamba",
+    "lfm2",
+    "llama",
+    "llama4",
+    "mamba",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3moe",
+];
+
+/// Those of which buffers were off by more than a tenth.
+const APPROXIMATE: [&str; 2] = ["bert", "gemma3n"];

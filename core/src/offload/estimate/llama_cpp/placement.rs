@@ -110,6 +110,11 @@ impl Placement {
         u32::try_from(self.places.iter().filter(|place| **place < self.gpus).count()).unwrap_or(u32::MAX)
     }
 
+    /// What of a layer lies elsewhere, and where; `None`: nothing.
+    pub(super) fn overflow_of(&self, layer: usize) -> Option<(Overflow, Place)> {
+        self.overflows.get(layer).copied().flatten()
+    }
+
     /// The device of a layer.
     pub(super) fn layer(&self, index: usize) -> Place {
         self.places.get(index).copied().unwrap_or(self.gpus)
@@ -122,7 +127,7 @@ impl Placement {
 
     /// The device of a tensor of a layer, named behind `blk.N.`.
     pub(super) fn tensor(&self, layer: usize, name: &str) -> Place {
-        match self.overflows.get(layer).copied().flatten() {
+        match self.overflow_of(layer) {
             Some((what, place)) if what.moves(name) => place,
             Some(_) | None => self.layer(layer),
         }
