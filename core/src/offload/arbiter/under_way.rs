@@ -140,7 +140,11 @@ impl UnderWay {
         }
         let is_other = found.is_some_and(|model| self.before != Some((model.size_vram, model.context)));
         if is_other && scene.seen_at >= self.asked_at.saturating_add(LOAD_SETTLES) {
-            return Progress::Done;
+            // It may have waited for a request until now, and what it had before be on its way back.
+            return match self.purpose {
+                Purpose::Relief => self.returns(scene),
+                Purpose::Promotion | Purpose::Repair | Purpose::Idle => Progress::Done,
+            };
         }
         if scene.now >= self.asked_at.saturating_add(LOAD_MAX) {
             return Progress::Failed(format!("no answer within {}", span(LOAD_MAX)));

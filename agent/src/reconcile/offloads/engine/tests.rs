@@ -37,6 +37,8 @@ fn given(budget: u64, for_whom: &str) -> Given {
         used_at: Duration::ZERO,
         parallel: 1,
         kv: KvType::F16,
+        overhead: Bytes(0),
+        context: None,
     }
 }
 
