@@ -3,6 +3,7 @@
 mod context;
 mod earlier;
 mod elastic;
+mod estimates;
 mod recovery;
 mod relief;
 mod repair;

@@ -158,3 +158,15 @@ fn a_model_that_a_client_keeps_for_good_is_not_unloaded_as_idle() {
     world.offload.idle_unload = Some(Duration::from_mins(1));
     assert_eq!(steps(&rounds(&mut world, 600)), []);
 }
+
+#[test]
+fn a_model_that_was_loaded_with_more_is_not_shrunk_because_what_it_had_before_is_still_counted() {
+    let mut world = World::new(&["a:1", "b:1", "c:1"], 11 * GIB, &[("a:1", 4130), ("b:1", 2022), ("c:1", 4930)]);
+    (world.returns_in, world.lag, world.load_time) = (6, 3, 0);
+    world.budget = Some(11 * GIB / 100 * 89);
+    rounds(&mut world, 60);
+    let before = world.running["c:1"].layers;
+    world.budget = Some(11 * GIB);
+    let steps = steps(&rounds(&mut world, 60));
+    assert!(matches!(steps[..], [Step::Load { .. }]) && world.running["c:1"].layers > before, "{steps:?}");
+}
