@@ -32,9 +32,9 @@ use given::Given;
 pub(super) use given::conditions;
 use loads::Loads;
 
-/// Models are estimated so often in one round, for all engines together: a decision takes up to a hundred estimates of each model, and one of a
-/// model with a thousand layers takes a millisecond. What is left to do is done in the next rounds, half a second apart.
-const ESTIMATES_MAX: u32 = 16;
+/// Models are estimated in one round by so many layers, for all engines together: a decision takes up to a hundred estimates of each model, and
+/// a model is what its file says. What is left to do is done in the next rounds, half a second apart.
+const ESTIMATES_MAX: u32 = 2000;
 
 /// Names an engine for as long as its container runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use nixmox_core::gpu::{Inventory, ledger};
-use nixmox_core::model::{Assigned, Bytes, Engine as Program, GpuId, GpuShare, GpuStanding, Grant, Offload};
+use nixmox_core::model::{
+    Assigned, Bytes, Engine as Program, GpuId, GpuShare, GpuStanding, Grant, Offload, System,
+};
 use nixmox_core::offload::estimate::{KvType, Room};
 
 use crate::reconcile::gpus::Gpus;
@@ -94,6 +96,8 @@ pub(in crate::reconcile) fn conditions(assigned: &Assigned, engine: Program) -> 
 /// tokens a request gets that names none.
 fn defaults(assigned: &Assigned, engine: Program) -> (Bytes, Option<u32>) {
     match engine {
+        // The environment of an adopted container is its owner's.
+        Program::Ollama if assigned.service.system == System::Adopted => (Bytes(0), None),
         Program::Ollama => {
             let environment = assigned.environment();
             let number = |name| environment.get(name).and_then(|text| text.trim().parse::<u64>().ok());

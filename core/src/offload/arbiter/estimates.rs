@@ -27,7 +27,7 @@ struct Made {
     of: Option<Ask>,
     known: HashMap<String, HashMap<(u32, u32), Bytes>>,
     count: usize,
-    /// How many may yet be made; `None`: as many as are wanted.
+    /// Of how many layers they may yet be made; `None`: of as many as are wanted.
     left: Option<u32>,
     /// More were wanted than might be made.
     is_short: bool,
@@ -40,13 +40,14 @@ impl Estimates {
         Self { estimate, made: Mutex::default() }
     }
 
-    /// Lets so many be made from now on.
+    /// Lets them be made of so many layers from now on, all models together: each takes its time by the layers of its model. The last one may
+    /// take more, so that one is made in any case.
     pub fn allow(&self, left: u32) {
         let mut made = self.made();
         (made.left, made.is_short) = (Some(left), false);
     }
 
-    /// Returns how many may yet be made; `None`: as many as are wanted.
+    /// Returns of how many layers they may yet be made; `None`: of as many as are wanted.
     #[must_use]
     pub fn left(&self) -> Option<u32> {
         self.made().left
@@ -85,7 +86,7 @@ impl Estimates {
                 made.is_short = true;
                 return None;
             }
-            Some(left) => *left = left.saturating_sub(1),
+            Some(left) => *left = left.saturating_sub(u32::try_from(model.layers.len()).unwrap_or(u32::MAX).max(1)),
             None => {}
         }
         if made.count >= KEPT_MAX {

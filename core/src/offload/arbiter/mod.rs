@@ -51,7 +51,7 @@ use under_way::UnderWay;
 /// How long an engine that gave memory back may say nothing before it counts as one that does not.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long estimates may take, over many rounds, until an engine counts as one that does not give back.
-const UNFINISHED_MAX: Duration = Duration::from_secs(30);
+const UNFINISHED_MAX: Duration = Duration::from_mins(1);
 /// What an engine may use beyond its budget while nobody waits for it: buffers grow a little, and estimates are no measurements.
 const SLACK_PERCENT: u64 = 2;
 const SLACK_MIN: u64 = 64 << 20;

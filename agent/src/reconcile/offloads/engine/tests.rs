@@ -1,5 +1,7 @@
 //! What is told of one engine, when it is asked, and what is measured of it.
 
+mod effort;
+
 use nixmox_core::model::{CpuFallback, Engine as Program, GpuDevices, GpuShare};
 use nixmox_core::offload::estimate::KvType;
 
