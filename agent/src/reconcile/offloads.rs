@@ -34,7 +34,7 @@ use loads::Loads;
 
 /// Models are estimated in one round by so many layers, for all engines together: a decision takes up to a hundred estimates of each model, and
 /// a model is what its file says. What is left to do is done in the next rounds, half a second apart.
-const ESTIMATES_MAX: u32 = 2000;
+const ESTIMATES_MAX: u32 = 1000;
 
 /// Names an engine for as long as its container runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

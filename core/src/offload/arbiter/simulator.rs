@@ -102,6 +102,13 @@ pub(super) enum Fault {
     Fails,
 }
 
+/// What a server says of requests under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Requests {
+    Told,
+    Hidden,
+}
+
 /// An engine and what it runs on.
 #[derive(Clone)]
 pub(super) struct World {
@@ -140,7 +147,7 @@ pub(super) struct World {
     pub(super) overhead: u64,
     pub(super) context: u32,
     /// Whether a server tells of requests.
-    pub(super) tells_busy: bool,
+    pub(super) requests: Requests,
 }
 
 impl std::fmt::Debug for World {
@@ -185,7 +192,7 @@ impl World {
             silent_at: 0,
             overhead: 0,
             context: 32_768,
-            tells_busy: true,
+            requests: Requests::Told,
         }
     }
 
@@ -239,7 +246,7 @@ impl World {
                 size: is_here.then(|| Bytes(self.counted(name, 16, runner.context))),
                 size_vram: is_here.then_some(Bytes(vram)),
                 context: Some(runner.context),
-                busy: (is_server && self.tells_busy).then_some(runner.busy_until > self.now),
+                busy: (is_server && self.requests == Requests::Told).then_some(runner.busy_until > self.now),
                 expires_usec: (!runner.stays && !is_server).then_some((used_at + KEEP_ALIVE) * 1_000_000),
             }
         });

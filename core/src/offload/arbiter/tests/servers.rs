@@ -1,7 +1,7 @@
 //! What is different of a `llama-server`.
 
 use super::super::super::watchdog::incidents;
-use super::super::simulator::{Fault, GIB, World};
+use super::super::simulator::{Fault, GIB, Requests, World};
 use super::super::{Scene, Step, Verdict, decide};
 use super::{relieve, rounds, squeeze, steps, unload, world};
 use crate::model::{Bytes, Engine};
@@ -110,7 +110,7 @@ fn where_nobody_knows_anything_a_router_gives_back_all_in_its_order() {
 fn a_server_that_does_not_tell_of_requests_is_asked_after_a_minute_or_the_grace() {
     for (grace, waits) in [(None, 60), (Some(20), 20), (Some(300), 60)] {
         let mut world = server(&[], &[("a:1", 4000)]);
-        (world.tells_busy, world.offload.request_grace) = (false, grace.map(Duration::from_secs));
+        (world.requests, world.offload.request_grace) = (Requests::Hidden, grace.map(Duration::from_secs));
         squeeze(&mut world, 0);
         let verdicts = relieve(&mut world);
         let at = verdicts.iter().position(|verdict| verdict.step.is_some()).unwrap();
@@ -123,9 +123,9 @@ fn a_server_that_does_not_tell_of_requests_is_asked_after_a_minute_or_the_grace(
 
 #[test]
 fn a_server_that_does_not_tell_of_requests_is_not_idle() {
-    for (tells, count) in [(true, 1), (false, 0)] {
+    for (tells, count) in [(Requests::Told, 1), (Requests::Hidden, 0)] {
         let mut world = server(&[], &[("a:1", 4000)]);
-        (world.tells_busy, world.offload.idle_unload) = (tells, Some(Duration::from_mins(1)));
+        (world.requests, world.offload.idle_unload) = (tells, Some(Duration::from_mins(1)));
         assert_eq!(steps(&rounds(&mut world, 600)).len(), count);
     }
 }
@@ -147,7 +147,7 @@ fn a_server_of_which_the_driver_sees_next_to_nothing_is_an_incident() {
     assert_eq!(world.with(incidents), []);
     let with = |used: Option<u64>, budget: u64| {
         let (used, budget) = (used.map(Bytes), Some(Bytes(budget)));
-        world.with(|scene| incidents(&Scene { used, budget, ..*scene }))
+        world.with(|scene| incidents(&Scene { budget, used, ..*scene }))
     };
     let [incident] = &with(Some(100 << 20), 20 * GIB)[..] else { panic!("none") };
     let found = "nothing of it is on the GPU, or little: it takes 5.2G, and the driver sees 100M of all";

@@ -37,7 +37,7 @@ fn a_model_of_a_thousand_layers_does_not_hold_a_round_up() {
             ("llama.attention.head_count".to_owned(), Value::Unsigned(8)),
         ]),
     };
-    let names: Vec<String> = (0..8).map(|number| format!("m{number}")).collect();
+    let names: Vec<String> = (0..2).map(|number| format!("m{number}")).collect();
     let mut engine = Engine::new(InvocationId(1), Duration::ZERO);
     for name in &names {
         engine.models.put(name, model.clone());
