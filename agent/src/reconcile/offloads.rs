@@ -32,6 +32,10 @@ use given::Given;
 pub(super) use given::conditions;
 use loads::Loads;
 
+/// Models are estimated in one round by so many layers, for all engines together: a decision takes up to a hundred estimates of each model, and
+/// a model is what its file says. What is left to do is done in the next rounds, half a second apart.
+const ESTIMATES_MAX: u32 = 1000;
+
 /// Names an engine for as long as its container runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Of {
@@ -133,6 +137,7 @@ impl Offloads {
         may_act: bool,
     ) -> Vec<News> {
         let (mut news, mut works) = (Vec::new(), Vec::new());
+        let mut estimates = ESTIMATES_MAX;
         for (name, engine) in &mut self.engines {
             let Some(assigned) = desired.services.get(name) else { continue };
             let Some(offload) = &assigned.service.offload else { continue };
@@ -141,8 +146,10 @@ impl Offloads {
                 news.extend(engine.news_of_budget(&given).map(told));
                 self.loads.keep(engine.measure(&given));
                 if may_act && engine.is_up && !acting_on.contains(name) {
+                    engine.estimates.allow(estimates);
                     let step = engine.decide(now, &given, &self.loads.measured);
                     news.extend(engine.news_of_incidents(now, &given, &self.loads.measured).into_iter().map(told));
+                    estimates = engine.estimates.left().unwrap_or(0);
                     if let Some((step, why)) = step {
                         news.push(told(text::begins(&step, &why)));
                         works.push((name.clone(), engine.invocation, offload.clone(), Work::Step(step)));

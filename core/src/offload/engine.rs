@@ -19,7 +19,7 @@
 //! | | Ollama | nothing: it says `-c` itself |
 //! | `num_gpu`, `-ngl` | all | so many layers; with a number `--fit` changes nothing. 0.12.11 up to before 0.30 refuse a number that does not fit |
 //! | negative `num_gpu` | Ollama | as many as fit; never loads anew what is loaded |
-//! | `num_ctx` | Ollama | another number loads anew |
+//! | `num_ctx` | Ollama | another number loads anew; from 0.9.3 on cut to what the model was trained on |
 //! | `OLLAMA_KEEP_ALIVE` | Ollama | how long a model stays that nobody asks; 5 minutes unless set |
 //! | `--sleep-idle-seconds` | `llama-server` | the same; it has no variable |
 
@@ -142,6 +142,20 @@ pub fn default_context(engine: Engine, version: Option<Version>, total: Bytes, t
         },
     };
     trained.map_or(usual, |trained| usual.min(trained))
+}
+
+/// Returns the tokens of context that a model has which is loaded with so many; `trained` as above.
+///
+/// Ollama cuts what is asked for to what the model was made for, from 0.9.3 on.
+#[must_use]
+pub fn cut_context(engine: Engine, version: Option<Version>, asked: u32, trained: Option<u32>) -> u32 {
+    let cuts = match engine {
+        Engine::Ollama => {
+            version.filter(|version| version.is_real()).is_none_or(|version| version >= Version(0, 9, 3))
+        }
+        Engine::LlamaServer => false,
+    };
+    trained.filter(|tokens| cuts && *tokens > 0).map_or(asked, |trained| asked.min(trained))
 }
 
 /// Returns the variables that hold an engine to its budget, and those of what is declared. `budget`: `None`, no limit; its GPUs may be none, where
@@ -276,6 +290,20 @@ mod tests {
         assert_eq!(default_context(Engine::Ollama, None, Bytes(80 * GIB), None), 262_144);
         assert_eq!(default_context(Engine::LlamaServer, None, Bytes(GIB), Some(8192)), 8192);
         assert_eq!(default_context(Engine::LlamaServer, None, Bytes(GIB), Some(0)), 4096);
+    }
+
+    #[test]
+    fn a_context_beyond_what_a_model_was_made_for_is_cut_by_who_does_that() {
+        let of = |engine, version: &str, trained| cut_context(engine, version.parse().ok(), 131_072, trained);
+        assert_eq!(
+            ["0.9.2", "0.9.3", "0.30.0", "0.0.0"].map(|version| of(Engine::Ollama, version, Some(8192))),
+            [131_072, 8192, 8192, 8192]
+        );
+        assert_eq!(
+            [Some(0), None, Some(262_144)].map(|trained| of(Engine::Ollama, "0.30.0", trained)),
+            [131_072; 3]
+        );
+        assert_eq!(of(Engine::LlamaServer, "b11434", Some(8192)), 131_072);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Models that should be on the GPU and are not.
 //!
-//! Two things tell: the engine counts a part of a model elsewhere though there is room for it, or it counts memory on the GPUs that the driver
-//! does not see. What was loaded with less on purpose (the arbiter's settings), and what gives memory back just now, is right where it is.
+//! Three things tell: the engine counts a part of a model elsewhere though there is room for it, it counts memory on the GPUs that the driver
+//! does not see, or it counts nothing and the driver sees far less than such a model takes. What was loaded with less on purpose (the arbiter's settings), and what gives memory back just now, is right where it is.
 
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ pub fn is_repairing(scene: &Scene<'_>, model: &str) -> bool {
 pub(super) fn misplaced(scene: &Scene<'_>, view: &EngineView, memory: &Memory) -> Vec<String> {
     let is_elsewhere = |wrong: &Wrong| match wrong {
         Wrong::Elsewhere { .. } => true,
-        // Nothing is gained by loading it again: what the engine says of it is not so.
-        Wrong::Unseen { .. } => false,
+        // Nothing is gained by loading it again: what the engine says of it is not so, or it cannot be told how.
+        Wrong::Unseen { .. } | Wrong::Absent { .. } => false,
     };
     let wrong = checked(scene, view, memory).into_iter().filter(|(_, wrong)| is_elsewhere(wrong));
     wrong.map(|(model, _)| model.name.clone()).collect()
@@ -67,6 +67,8 @@ enum Wrong {
     Elsewhere { vram: Bytes, size: Bytes, free: Option<Bytes> },
     /// The engine counts this on the GPUs for all of its models, and the driver sees less.
     Unseen { counted: Bytes, used: Bytes },
+    /// The engine counts nothing. The model takes this by the estimate, the budget would hold it, and this is all that the driver sees.
+    Absent { need: Bytes, used: Bytes },
 }
 
 impl Wrong {
@@ -86,6 +88,17 @@ impl Wrong {
                 "look at `nixmoxctl doctor`: the engine has lost the GPU, or another one than it was given"
                     .to_owned(),
             ),
+            Self::Absent { need, used } => {
+                let found = match used {
+                    Bytes(0) => format!("nothing of it is on the GPU, where it takes {}", need.roughly()),
+                    used => format!(
+                        "nothing of it is on the GPU, or little: it takes {}, and the driver sees {} of all",
+                        need.roughly(),
+                        used.roughly()
+                    ),
+                };
+                (found, hint(scene, repairs, Bytes(0)))
+            }
         };
         Incident { model: model.name.clone(), found, hint }
     }
@@ -130,9 +143,17 @@ fn checked<'a>(scene: &Scene<'_>, view: &'a EngineView, memory: &Memory) -> Vec<
         (is_less && is_counted && memory.is_busy_with().is_none())
             .then_some(Wrong::Unseen { counted: Bytes(counted), used })
     };
+    let sizes = Sizes::new(scene, view);
+    let absent = |model: &LoadedModel| {
+        let used = used.filter(|_| model.size_vram.is_none() && memory.is_busy_with().is_none())?;
+        let need = memory.need(&sizes, model)?;
+        let is_less = u128::from(used.0) * 100 < u128::from(need.0) * u128::from(SEEN_PERCENT);
+        let has_room = scene.budget.is_none_or(|budget| need <= budget);
+        (is_less && has_room).then_some(Wrong::Absent { need, used })
+    };
     let wrong = |model: &'a LoadedModel| {
-        let wrong =
-            elsewhere(scene, view, memory, model, counted).filter(|_| !is_over).or_else(|| unseen(model))?;
+        let elsewhere = elsewhere(scene, view, memory, model, counted).filter(|_| !is_over);
+        let wrong = elsewhere.or_else(|| unseen(model)).or_else(|| absent(model))?;
         Some((model, wrong))
     };
     view.loaded.iter().filter(settled).filter_map(wrong).collect()

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixmox_core::model::{Bytes, InvocationId, Offload};
-use nixmox_core::offload::arbiter::{self, Load, Measured, Memory, Scene, Setting, Step, Verdict};
+use nixmox_core::offload::arbiter::{self, Estimates, Load, Measured, Memory, Scene, Setting, Step, Verdict};
 use nixmox_core::offload::estimate::{Layers, estimate};
 use nixmox_core::offload::seen::{EngineSeen, EngineView, LoadedModel};
 use nixmox_core::offload::watchdog::{self, Incident};
@@ -82,6 +82,8 @@ pub(in crate::reconcile) struct Engine {
     /// Since when it has more than it may.
     over_since: Option<Duration>,
     pub(in crate::reconcile) models: Models,
+    /// What they were estimated to take.
+    pub(super) estimates: Estimates,
     /// Grows with everything that is known anew beside looks.
     changes: u64,
     incidents: BTreeMap<String, Lasting>,
@@ -124,6 +126,7 @@ impl Engine {
             stepped: None,
             over_since: None,
             models: Models::default(),
+            estimates: Estimates::new(estimate),
             changes: 0,
             incidents: BTreeMap::new(),
             incidents_at: None,
@@ -237,6 +240,7 @@ impl Engine {
         digest: String,
         shown: Result<nixmox_core::offload::gguf::Header, String>,
     ) {
+        self.estimates.forget(&model);
         self.models.shown(now, model, digest, shown);
         self.changes = self.changes.saturating_add(1);
     }
@@ -298,7 +302,9 @@ impl Engine {
             measured,
             parallel: given.parallel,
             kv: given.kv,
-            estimate,
+            overhead: given.overhead,
+            context: given.context,
+            estimates: &self.estimates,
             memory: &self.memory,
         }
     }
@@ -380,12 +386,16 @@ impl Engine {
         if self.incidents_at == Some(seen_at) || !matches!(*engine, EngineSeen::Answers(_)) {
             return Vec::new();
         }
-        self.incidents_at = Some(seen_at);
         let scene = self.scene(now, given, (&engine, seen_at), measured);
         let found = watchdog::incidents(&scene);
+        if self.estimates.is_short() {
+            // What was found is not all; the next round goes on.
+            return Vec::new();
+        }
         // What is just loaded again is no news, until it is seen where it went.
         let is_open = |name: &String| watchdog::is_repairing(&scene, name);
         let open: Vec<String> = self.incidents.keys().filter(|name| is_open(name)).cloned().collect();
+        self.incidents_at = Some(seen_at);
         let mut before = std::mem::take(&mut self.incidents);
         let mut news = Vec::new();
         for incident in found {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use nixmox_core::gpu::{Inventory, ledger};
-use nixmox_core::model::{Assigned, Bytes, Engine as Program, GpuId, GpuShare, GpuStanding, Grant, Offload};
+use nixmox_core::model::{
+    Assigned, Bytes, Engine as Program, GpuId, GpuShare, GpuStanding, Grant, Offload, System,
+};
 use nixmox_core::offload::estimate::{KvType, Room};
 
 use crate::reconcile::gpus::Gpus;
@@ -23,6 +25,9 @@ pub(super) struct Given {
     pub(super) used_at: Duration,
     pub(super) parallel: u32,
     pub(super) kv: KvType,
+    /// What its engine was told to leave of each GPU, and the context of a request that names none.
+    pub(super) overhead: Bytes,
+    pub(super) context: Option<u32>,
 }
 
 impl Given {
@@ -41,6 +46,7 @@ impl Given {
         let used = used.and_then(|seen| ledger::used(&seen.inventory, &assigned.service.name));
         let for_whom = why.map(|_| to.map_or_else(|| "what is no service".to_owned(), ToString::to_string));
         let (parallel, kv) = conditions(assigned, offload.engine);
+        let (overhead, context) = defaults(assigned, offload.engine);
         Some(Self {
             offload: offload.clone(),
             share: share.clone(),
@@ -52,6 +58,8 @@ impl Given {
             used_at: seen.map_or(Duration::ZERO, |seen| seen.begun),
             parallel,
             kv,
+            overhead,
+            context,
         })
     }
 
@@ -82,4 +90,21 @@ pub(in crate::reconcile) fn conditions(assigned: &Assigned, engine: Program) -> 
     let parallel = environment.get(parallel).and_then(|text| text.parse().ok()).filter(|count| *count > 0);
     let kv = environment.get(kv).and_then(|word| KvType::from_word(word));
     (parallel.unwrap_or(1), kv.unwrap_or(KvType::F16))
+}
+
+/// Returns what an engine was told at its start, as far as that decides on the context by itself: what to leave of each GPU, and how many
+/// tokens a request gets that names none.
+fn defaults(assigned: &Assigned, engine: Program) -> (Bytes, Option<u32>) {
+    match engine {
+        // The environment of an adopted container is its owner's.
+        Program::Ollama if assigned.service.system == System::Adopted => (Bytes(0), None),
+        Program::Ollama => {
+            let environment = assigned.environment();
+            let number = |name| environment.get(name).and_then(|text| text.trim().parse::<u64>().ok());
+            let context = number("OLLAMA_CONTEXT_LENGTH").and_then(|tokens| u32::try_from(tokens).ok());
+            (Bytes(number("OLLAMA_GPU_OVERHEAD").unwrap_or(0)), context.filter(|tokens| *tokens > 0))
+        }
+        // What it is told is shared by all requests, and it says itself what a model has.
+        Program::LlamaServer => (Bytes(0), None),
+    }
 }

@@ -108,4 +108,11 @@ impl Models {
         }
         self.asked.values().filter_map(|asked| asked.again.map(|(at, _)| at)).filter(|at| *at > now).min()
     }
+
+    /// Knows a model.
+    #[cfg(test)]
+    pub(super) fn put(&mut self, name: &str, model: Model) {
+        self.asked.insert(name.to_owned(), Asked { digest: String::new(), again: None });
+        self.known.insert(name.to_owned(), model);
+    }
 }

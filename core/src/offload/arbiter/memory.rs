@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::estimate::Layers;
 use super::super::seen::{EngineView, LoadedModel};
 use super::under_way::{Progress, UnderWay, is_returning};
-use super::{Purpose, Scene, Setting, Sizes, Step, kept, loaded};
+use super::{Purpose, Scene, Setting, Sizes, Step, kept, loaded, slack};
 use crate::model::Bytes;
 
 /// Loads of a model: one in this time, and so many at once. In any hour there are 63 of a model at most.
@@ -29,9 +29,9 @@ const REASON_MAX: usize = 200;
 pub struct Memory {
     models: BTreeMap<String, Known>,
     under_way: Option<UnderWay>,
-    /// The budget of the last round; none is the largest.
+    /// The largest budget since it last became noticeably less; none is the largest.
     budget: Option<u64>,
-    /// When memory was asked for last: more was used than may be, or the budget became smaller.
+    /// When memory was asked for last: more was used than may be, or the budget became noticeably smaller.
     pub(super) disturbed: Option<Duration>,
     /// Since when more is used than may be.
     pub(super) over_since: Option<Duration>,
@@ -40,6 +40,8 @@ pub struct Memory {
     /// What models had that were seen to be gone, and when: it comes back by itself.
     leaving: Vec<(Duration, Bytes)>,
     pub(super) silent_since: Option<Duration>,
+    /// Since when no decision came to its end.
+    pub(super) unfinished_since: Option<Duration>,
     /// What was said last of it.
     pub(super) was_elastic: bool,
 }
@@ -132,6 +134,11 @@ impl Memory {
         self.under_way.as_ref().map(|step| step.step.model())
     }
 
+    /// Returns whether anything was decided yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.budget.is_none()
+    }
+
     pub(super) fn under_way(&self) -> Option<&UnderWay> {
         self.under_way.as_ref()
     }
@@ -152,7 +159,8 @@ impl Memory {
 
     /// Takes in what the engine says.
     pub(super) fn observe(&mut self, scene: &Scene<'_>, view: &EngineView) {
-        self.silent_since = None;
+        let was_silent = self.silent_since.take().is_some();
+        self.unfinished_since = None;
         let loads = |step: &UnderWay| match &step.step {
             Step::Load { model, .. } => Some(model.clone()),
             Step::Unload { .. } => None,
@@ -161,6 +169,10 @@ impl Memory {
         for model in loaded(view) {
             let known = self.models.entry(model.name.clone()).or_default();
             known.see(scene, model, ours.as_ref() == Some(&model.name));
+            if was_silent && model.expires_usec.is_none() {
+                // Nobody saw whether it was asked meanwhile.
+                known.used_at = scene.seen_at;
+            }
         }
         self.leaving.retain(|(at, _)| is_returning(scene, *at));
         let sizes = Sizes::new(scene, view);
@@ -220,10 +232,12 @@ impl Memory {
     /// Takes in how much too much is used.
     pub(super) fn weigh(&mut self, scene: &Scene<'_>, excess: Bytes) {
         let budget = scene.budget.map_or(u64::MAX, |budget| budget.0);
-        if self.budget.is_some_and(|last| budget < last) || excess.0 > 0 {
+        // What a desktop uses goes up and down all the time.
+        let has_fallen = self.budget.is_some_and(|most| budget < most.saturating_sub(slack(most)));
+        if has_fallen || excess.0 > 0 {
             self.disturbed = Some(scene.now);
         }
-        self.budget = Some(budget);
+        self.budget = Some(if has_fallen { budget } else { self.budget.unwrap_or(0).max(budget) });
         if excess.0 > 0 {
             self.over_since.get_or_insert(scene.now);
         } else {
@@ -303,6 +317,13 @@ impl Memory {
     /// Returns how many layers of a loaded model are on GPUs, where that can be told.
     pub(in super::super) fn layers(&self, sizes: &Sizes<'_>, model: &LoadedModel) -> Option<u32> {
         sizes.has(model, &self.known(&model.name)).0
+    }
+
+    /// Returns what a loaded model is to take on GPUs; `None`: nobody knows.
+    pub(in super::super) fn need(&self, sizes: &Sizes<'_>, model: &LoadedModel) -> Option<Bytes> {
+        let known = self.known(&model.name);
+        let setting = known.setting.unwrap_or(Setting { layers: Layers::Auto, context: model.context });
+        sizes.need(&model.name, &known, setting)
     }
 
     /// Returns how many repairs of a model in a row changed nothing.

@@ -116,7 +116,8 @@ fn spoil(mistake: Mistake, scene: &Scene<'_>, verdict: &mut Verdict) {
                 model.clone_from(last);
                 let mut memory = scene.memory.clone();
                 memory.observe(scene, view);
-                memory.weigh(scene, excess(scene, view));
+                let over = excess(scene, view, &memory);
+                memory.weigh(scene, over);
                 memory.begin(scene, view, &Step::Unload { model: last.clone() }, Purpose::Relief);
                 (verdict.memory, verdict.why) = (memory, format!("unloads `{last}`"));
             }

@@ -16,6 +16,7 @@
 //! Level-triggered: a round looks at everything anew. A step that is under way is not repeated before it was seen to be done, was reported to
 //! have failed ([`Memory::failed`]), or took too long.
 
+mod estimates;
 mod memory;
 #[cfg(test)]
 mod mistakes;
@@ -35,11 +36,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use estimates::Estimates;
 pub use memory::Memory;
 pub(super) use recovery::REPAIRS_MAX;
 pub(super) use size::Sizes;
 
-use super::estimate::{Ask, Estimate, KvType, Layers, Room};
+use super::estimate::{KvType, Layers, Room};
 use super::model::Model;
 use super::seen::{EngineSeen, EngineView, LoadedModel};
 use crate::model::{Bytes, Engine, GpuShare, Offload};
@@ -48,6 +50,8 @@ use under_way::UnderWay;
 
 /// How long an engine that gave memory back may say nothing before it counts as one that does not.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long estimates may take, over many rounds, until an engine counts as one that does not give back.
+const UNFINISHED_MAX: Duration = Duration::from_mins(1);
 /// What an engine may use beyond its budget while nobody waits for it: buffers grow a little, and estimates are no measurements.
 const SLACK_PERCENT: u64 = 2;
 const SLACK_MIN: u64 = 64 << 20;
@@ -85,8 +89,12 @@ pub struct Scene<'a> {
     pub parallel: u32,
     /// See `parallel`.
     pub kv: KvType,
-    /// By what models are estimated: [`super::estimate::estimate`].
-    pub estimate: fn(&Model, &Ask) -> Estimate,
+    /// What the engine was told at its start to leave of each GPU (`OLLAMA_GPU_OVERHEAD`); 0: nothing.
+    pub overhead: Bytes,
+    /// Tokens of context that its environment gives to a request which names none; `None`: it says nothing.
+    pub context: Option<u32>,
+    /// What its models were estimated to take, by [`super::estimate::estimate`].
+    pub estimates: &'a Estimates,
     /// What was decided before.
     pub memory: &'a Memory,
 }
@@ -197,10 +205,20 @@ pub fn decide(scene: &Scene<'_>) -> Verdict {
         EngineSeen::Silent(reason) => return silent(scene, memory, reason),
     };
     memory.observe(scene, view);
-    let excess = excess(scene, view);
+    let excess = excess(scene, view, &memory);
     memory.weigh(scene, excess);
-    let verdict = Judge { scene, view, memory, excess };
-    if view.is_multi { verdict.multi() } else { verdict.single() }
+    let judge = Judge { scene, view, memory, excess };
+    let verdict = if view.is_multi { judge.multi() } else { judge.single() };
+    if scene.estimates.is_short() { unfinished(scene) } else { verdict }
+}
+
+/// Decides nothing yet: more is to be estimated than one round may. An engine that tells of other models all the time does not hold that up for ever.
+fn unfinished(scene: &Scene<'_>) -> Verdict {
+    let mut memory = scene.memory.clone();
+    let since = *memory.unfinished_since.get_or_insert(scene.now);
+    let is_elastic = (memory.was_elastic || memory.is_new()) && scene.now < since.saturating_add(UNFINISHED_MAX);
+    let why = format!("estimates what its models take, for {}", span(scene.now.saturating_sub(since)));
+    Verdict { step: None, why, is_elastic, memory, again_at: Some(scene.now) }
 }
 
 /// Decides of an engine that does not answer. For a moment that means nothing: nobody is stopped for one answer that was lost.
@@ -217,17 +235,43 @@ fn silent(scene: &Scene<'_>, mut memory: Memory, reason: &str) -> Verdict {
     Verdict { step: None, why, is_elastic, memory, again_at: is_elastic.then_some(lost_at) }
 }
 
-/// Returns by how much more is used than may be, or what models are counted to use where the driver does not tell. While nobody waits for it, a
-/// little is nothing.
-fn excess(scene: &Scene<'_>, view: &EngineView) -> Bytes {
+/// Returns by how much more is used than may be, or what models are counted or estimated to use where the driver does not tell. While nobody waits
+/// for it, a little is nothing.
+fn excess(scene: &Scene<'_>, view: &EngineView, memory: &Memory) -> Bytes {
     let Some(budget) = scene.budget else { return Bytes(0) };
-    let counted =
-        || loaded(view).fold(0, |sum: u64, model| sum.saturating_add(model.size_vram.map_or(0, |size| size.0)));
-    let used = scene.used.map_or_else(counted, |used| used.0);
-    let over = used.saturating_sub(budget.0);
-    let slack = (budget.0 / 100).saturating_mul(SLACK_PERCENT).max(SLACK_MIN);
     let is_asked = !scene.pressure.is_empty() || budget.0 == 0;
-    Bytes(if is_asked || over > slack { over } else { 0 })
+    let used = scene.used.unwrap_or_else(|| counted(scene, view, memory));
+    let over = used.0.saturating_sub(budget.0);
+    if over == 0 && is_shrunk(scene) && scene.used.is_none() && has_unknown(scene, view, memory) {
+        // Whatever it has, it may be too much: it goes in its order.
+        return Bytes(1);
+    }
+    Bytes(if is_asked || over > slack(budget.0) { over } else { 0 })
+}
+
+/// Returns what is nothing of a budget while nobody waits for it.
+fn slack(budget: u64) -> u64 {
+    (budget / 100).saturating_mul(SLACK_PERCENT).max(SLACK_MIN)
+}
+
+/// Returns what all that is loaded has on the GPUs, as far as anybody knows.
+fn counted(scene: &Scene<'_>, view: &EngineView, memory: &Memory) -> Bytes {
+    let sizes = Sizes::new(scene, view);
+    let held = loaded(view).filter_map(|model| sizes.held(model, &memory.known(&model.name)));
+    Bytes(held.fold(0, |sum: u64, held| sum.saturating_add(held.0)))
+}
+
+/// Returns whether there is a model of which nobody knows what it has.
+fn has_unknown(scene: &Scene<'_>, view: &EngineView, memory: &Memory) -> bool {
+    let sizes = Sizes::new(scene, view);
+    loaded(view).any(|model| sizes.held(model, &memory.known(&model.name)).is_none())
+}
+
+/// Returns whether it may have less than it is declared to.
+fn is_shrunk(scene: &Scene<'_>) -> bool {
+    scene.budget.is_some_and(|budget| {
+        budget.0 == 0 || !scene.pressure.is_empty() || scene.share.vram.is_some_and(|whole| budget < whole)
+    })
 }
 
 /// Returns the models that are loaded, each name once: one without a name cannot be asked for anything.
@@ -337,7 +381,7 @@ impl Judge<'_> {
     /// Returns what is asked of it, with the numbers.
     fn asked(&self) -> String {
         let budget = self.scene.budget.unwrap_or_default().roughly();
-        let excess = self.excess.roughly();
+        let excess = if self.excess.0 > 1 { self.excess.roughly() } else { "what it has".to_owned() };
         match (self.scene.pressure, self.scene.used) {
             ("", Some(used)) => format!("gives back {excess}, uses {} and may {budget}", used.roughly()),
             ("", None) => format!("gives back {excess}, may {budget}"),
@@ -373,7 +417,10 @@ impl Judge<'_> {
         let Some(idle) = self.scene.offload.idle_unload else { return Found::Nothing(None) };
         let mut again_at = None;
         let keep = kept(self.scene.offload);
-        for model in loaded(self.view).filter(|model| !keep.contains(&model.name) && model.busy != Some(true)) {
+        // Where nothing tells of its use it may be in use; and what a client has kept for good is to stay.
+        let is_told = |model: &&LoadedModel| model.busy.is_some() || model.expires_usec.is_some();
+        let idle_ones = loaded(self.view).filter(is_told);
+        for model in idle_ones.filter(|model| !keep.contains(&model.name) && model.busy != Some(true)) {
             let known = self.memory.known(&model.name);
             let due = known.used_at.saturating_add(idle).saturating_add(IDLE_GRACE).max(known.retry_at);
             if self.scene.now < due {

@@ -8,7 +8,7 @@ use super::super::watchdog;
 use super::memory::Known;
 use super::size::Sizes;
 use super::text::{how, span};
-use super::{Found, Judge, Setting, Step, earlier, kept, loaded};
+use super::{Found, Judge, Setting, Step, counted, earlier, is_shrunk, kept, loaded};
 use crate::model::{Bytes, CpuFallback};
 
 /// How long memory must not have been asked for.
@@ -65,8 +65,7 @@ impl Judge<'_> {
 
     /// Returns what all that is loaded has on the GPUs, as far as anybody knows.
     pub(super) fn counted(&self) -> u64 {
-        let held = loaded(self.view).filter_map(|model| self.sizes().held(model, &self.memory.known(&model.name)));
-        held.fold(0, |sum: u64, held| sum.saturating_add(held.0))
+        counted(self.scene, self.view, &self.memory).0
     }
 
     /// Returns what a model may have that has this much already: never more than the whole budget, whatever the driver has not seen yet.
@@ -86,8 +85,12 @@ impl Judge<'_> {
                 );
             }
             None => None,
-            // What the engine put elsewhere by itself is the watchdog's.
-            Some(_) if known.setting.is_none() || !self.has_settings() => return Found::Nothing(None),
+            Some(_) if !self.has_settings() => return Found::Nothing(None),
+            // What the engine put elsewhere by itself is the watchdog's. But one on the CPU may have been moved there before this agent began, and
+            // where that is allowed nobody repairs it.
+            Some(model) if known.setting.is_none() && (self.repairs() || model.size_vram != Some(Bytes(0))) => {
+                return Found::Nothing(None);
+            }
             Some(model) => Some((model, self.sizes().has(model, &known))),
         };
         let held = found.and_then(|model| self.sizes().held(model, &known)).unwrap_or_default().0;
@@ -128,9 +131,10 @@ impl Judge<'_> {
         }
         if self.scene.now < due {
             let wait = span(due.saturating_sub(self.scene.now));
+            let what = if has.is_some() { "is loaded with more" } else { "is loaded again" };
             let why = match known.failure.as_str() {
-                "" => format!("`{name}` is loaded again in {wait}, unless memory is asked for"),
-                failure => format!("`{name}` is loaded again in {wait}: {failure}"),
+                "" => format!("`{name}` {what} in {wait}, unless memory is asked for"),
+                failure => format!("`{name}` {what} in {wait}: {failure}"),
             };
             return Found::Wait(why, Some(due));
         }
@@ -167,6 +171,8 @@ impl Judge<'_> {
         let Some(need) = sizes.need(name, known, whole) else {
             // Nobody knows what it takes: the engine finds out.
             let is_enough = self.scene.budget.is_none() || room >= ROOM_MIN;
+            // Where the driver does not tell either, it would have to go again.
+            let is_enough = is_enough && !(self.scene.used.is_none() && is_shrunk(self.scene));
             let best = Target { setting: whole, layers, context: tokens, need: Bytes(0) };
             return if is_enough { Some(best) } else { self.on_cpu(context, tokens) };
         };

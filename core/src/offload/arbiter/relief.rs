@@ -1,5 +1,7 @@
 //! Giving memory back: what is asked for it first, and what never.
 
+use std::time::Duration;
+
 use super::super::estimate::Layers;
 use super::super::seen::LoadedModel;
 use super::memory::Known;
@@ -14,6 +16,11 @@ pub(super) const FAILURES_MAX: u32 = 3;
 /// How often clients may load a model again that gave its memory back; then the engine cannot hold itself.
 const RETURNS_MAX: u32 = 3;
 
+/// Less than this is no figure of a model.
+const SIZE_MIN: u64 = 1 << 20;
+/// How long a model counts as busy of which its engine does not say, and which it would cut short.
+const UNKNOWN_MAX: Duration = Duration::from_mins(1);
+
 /// A model that can give memory back.
 #[derive(Clone)]
 struct Candidate<'a> {
@@ -21,22 +28,10 @@ struct Candidate<'a> {
     known: Known,
     /// What comes back.
     held: u64,
+    /// Whether it is not asked now: its engine would cut a request short.
+    has_to_wait: bool,
     /// Its place in `keep`.
     place: Option<usize>,
-}
-
-impl Candidate<'_> {
-    fn is_busy(&self) -> bool {
-        self.model.busy == Some(true)
-    }
-
-    /// Returns whether its memory can be asked for now: an engine that would cut a request short is not asked while there is one.
-    fn is_free(&self, engine: Engine) -> bool {
-        match engine {
-            Engine::Ollama => true,
-            Engine::LlamaServer => !self.is_busy(),
-        }
-    }
 }
 
 impl<'a> Judge<'a> {
@@ -96,7 +91,8 @@ impl<'a> Judge<'a> {
         let rest = self.scene.used.map_or(0, |used| used.0.saturating_sub(counted)) / unknown;
         let candidates = known.into_iter().zip(held).map(|((model, known), held)| {
             let place = keep.iter().position(|name| *name == model.name);
-            Candidate { model, known, held: held.unwrap_or(rest.max(1)), place }
+            let has_to_wait = self.has_to_wait(model).is_some();
+            Candidate { model, known, held: held.unwrap_or(rest.max(1)), has_to_wait, place }
         });
         let mut candidates: Vec<Candidate<'_>> = candidates.collect();
         // An engine counts for itself alone: one that counts nothing on the GPUs has yet what its libraries take.
@@ -108,20 +104,46 @@ impl<'a> Judge<'a> {
             // Of a model that is kept its place counts, not its use.
             let used_at = candidate.known.used_at * u32::from(place.is_none());
             let expires = candidate.model.expires_usec.unwrap_or(u64::MAX);
-            (place, candidate.is_busy(), used_at, expires, candidate.held, candidate.model.name.clone())
+            let is_busy = candidate.model.busy == Some(true);
+            (
+                place,
+                is_busy || candidate.has_to_wait,
+                used_at,
+                expires,
+                candidate.held,
+                candidate.model.name.clone(),
+            )
         });
         candidates
     }
 
+    /// Returns until when a model is not asked, and what is waited for: an engine that would cut a request short is not asked while there is one,
+    /// or may be one. `None`: it can be asked now.
+    fn has_to_wait(&self, model: &LoadedModel) -> Option<(Duration, String)> {
+        let (now, grace, name) = (self.scene.now, self.scene.offload.request_grace, &model.name);
+        let since = self.memory.over_since.unwrap_or(now);
+        match (self.scene.offload.engine, model.busy) {
+            (Engine::Ollama, _) | (Engine::LlamaServer, Some(false)) => None,
+            (Engine::LlamaServer, Some(true)) => {
+                let until = since.saturating_add(grace.unwrap_or(UNLOAD_RETRY));
+                Some((until, format!("a request of `{name}` to finish")))
+            }
+            (Engine::LlamaServer, None) => {
+                let until = since.saturating_add(grace.map_or(UNKNOWN_MAX, |grace| grace.min(UNKNOWN_MAX)));
+                let left = until.saturating_sub(now);
+                let what =
+                    format!("a request that `{name}` may have: it does not say, and is asked in {}", span(left));
+                (now < until).then_some((until, what))
+            }
+        }
+    }
+
     /// Decides how a model gives memory back.
     fn relieve(&self, candidate: &Candidate<'_>) -> Found {
-        let Candidate { model, known, held, place } = candidate;
+        let Candidate { model, known, held, has_to_wait: _, place } = candidate;
         let name = &model.name;
-        if !candidate.is_free(self.scene.offload.engine) {
-            let why = format!("{}: waits for a request of `{name}` to finish", self.asked());
-            let grace = self.scene.offload.request_grace.unwrap_or(UNLOAD_RETRY);
-            let until = self.memory.over_since.unwrap_or(self.scene.now).saturating_add(grace);
-            return Found::Wait(why, Some(until));
+        if let Some((until, what)) = self.has_to_wait(model) {
+            return Found::Wait(format!("{}: waits for {what}", self.asked()), Some(until));
         }
         if self.scene.now < known.retry_at && known.failures > 0 {
             let why = format!("{}: asks `{name}` again, which failed: {}", self.asked(), known.failure);
@@ -133,11 +155,12 @@ impl<'a> Judge<'a> {
             return Found::Step(Step::Load { model: name.clone(), setting, keep: true }, why);
         }
         let idle = span(self.scene.now.saturating_sub(known.used_at));
-        let size = Bytes(*held).roughly();
+        // Where nobody counts, no figure is better than a wrong one.
+        let size = if *held < SIZE_MIN { String::new() } else { format!(" ({})", Bytes(*held).roughly()) };
         let why = match (model.busy, place) {
-            (Some(true), _) => format!("{}: unloads `{name}` ({size}) after its request", self.asked()),
-            (_, Some(_)) => format!("{}: unloads `{name}` ({size}), which is to be kept", self.asked()),
-            (_, None) => format!("{}: unloads `{name}` ({size}), idle for {idle}", self.asked()),
+            (Some(true), _) => format!("{}: unloads `{name}`{size} after its request", self.asked()),
+            (_, Some(_)) => format!("{}: unloads `{name}`{size}, which is to be kept", self.asked()),
+            (_, None) => format!("{}: unloads `{name}`{size}, idle for {idle}", self.asked()),
         };
         Found::Step(Step::Unload { model: name.clone() }, why)
     }

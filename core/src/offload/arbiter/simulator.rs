@@ -9,7 +9,7 @@ use super::super::estimate::{Ask, Estimate, KvType, Layers, Parts, Room};
 use super::super::gguf::{Tensor, TensorType, Value};
 use super::super::model::Model;
 use super::super::seen::{EngineSeen, EngineView, LoadedModel};
-use super::{Measured, Memory, Scene, Step, Verdict};
+use super::{Estimates, Measured, Memory, Scene, Step, Verdict};
 use crate::model::{Bytes, CpuFallback, Engine, GpuDevices, GpuShare, Offload};
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -88,7 +88,7 @@ pub(super) struct Runner {
     unload: bool,
     again: Option<(Layers, Option<u32>)>,
     answers: bool,
-    stays: bool,
+    pub(super) stays: bool,
 }
 
 /// What goes wrong with a step.
@@ -100,6 +100,13 @@ pub(super) enum Fault {
     LostStep,
     /// It fails.
     Fails,
+}
+
+/// What a server says of requests under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Requests {
+    Told,
+    Hidden,
 }
 
 /// An engine and what it runs on.
@@ -134,6 +141,13 @@ pub(super) struct World {
     pub(super) lost_gpu: u32,
     /// When the engine last unloaded a model by itself.
     pub(super) expired_at: u64,
+    /// When it was silent last.
+    pub(super) silent_at: u64,
+    /// What it is told to leave of its GPU, and the context that it takes by itself.
+    pub(super) overhead: u64,
+    pub(super) context: u32,
+    /// Whether a server tells of requests.
+    pub(super) requests: Requests,
 }
 
 impl std::fmt::Debug for World {
@@ -175,7 +189,17 @@ impl World {
             cut: 0,
             lost_gpu: 0,
             expired_at: 0,
+            silent_at: 0,
+            overhead: 0,
+            context: 32_768,
+            requests: Requests::Told,
         }
+    }
+
+    /// Says what a model was made for.
+    pub(super) fn train(&mut self, name: &str, tokens: u32) {
+        let model = self.models.get_mut(name).unwrap();
+        model.metadata.insert("llama.context_length".to_owned(), Value::Unsigned(tokens.into()));
     }
 
     /// Returns what a runner takes, as the engine counts.
@@ -209,9 +233,11 @@ impl World {
         if self.is_silent {
             return EngineSeen::Silent("connection refused".to_owned());
         }
+        let is_server = self.offload.engine == Engine::LlamaServer;
         let loaded = self.running.iter().map(|(name, runner)| {
             let vram = self.counted(name, runner.layers, runner.context);
-            let is_here = runner.loads_until <= self.now;
+            // A server counts nothing, and has no time at which it unloads a model.
+            let is_here = runner.loads_until <= self.now && !is_server;
             // It is put off when a request has finished.
             let used_at = if runner.busy_until > self.now { runner.loads_until } else { runner.used_at };
             LoadedModel {
@@ -220,8 +246,8 @@ impl World {
                 size: is_here.then(|| Bytes(self.counted(name, 16, runner.context))),
                 size_vram: is_here.then_some(Bytes(vram)),
                 context: Some(runner.context),
-                busy: (self.offload.engine == Engine::LlamaServer).then_some(runner.busy_until > self.now),
-                expires_usec: (!runner.stays).then_some((used_at + KEEP_ALIVE) * 1_000_000),
+                busy: (is_server && self.requests == Requests::Told).then_some(runner.busy_until > self.now),
+                expires_usec: (!runner.stays && !is_server).then_some((used_at + KEEP_ALIVE) * 1_000_000),
             }
         });
         EngineSeen::Answers(EngineView {
@@ -253,7 +279,9 @@ impl World {
             measured: &measured,
             parallel: 1,
             kv: KvType::F16,
-            estimate,
+            overhead: Bytes(self.overhead),
+            context: None,
+            estimates: &Estimates::new(estimate),
             memory: &self.memory,
         })
     }
@@ -268,11 +296,18 @@ impl World {
         (runner.busy_until, runner.used_at) = (runner.busy_until.max(until), until);
     }
 
+    /// Returns the context that a model gets: as much as it was made for at most.
+    fn tokens(&self, name: &str, asked: Option<u32>) -> u32 {
+        let trained =
+            self.models[name].number("context_length").map_or(u32::MAX, |tokens| u32::try_from(tokens).unwrap());
+        asked.or(self.offload.context).unwrap_or(self.context).min(trained)
+    }
+
     fn load(&mut self, name: &str, layers: Layers, context: Option<u32>, stays: bool) -> u64 {
         let told = if let Layers::Exactly(layers) = layers { Some(layers.min(16)) } else { None };
         let layers = if self.lost_gpu > 0 { 0 } else { told.unwrap_or(16) };
         self.lost_gpu = self.lost_gpu.saturating_sub(1);
-        let context = context.or(self.offload.context).unwrap_or(32_768);
+        let context = self.tokens(name, context);
         let until = self.now + 1 + self.load_time * self.counted(name, layers, context) / GIB;
         let runner = Runner {
             layers,
@@ -320,25 +355,26 @@ impl World {
                 }
                 self.now + 1
             }
-            Step::Load { model, setting, keep } => match self.running.get_mut(model) {
-                None => self.load(model, setting.layers, setting.context, *keep),
-                Some(runner) => {
-                    // As it likes is what it has, however that came.
-                    let told = match setting.layers {
-                        Layers::Exactly(layers) => Some(layers.min(16)),
-                        Layers::Auto => runner.told,
-                    };
-                    let context = setting.context.or(self.offload.context).unwrap_or(32_768);
-                    runner.stays = *keep;
-                    if (told, context) != (runner.told, runner.context) {
-                        runner.again = Some((told.map_or(Layers::Auto, Layers::Exactly), Some(context)));
-                        runner.answers = fault.is_none();
-                        // It is answered when it is loaded.
-                        return;
+            Step::Load { model, setting, keep } => {
+                match (self.tokens(model, setting.context), self.running.get_mut(model)) {
+                    (_, None) => self.load(model, setting.layers, setting.context, *keep),
+                    (context, Some(runner)) => {
+                        // As it likes is what it has, however that came.
+                        let told = match setting.layers {
+                            Layers::Exactly(layers) => Some(layers.min(16)),
+                            Layers::Auto => runner.told,
+                        };
+                        runner.stays = *keep;
+                        if (told, context) != (runner.told, runner.context) {
+                            runner.again = Some((told.map_or(Layers::Auto, Layers::Exactly), Some(context)));
+                            runner.answers = fault.is_none();
+                            // It is answered when it is loaded.
+                            return;
+                        }
+                        runner.busy_until.max(runner.loads_until).max(self.now) + 1
                     }
-                    runner.busy_until.max(runner.loads_until).max(self.now) + 1
                 }
-            },
+            }
         };
         if fault.is_none() {
             self.answers.push((answer_at, Ok(())));
@@ -347,6 +383,8 @@ impl World {
 
     /// Lets time go on.
     pub(super) fn pass(&mut self, seconds: u64) {
+        // It has a model until it is told otherwise.
+        let is_server = self.offload.engine == Engine::LlamaServer;
         for _ in 0..seconds {
             self.now += 1;
             let now = self.now;
@@ -357,7 +395,7 @@ impl World {
                     continue;
                 }
                 let (again, answers, stays) = (runner.again, runner.answers, runner.stays);
-                let is_over = runner.unload || (!stays && now >= runner.used_at + KEEP_ALIVE);
+                let is_over = runner.unload || (!stays && !is_server && now >= runner.used_at + KEEP_ALIVE);
                 if is_over && !runner.unload {
                     self.expired_at = now;
                 }
@@ -370,6 +408,9 @@ impl World {
                         self.answers.push((until, Ok(())));
                     }
                 }
+            }
+            if self.is_silent {
+                self.silent_at = now;
             }
             self.history.push((now, self.used()));
             if self.history.len() > 32 {

@@ -1,6 +1,6 @@
 //! What models take on the GPUs: measured, counted by the engine, or estimated, in this order.
 
-use super::super::engine::{MemoryEngine, default_context, memory_engine};
+use super::super::engine::{MemoryEngine, cut_context, default_context, memory_engine};
 use super::super::estimate::{Ask, Layers, Room};
 use super::super::model::Model;
 use super::super::seen::{EngineView, LoadedModel};
@@ -41,10 +41,18 @@ impl<'a> Sizes<'a> {
 
     /// Returns with how many tokens of context a model is loaded.
     pub(super) fn context(&self, name: &str, asked: Option<u32>) -> u32 {
+        let (scene, version) = (self.scene, self.view.version);
+        let engine = scene.offload.engine;
         let trained = self.model(name).and_then(|model| u32::try_from(model.number("context_length")?).ok());
-        let total = self.scene.rooms.iter().fold(0, |sum: u64, room| sum.saturating_add(room.total.0));
-        let usual = || default_context(self.scene.offload.engine, self.view.version, Bytes(total), trained);
-        asked.or(self.scene.offload.context).unwrap_or_else(usual)
+        // Of the GPUs the engine sees what it was not told to leave, when it was started.
+        let total = scene
+            .rooms
+            .iter()
+            .fold(0, |sum: u64, room| sum.saturating_add(room.total.0.saturating_sub(scene.overhead.0)));
+        match asked.or(scene.offload.context).or(scene.context) {
+            Some(asked) => cut_context(engine, version, asked, trained),
+            None => default_context(engine, version, Bytes(total), trained),
+        }
     }
 
     /// Returns what a model takes on all GPUs when it is loaded like this; `None`: nobody knows.
@@ -65,13 +73,13 @@ impl<'a> Sizes<'a> {
         };
         let measured =
             self.scene.measured.0.iter().filter(|(load, _)| is_it(load)).max_by_key(|(load, _)| load.layers);
-        let estimated = || Some(self.estimated(self.model(name)?, context, layers?));
+        let estimated = || self.estimated(name, context, layers?);
         let counted = || known.size.filter(|_| layers == all && setting.context == self.scene.offload.context);
         // What the engine counted when all of it was there is at least what it takes.
         measured.map(|(_, bytes)| *bytes).or_else(|| estimated().max(counted()))
     }
 
-    fn estimated(&self, model: &Model, context: u32, layers: u32) -> Bytes {
+    fn estimated(&self, name: &str, context: u32, layers: u32) -> Option<Bytes> {
         let nobody_knows = [Room { total: Bytes(u64::MAX / 4), free: Bytes(u64::MAX / 4) }];
         let rooms = if self.scene.rooms.is_empty() { &nobody_knows[..] } else { self.scene.rooms };
         let ask = Ask {
@@ -86,9 +94,7 @@ impl<'a> Sizes<'a> {
             flash_attention: self.engine != MemoryEngine::Layered,
             layers: Layers::Exactly(layers),
         };
-        let estimate = (self.scene.estimate)(model, &ask);
-        let parts = estimate.gpus.iter().flat_map(|gpu| [gpu.weights, gpu.cache, gpu.compute, gpu.overhead]);
-        Bytes(parts.fold(0, |sum: u64, part| sum.saturating_add(part.0)))
+        self.scene.estimates.need(name, self.model(name)?, &ask)
     }
 
     /// Returns what a loaded model has on the GPUs; `None`: nobody knows.

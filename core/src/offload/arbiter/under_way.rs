@@ -113,6 +113,17 @@ impl UnderWay {
         Progress::Waits
     }
 
+    /// Returns whether a model that was loaded anew is all that is there of it: what it had before may still be counted, or not be counted yet
+    /// beside what it has now.
+    fn replaces(&mut self, scene: &Scene<'_>) -> Progress {
+        let since = *self.gone_at.get_or_insert(scene.seen_at);
+        let Some(used) = scene.used else { return Progress::Done };
+        let is_over = scene.budget.is_some_and(|most| used > most);
+        let told_at = if is_over { since.saturating_add(RETURN_MAX) } else { since };
+        let is_late = scene.now >= since.saturating_add(RETURN_MAX.saturating_mul(3));
+        if scene.used_at >= told_at || is_late { Progress::Done } else { Progress::Waits }
+    }
+
     fn loads(&mut self, scene: &Scene<'_>, found: Option<&LoadedModel>) -> Progress {
         if let Some(answered_at) = self.answered_at {
             if scene.seen_at <= answered_at {
@@ -120,27 +131,18 @@ impl UnderWay {
             }
             return match found {
                 Some(_) if self.purpose == Purpose::Relief => self.returns(scene),
-                // What it had before may still be counted.
-                Some(_)
-                    if self.before.is_some()
-                        && scene.used.zip(scene.budget).is_some_and(|(used, most)| used > most) =>
-                {
-                    let since = *self.gone_at.get_or_insert(scene.seen_at);
-                    if scene.used_at < since.saturating_add(RETURN_MAX)
-                        && scene.now < since.saturating_add(RETURN_MAX.saturating_mul(3))
-                    {
-                        Progress::Waits
-                    } else {
-                        Progress::Done
-                    }
-                }
+                Some(_) if self.before.is_some() => self.replaces(scene),
                 Some(_) => Progress::Done,
                 None => Progress::Failed("it was answered to be loaded, and is not".to_owned()),
             };
         }
         let is_other = found.is_some_and(|model| self.before != Some((model.size_vram, model.context)));
         if is_other && scene.seen_at >= self.asked_at.saturating_add(LOAD_SETTLES) {
-            return Progress::Done;
+            // It may have waited for a request until now, and what it had before be on its way back.
+            return match self.purpose {
+                Purpose::Relief => self.returns(scene),
+                Purpose::Promotion | Purpose::Repair | Purpose::Idle => Progress::Done,
+            };
         }
         if scene.now >= self.asked_at.saturating_add(LOAD_MAX) {
             return Progress::Failed(format!("no answer within {}", span(LOAD_MAX)));

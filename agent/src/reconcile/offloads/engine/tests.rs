@@ -1,5 +1,7 @@
 //! What is told of one engine, when it is asked, and what is measured of it.
 
+mod effort;
+
 use nixmox_core::model::{CpuFallback, Engine as Program, GpuDevices, GpuShare};
 use nixmox_core::offload::estimate::KvType;
 
@@ -37,6 +39,8 @@ fn given(budget: u64, for_whom: &str) -> Given {
         used_at: Duration::ZERO,
         parallel: 1,
         kv: KvType::F16,
+        overhead: Bytes(0),
+        context: None,
     }
 }
 
