@@ -9,6 +9,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -36,8 +37,11 @@ const TOOLS: [&str; 7] = [
     "wheel==0.45.1",
 ];
 
-/// For a machine of any kind, without what needs a network, and with the symbols that other backends look for in the program.
-const FLAGS: [&str; 16] = [
+/// For a machine of any kind, without what needs a network, and with the symbols that other backends look for in the program. The
+/// package has no history to count, and a folder around the cache may have another's: the build is named here.
+const FLAGS: [&str; 18] = [
+    "-DLLAMA_BUILD_NUMBER=11434",
+    "-DLLAMA_BUILD_COMMIT=sdist",
     "-DCMAKE_BUILD_TYPE=Release",
     "-DCMAKE_C_FLAGS_RELEASE=-O1",
     "-DCMAKE_CXX_FLAGS_RELEASE=-O1",
@@ -73,12 +77,12 @@ pub fn llama_cpp() -> Result<PathBuf> {
     let tools = python_packages("llama-tools", &TOOLS)?;
     let inputs: Vec<&str> = [SOURCE, SOURCE_SHA256, FAKE_GPUS].into_iter().chain(FLAGS).collect();
     Cache::open()?.entry(&format!("llama-{}", recipe::hash(&inputs)), |target| {
-        say("building llama.cpp (once, about 5 minutes)");
+        say(&format!("building llama.cpp of {SOURCE} (once, about 5 minutes)"));
         fs::create_dir_all(target)?;
         let work = target.join("work");
         fs::create_dir_all(&work)?;
-        let source = unpacked(&tools, &work)?;
-        build(&tools, &source, &work.join("build"))?;
+        let source = timed("fetching its source", || unpacked(&tools, &work))?;
+        timed("compiling it", || build(&tools, &source, &work.join("build")))?;
         for program in PROGRAMS {
             fs::copy(work.join("build/bin").join(program), target.join(program))
                 .with_context(|| format!("cannot copy {program}"))?;
@@ -94,6 +98,15 @@ pub fn llama_cpp() -> Result<PathBuf> {
         run(&mut compiler)?;
         fs::remove_dir_all(&work).context("cannot remove what was built on the way")
     })
+}
+
+/// Says what is done, and afterwards how long it took: minutes without a word look as if nothing went on.
+fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    say(&format!("{what} ..."));
+    let begin = Instant::now();
+    let done = work()?;
+    say(&format!("{what} took {:.0} s", begin.elapsed().as_secs_f32()));
+    Ok(done)
 }
 
 /// Fetches the source, looks whether it is what it should be, and unpacks it.

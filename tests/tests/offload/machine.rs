@@ -146,14 +146,33 @@ impl Machine {
 
     /// Asks the simulator, as from inside; `None`: it does not answer, or not so.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Option<Value> {
-        let asked = self.bed.shell(&self.curl(method, path, body)?).expect("it runs");
+        self.http("ollama", PORT, method, path, body)
+    }
+
+    /// Asks what listens in a guest, as from inside; `None`: it does not answer, or not so.
+    pub(crate) fn http(&self, name: &str, port: u16, method: &str, path: &str, body: &str) -> Option<Value> {
+        let asked = self.bed.shell(&self.curl((name, port), method, path, body)?).expect("it runs");
         serde_json::from_str(&asked.stdout).ok()
     }
 
-    fn curl(&self, method: &str, path: &str, body: &str) -> Option<String> {
-        let leader = self.leader("ollama")?;
+    fn curl(&self, (name, port): (&str, u16), method: &str, path: &str, body: &str) -> Option<String> {
+        let leader = self.leader(name)?;
         let data = if body.is_empty() { String::new() } else { format!("-d '{body}'") };
-        Some(format!("nsenter -t {leader} -n curl -sS -m 120 -X {method} {data} http://127.0.0.1:{PORT}{path}"))
+        Some(format!("nsenter -t {leader} -n curl -sS -m 120 -X {method} {data} http://127.0.0.1:{port}{path}"))
+    }
+
+    /// Asks a `llama-server` something that takes as long as somebody listens, in the background.
+    pub(crate) fn compute(&self, name: &str, port: u16, model: &str) {
+        let body = format!(
+            "{{\"model\":\"{model}\",\"prompt\":\"x\",\"n_predict\":10000000,\"ignore_eos\":true,\"stream\":true}}"
+        );
+        let curl = self.curl((name, port), "POST", "/completion", &body).expect("it runs");
+        self.bed.succeed(&format!("systemd-run -q --unit=asks-{name} {curl}")).expect("begun");
+    }
+
+    /// Has nobody listen any more to what was asked of a `llama-server`.
+    pub(crate) fn no_more(&self, name: &str) {
+        self.bed.succeed(&format!("systemctl stop asks-{name}")).expect("stopped");
     }
 
     /// Loads a model as a client does that has nothing to ask it yet.
@@ -167,7 +186,7 @@ impl Machine {
         let file = format!("/run/answer-{model}");
         let body =
             format!("{{\"model\":\"{model}\",\"prompt\":\"x\",\"options\":{{\"num_predict\":{}}}}}", seconds * 10);
-        let curl = self.curl("POST", "/api/generate", &body).expect("it runs");
+        let curl = self.curl(("ollama", PORT), "POST", "/api/generate", &body).expect("it runs");
         self.bed
             .succeed(&format!("rm -f {file}; ({curl} > {file}.new; mv {file}.new {file}) >&- 2>&- &"))
             .expect("begun");
