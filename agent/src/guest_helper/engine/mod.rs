@@ -118,7 +118,7 @@ pub struct Loaded {
     pub context: Option<u32>,
     /// Whether a request is under way.
     pub busy: Option<bool>,
-    /// When it goes unless somebody asks, in microseconds since 1970; [`time::NEVER`]: never.
+    /// When it goes unless somebody asks, in microseconds since 1970; `u64::MAX`: never.
     pub expires_usec: Option<u64>,
 }
 
