@@ -113,15 +113,7 @@ impl Model {
     /// is not there, is an array, or is no whole number of 0 or more.
     #[must_use]
     pub fn number(&self, key: &str) -> Option<u64> {
-        match self.value(key)? {
-            Value::Unsigned(number) => Some(*number),
-            Value::Signed(_)
-            | Value::Float(_)
-            | Value::Bool(_)
-            | Value::Text(_)
-            | Value::Numbers(_)
-            | Value::Length(_) => None,
-        }
+        self.value(key)?.as_unsigned()
     }
 
     /// Returns such a number of each layer, where it is one for all of them or an array by layer: as many as `layers`.

@@ -30,23 +30,22 @@ impl Pass<'_> {
         claim.elastic && has_budget && claim.stays() && !self.yielding.contains(claim.name)
     }
 
-    /// Returns the GPUs with a ledger that a service was given. What it uses of others it does not give back.
+    /// Returns whether a service was given a GPU that has a ledger. What it uses of others it does not give back.
+    fn is_own(&self, index: usize, gpu: usize) -> bool {
+        let id = &self.inventory.gpus[gpu].id;
+        self.then.accounts[gpu].capacity.is_some()
+            && self.claims[index].holds.is_some_and(|grant| grant.gpus.contains(id))
+    }
+
+    /// Returns all of these.
     fn own(&self, index: usize) -> Vec<usize> {
-        let has = |gpu: &usize| {
-            let id = &self.inventory.gpus[*gpu].id;
-            self.claims[index].holds.is_some_and(|grant| grant.gpus.contains(id))
-        };
-        (0..self.inventory.gpus.len())
-            .filter(|gpu| self.then.accounts[*gpu].capacity.is_some())
-            .filter(has)
-            .collect()
+        (0..self.inventory.gpus.len()).filter(|gpu| self.is_own(index, *gpu)).collect()
     }
 
     /// Returns what others could give back of a GPU for a claim, and run on.
     pub(super) fn elastic(&self, gpu: usize, index: usize) -> i128 {
-        let gives = |other: &usize| {
-            self.is_elastic(*other) && self.goes_before(index, *other) && self.own(*other).contains(&gpu)
-        };
+        let gives =
+            |other: &usize| self.is_elastic(*other) && self.goes_before(index, *other) && self.is_own(*other, gpu);
         let loads = (0..self.claims.len()).filter(gives).map(|other| self.then.accounts[gpu].loads[other]);
         loads.map(i128::from).sum()
     }
@@ -99,7 +98,7 @@ impl Pass<'_> {
     fn shrink(&mut self, gpu: usize, lacks: i128, may_ask: impl Fn(&Self, usize) -> bool) -> Vec<usize> {
         let mut lacks = u64::try_from(lacks.max(0)).unwrap_or(u64::MAX);
         let has_some =
-            |pass: &Self, claim: usize| pass.then.accounts[gpu].loads[claim] > 0 && pass.own(claim).contains(&gpu);
+            |pass: &Self, claim: usize| pass.then.accounts[gpu].loads[claim] > 0 && pass.is_own(claim, gpu);
         let mut givers: Vec<usize> = (0..self.claims.len())
             .filter(|claim| self.is_elastic(*claim) && may_ask(self, *claim) && has_some(self, *claim))
             .collect();

@@ -106,33 +106,47 @@ pub enum Fault<E> {
     Content(String),
 }
 
+impl Value {
+    /// Returns the text; `None`: it is none.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Unsigned(_)
+            | Self::Signed(_)
+            | Self::Float(_)
+            | Self::Bool(_)
+            | Self::Numbers(_)
+            | Self::Length(_) => None,
+        }
+    }
+
+    /// Returns the whole number of 0 or more; `None`: it is none.
+    #[must_use]
+    pub fn as_unsigned(&self) -> Option<u64> {
+        match self {
+            Self::Unsigned(number) => Some(*number),
+            Self::Signed(_)
+            | Self::Float(_)
+            | Self::Bool(_)
+            | Self::Text(_)
+            | Self::Numbers(_)
+            | Self::Length(_) => None,
+        }
+    }
+}
+
 impl Header {
     /// Returns a text of the metadata; `None`: it is not there, is no text, or is too long.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {
-        match self.metadata.get(key)? {
-            Value::Text(text) => Some(text),
-            Value::Unsigned(_)
-            | Value::Signed(_)
-            | Value::Float(_)
-            | Value::Bool(_)
-            | Value::Numbers(_)
-            | Value::Length(_) => None,
-        }
+        self.metadata.get(key)?.as_text()
     }
 
     /// Returns a whole number of the metadata; `None`: it is not there, or is none.
     #[must_use]
     pub fn number(&self, key: &str) -> Option<u64> {
-        match self.metadata.get(key)? {
-            Value::Unsigned(number) => Some(*number),
-            Value::Signed(_)
-            | Value::Float(_)
-            | Value::Bool(_)
-            | Value::Text(_)
-            | Value::Numbers(_)
-            | Value::Length(_) => None,
-        }
+        self.metadata.get(key)?.as_unsigned()
     }
 
     /// Returns whether this is what sees pictures or hears for a model (an `mmproj` file), and no model itself.
