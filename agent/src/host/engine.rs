@@ -11,7 +11,7 @@ use nixmox_core::offload::estimate::Layers;
 use nixmox_core::offload::seen::{EngineSeen, EngineView, LoadedModel};
 
 use super::{StepError, line};
-use crate::guest_helper::engine::{Answered, Asked, Kind, Loaded, Stays, View, What, ollama};
+use crate::guest_helper::engine::{Answered, Asked, Kind, Loaded, Stays, View, What};
 
 /// How long a look may take.
 pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(5);
@@ -101,10 +101,7 @@ fn view_of(offload: &Offload, view: View) -> EngineView {
 
 /// Returns a model's name as the manifest has it, where that means the same: Ollama adds the tag that was left out.
 fn as_declared(offload: &Offload, name: String) -> String {
-    let declared = match offload.engine {
-        Engine::Ollama => offload.keep.iter().find(|declared| ollama::is_same(declared, &name)),
-        Engine::LlamaServer => None,
-    };
+    let declared = offload.keep.iter().find(|declared| offload.engine.is_same_model(declared, &name));
     declared.cloned().unwrap_or(name)
 }
 

@@ -23,7 +23,6 @@ use super::gpus::Seen;
 use super::handle::Places;
 use super::offloads::{Engine, Offloads, conditions};
 use crate::chain::chain;
-use crate::guest_helper::engine::ollama;
 use crate::host::Host;
 
 /// Said of an engine that was not asked yet.
@@ -247,11 +246,7 @@ pub(super) async fn model<H: Host>(
         Ok(header) => header,
         Err(error) => return refused(chain(&error), error.hint().unwrap_or_default()),
     };
-    let is_it = |name: &str| match of.offload.engine {
-        // Its names have a tag that may be left out.
-        model::Engine::Ollama => ollama::is_same(name, &model),
-        model::Engine::LlamaServer => *name == model,
-    };
+    let is_it = |name: &str| of.offload.engine.is_same_model(name, &model);
     let digest = view(of).and_then(|view| view.loaded.iter().find(|loaded| is_it(&loaded.name)));
     let digest = digest.map(|loaded| loaded.digest.as_str()).filter(|digest| !digest.is_empty());
     Ok(OffloadModelReply {

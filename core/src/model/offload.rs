@@ -107,6 +107,20 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Returns whether two names are of the same model: of Ollama's a tag may be left out, and case does not count. A port may stand before
+    /// the last slash.
+    #[must_use]
+    pub fn is_same_model(self, one: &str, other: &str) -> bool {
+        let whole = |name: &str| {
+            let is_tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+            (name.to_owned() + if is_tagged { "" } else { ":latest" }).to_lowercase()
+        };
+        match self {
+            Self::Ollama => whole(one) == whole(other),
+            Self::LlamaServer => one == other,
+        }
+    }
+
     /// Returns where it listens when nobody says otherwise.
     #[must_use]
     pub fn default_url(self) -> &'static str {

@@ -9,7 +9,7 @@ mod head;
 #[cfg(test)]
 mod listener;
 mod llama_server;
-pub(crate) mod ollama;
+mod ollama;
 pub(crate) mod time;
 
 use serde::{Deserialize, Serialize};

@@ -7,6 +7,7 @@
 //!   not loaded. The memory comes back later, and that of a busy model after its requests.
 //! - A negative `num_gpu`, which is the default, never loads a loaded model anew.
 
+use nixmox_core::model::Engine;
 use nixmox_core::offload::gguf::{Header, ShownTensor};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
@@ -20,8 +21,6 @@ use crate::host::line;
 const VERBOSE_BYTES_MAX: usize = 64 << 20;
 /// The prefix of metadata that is large, and of no interest.
 const VOCABULARY: &str = "tokenizer.";
-/// The tag of a name that says none.
-const LATEST: &str = ":latest";
 /// What is sent where an input must not be empty.
 const SOMETHING: &str = " ";
 
@@ -116,16 +115,7 @@ fn running(api: &Api<'_>) -> Result<Vec<Loaded>, Trouble> {
 
 /// Returns the model of this name, where it is loaded.
 fn loaded(api: &Api<'_>, model: &str) -> Result<Option<Loaded>, Trouble> {
-    Ok(running(api)?.into_iter().find(|loaded| is_same(&loaded.name, model)))
-}
-
-/// Returns whether two names are of the same model: a tag may be left out, and case does not count.
-pub(crate) fn is_same(one: &str, other: &str) -> bool {
-    let parts = |name: &str| {
-        let is_tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
-        (name.to_owned() + if is_tagged { "" } else { LATEST }).to_lowercase()
-    };
-    parts(one) == parts(other)
+    Ok(running(api)?.into_iter().find(|loaded| Engine::Ollama.is_same_model(&loaded.name, model)))
 }
 
 /// Asks what a model is made of.

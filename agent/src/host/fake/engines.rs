@@ -26,7 +26,6 @@ use tokio::time::Instant;
 pub use model::FakeModel;
 
 use super::{Fake, Simulated, State};
-use crate::guest_helper::engine::ollama;
 use crate::host::StepError;
 use crate::host::engine::{LOAD_LIMIT, LOOK_LIMIT, SHOW_LIMIT, engine_error};
 
@@ -389,10 +388,7 @@ impl Fake {
             return Err(failed(&why));
         }
         let state = self.state();
-        let is_it = |known: &str| match offload.engine {
-            Engine::Ollama => ollama::is_same(known, model),
-            Engine::LlamaServer => known == model,
-        };
+        let is_it = |known: &str| offload.engine.is_same_model(known, model);
         let models = state.engines.get(name).map(|running| &running.engine.models);
         let known = models.and_then(|models| models.iter().find(|(known, _)| is_it(known)));
         let known = known.map(|(_, model)| model);

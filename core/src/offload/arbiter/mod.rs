@@ -32,7 +32,6 @@ mod tests;
 mod text;
 mod under_way;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -287,21 +286,11 @@ fn loaded(view: &EngineView) -> impl Iterator<Item = &LoadedModel> {
 fn kept(offload: &Offload) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for name in offload.keep.iter().filter(|name| !name.is_empty()) {
-        if !kept.iter().any(|known| meant(offload.engine, known) == meant(offload.engine, name)) {
+        if !kept.iter().any(|known| offload.engine.is_same_model(known, name)) {
             kept.push(name.clone());
         }
     }
     kept
-}
-
-/// Returns a model's full name: Ollama adds the tag that is meant when there is none. A port may stand before the last slash.
-fn meant(engine: Engine, name: &str) -> Cow<'_, str> {
-    match engine {
-        Engine::Ollama if !name.rsplit('/').next().is_some_and(|last| last.contains(':')) => {
-            format!("{name}:latest").into()
-        }
-        Engine::Ollama | Engine::LlamaServer => name.into(),
-    }
 }
 
 /// What a decision is made of.

@@ -278,6 +278,7 @@ fn a_refusal_is_told_in_the_engines_words() {
 
 #[test]
 fn a_tag_may_be_left_out() {
+    let is_same = |one, other| Engine::Ollama.is_same_model(one, other);
     assert!(
         is_same("llama3", "llama3:latest")
             && is_same("a/b", "A/b:latest")
