@@ -89,6 +89,7 @@ fn view_of(offload: &Offload, view: View) -> EngineView {
         context: loaded.context,
         busy: loaded.busy,
         expires_usec: loaded.expires_usec,
+        is_pinned: false,
     };
     EngineView {
         version: version_of(offload.engine, &view.version),

@@ -160,7 +160,7 @@ impl Offloads {
             } else {
                 engine.undecided();
             }
-            if engine.begin_look(now) {
+            if engine.begin_look(now, offload) {
                 works.push((name.clone(), engine.invocation, offload.clone(), Work::Look(now)));
             }
             if let Some((model, digest)) = engine.begin_show(now, offload) {

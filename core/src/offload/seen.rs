@@ -45,6 +45,8 @@ pub struct LoadedModel {
     /// When it is unloaded unless somebody asks, in microseconds since 1970; `u64::MAX`: never; `None`: never as well, or it
     /// does not say.
     pub expires_usec: Option<u64>,
+    /// Whether it never is because it was loaded to be kept, and not because a client wants it so. No engine says it.
+    pub is_pinned: bool,
 }
 
 /// Names a model of a service.

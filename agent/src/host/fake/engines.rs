@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub use model::FakeModel;
 
 use super::{Fake, Simulated, State};
+use crate::guest_helper::engine::time::NEVER;
 use crate::host::StepError;
 use crate::host::engine::{LOAD_LIMIT, LOOK_LIMIT, SHOW_LIMIT, engine_error};
 
@@ -175,7 +176,8 @@ impl Running {
             size_vram: of_ollama.then(|| Bytes(loaded.vram())),
             context: Some(loaded.context),
             busy: (!of_ollama).then_some(loaded.is_busy),
-            expires_usec: loaded.expires.filter(|_| of_ollama).map(usec),
+            expires_usec: of_ollama.then(|| loaded.expires.map_or(NEVER, usec)),
+            is_pinned: false,
         });
         let version = self.engine.version;
         EngineView {

@@ -92,8 +92,10 @@ pub(in crate::reconcile) struct Engine {
     /// What is loaded, and since when it is the same.
     steady: (Vec<LoadedModel>, Duration),
     measured_at: Duration,
-    /// Models that the engine keeps for good because we had it load them so.
+    /// Models that the engine keeps for good because we had it load them so, or an agent before this one.
     pinned: BTreeSet<String>,
+    /// What was to be kept when the last look was begun.
+    keep: Vec<String>,
     /// Models whose memory was taken back.
     given_up: Vec<String>,
 }
@@ -134,6 +136,7 @@ impl Engine {
             steady: (Vec::new(), now),
             measured_at: Duration::ZERO,
             pinned: BTreeSet::new(),
+            keep: Vec::new(),
             given_up: Vec::new(),
         }
     }
@@ -172,10 +175,11 @@ impl Engine {
     }
 
     /// Returns whether a look is due; it is then under way.
-    pub(super) fn begin_look(&mut self, now: Duration) -> bool {
+    pub(super) fn begin_look(&mut self, now: Duration, offload: &Offload) -> bool {
         let is_due = self.next_look(now).is_some_and(|due| due <= now);
         if is_due {
             (self.looking, self.looked) = (true, Some(now));
+            self.keep.clone_from(&offload.keep);
         }
         is_due
     }
@@ -204,11 +208,15 @@ impl Engine {
     }
 
     /// A model that a client has kept for good is in use, though its time never changes, and one that we had kept so is not: what counts as use
-    /// is another time than before.
+    /// is another time than before. One that is to be kept and stays for good is ours, whoever asked for it.
     fn see_pinned(&mut self, begun: Duration, view: &mut EngineView) {
         self.pinned.retain(|name| view.loaded.iter().any(|model| model.name == *name));
         for model in view.loaded.iter_mut().filter(|model| model.expires_usec == Some(NEVER)) {
-            if !self.pinned.contains(&model.name) {
+            if self.keep.contains(&model.name) {
+                self.pinned.insert(model.name.clone());
+            }
+            model.is_pinned = self.pinned.contains(&model.name);
+            if !model.is_pinned {
                 let since = u64::try_from(begun.as_micros()).unwrap_or(u64::MAX);
                 model.expires_usec = Some(NEVER.saturating_sub(since));
             }
@@ -470,7 +478,7 @@ impl Engine {
 
 /// Returns a loaded model without what changes while it is loaded the same.
 fn lasting(model: &LoadedModel) -> LoadedModel {
-    LoadedModel { busy: None, expires_usec: None, ..model.clone() }
+    LoadedModel { busy: None, expires_usec: None, is_pinned: false, ..model.clone() }
 }
 
 /// Divides what is in use among models: each has what the engine counts for it, and an equal part of what it does not count, such as

@@ -192,10 +192,10 @@ impl Memory {
         if let Some(mut step) = self.under_way.take() {
             let was_gone = step.gone_at.is_some();
             let progress = step.progress(scene, view);
-            if let (false, Some(at), Step::Load { .. }, Purpose::Relief) =
-                (was_gone, step.gone_at, &step.step, step.purpose)
-            {
-                self.leaving.push((at, step.expected.unwrap_or_default()));
+            let is_there = loaded(view).any(|model| model.name == step.step.model());
+            // Of one that is not there now it was noted above.
+            if let (false, true, Some(at), Step::Load { .. }) = (was_gone, is_there, step.gone_at, &step.step) {
+                self.leaving.push((at, step.leaves()));
             }
             match progress {
                 Progress::Waits => self.under_way = Some(step),

@@ -56,6 +56,8 @@ const SLACK_PERCENT: u64 = 2;
 const SLACK_MIN: u64 = 64 << 20;
 /// How long a model may stay loaded beyond `idle_unload` before we unload it: the engine does so by itself.
 const IDLE_GRACE: Duration = Duration::from_mins(1);
+/// How long a model stays that was to be kept and no longer is, where no `idle_unload` says it: as long as Ollama keeps any.
+const IDLE_USUAL: Duration = Duration::from_mins(5);
 
 /// What is known of a service's engine now.
 #[derive(Clone, Copy, Debug)]
@@ -401,23 +403,27 @@ impl Judge<'_> {
         Verdict { step, why, is_elastic, memory: self.memory, again_at }
     }
 
-    /// Unloads a model that nobody has asked for longer than is declared, where the engine has not.
+    /// Unloads a model that nobody has asked for longer than is declared, where the engine has not: it would keep for good what it was told to.
     fn unload_idle(&mut self) -> Found {
-        let Some(idle) = self.scene.offload.idle_unload else { return Found::Nothing(None) };
         let mut again_at = None;
         let keep = kept(self.scene.offload);
         // Where nothing tells of its use it may be in use; and what a client has kept for good is to stay.
         let is_told = |model: &&LoadedModel| model.busy.is_some() || model.expires_usec.is_some();
         let idle_ones = loaded(self.view).filter(is_told);
         for model in idle_ones.filter(|model| !keep.contains(&model.name) && model.busy != Some(true)) {
+            let (idle, reason) = match self.scene.offload.idle_unload {
+                Some(idle) => (idle.saturating_add(IDLE_GRACE), format!("`idle_unload` is {}", span(idle))),
+                None if model.is_pinned => (IDLE_USUAL, "it is no longer to be kept".to_owned()),
+                None => continue,
+            };
             let known = self.memory.known(&model.name);
-            let due = known.used_at.saturating_add(idle).saturating_add(IDLE_GRACE).max(known.retry_at);
+            let due = known.used_at.saturating_add(idle).max(known.retry_at);
             if self.scene.now < due {
                 again_at = earlier(again_at, Some(due));
                 continue;
             }
             let unused = span(self.scene.now.saturating_sub(known.used_at));
-            let why = format!("unloads `{}`, idle for {unused}: `idle_unload` is {}", model.name, span(idle));
+            let why = format!("unloads `{}`, idle for {unused}: {reason}", model.name);
             return Found::Step(Step::Unload { model: model.name.clone() }, why);
         }
         Found::Nothing(again_at)

@@ -88,7 +88,23 @@ pub(super) struct Runner {
     unload: bool,
     again: Option<(Layers, Option<u32>)>,
     answers: bool,
-    pub(super) stays: bool,
+    pub(super) stays: Stays,
+}
+
+/// How long a model stays that nobody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stays {
+    AWhile,
+    /// For good, because it was loaded to be kept.
+    Ours,
+    /// For good, because a client wants it so.
+    Theirs,
+}
+
+impl Stays {
+    fn kept(keep: bool) -> Self {
+        if keep { Self::Ours } else { Self::AWhile }
+    }
 }
 
 /// What goes wrong with a step.
@@ -247,7 +263,13 @@ impl World {
                 size_vram: is_here.then_some(Bytes(vram)),
                 context: Some(runner.context),
                 busy: (is_server && self.requests == Requests::Told).then_some(runner.busy_until > self.now),
-                expires_usec: (!runner.stays && !is_server).then_some((used_at + KEEP_ALIVE) * 1_000_000),
+                is_pinned: runner.stays == Stays::Ours && !is_server,
+                expires_usec: match runner.stays {
+                    Stays::AWhile => Some((used_at + KEEP_ALIVE) * 1_000_000),
+                    Stays::Ours => Some(u64::MAX),
+                    Stays::Theirs => None,
+                }
+                .filter(|_| !is_server),
             }
         });
         EngineSeen::Answers(EngineView {
@@ -289,7 +311,7 @@ impl World {
     /// Lets a client ask a model: it is loaded where it is not, as the engine likes.
     pub(super) fn ask(&mut self, name: &str, seconds: u64) {
         if !self.running.contains_key(name) {
-            self.load(name, Layers::Auto, None, false);
+            self.load(name, Layers::Auto, None, Stays::AWhile);
         }
         let until = self.running[name].loads_until.max(self.now) + seconds;
         let runner = self.running.get_mut(name).unwrap();
@@ -303,7 +325,7 @@ impl World {
         asked.or(self.offload.context).unwrap_or(self.context).min(trained)
     }
 
-    fn load(&mut self, name: &str, layers: Layers, context: Option<u32>, stays: bool) -> u64 {
+    fn load(&mut self, name: &str, layers: Layers, context: Option<u32>, stays: Stays) -> u64 {
         let told = if let Layers::Exactly(layers) = layers { Some(layers.min(16)) } else { None };
         let layers = if self.lost_gpu > 0 { 0 } else { told.unwrap_or(16) };
         self.lost_gpu = self.lost_gpu.saturating_sub(1);
@@ -357,14 +379,14 @@ impl World {
             }
             Step::Load { model, setting, keep } => {
                 match (self.tokens(model, setting.context), self.running.get_mut(model)) {
-                    (_, None) => self.load(model, setting.layers, setting.context, *keep),
+                    (_, None) => self.load(model, setting.layers, setting.context, Stays::kept(*keep)),
                     (context, Some(runner)) => {
                         // As it likes is what it has, however that came.
                         let told = match setting.layers {
                             Layers::Exactly(layers) => Some(layers.min(16)),
                             Layers::Auto => runner.told,
                         };
-                        runner.stays = *keep;
+                        runner.stays = Stays::kept(*keep);
                         if (told, context) != (runner.told, runner.context) {
                             runner.again = Some((told.map_or(Layers::Auto, Layers::Exactly), Some(context)));
                             runner.answers = fault.is_none();
@@ -395,7 +417,8 @@ impl World {
                     continue;
                 }
                 let (again, answers, stays) = (runner.again, runner.answers, runner.stays);
-                let is_over = runner.unload || (!stays && !is_server && now >= runner.used_at + KEEP_ALIVE);
+                let is_over =
+                    runner.unload || (stays == Stays::AWhile && !is_server && now >= runner.used_at + KEEP_ALIVE);
                 if is_over && !runner.unload {
                     self.expired_at = now;
                 }

@@ -47,6 +47,13 @@ pub(super) enum Progress {
 }
 
 impl UnderWay {
+    /// Returns what comes back of a model that was loaded anew, beside what it has now: all that it had, or, where it is to have less, as much
+    /// as it is to have less.
+    pub(super) fn leaves(&self) -> Bytes {
+        let had = self.before.and_then(|(had, _)| had);
+        if self.purpose == Purpose::Relief { self.expected } else { had }.unwrap_or_default()
+    }
+
     /// Returns whether it takes memory, and is not done.
     pub(super) fn takes(&self) -> bool {
         matches!(self.purpose, Purpose::Promotion | Purpose::Repair) && self.answered_at.is_none()
@@ -137,6 +144,10 @@ impl UnderWay {
             };
         }
         let is_other = found.is_some_and(|model| self.before != Some((model.size_vram, model.context)));
+        if is_other && self.before.is_some() && self.purpose != Purpose::Relief {
+            // Whether anybody says so or not, it is another instance: what the first had is on its way back.
+            self.gone_at.get_or_insert(scene.seen_at);
+        }
         if is_other && scene.seen_at >= self.asked_at.saturating_add(LOAD_SETTLES) {
             // It may have waited for a request until now, and what it had before be on its way back.
             return match self.purpose {

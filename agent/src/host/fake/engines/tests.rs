@@ -163,7 +163,7 @@ async fn a_model_that_nobody_asks_goes_by_itself() {
     let kept = Step::Load { model: "small".to_owned(), setting: OF_ITS_OWN, keep: true };
     change(&host, &kept).await.unwrap();
     tokio::time::sleep(1000 * SECOND).await;
-    assert_eq!((used(&host).await, view(&host).await.loaded[0].expires_usec), (2, None));
+    assert_eq!((used(&host).await, view(&host).await.loaded[0].expires_usec), (2, Some(NEVER)));
 }
 
 #[tokio::test(start_paused = true)]

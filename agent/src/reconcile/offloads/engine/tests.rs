@@ -102,14 +102,14 @@ fn an_engine_that_has_not_come_up_gives_memory_back_for_all_that_is_known() {
 #[test]
 fn a_look_that_is_under_way_is_not_made_again_and_one_that_was_lost_is() {
     let mut engine = Engine::new(InvocationId(1), Duration::ZERO);
-    let at = Duration::from_secs;
-    assert!(!engine.begin_look(at(0)), "its container is not up");
+    let (at, offload) = (Duration::from_secs, &given(10 << 30, "").offload);
+    assert!(!engine.begin_look(at(0), offload), "its container is not up");
     engine.is_up = true;
-    assert!(engine.begin_look(at(0)) && !engine.begin_look(at(100)));
+    assert!(engine.begin_look(at(0), offload) && !engine.begin_look(at(100), offload));
     engine.lost_look();
-    assert!(engine.begin_look(at(100)));
+    assert!(engine.begin_look(at(100), offload));
     engine.looked(at(100), answers(Vec::new()));
-    assert!(!engine.begin_look(at(109)) && engine.begin_look(at(110)));
+    assert!(!engine.begin_look(at(109), offload) && engine.begin_look(at(110), offload));
 }
 
 #[test]
@@ -151,6 +151,12 @@ fn what_a_client_has_kept_for_good_is_not_unloaded_for_want_of_use() {
     let load = Step::Load { model: "a".to_owned(), setting, keep: true };
     ours.stepped(Duration::ZERO, &load, Ok(()));
     ours.looked(Duration::ZERO, answers(vec![until(Some(NEVER))]));
+    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(NEVER))), unload);
+    // The same, and an agent before this one had it loaded.
+    ours = engine();
+    ours.keep = vec!["a".to_owned()];
+    ours.looked(Duration::ZERO, answers(vec![until(Some(NEVER))]));
+    ours.keep.clear();
     assert_eq!(unloaded_of(&mut ours, 1, &until(Some(NEVER))), unload);
     // Gone, and loaded by somebody else.
     ours = engine();

@@ -222,7 +222,7 @@ fn every_planted_mistake_is_noticed_by_its_rule() {
     let mut missed = Vec::new();
     for (mistake, rules) in MISTAKES {
         let planner = |scene: &Scene<'_>| mistaken(mistake, scene);
-        let noticed = (1..).zip(samples(150)).find_map(|(count, story)| {
+        let noticed = (1..).zip(samples(600)).find_map(|(count, story)| {
             let violation = tell(&story, &planner, rules.contains(&Rule::Recovers)).err()?;
             rules.contains(&violation.rule).then_some((count, violation))
         });

@@ -1,6 +1,6 @@
 //! Taking again, and what is loaded for nobody.
 
-use super::super::simulator::{Fault, GIB, World};
+use super::super::simulator::{Fault, GIB, Stays, World};
 use super::super::{Memory, Step, decide, kept};
 use super::{relieve, rounds, squeeze, steps, world};
 use crate::model::{CpuFallback, Engine, Offload};
@@ -56,6 +56,32 @@ fn a_model_that_is_idle_for_too_long_is_unloaded_where_the_engine_keeps_it() {
     assert_eq!(steps(&verdicts), [Step::Unload { model: "a:1".to_owned() }]);
     let why = &verdicts.iter().find(|verdict| verdict.step.is_some()).unwrap().why;
     assert_eq!(why, "unloads `a:1`, idle for 2 min: `idle_unload` is 60 s");
+}
+
+#[test]
+fn a_model_that_is_no_longer_to_be_kept_is_unloaded_where_nobody_asks_it() {
+    let mut world = World::new(&["a:1"], 20 * GIB, &[("a:1", 1000)]);
+    rounds(&mut world, 20);
+    assert_eq!(world.running["a:1"].stays, Stays::Ours);
+    world.offload.keep.clear();
+    let verdicts = rounds(&mut world, 200);
+    assert_eq!(steps(&verdicts), [Step::Unload { model: "a:1".to_owned() }]);
+    let why = &verdicts.iter().find(|verdict| verdict.step.is_some()).unwrap().why;
+    assert_eq!(why, "unloads `a:1`, idle for 5 min: it is no longer to be kept");
+}
+
+#[test]
+fn a_model_that_was_loaded_with_more_and_nobody_said_so_is_not_asked_for_what_comes_back_of_it() {
+    let mut world = World::new(&["a:1"], 4 * GIB, &[("a:1", 4417)]);
+    (world.load_time, world.offload.cpu_fallback) = (0, CpuFallback::Allow);
+    world.ask("a:1", 1);
+    squeeze(&mut world, GIB);
+    rounds(&mut world, 100);
+    let few = world.running["a:1"].layers;
+    (world.budget, world.pressure, world.faults) = (Some(4 * GIB), String::new(), vec![Fault::LostAnswer]);
+    let steps = steps(&rounds(&mut world, 60));
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    assert!(world.running["a:1"].layers > few && world.faults.is_empty());
 }
 
 #[test]
@@ -154,7 +180,7 @@ fn what_is_loaded_already_is_said_to_get_more() {
 #[test]
 fn a_model_that_a_client_keeps_for_good_is_not_unloaded_as_idle() {
     let mut world = world(&[], 20, &[("a:1", 1000)]);
-    world.running.get_mut("a:1").unwrap().stays = true;
+    world.running.get_mut("a:1").unwrap().stays = Stays::Theirs;
     world.offload.idle_unload = Some(Duration::from_mins(1));
     assert_eq!(steps(&rounds(&mut world, 600)), []);
 }
