@@ -15,7 +15,7 @@ pub(super) struct Cause {
     /// A user's name, or `agent`.
     pub(super) by: String,
     /// What a user asked for: `up`, `down`, `rollback`, `start`, `stop`, `restart`; of the agent: `rollback`, `boot`,
-    /// `agent-start`, `crash`, `health`, `memory`, `drift`, `back-off`; empty: nothing of that.
+    /// `agent-start`, `crash`, `gpu`, `health`, `memory`, `drift`, `back-off`; empty: nothing of that.
     pub(super) why: &'static str,
     /// The number of the last event before the request, or before the start of the agent: what has the same came of one
     /// request. 0: of none.
@@ -30,6 +30,8 @@ pub(super) struct Causes {
     generation: Cause,
     /// What an agent that has just started says of what it finds; `None` once it has looked.
     start: Option<Cause>,
+    /// Who is not given the GPUs that it asks for, now.
+    without_gpus: BTreeSet<String>,
 }
 
 impl Causes {
@@ -37,7 +39,7 @@ impl Causes {
     pub(super) fn new(first_of_boot: bool, number: u64) -> Self {
         let start = if first_of_boot { "boot" } else { "agent-start" };
         let start = Cause { request: number, ..by_agent(start) };
-        Self { open: BTreeMap::new(), generation: start.clone(), start: Some(start) }
+        Self { open: BTreeMap::new(), generation: start.clone(), start: Some(start), without_gpus: BTreeSet::new() }
     }
 
     /// Takes note of a request about these services.
@@ -64,6 +66,9 @@ impl Causes {
         let cause = match (self.open.get(service), &self.start) {
             (Some(cause), _) => cause.clone(),
             (None, Some(start)) => start.clone(),
+            (None, None) if matches!(event, "stopping" | "waiting") && self.without_gpus.contains(service) => {
+                by_agent("gpu")
+            }
             (None, None) => by_agent(event_cause(event)),
         };
         let next = match event {
@@ -76,6 +81,11 @@ impl Causes {
             self.open.insert(service.to_owned(), next);
         }
         cause
+    }
+
+    /// Takes note of who is not given the GPUs that it asks for: it is stopped, or waits, for no other reason.
+    pub(super) fn see_without_gpus(&mut self, names: BTreeSet<String>) {
+        self.without_gpus = names;
     }
 
     /// Forgets what is about services that are as asked, or gone: all but these.
@@ -153,6 +163,18 @@ mod tests {
             ("agent", "back-off", 9),
             "it is not hers, and came of it"
         );
+    }
+
+    #[test]
+    fn who_gives_way_on_a_gpu_did_not_crash() {
+        let mut causes = Causes::new(false, 3);
+        settle(&mut causes, &["web"]);
+        causes.see_without_gpus(BTreeSet::from(["web".to_owned()]));
+        assert_eq!([told(&mut causes, "stopping"), told(&mut causes, "waiting")], ["agent gpu"; 2]);
+        assert_eq!(told(&mut causes, "failed"), "agent crash");
+        causes = Causes::new(false, 3);
+        settle(&mut causes, &["web"]);
+        assert_eq!(told(&mut causes, "waiting"), "agent crash");
     }
 
     #[test]

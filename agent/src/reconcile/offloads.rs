@@ -148,6 +148,7 @@ impl Offloads {
                 if may_act && engine.is_up && !acting_on.contains(name) {
                     engine.estimates.allow(estimates);
                     let step = engine.decide(now, &given, &self.loads.measured);
+                    news.extend(engine.news_of_stiffness(now, &given).map(told));
                     news.extend(engine.news_of_incidents(now, &given, &self.loads.measured).into_iter().map(told));
                     estimates = engine.estimates.left().unwrap_or(0);
                     if let Some((step, why)) = step {

@@ -14,8 +14,8 @@ use nixmox_api::{
 use nixmox_core::container;
 use nixmox_core::health;
 use nixmox_core::model::{
-    Assigned, ChangeKind, Condition, Container, ContainerName, Desired, Kind, Observed, Plan, StackName, Subject,
-    System, Word,
+    Assigned, ChangeKind, Condition, Container, ContainerName, Desired, GpuStanding, Kind, Observed, Plan,
+    StackName, Subject, System, Word,
 };
 use nixmox_core::slice;
 use nixmox_core::status::{self, State};
@@ -144,6 +144,7 @@ impl Reporter {
             places: Arc::new(places(scene)),
             memory_high: Arc::new(memory_high(scene.desired)),
         };
+        self.causes.see_without_gpus(without_gpus(scene.desired));
         self.announce(next, aside, |name| dependencies(scene, name));
         self.causes.settle(&open);
     }
@@ -569,6 +570,13 @@ fn gpu_status(scene: &Scene<'_>, assigned: &Assigned) -> Option<GpuStatus> {
         budget: grant.and_then(|grant| grant.budget).map(|budget| budget.0),
         used: None,
     })
+}
+
+/// Returns who is not given the GPUs that it asks for.
+fn without_gpus(desired: &Desired) -> BTreeSet<String> {
+    let is_without =
+        |assigned: &&Assigned| matches!(assigned.gpu, GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. });
+    desired.services.values().filter(is_without).map(|assigned| assigned.service.name.to_string()).collect()
 }
 
 /// Returns whether a service is as it was asked for.

@@ -84,7 +84,21 @@ pub(super) fn reason(
             if blocked.is_empty() { ended.unwrap_or_default() } else { blocked }
         }
         State::Healthy => scene.offloads.of(name).and_then(Engine::note).unwrap_or_default(),
-        State::Stopping | State::Completed => String::new(),
+        State::Stopping => match scene.desired.services.get(name).map(|assigned| &assigned.gpu) {
+            Some(GpuStanding::Yielding { to, why, .. }) => {
+                reason_text(&Reason::GpuYields { to: to.clone(), why: why.clone() })
+            }
+            // It is to end already, and what it gave way to has its place.
+            Some(GpuStanding::Waiting { why, .. }) => why.clone(),
+            Some(
+                GpuStanding::None
+                | GpuStanding::Granted(_)
+                | GpuStanding::Kept { .. }
+                | GpuStanding::Shrinking { .. },
+            )
+            | None => String::new(),
+        },
+        State::Completed => String::new(),
         State::Stopped => {
             scene.desired.holds.get(name).map(|hold| format!("stopped by {}", hold.by)).unwrap_or_default()
         }
@@ -194,7 +208,7 @@ pub(super) fn difference(old: Option<&ServiceStatus>, new: &ServiceStatus) -> (&
         ServiceState::Starting if same_start => ("changed", String::new()),
         ServiceState::Starting => ("starting", "starting".to_owned()),
         ServiceState::Waiting => ("waiting", reason("waiting")),
-        ServiceState::Stopping => ("stopping", "stopping".to_owned()),
+        ServiceState::Stopping => ("stopping", reason("stopping")),
         ServiceState::Stopped => ("stopped", reason("stopped")),
         ServiceState::Failed => ("failed", reason("failed")),
         ServiceState::Completed => ("completed", "completed".to_owned()),

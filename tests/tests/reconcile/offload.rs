@@ -188,6 +188,7 @@ fn what_comes_and_goes_has_models_loaded_a_bounded_number_of_times() {
 fn an_engine_that_is_silent_does_not_keep_others_waiting() {
     on_a_machine(async |machine| {
         loaded(machine, with_models(&[]), &["llama3:8b", "qwen3:4b", "gemma3:4b"]).await;
+        let (_, mut events) = machine.agent().watch();
         machine.host.change_engine(&name("ollama"), |engine| engine.hangs = true);
         machine.host.clear_trace();
         machine.up(&[with_models(&[]), with_gpu("frigate", 6, 80)]).await;
@@ -195,6 +196,26 @@ fn an_engine_that_is_silent_does_not_keep_others_waiting() {
         machine.until_state("frigate", ServiceState::Healthy).await;
         assert_eq!(machine.trace(), ["stop ollama", "start frigate"]);
         assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            told.extend((event.service == "ollama").then(|| event.message.clone()));
+        }
+        let why =
+            ["cannot be made to give video memory back: the engine has not answered for", "waiting: needs 10G"];
+        for part in why {
+            assert_eq!(told.iter().filter(|line| line.starts_with(part)).count(), 1, "{part}: {told:#?}");
+        }
+        machine.host.change_engine(&name("ollama"), |engine| engine.hangs = false);
+        machine.stop(&["frigate"]).await.unwrap();
+        machine.until_state("ollama", ServiceState::Healthy).await;
+        // One that nobody asks for anything, and that is silent for a while.
+        for hangs in [true, false] {
+            machine.host.change_engine(&name("ollama"), |engine| engine.hangs = hangs);
+            machine.pass(Duration::from_mins(5)).await;
+        }
+        let told = news(&mut events);
+        let has = |text: &str| told.iter().filter(|line| line.starts_with(text)).count();
+        assert_eq!((has("cannot be made"), has("can be made")), (1, 1), "{told:#?}");
     });
 }
 

@@ -89,6 +89,8 @@ pub(in crate::reconcile) struct Engine {
     incidents: BTreeMap<String, Lasting>,
     incidents_at: Option<Duration>,
     told_budget: Option<Given>,
+    /// Whether it was told that it cannot be made to give memory back.
+    told_stiff: bool,
     /// What is loaded, and since when it is the same.
     steady: (Vec<LoadedModel>, Duration),
     measured_at: Duration,
@@ -133,6 +135,7 @@ impl Engine {
             incidents: BTreeMap::new(),
             incidents_at: None,
             told_budget: None,
+            told_stiff: false,
             steady: (Vec::new(), now),
             measured_at: Duration::ZERO,
             pinned: BTreeSet::new(),
@@ -286,6 +289,24 @@ impl Engine {
             given.for_whom,
             given.pressure
         ))
+    }
+
+    /// Returns what is to be told when it cannot be made to give memory back while that is asked of it, or since it says nothing, and when it can
+    /// be again: what follows is that its container is stopped.
+    pub(super) fn news_of_stiffness(&mut self, now: Duration, given: &Given) -> Option<String> {
+        let verdict = self.verdict.as_ref()?;
+        let is_silent = matches!(self.seen.as_ref()?.0.as_ref(), EngineSeen::Silent(_));
+        let is_asked = self.over_since.is_some() && !given.for_whom.is_empty();
+        let is_elastic = self.is_elastic(now);
+        let is_told = !is_elastic && (self.told_stiff || is_silent || is_asked);
+        if std::mem::replace(&mut self.told_stiff, is_told) == is_told {
+            return None;
+        }
+        Some(if is_told {
+            format!("cannot be made to give video memory back: {}", verdict.why)
+        } else {
+            "can be made to give video memory back again".to_owned()
+        })
     }
 
     fn scene<'a>(
