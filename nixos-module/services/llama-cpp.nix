@@ -18,6 +18,13 @@
     };
     limits.memory_max = "16G";
   };
+  # By itself `pkgs.llama-cpp` runs models on the CPU alone, unless all of nixpkgs is built for CUDA. For other GPUs it is `pkgs.llama-cpp-rocm`
+  # or `pkgs.llama-cpp-vulkan`: `services.nixmox.services.llama-cpp.system.services.llama-cpp.package`.
+  guestWithGpu =
+    { lib, pkgs, ... }:
+    {
+      services.llama-cpp.package = lib.mkDefault (pkgs.llama-cpp.override { cudaSupport = true; });
+    };
   guest =
     { lib, ... }:
     {

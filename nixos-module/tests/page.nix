@@ -194,8 +194,9 @@ in
   | service | what it is | GPU |
   |---|---|---|
   ${lib.concatStrings (lib.mapAttrsToList rowOfReady ready)}
-  Where `gpu` is set, `ollama` is `pkgs.ollama-cuda`: `pkgs.ollama` runs models on the CPU alone, which its table `offload` refuses. CUDA is not free software, so that
-  nixpkgs wants `nixpkgs.config.allowUnfree` or a predicate. For other GPUs name `pkgs.ollama-rocm` or `pkgs.ollama-vulkan`:
+  Where `gpu` is set, `ollama` is `pkgs.ollama-cuda`, and `llama-cpp` is built with `cudaSupport`: `pkgs.ollama` and `pkgs.llama-cpp` run models on the CPU alone, which
+  their table `offload` refuses. CUDA is not free software, so that nixpkgs wants `nixpkgs.config.allowUnfree` or a predicate, and the second is built on
+  your machine where no cache has it. For other GPUs name `pkgs.ollama-rocm` or `pkgs.ollama-vulkan`, `pkgs.llama-cpp-rocm` or `pkgs.llama-cpp-vulkan`:
   `services.nixmox.services.ollama.system = { services.ollama.package = pkgs.ollama-rocm; };`.
 
   Passwords and keys are no options: those that a service needs are files, which `credentials` makes once, in its `dataDir`.

@@ -31,7 +31,12 @@ let
       pname = name;
       meta.mainProgram = name;
       overrideAttrs = _: package name more;
-      override = _: package name more;
+      # What it is built with shows in its name.
+      override =
+        arguments:
+        package (lib.concatStringsSep "-with-" (
+          [ name ] ++ lib.attrNames (lib.filterAttrs (_: on: on == true) arguments)
+        )) more;
     }
     // more;
 
@@ -155,6 +160,7 @@ let
     "gitMinimal"
     "installShellFiles"
     "jq"
+    "llama-cpp"
     "nftables"
     "nix"
     "nixfmt"

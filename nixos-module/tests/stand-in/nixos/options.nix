@@ -138,6 +138,7 @@ in
     };
     services.llama-cpp = {
       enable = option types.bool false;
+      package = option types.package pkgs.llama-cpp;
       host = option types.str "127.0.0.1";
       port = option types.port 8080;
       model = nothing types.path;
