@@ -4,11 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use nixmox_core::offload::gguf::{self, Fault, Header, Source};
+use nixmox_core::offload::gguf::{self, Fault, Header, Source, Split};
 use nixmox_core::offload::model::Model;
-
-/// The digits of a part's number in the name of its file (llama.cpp's `gguf-split`).
-const DIGITS: usize = 5;
 
 /// Why a file is no model that can be estimated.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +87,10 @@ pub(crate) fn read(path: &Path) -> Result<Model, FileError> {
     if first.is_projector() {
         return Err(FileError::Projector { path: path.to_owned() });
     }
-    let name = Numbered::of(path);
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(Split::of);
+    let part = |split: Split<'_>, number| path.with_file_name(split.part(number));
     if let Some(number) = first.number("split.no").filter(|number| *number > 0) {
-        let first = name.map(|name| name.part(1));
+        let first = name.map(|name| part(name, 1));
         return Err(FileError::LaterPart { path: path.to_owned(), number: number.saturating_add(1), first });
     }
     let count = first.number("split.count").unwrap_or(1);
@@ -100,9 +98,9 @@ pub(crate) fn read(path: &Path) -> Result<Model, FileError> {
     match name {
         _ if count <= 1 => {}
         // The file says how many there are; its name only how they are called.
-        Some(name) if u64::from(name.count) == count => {
-            for number in 2..=name.count {
-                heads.push(head(&name.part(number))?);
+        Some(name) if u64::from(name.count()) == count => {
+            for number in 2..=name.count() {
+                heads.push(head(&part(name, number))?);
             }
         }
         Some(_) | None => return Err(FileError::Unnumbered { path: path.to_owned(), count }),
@@ -151,47 +149,5 @@ impl Source for Reader {
         let (Some(left), Ok(by)) = (self.left.checked_sub(bytes), i64::try_from(bytes)) else { return Ok(false) };
         self.left = left;
         self.file.seek_relative(by).map(|()| true)
-    }
-}
-
-/// The name of a part: `NAME-00001-of-00003.gguf`.
-struct Numbered {
-    folder: PathBuf,
-    name: String,
-    count: u32,
-}
-
-impl Numbered {
-    fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
-        let (rest, count) = name.rsplit_once("-of-")?;
-        let (name, number) = rest.rsplit_once('-')?;
-        let is_number = |text: &str| text.len() == DIGITS && text.bytes().all(|digit| digit.is_ascii_digit());
-        if !is_number(number) || !is_number(count) {
-            return None;
-        }
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Some(Self { folder, name: name.to_owned(), count: count.parse().ok()? })
-    }
-
-    fn part(&self, number: u32) -> PathBuf {
-        self.folder.join(format!("{}-{number:05}-of-{:05}.gguf", self.name, self.count))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_names_of_all_parts_follow_from_one_of_them() {
-        let named = |path: &str| Numbered::of(Path::new(path)).map(|name| (name.count, name.part(2)));
-        assert_eq!(named("/m/x-00001-of-00003.gguf"), Some((3, "/m/x-00002-of-00003.gguf".into())));
-        assert_eq!(named("a-of-b-00003-of-00003.gguf"), Some((3, "a-of-b-00002-of-00003.gguf".into())));
-        for other in
-            ["x.gguf", "x-1-of-3.gguf", "x-00001-of-3.gguf", "x-0000a-of-00003.gguf", "x-00001-of-00003", "/"]
-        {
-            assert_eq!(named(other), None, "{other}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use nixmox_core::offload::gguf::{self, Fault, Header, Source};
+use nixmox_core::offload::gguf::{self, Fault, Header, Source, Split};
 
 use super::Head;
 use crate::guest_helper::Trouble;
@@ -36,20 +36,14 @@ pub(super) fn read(root: &OwnedFd, path: &str) -> Result<Head, Trouble> {
     Ok(whole.into())
 }
 
-/// Returns the files of a model, by the name of its first: `NAME-00001-of-00003.gguf`.
+/// Returns the files of a model, by the name of one of them.
 fn parts(path: &str) -> Result<Vec<String>, Trouble> {
-    let split = || {
-        let (rest, count) = path.strip_suffix(".gguf")?.rsplit_once("-of-")?;
-        let (name, number) = rest.rsplit_once('-')?;
-        let is_number = |digits: &str| digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let count = count.parse::<u32>().ok().filter(|_| is_number(count) && is_number(number))?;
-        Some((name, count))
-    };
-    let Some((name, count)) = split() else { return Ok(vec![path.to_owned()]) };
+    let Some(split) = Split::of(path) else { return Ok(vec![path.to_owned()]) };
+    let count = split.count();
     if count > PARTS_MAX {
         return Err(Trouble::Engine(format!("its model is in {count} files, and {PARTS_MAX} are the most")));
     }
-    Ok((1..=count).map(|number| format!("{name}-{number:05}-of-{count:05}.gguf")).collect())
+    Ok((1..=count).map(|number| split.part(number)).collect())
 }
 
 fn read_part(root: &OwnedFd, path: &str) -> Result<Header, Trouble> {

@@ -9,6 +9,7 @@
 mod kind;
 mod read;
 mod shown;
+mod split;
 mod tensor;
 mod tensor_type;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use read::{
     MAX_ARRAY, MAX_ARRAY_DEPTH, MAX_HEAD, MAX_KEPT, MAX_KEY, MAX_KEYS, MAX_TENSOR_NAME, MAX_TENSORS, MAX_TEXT, read,
 };
 pub use shown::{NotShown, ShownTensor};
+pub use split::Split;
 pub use tensor::{MAX_DIMENSIONS, NoTensor, Tensor};
 pub use tensor_type::TensorType;
 
