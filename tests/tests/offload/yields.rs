@@ -13,7 +13,7 @@ fn models_yield_step_by_step_and_return() {
     machine.load("tiny");
     let answer = machine.request("mid", 20);
     let invocation = machine.invocation("ollama");
-    assert!(machine.used() > 7 * GIB, "three models hold the card: {}", machine.all());
+    machine.wait("three models hold the card", || machine.used() > 7 * GIB);
 
     machine.up(&[("ollama", OLLAMA), ("high", HIGH)]);
     machine.is("high", "waiting");
