@@ -44,13 +44,14 @@ table! {
         pub url: EngineUrl,
 
         /// Models that are kept loaded while there is room, by the names that the engine has for them. What is named first is given
-        /// up last. Of a `llama-server` with a single model they say nothing: that one is loaded as long as it runs.
+        /// up last. Of a `llama-server` with a single model they say nothing: that one is loaded as long as it runs. Of Ollama,
+        /// what is taken out of it is unloaded when nobody has asked for it for `idle_unload`, or for 5 min.
         #[key(Default("[]"), Live, "keep = [\"llama3.1:8b\", \"nomic-embed-text\"]")]
         pub keep: List<ModelName>,
 
         /// How long a model stays loaded that nobody asks, 1 s to 366 d. It goes into the guest's environment when it is started
         /// (`OLLAMA_KEEP_ALIVE`); what `environment` says of the same goes first. The agent unloads what the engine has not unloaded by
-        /// itself a while after. Models in `keep` stay, and so does what a client has kept for good (`keep_alive` -1).
+        /// itself a while after, where the engine tells of a model's use. Models in `keep` stay, and so does what a client has kept for good (`keep_alive` -1).
         #[key(Means("as long as the engine keeps it by itself, which is 5 min of Ollama"), NextStart, "idle_unload = \"30min\"")]
         pub idle_unload: Time,
 
