@@ -5,6 +5,7 @@
 //! before; here they are estimated from the tensors of that graph that live at the same time (`runner`). For models that llama.cpp
 //! runs Ollama still uses the terms of the estimate layer by layer: those figures are exact here too.
 
+mod cache;
 mod layout;
 mod runner;
 
@@ -261,7 +262,10 @@ fn parts(needs: &Needs, on: &[Option<usize>], count: usize, is_own: bool) -> (Ve
     }
     add(&mut host.weights, needs.input);
     if is_own {
-        add(&mut host.compute, if is_full { needs.host.0 } else { needs.host.1 });
+        // Without a GPU that has layers, all is computed in the machine's memory, pictures as well.
+        let is_alone = on.iter().all(Option::is_none);
+        let compute = if is_full { needs.host.0 } else { needs.host.1 };
+        add(&mut host.compute, if is_alone { needs.full } else { compute });
     }
     (gpus, host)
 }

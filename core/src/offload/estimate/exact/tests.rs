@@ -79,6 +79,30 @@ fn windowed_layers_keep_their_window_and_a_batch() {
 }
 
 #[test]
+fn states_are_kept_with_their_checkpoints() {
+    let next = shapes::model(&shapes::QWEN3_NEXT, Recipe::Q4Km);
+    let cache = |version| estimate(&next, &Ask { version: Some(version), ..ask(&[96]) }).gpus[0].cache.0;
+    // 36 layers: 3 tokens of 8192 numbers are convolved, and 4096 rows of 128 kept; the others have 2 heads of 256.
+    let (state, keys) = (36 * 4 * (3 * 8192 + 4096 * 128), 12 * 8192 * 2 * 2 * 256 * 2);
+    assert_eq!(cache(Version(0, 15, 5)), 33 * state + keys);
+    assert_eq!(cache(Version(0, 17, 1)), 25 * state + keys);
+}
+
+#[test]
+fn keys_that_all_heads_share_are_kept_once() {
+    let glm = shapes::model(&shapes::GLM4_FLASH, Recipe::Q4Km);
+    assert_eq!(estimate(&glm, &ask(&[48])).gpus[0].cache, Bytes(47 * 8192 * (576 + 512) * 2));
+}
+
+#[test]
+fn what_makes_vectors_of_texts_keeps_nothing() {
+    let nomic = shapes::model(&shapes::NOMIC, Recipe::F16);
+    let kept = |version| estimate(&nomic, &Ask { version: Some(version), ..ask(&[8]) }).gpus[0].cache;
+    assert!(kept(Version(0, 13, 0)) > Bytes(0));
+    assert_eq!(kept(Version(0, 13, 1)), Bytes(0));
+}
+
+#[test]
 fn what_reads_tokens_stays_in_the_machines_memory_and_is_counted() {
     let qwen = shapes::model(&shapes::QWEN3_32B, Recipe::Q4Km);
     let of = estimate(&qwen, &ask(&[48]));
