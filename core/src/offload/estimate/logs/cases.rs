@@ -936,4 +936,29 @@ pub(super) const CASES: &[Case] = &[
         cache: 955.2 * 48.0 / 20.0,
         ..C
     },
+    Case {
+        model: "qwen3:8b Q4_K_M, CPU",
+        shape: s::QWEN3_8B_LIBRARY,
+        recipe: Recipe::Q4Km,
+        version: Version(0, 13, 1),
+        context: (4096, 1),
+        total: 5.69,
+        cache: 576.0,
+        graph: (288.0, 0.0),
+        repeating: (20.0 * 114_590_720.0 + 16.0 * 127_566_848.0) / (G * G * G),
+        ..C
+    },
+    Case {
+        model: "gpt-oss:120b MXFP4, what was taken",
+        shape: s::GPT_OSS_120B,
+        recipe: Recipe::Mxfp4,
+        version: Version(0, 11, 11),
+        context: (8192, 1),
+        flash_attention: true,
+        free: &[63.8],
+        total: 61.4,
+        cache: 450.0,
+        graph: (121.8, 0.0),
+        ..C
+    },
 ];

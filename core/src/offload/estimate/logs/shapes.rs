@@ -452,6 +452,16 @@ pub(in crate::offload::estimate) const QWEN3_1B: Shape = Shape {
     is_tied: true,
     ..NONE
 };
+/// As Ollama itself makes it.
+pub(in crate::offload::estimate) const QWEN3_8B_LIBRARY: Shape = Shape {
+    layers: 36,
+    embedding: 4096,
+    hidden: 12288,
+    heads: 32,
+    is_tied: false,
+    values: Some("F16"),
+    ..QWEN3_1B
+};
 pub(in crate::offload::estimate) const LLAMA4_SCOUT: Shape = Shape {
     architecture: "llama4",
     layers: 48,
@@ -476,7 +486,12 @@ pub(in crate::offload::estimate) const GLM4_FLASH: Shape = Shape {
     vocabulary: 154_880,
     latent: Some((768, 512)),
     experts: Experts { count: 64, used: 4, hidden: 1536, shared: 1, dense: 1 },
-    more: &[("attention.key_length_mla", 576), ("attention.value_length_mla", 512)],
+    more: &[
+        ("attention.key_length", 256),
+        ("attention.value_length", 256),
+        ("attention.key_length_mla", 576),
+        ("attention.value_length_mla", 512),
+    ],
     ..NONE
 };
 /// Three of four layers are recurrent.
