@@ -64,6 +64,8 @@ pub(super) fn needs(model: &Model, shape: &Shape, load: &Load, doubts: &mut Vec<
             doubts.push("buffers that pictures take with flash attention were not compared".to_owned());
         }
     }
+    // Then nothing is left to do there but to read tokens; what recurrent layers do with their states was seen to stay.
+    let takes_over = load.version >= TAKES_OVER;
     let hidden = Saturating(load.batch) * Saturating(shape.embedding) * Saturating(4);
     // A picture is seen before its tokens are read: what lives then is the larger of the two.
     let full = if picture.0 == 0 { text } else { text.max(picture + masks + hidden) };
@@ -73,9 +75,9 @@ pub(super) fn needs(model: &Model, shape: &Shape, load: &Load, doubts: &mut Vec<
         input: padded(&model.input),
         full: full.0,
         partial: (layer + masks_both).0,
-        host: (hidden.0, text.0),
+        host: (hidden.0, if takes_over && shape.recurrent == 0 { hidden.0 } else { text.0 }),
         buffer: 0,
-        copied: if load.version >= TAKES_OVER { copied(model) } else { Vec::new() },
+        copied: if takes_over { copied(model) } else { Vec::new() },
     }
 }
 

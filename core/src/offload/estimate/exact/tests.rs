@@ -106,6 +106,9 @@ fn the_first_gpu_has_room_for_a_matrix_of_layers_that_are_elsewhere_since_0_12_8
     let (before, since) = (compute(Version(0, 12, 7), 30), compute(Version(0, 12, 8), 30));
     assert_eq!(since.iter().sum::<u64>() - before.iter().sum::<u64>(), matrix);
     assert_eq!(compute(Version(0, 12, 7), 49), compute(Version(0, 12, 8), 49));
+    // The machine itself does no more than to read tokens.
+    let ask = Ask { version: Some(Version(0, 12, 8)), layers: Layers::Exactly(30), ..ask(&[48, 48]) };
+    assert_eq!(estimate(&qwen, &ask).host.compute, Bytes(512 * 2048 * 4));
 }
 
 #[test]
