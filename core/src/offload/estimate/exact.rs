@@ -5,6 +5,7 @@
 //! before; here they are estimated from the tensors of that graph that live at the same time (`runner`). For models that llama.cpp
 //! runs Ollama still uses the terms of the estimate layer by layer: those figures are exact here too.
 
+mod cache;
 mod layout;
 mod runner;
 
@@ -85,6 +86,8 @@ struct Needs {
     host: (u64, u64),
     /// Bytes of each GPU that are not given to layers, besides the minimum.
     buffer: u64,
+    /// By layer, the largest matrix that is copied to the first GPU when the layer is in the machine's memory; empty: none is.
+    copied: Vec<u64>,
 }
 
 pub(super) fn estimate(model: &Model, ask: &Ask) -> Estimate {
@@ -130,7 +133,16 @@ fn llama(model: &Model, shape: &Shape, load: &Load, lines: &mut Vec<String>) -> 
     weights.push(shape.output);
     let mut cache = sizes.cache;
     cache.push(0);
-    Needs { weights, cache, input: 0, full: sizes.full, partial: sizes.partial, host: (0, 0), buffer }
+    Needs {
+        weights,
+        cache,
+        input: 0,
+        full: sizes.full,
+        partial: sizes.partial,
+        host: (0, 0),
+        buffer,
+        copied: Vec::new(),
+    }
 }
 
 /// The GPU of each layer; `None`: it is in the machine's memory.
@@ -221,19 +233,26 @@ impl<'ask> Search<'ask> {
         (count(&tried) <= count(&verified)).then_some(tried)
     }
 
-    /// Buffers on each GPU, as Ollama's own runner needs them for a layout.
     fn graphs(&self, on: &On) -> Vec<u64> {
+        self.needs.buffers(on, self.ask.gpus.len())
+    }
+}
+
+impl Needs {
+    /// Buffers on each GPU, as Ollama's own runner needs them for a layout.
+    fn buffers(&self, on: &[Option<usize>], count: usize) -> Vec<u64> {
         let output = on.last().copied().flatten();
-        let graph = |gpu: usize| {
-            if !on.contains(&Some(gpu)) {
-                0
-            } else if output == Some(gpu) {
-                self.needs.full
-            } else {
-                self.needs.partial
-            }
+        let graph = |gpu: usize| match (on.contains(&Some(gpu)), output == Some(gpu)) {
+            (false, _) => 0,
+            (true, true) => self.full,
+            (true, false) => self.partial,
         };
-        (0..self.ask.gpus.len()).map(graph).collect()
+        let mut graphs: Vec<u64> = (0..count).map(graph).collect();
+        let on_host = on.iter().zip(&self.copied).filter(|(gpu, _)| gpu.is_none()).map(|(_, bytes)| *bytes);
+        if let Some(first) = graphs.iter_mut().find(|graph| **graph > 0) {
+            *first = first.saturating_add(on_host.max().unwrap_or(0));
+        }
+        graphs
     }
 }
 
@@ -251,17 +270,20 @@ fn parts(needs: &Needs, on: &[Option<usize>], count: usize, is_own: bool) -> (Ve
         }
     }
     let is_full = !on.is_empty() && on.iter().all(Option::is_some);
-    let output = on.last().copied().flatten();
-    for (gpu, parts) in gpus.iter_mut().enumerate() {
+    let own = needs.buffers(on, count);
+    for (parts, own) in gpus.iter_mut().zip(own) {
         if parts.layers > 0 {
-            let has_full = if is_own { output == Some(gpu) } else { is_full };
-            parts.compute = Bytes(if has_full { needs.full } else { needs.partial });
+            let terms = if is_full { needs.full } else { needs.partial };
+            parts.compute = Bytes(if is_own { own } else { terms });
             parts.overhead = Bytes(MINIMUM);
         }
     }
     add(&mut host.weights, needs.input);
     if is_own {
-        add(&mut host.compute, if is_full { needs.host.0 } else { needs.host.1 });
+        // Without a GPU that has layers, all is computed in the machine's memory, pictures as well.
+        let is_alone = on.iter().all(Option::is_none);
+        let compute = if is_full { needs.host.0 } else { needs.host.1 };
+        add(&mut host.compute, if is_alone { needs.full } else { compute });
     }
     (gpus, host)
 }

@@ -79,6 +79,59 @@ fn windowed_layers_keep_their_window_and_a_batch() {
 }
 
 #[test]
+fn states_are_kept_with_their_checkpoints() {
+    let next = shapes::model(&shapes::QWEN3_NEXT, Recipe::Q4Km);
+    let cache = |version| estimate(&next, &Ask { version: Some(version), ..ask(&[96]) }).gpus[0].cache.0;
+    // 36 layers: 3 tokens of 8192 numbers are convolved, and 4096 rows of 128 kept; the others have 2 heads of 256.
+    let (state, keys) = (36 * 4 * (3 * 8192 + 4096 * 128), 12 * 8192 * 2 * 2 * 256 * 2);
+    assert_eq!(cache(Version(0, 15, 5)), 33 * state + keys);
+    assert_eq!(cache(Version(0, 17, 1)), 25 * state + keys);
+}
+
+#[test]
+fn keys_that_all_heads_share_are_kept_once() {
+    let glm = shapes::model(&shapes::GLM4_FLASH, Recipe::Q4Km);
+    assert_eq!(estimate(&glm, &ask(&[48])).gpus[0].cache, Bytes(47 * 8192 * (576 + 512) * 2));
+}
+
+#[test]
+fn the_first_gpu_has_room_for_a_matrix_of_layers_that_are_elsewhere_since_0_12_8() {
+    let qwen = shapes::model(&shapes::QWEN3_30B, Recipe::Q8_0);
+    let compute = |version, layers| {
+        let ask = Ask { version: Some(version), layers: Layers::Exactly(layers), ..ask(&[48, 48]) };
+        estimate(&qwen, &ask).gpus.iter().map(|gpu| gpu.compute.0).collect::<Vec<_>>()
+    };
+    // 128 experts of 2048 times 768 numbers, 34 bytes for 32 of them.
+    let matrix = 128 * 2048 * 768 * 34 / 32;
+    let (before, since) = (compute(Version(0, 12, 7), 30), compute(Version(0, 12, 8), 30));
+    assert_eq!(since.iter().sum::<u64>() - before.iter().sum::<u64>(), matrix);
+    assert_eq!(compute(Version(0, 12, 7), 49), compute(Version(0, 12, 8), 49));
+    // The machine itself does no more than to read tokens.
+    let ask = Ask { version: Some(Version(0, 12, 8)), layers: Layers::Exactly(30), ..ask(&[48, 48]) };
+    assert_eq!(estimate(&qwen, &ask).host.compute, Bytes(512 * 2048 * 4));
+}
+
+#[test]
+fn buffers_are_those_of_attention_or_of_feed_forward_whichever_has_more() {
+    let qwen = shapes::model(&shapes::QWEN3_8B_LIBRARY, Recipe::Q4Km);
+    let host =
+        |flash_attention| estimate(&qwen, &Ask { context: 4096, flash_attention, ..ask(&[]) }).host.compute.0;
+    let row = 512 * 4;
+    // Twice the vector of a token; queries, scores and what comes of them for 32 heads; the mask as it comes.
+    assert_eq!(host(false), row * (2 * 4096 + 32 * (2 * 128 + 4096) + 4096));
+    // Three hidden vectors, and a mask of 16 bits.
+    assert_eq!(host(true), row * (2 * 4096 + 3 * 12288 + 4096 / 2));
+}
+
+#[test]
+fn what_makes_vectors_of_texts_keeps_nothing() {
+    let nomic = shapes::model(&shapes::NOMIC, Recipe::F16);
+    let kept = |version| estimate(&nomic, &Ask { version: Some(version), ..ask(&[8]) }).gpus[0].cache;
+    assert!(kept(Version(0, 13, 0)) > Bytes(0));
+    assert_eq!(kept(Version(0, 13, 1)), Bytes(0));
+}
+
+#[test]
 fn what_reads_tokens_stays_in_the_machines_memory_and_is_counted() {
     let qwen = shapes::model(&shapes::QWEN3_32B, Recipe::Q4Km);
     let of = estimate(&qwen, &ask(&[48]));

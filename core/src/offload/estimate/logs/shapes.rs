@@ -59,6 +59,8 @@ pub(in crate::offload::estimate) struct Shape {
     pub(in crate::offload::estimate) values: Option<&'static str>,
     /// Layers that look at pictures.
     pub(in crate::offload::estimate) looking: &'static [i64],
+    /// Numbers of metadata besides.
+    pub(in crate::offload::estimate) more: &'static [(&'static str, u64)],
 }
 
 impl Recipe {
@@ -232,6 +234,9 @@ fn metadata(shape: &Shape) -> BTreeMap<String, Value> {
         number("vision.embedding_length", extent);
         number("vision.max_num_tiles", 4);
     }
+    for (key, value) in shape.more {
+        number(key, *value);
+    }
     if !shape.looking.is_empty() {
         let key = format!("{architecture}.attention.cross_attention_layers");
         all.insert(key, Value::Numbers(shape.looking.to_vec()));
@@ -259,6 +264,7 @@ const NONE: Shape = Shape {
     output: None,
     values: None,
     looking: &[],
+    more: &[],
 };
 
 pub(in crate::offload::estimate) const LLAMA_8B: Shape =
@@ -430,6 +436,82 @@ pub(in crate::offload::estimate) const MISTRAL3: Shape = Shape {
     vision: Some((769.3, 1540, 14, 3, 16, 1024)),
     output: Some("Q4_K"),
     values: Some("F16"),
+    ..NONE
+};
+pub(in crate::offload::estimate) const GEMMA3_27B_QAT: Shape =
+    Shape { output: Some("F16"), vision: GEMMA3_12B_QAT.vision, ..GEMMA3_27B };
+pub(in crate::offload::estimate) const QWEN3_1B: Shape = Shape {
+    architecture: "qwen3",
+    layers: 28,
+    embedding: 2048,
+    hidden: 6144,
+    heads: 16,
+    heads_kv: 8,
+    head: 128,
+    vocabulary: 151_936,
+    is_tied: true,
+    ..NONE
+};
+/// As Ollama itself makes it.
+pub(in crate::offload::estimate) const QWEN3_8B_LIBRARY: Shape = Shape {
+    layers: 36,
+    embedding: 4096,
+    hidden: 12288,
+    heads: 32,
+    is_tied: false,
+    values: Some("F16"),
+    ..QWEN3_1B
+};
+pub(in crate::offload::estimate) const LLAMA4_SCOUT: Shape = Shape {
+    architecture: "llama4",
+    layers: 48,
+    embedding: 5120,
+    hidden: 8192,
+    heads: 40,
+    heads_kv: 8,
+    head: 128,
+    vocabulary: 202_048,
+    experts: Experts { count: 16, used: 1, hidden: 8192, shared: 1, dense: 0 },
+    vision: Some((1638.4, 336, 14, 3, 16, 1408)),
+    ..NONE
+};
+/// Latent attention, whose keys all heads share.
+pub(in crate::offload::estimate) const GLM4_FLASH: Shape = Shape {
+    architecture: "glm4moelite",
+    layers: 47,
+    embedding: 2048,
+    hidden: 10240,
+    heads: 20,
+    heads_kv: 20,
+    vocabulary: 154_880,
+    latent: Some((768, 512)),
+    experts: Experts { count: 64, used: 4, hidden: 1536, shared: 1, dense: 1 },
+    more: &[
+        ("attention.key_length", 256),
+        ("attention.value_length", 256),
+        ("attention.key_length_mla", 576),
+        ("attention.value_length_mla", 512),
+    ],
+    ..NONE
+};
+/// Three of four layers are recurrent.
+pub(in crate::offload::estimate) const QWEN3_NEXT: Shape = Shape {
+    architecture: "qwen3next",
+    layers: 48,
+    embedding: 2048,
+    hidden: 5120,
+    heads: 16,
+    heads_kv: 2,
+    head: 256,
+    vocabulary: 151_936,
+    experts: Experts { count: 512, used: 10, hidden: 512, shared: 1, dense: 0 },
+    more: &[
+        ("full_attention_interval", 4),
+        ("ssm.conv_kernel", 4),
+        ("ssm.inner_size", 4096),
+        ("ssm.state_size", 128),
+        ("ssm.group_count", 16),
+    ],
     ..NONE
 };
 const DEEPSEEK: Shape = Shape { architecture: "deepseek2", context: 163_840, ..NONE };
