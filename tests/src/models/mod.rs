@@ -99,9 +99,7 @@ impl Shape {
         }
         metadata.insert("general.architecture".to_owned(), Value::Text(self.architecture.to_owned()));
         metadata.insert("tokenizer.ggml.model".to_owned(), Value::Text("none".to_owned()));
-        for key in ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"] {
-            metadata.insert(format!("{}.{key}", self.architecture), Value::Float(1e-5));
-        }
+        metadata.insert(format!("{}.{}", self.architecture, epsilon(self.architecture)), Value::Float(1e-5));
         if self.architecture == "gemma2" {
             for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
                 metadata.insert(format!("gemma2.{key}"), Value::Float(30.0));
@@ -132,4 +130,12 @@ impl Shape {
 pub(crate) fn tensor(name: String, kind: &str, shape: &[u64]) -> Tensor {
     let kind = TensorType::from_name(kind).unwrap_or_else(|| panic!("no type {kind}"));
     Tensor::new(name.clone(), kind, shape.to_vec()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Returns the key of what norms add to what they divide by: its name says which kind they are.
+fn epsilon(architecture: &str) -> &'static str {
+    match architecture {
+        "bert" | "cohere2" | "command-r" | "nomic-bert" | "phi2" | "starcoder2" => "attention.layer_norm_epsilon",
+        _ => "attention.layer_norm_rms_epsilon",
+    }
 }

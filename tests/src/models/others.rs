@@ -59,7 +59,7 @@ impl Maker {
         for (key, number) in numbers {
             maker.number(key, *number);
         }
-        for key in ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "logit_scale"] {
+        for key in [super::epsilon(architecture), "logit_scale"] {
             maker.metadata.insert(format!("{architecture}.{key}"), Value::Float(1e-5));
         }
         for (key, text) in [("general.architecture", architecture), ("tokenizer.ggml.model", "none")] {

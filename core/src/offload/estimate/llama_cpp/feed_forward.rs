@@ -8,6 +8,11 @@ use crate::offload::gguf::Tensor;
 /// More experts of one token than this are not written down one by one.
 const EXPERTS_USED_MAX: u64 = 64;
 
+/// Whether a layer has a feed-forward part.
+pub(super) fn is_in(layer: &Layer<'_>) -> bool {
+    layer.any(&["ffn_gate_inp.weight", "ffn_down.weight"]).is_some()
+}
+
 /// Writes down the feed-forward part of a layer, up to what is added to what it was given.
 pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     if layer.any(&["ffn_gate_inp.weight"]).is_none() {
@@ -104,6 +109,7 @@ fn experts<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let mut parts = parts.into_iter();
     let first = parts.next().unwrap_or(weighted);
     let sum = parts.fold(first, |sum, part| batch.tape.make(Kind::InPlace, [width, tokens, 1, 1], &[sum, part]));
+    batch.tape.ask();
     if used == 1 { batch.tape.make(Kind::Other, [width, tokens, 1, 1], &[sum]) } else { sum }
 }
 

@@ -6,7 +6,7 @@
 use super::placement::Placement;
 use super::tape::{Home, Id, Kind, Tape};
 use super::weights::{of_layer, on_gpu};
-use super::{Measure, attention, feed_forward};
+use super::{Measure, block};
 use crate::offload::gguf::Tensor;
 
 /// Bytes of whole numbers, as positions and rows are given.
@@ -31,6 +31,8 @@ pub(super) struct Batch<'a> {
 pub(super) struct Inputs {
     pub(super) positions: Id,
     pub(super) outputs: Id,
+    /// Which states a batch goes on from.
+    pub(super) states: Id,
     pub(super) full: AttentionInputs,
     pub(super) windowed: AttentionInputs,
 }
@@ -76,11 +78,12 @@ pub(super) fn tape(measure: &Measure<'_>, placement: &Placement, layers: &[usize
     };
     let mut current = batch.embedding();
     batch.inputs = batch.given();
+    current = batch.encoded(current);
     let count = measure.loaded;
     for index in layers.iter().copied() {
         let Some(tensors) = measure.model.layers.get(index) else { continue };
         let layer = Layer { index, tensors };
-        current = batch.layer(&layer, current, index.saturating_add(1) == count);
+        current = block::write(&mut batch, &layer, current, index.saturating_add(1) == count);
     }
     batch.output(current);
     batch.tape
@@ -112,14 +115,22 @@ impl<'a> Batch<'a> {
     pub(super) fn multiply(&mut self, layer: &Layer<'a>, tensor: &'a Tensor, with: Id) -> Id {
         let weight = self.layer_weight(layer, tensor);
         let rows = tensor.shape.get(1).copied().unwrap_or(1);
-        let tokens = self.tape.entries.get(with).map_or(self.tokens, |entry| entry.shape[1]);
-        let mut made = self.tape.multiply([rows, tokens, 1, 1], &[weight, with]);
+        let given = self.tape.entries.get(with).map_or([0, self.tokens, 1, 1], |entry| entry.shape);
+        let shape = [rows, given[1], given[2], given[3]];
+        let mut made = self.tape.multiply(shape, &[weight, with]);
         let bias = of_layer(&tensor.name).strip_suffix(".weight").map(|stem| format!("{stem}.bias"));
         if let Some(bias) = bias.and_then(|name| layer.find(&name)) {
             let bias = self.layer_weight(layer, bias);
-            made = self.tape.make(Kind::InPlace, [rows, tokens, 1, 1], &[made, bias]);
+            made = self.tape.make(Kind::InPlace, shape, &[made, bias]);
         }
         made
+    }
+
+    /// How a norm is computed: one by the mean and the variance never writes over what it reads.
+    fn norm(&self) -> Kind {
+        let has = |key| self.measure.model.value(key).is_some();
+        let by_mean = has("attention.layer_norm_epsilon") && !has("attention.layer_norm_rms_epsilon");
+        if by_mean { Kind::Other } else { Kind::InPlace }
     }
 
     /// Normalises, with the weights of a layer of that name; as it is, where it has none.
@@ -127,7 +138,7 @@ impl<'a> Batch<'a> {
         let Some(tensor) = layer.any(names) else { return what };
         let weight = self.layer_weight(layer, tensor);
         let shape = self.tape.entries.get(what).map_or([0; 4], |entry| entry.shape);
-        let norm = self.tape.make(Kind::InPlace, shape, &[what]);
+        let norm = self.tape.make(self.norm(), shape, &[what]);
         if self.placement.is_whole() {
             self.tape.pin(norm, self.placement.layer(layer.index));
         }
@@ -165,17 +176,71 @@ impl<'a> Batch<'a> {
             let scale = self.tape.leaf(Home::Input, tokens.saturating_mul(4), [1, tokens, 1, 1]);
             made = self.tape.make(Kind::InPlace, shape, &[made, scale]);
         }
+        self.tape.ask();
+        made
+    }
+
+    /// Adds what a token is besides, and where it is, in models that make one vector of a text.
+    fn encoded(&mut self, made: Id) -> Id {
+        if !self.measure.is_encoder {
+            return made;
+        }
+        let shape = [self.width(), self.tokens, 1, 1];
+        let (host, first) = (self.placement.gpus(), self.placement.layer(0));
+        let find = |name: &str| self.measure.model.input.iter().find(|tensor| tensor.name == name);
+        let (types, places) = (find("token_types.weight"), find("position_embd.weight"));
+        let (norm, bias) = (find("token_embd_norm.weight"), find("token_embd_norm.bias"));
+        let positions = self.inputs.positions;
+        // Places are looked up first: they are named before what they are added to.
+        let places = places.map(|tensor| {
+            let weight = self.weight(tensor, host);
+            self.tape.make(Kind::Rows, shape, &[weight, positions])
+        });
+        let mut made = made;
+        if let Some(tensor) = types {
+            let weight = self.weight(tensor, host);
+            let row = self.tape.beginning(weight, [self.width(), 1, 1, 1]);
+            made = self.tape.make(Kind::InPlace, shape, &[made, row]);
+        }
+        if let Some(places) = places {
+            made = self.tape.make(Kind::InPlace, shape, &[places, made]);
+        }
+        made = self.tape.make(self.norm(), shape, &[made]);
+        if self.placement.is_whole() {
+            self.tape.pin(made, first);
+        }
+        for tensor in norm.into_iter().chain(bias) {
+            let weight = self.weight(tensor, first);
+            made = self.tape.make(Kind::InPlace, shape, &[made, weight]);
+        }
+        made
+    }
+
+    /// Writes down what is done before what nobody has asked for yet.
+    pub(super) fn ahead<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> T {
+        let later = self.tape.step_back();
+        let made = write(self);
+        self.tape.step_forward(later);
         made
     }
 
     /// What all layers are given.
     fn given(&mut self) -> Inputs {
         let tokens = self.tokens;
+        let keeps = &self.measure.keeps;
+        let has_states = keeps.layers.iter().any(|layer| layer.state > 0);
+        let looks = self.measure.is_encoder || keeps.layers.iter().any(|layer| layer.has_cache);
         let positions = self.tape.leaf(Home::Input, tokens.saturating_mul(I32), [tokens, 1, 1, 1]);
-        let full = self.attention_inputs(false);
+        let sequences = self.measure.cells().sequences;
+        let states = if has_states {
+            self.tape.leaf(Home::Input, sequences.saturating_mul(I32), [sequences, 1, 1, 1])
+        } else {
+            positions
+        };
+        let full = if looks { self.attention_inputs(false) } else { AttentionInputs::default() };
         let windowed = if self.measure.keeps.window > 0 { self.attention_inputs(true) } else { full };
         let outputs = self.tape.leaf(Home::Input, self.outputs().saturating_mul(I32), [self.outputs(), 1, 1, 1]);
-        Inputs { positions, outputs, full, windowed }
+        Inputs { positions, outputs, states, full, windowed }
     }
 
     fn attention_inputs(&mut self, is_windowed: bool) -> AttentionInputs {
@@ -202,9 +267,11 @@ impl<'a> Batch<'a> {
         }
         let keys_turn = turns(setup.keys, first.key).then_some(size_of_keys);
         let values_turn = turns(setup.values, first.value).then_some(64_u64);
-        let rows_of_keys = self.tape.leaf(Home::Input, tokens.saturating_mul(I64), [tokens, 1, 1, 1]);
-        let rows_of_values =
-            self.tape.leaf(Home::Input, rows_of_values.saturating_mul(I64), [rows_of_values, 1, 1, 1]);
+        let mut rows = |numbers: u64| {
+            let bytes = if self.measure.is_encoder { 0 } else { numbers.saturating_mul(I64) };
+            self.tape.leaf(Home::Input, bytes, [numbers, 1, 1, 1])
+        };
+        let (rows_of_keys, rows_of_values) = (rows(tokens), rows(rows_of_values));
         let mask_shape = [held, part, 1, cells.sequences];
         let mut mask = self.tape.leaf(Home::Input, numbers.saturating_mul(if is_half { 2 } else { 4 }), mask_shape);
         if self.measure.setup.flash_attention && !is_half {
@@ -231,45 +298,6 @@ impl<'a> Batch<'a> {
         self.measure.setup.outputs.clamp(1, self.tokens)
     }
 
-    fn layer(&mut self, layer: &Layer<'a>, input: Id, is_last: bool) -> Id {
-        let width = self.width();
-        let normal = self.normalise(layer, &["attn_norm.weight"], input);
-        let mut attended = attention::write(self, layer, normal);
-        let mut residual = input;
-        let mut beside = normal;
-        if is_last && self.measure.model.architecture != "gpt-oss" {
-            let shape = [width, self.outputs(), 1, 1];
-            let outputs = self.inputs.outputs;
-            attended = self.tape.make(Kind::Rows, shape, &[attended, outputs]);
-            residual = self.tape.make(Kind::Rows, shape, &[residual, outputs]);
-        }
-        let shape = self.tape.entries.get(residual).map_or([0; 4], |entry| entry.shape);
-        let has_own_norm = layer.any(&["ffn_norm.weight"]).is_some();
-        // The norm behind attention is that before the feed-forward part, where neither that nor what is behind it has one.
-        let is_behind = has_own_norm || layer.any(&["post_ffw_norm.weight"]).is_some();
-        if is_behind {
-            attended = self.normalise(layer, &["post_attention_norm.weight"], attended);
-        }
-        let is_parallel = !has_own_norm && layer.any(&["post_attention_norm.weight"]).is_none();
-        if is_parallel {
-            if is_last {
-                let outputs = self.inputs.outputs;
-                beside = self.tape.make(Kind::Rows, shape, &[beside, outputs]);
-            }
-            let made = feed_forward::write(self, layer, beside);
-            let sum = self.tape.make(Kind::InPlace, shape, &[made, residual]);
-            return self.tape.make(Kind::InPlace, shape, &[sum, attended]);
-        }
-        let sum = self.tape.make(Kind::InPlace, shape, &[attended, residual]);
-        let norm = if is_behind { "ffn_norm.weight" } else { "post_attention_norm.weight" };
-        let normal = self.normalise(layer, &[norm], sum);
-        let made = feed_forward::write(self, layer, normal);
-        let made = self.normalise(layer, &["post_ffw_norm.weight"], made);
-        // What is named first is written over first.
-        let reads = if self.measure.model.architecture == "phi3" { [sum, made] } else { [made, sum] };
-        self.tape.make(Kind::InPlace, shape, &reads)
-    }
-
     fn output(&mut self, mut current: Id) {
         let place = self.placement.output();
         let model = self.measure.model;
@@ -280,7 +308,7 @@ impl<'a> Batch<'a> {
         let shape = self.tape.entries.get(current).map_or([0; 4], |entry| entry.shape);
         if let Some(norm) = model.output.iter().find(|tensor| tensor.name == "output_norm.weight") {
             let weight = self.weight(norm, place);
-            let made = self.tape.make(Kind::InPlace, shape, &[current]);
+            let made = self.tape.make(self.norm(), shape, &[current]);
             current = self.tape.make(Kind::InPlace, shape, &[made, weight]);
         }
         let name = if model.is_tied { "token_embd.weight" } else { "output.weight" };

@@ -71,6 +71,8 @@ pub(super) struct Tape {
     pub(super) entries: Vec<Entry>,
     /// The operations, in their order; without leaves.
     pub(super) order: Vec<Id>,
+    /// How many of them are asked for: the others are only needed by what comes later.
+    asked: usize,
 }
 
 impl Tape {
@@ -146,6 +148,16 @@ impl Tape {
         view
     }
 
+    /// Adds a view of numbers that lie one after the other, from the beginning on.
+    pub(super) fn beginning(&mut self, of: Id, shape: [u64; 4]) -> Id {
+        let bytes = shape.iter().fold(4_u64, |bytes, extent| bytes.saturating_mul(*extent));
+        let view = self.part(of, shape, bytes);
+        if let Some(entry) = self.entries.get_mut(view) {
+            entry.is_plain = true;
+        }
+        view
+    }
+
     /// Writes into something that is there already.
     pub(super) fn store(&mut self, into: Id, reads: &[Id]) -> Id {
         let root = self.entries.get(into).and_then(|entry| entry.view_of).unwrap_or(into);
@@ -185,6 +197,22 @@ impl Tape {
             Some(root) => root.home,
             None => entry.home,
         }
+    }
+
+    /// Says that all that is written down is done before what is asked for from here on.
+    pub(super) fn ask(&mut self) {
+        self.asked = self.order.len();
+    }
+
+    /// Begins to write down what is asked for before what is not yet, and returns the latter.
+    pub(super) fn step_back(&mut self) -> Vec<Id> {
+        self.order.split_off(self.asked.min(self.order.len()))
+    }
+
+    /// Goes on behind what was not asked for yet.
+    pub(super) fn step_forward(&mut self, later: Vec<Id>) {
+        self.ask();
+        self.order.extend(later);
     }
 
     fn push(&mut self, entry: Entry) -> Id {
