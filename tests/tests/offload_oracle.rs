@@ -115,7 +115,7 @@ fn weights_states_and_caches_of_models_that_are_built_unlike_the_usual_are_what_
         far(0.15)
     );
     let reached = (all.len(), exact, far(0.05), far(0.15));
-    assert!(reached.0 == 108 && reached.1 >= 96 && reached.2 <= 6 && reached.3 == 0, "{reached:?}");
+    assert!(reached.0 == 144 && reached.1 >= 132 && reached.2 <= 6 && reached.3 == 0, "{reached:?}");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn what_a_placement_takes_is_what_the_real_llama_cpp_says() {
         "{exact} of {} compute buffers are exact; all of a GPU's memory is off by more than 5 % in {far}",
         all.len()
     );
-    assert!(exact * 100 >= all.len() * 98, "{exact} of {}", all.len());
+    assert!(exact * 100 >= all.len() * 99, "{exact} of {}", all.len());
     assert!(far == 0, "{far} of {}", all.len());
 }
 

@@ -4,6 +4,8 @@
 //! as large as the model and of no size on disk. `gguf` makes models that can be run.
 
 mod known;
+mod maker;
+mod newer;
 mod others;
 mod write;
 
@@ -14,7 +16,8 @@ use nixmox_core::offload::gguf::{Header, Tensor, TensorType, Value};
 use nixmox_core::offload::model::Model;
 
 pub use known::{known, shapes};
-pub use others::{Other, others};
+pub use maker::Other;
+pub use others::others;
 
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

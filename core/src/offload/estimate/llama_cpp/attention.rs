@@ -26,8 +26,15 @@ pub(super) fn mixed<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> 
     if batch.measure.keeps.is_compressed || layer.any(&["attn_kv_a_mqa.weight"]).is_some() {
         return compressed(batch, layer, input);
     }
-    let Some(parts) = projections(batch, layer, input) else { return input };
-    attend(batch, layer, parts, None)
+    let Some((gated, parts)) = projections(batch, layer, input) else { return input };
+    let mixed = attend(batch, layer, parts, None);
+    let Some(all) = gated else { return mixed };
+    // What queries come with is a gate of what attention finds.
+    let shape = batch.tape.entries.get(mixed).map_or([0; 4], |entry| entry.shape);
+    let gate = batch.tape.view(all, shape, false);
+    let gate = batch.tape.make(Kind::Other, shape, &[gate]);
+    let gate = batch.tape.make(Kind::InPlace, shape, &[gate]);
+    batch.tape.make(Kind::InPlace, shape, &[mixed, gate])
 }
 
 /// Multiplies what attention found with its last matrix.
@@ -35,16 +42,20 @@ pub(super) fn delivered<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, mixed: Id)
     layer.any(&["attn_output.weight"]).map_or(mixed, |matrix| batch.multiply(layer, matrix, mixed))
 }
 
-/// Queries, keys and values by head, in the order in which they are asked for.
-fn projections<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Option<[Id; 3]> {
+/// Queries, keys and values by head, in the order in which they are asked for; and what has a gate besides queries.
+fn projections<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Option<(Option<Id>, [Id; 3])> {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied()?;
     let fused = layer.any(&["attn_qkv.weight"]).map(|matrix| batch.multiply(layer, matrix, input));
+    let mut both = None;
     if fused.is_none() {
-        layer.any(&["attn_q.weight"])?;
+        let matrix = layer.any(&["attn_q.weight"])?;
+        if matrix.shape.get(1).copied() == Some(keeps.key.saturating_mul(keeps.heads).saturating_mul(2)) {
+            both = Some(batch.multiply(layer, matrix, input));
+        }
     }
-    let query = queries(batch, layer, input, fused);
+    let query = queries(batch, layer, input, fused.or(both));
     if fused.is_none() && layer.any(&["attn_k.weight"]).is_none() {
-        return Some([query; 3]);
+        return Some((both, [query; 3]));
     }
     let by_head = [keeps.value, keeps.heads_kv, batch.tokens, 1];
     let has_values = fused.is_some() || layer.any(&["attn_v.weight"]).is_some();
@@ -56,11 +67,11 @@ fn projections<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Optio
     if batch.measure.keeps.window > 0 || batch.measure.is_encoder || !has_values {
         let (plain, key) = keys(batch, layer, input, fused);
         let value = if has_values { values(batch) } else { settled(batch, layer, plain) };
-        return Some([query, key, value]);
+        return Some((both, [query, key, value]));
     }
     let value = values(batch);
     let (_, key) = keys(batch, layer, input, fused);
-    Some([query, key, value])
+    Some((both, [query, key, value]))
 }
 
 /// What a matrix, or a part of a fused one, makes of what a layer is given.

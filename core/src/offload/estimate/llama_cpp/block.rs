@@ -11,6 +11,12 @@ const OLD_FIRST: [&str; 4] = ["jamba", "lfm2", "lfm2moe", "phi3"];
 /// The same of what is added behind attention.
 const OLD_FIRST_BEHIND_ATTENTION: [&str; 3] = ["jamba", "lfm2", "lfm2moe"];
 
+/// Architectures that leave out what no output is computed of behind all layers.
+pub(super) const CHOOSES_AFTER_LAYERS: [&str; 1] = ["gemma3n"];
+/// The same behind the last norm.
+pub(super) const CHOOSES_AFTER_NORM: [&str; 6] =
+    ["gpt-oss", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"];
+
 /// Writes down a layer.
 pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_last: bool) -> Id {
     let is_of = |list: &[&str]| list.contains(&batch.measure.model.architecture.as_str());
@@ -30,7 +36,7 @@ pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_
     let normal = batch.normalise(layer, &["attn_norm.weight"], input);
     let mut attended = attention::write(batch, layer, normal);
     let mut residual = input;
-    if is_last && batch.measure.model.architecture != "gpt-oss" {
+    if is_last && !is_of(&CHOOSES_AFTER_LAYERS) && !is_of(&CHOOSES_AFTER_NORM) {
         if old_first_behind {
             residual = batch.ahead(|batch| chosen(batch, residual));
             attended = chosen(batch, attended);

@@ -13,6 +13,9 @@ use crate::offload::gguf::Tensor;
 const I32: u64 = 4;
 const I64: u64 = 8;
 
+/// Architectures that are given four numbers for each position.
+const POSITIONS_OF_PICTURES: [&str; 6] = ["paddleocr", "qwen2vl", "qwen35", "qwen35moe", "qwen3vl", "qwen3vlmoe"];
+
 /// A batch that is being written down.
 pub(super) struct Batch<'a> {
     pub(super) measure: &'a Measure<'a>,
@@ -230,7 +233,10 @@ impl<'a> Batch<'a> {
         let keeps = &self.measure.keeps;
         let has_states = keeps.layers.iter().any(|layer| layer.state > 0);
         let looks = self.measure.is_encoder || keeps.layers.iter().any(|layer| layer.has_cache);
-        let positions = self.tape.leaf(Home::Input, tokens.saturating_mul(I32), [tokens, 1, 1, 1]);
+        // A place in a picture has more numbers than one in a text.
+        let has_more = POSITIONS_OF_PICTURES.contains(&self.measure.model.architecture.as_str());
+        let numbers = tokens.saturating_mul(if has_more { 4 } else { 1 });
+        let positions = self.tape.leaf(Home::Input, numbers.saturating_mul(I32), [numbers, 1, 1, 1]);
         let sequences = self.measure.cells().sequences;
         let states = if has_states {
             self.tape.leaf(Home::Input, sequences.saturating_mul(I32), [sequences, 1, 1, 1])
@@ -301,15 +307,20 @@ impl<'a> Batch<'a> {
     fn output(&mut self, mut current: Id) {
         let place = self.placement.output();
         let model = self.measure.model;
-        if model.architecture == "gpt-oss" {
-            let outputs = self.inputs.outputs;
-            current = self.tape.make(Kind::Rows, [self.width(), self.outputs(), 1, 1], &[current, outputs]);
+        let architecture = model.architecture.as_str();
+        if block::CHOOSES_AFTER_LAYERS.contains(&architecture) {
+            current = block::chosen(self, current);
         }
         let shape = self.tape.entries.get(current).map_or([0; 4], |entry| entry.shape);
         if let Some(norm) = model.output.iter().find(|tensor| tensor.name == "output_norm.weight") {
             let weight = self.weight(norm, place);
             let made = self.tape.make(self.norm(), shape, &[current]);
             current = self.tape.make(Kind::InPlace, shape, &[made, weight]);
+        }
+        if block::CHOOSES_AFTER_NORM.contains(&architecture) {
+            // Layers that guess ahead begin from it.
+            self.tape.give_out(current);
+            current = block::chosen(self, current);
         }
         let name = if model.is_tied { "token_embd.weight" } else { "output.weight" };
         let Some(matrix) = model.output.iter().find(|tensor| tensor.name == name) else { return };

@@ -10,6 +10,7 @@
 mod allocator;
 mod attention;
 mod block;
+mod delta;
 mod feed_forward;
 mod layers;
 #[cfg(test)]
@@ -261,7 +262,7 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
 }
 
 /// Architectures whose weights and caches were compared with llama.cpp's own.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 23] = [
     "bert",
     "cohere2",
     "deepseek2",
@@ -281,7 +282,10 @@ const KNOWN: [&str; 20] = [
     "phi3",
     "qwen2",
     "qwen3",
+    "qwen35",
+    "qwen35moe",
     "qwen3moe",
+    "qwen3next",
 ];
 
 /// Those of which buffers were off by more than a tenth.

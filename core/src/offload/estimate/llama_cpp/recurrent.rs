@@ -3,6 +3,7 @@
 //! Owns their operations (`src/models/mamba-base.cpp`, `lfm2.cpp`). The states are read and written where the cache is;
 //! llama.cpp asks for those reads first, so that they are done before what the layer before has left to do.
 
+use super::delta;
 use super::layers::{Batch, Layer};
 use super::tape::{Home, Id, Kind};
 use crate::offload::gguf::Tensor;
@@ -10,7 +11,10 @@ use crate::offload::gguf::Tensor;
 /// Whether what a recurrent layer with these tensors computes is known.
 pub(super) fn is_known(tensors: &[Tensor]) -> bool {
     let layer = Layer { index: 0, tensors };
-    layer.any(&["shortconv.in_proj.weight", "ssm_in.weight"]).is_some()
+    let has = |name| layer.find(name).is_some();
+    let is_delta = has("attn_qkv.weight") && (has("ssm_beta.weight") || has("ssm_ba.weight"));
+    let is_scan = has("ssm_in.weight") && !has("ssm_ba.weight");
+    is_scan || is_delta || has("shortconv.in_proj.weight")
 }
 
 /// Writes down a recurrent layer, up to what is added to what the layer was given.
@@ -21,30 +25,33 @@ pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> 
     if layer.any(&["ssm_x.weight"]).is_some() {
         return scan_by_channel(batch, layer, input);
     }
-    if layer.any(&["ssm_in.weight"]).is_some() {
+    if layer.any(&["ssm_in.weight"]).is_some() && layer.find("ssm_ba.weight").is_none() {
         return scan_by_head(batch, layer, input);
+    }
+    if layer.any(&["ssm_beta.weight", "ssm_ba.weight"]).is_some() && layer.find("attn_qkv.weight").is_some() {
+        return delta::write(batch, layer, input);
     }
     unknown(batch, layer, input)
 }
 
 /// What a layer's convolution and scan are as large as.
 #[derive(Clone, Copy)]
-struct Sizes {
+pub(super) struct Sizes {
     /// Tokens that a convolution looks back.
-    back: u64,
+    pub(super) back: u64,
     /// Numbers of a token that go through the scan.
-    inner: u64,
+    pub(super) inner: u64,
     /// Numbers of the state of each of them.
-    state: u64,
-    groups: u64,
-    heads: u64,
+    pub(super) state: u64,
+    pub(super) groups: u64,
+    pub(super) heads: u64,
     /// Tokens of each sequence.
-    part: u64,
-    sequences: u64,
+    pub(super) part: u64,
+    pub(super) sequences: u64,
 }
 
 impl Sizes {
-    fn of(batch: &Batch<'_>) -> Self {
+    pub(super) fn of(batch: &Batch<'_>) -> Self {
         let number = |key: &str| batch.measure.model.number(key).unwrap_or(0);
         let sequences = batch.measure.cells().sequences;
         Self {
@@ -59,7 +66,7 @@ impl Sizes {
     }
 
     /// Numbers of all states of the scan of one sequence.
-    fn scanned(self) -> u64 {
+    pub(super) fn scanned(self) -> u64 {
         self.inner.saturating_mul(self.state)
     }
 
@@ -69,13 +76,13 @@ impl Sizes {
         [tokens.saturating_add(self.scanned().saturating_mul(self.sequences)), 1, 1, 1]
     }
 
-    fn by_token(self, width: u64) -> [u64; 4] {
+    pub(super) fn by_token(self, width: u64) -> [u64; 4] {
         [width, self.part, self.sequences, 1]
     }
 }
 
 /// A cache of states of a layer: so many numbers for each sequence.
-fn states(batch: &mut Batch<'_>, layer: &Layer<'_>, numbers: u64, sequences: u64) -> Id {
+pub(super) fn states(batch: &mut Batch<'_>, layer: &Layer<'_>, numbers: u64, sequences: u64) -> Id {
     let place = batch.placement.layer(layer.index);
     let bytes = numbers.saturating_mul(sequences).saturating_mul(4);
     let all = batch.tape.leaf(Home::Cache(place), bytes, [numbers, sequences, 1, 1]);
@@ -83,12 +90,12 @@ fn states(batch: &mut Batch<'_>, layer: &Layer<'_>, numbers: u64, sequences: u64
 }
 
 /// Clears a state for those that begin anew.
-fn clear(batch: &mut Batch<'_>, states: Id) {
+pub(super) fn clear(batch: &mut Batch<'_>, states: Id) {
     batch.tape.store(states, &[]);
 }
 
 /// Reads the states of so many sequences, and puts aside those that are not part of the batch.
-fn read(batch: &mut Batch<'_>, states: Id, numbers: u64, sequences: u64) -> Id {
+pub(super) fn read(batch: &mut Batch<'_>, states: Id, numbers: u64, sequences: u64) -> Id {
     let copied = batch.inputs.states;
     let rows = batch.tape.make(Kind::Rows, [numbers, sequences, 1, 1], &[states, copied]);
     let beside = batch.tape.part(rows, [numbers, 0, 1, 1], 0);
@@ -97,7 +104,14 @@ fn read(batch: &mut Batch<'_>, states: Id, numbers: u64, sequences: u64) -> Id {
 }
 
 /// Puts what the convolution saw last before what it is given, and keeps what it will have seen.
-fn convolved(batch: &mut Batch<'_>, layer: &Layer<'_>, back: u64, given: Id, width: u64, sizes: Sizes) -> Id {
+pub(super) fn convolved(
+    batch: &mut Batch<'_>,
+    layer: &Layer<'_>,
+    back: u64,
+    given: Id,
+    width: u64,
+    sizes: Sizes,
+) -> Id {
     let numbers = back.saturating_mul(width);
     let (kept, last) = batch.ahead(|batch| {
         let kept = states(batch, layer, numbers, sizes.sequences);
@@ -115,7 +129,7 @@ fn convolved(batch: &mut Batch<'_>, layer: &Layer<'_>, back: u64, given: Id, wid
 }
 
 /// Runs the convolution of a layer, and what follows it.
-fn activated<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, given: Id, width: u64, sizes: Sizes) -> Id {
+pub(super) fn activated<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, given: Id, width: u64, sizes: Sizes) -> Id {
     let shape = sizes.by_token(width);
     let weight = layer.find("ssm_conv1d.weight").map(|tensor| batch.layer_weight(layer, tensor));
     let reads: Vec<Id> = [given].into_iter().chain(weight).collect();
@@ -233,7 +247,7 @@ fn skipped<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, made: Id, out: Id, shap
 }
 
 /// Multiplies with the last matrix; what comes out is read as tokens one after the other.
-fn projected<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, name: &str, what: Id) -> Id {
+pub(super) fn projected<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, name: &str, what: Id) -> Id {
     let Some(matrix) = layer.any(&[name]) else { return what };
     let made = batch.multiply(layer, matrix, what);
     let width = matrix.shape.get(1).copied().unwrap_or(0);

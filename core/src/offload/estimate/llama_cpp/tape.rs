@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub(super) reads: Vec<Id>,
     /// What it is a view of, and nothing of its own.
     pub(super) view_of: Option<Id>,
+    /// Whether it is given out, and stays where it is until all is done.
+    pub(super) is_given_out: bool,
 }
 
 /// The list.
@@ -88,6 +90,7 @@ impl Tape {
             rows: 0,
             reads: Vec::new(),
             view_of: None,
+            is_given_out: false,
         });
         self.entries.len().saturating_sub(1)
     }
@@ -111,6 +114,7 @@ impl Tape {
             rows,
             reads: reads.to_vec(),
             view_of: None,
+            is_given_out: false,
         })
     }
 
@@ -135,6 +139,7 @@ impl Tape {
             rows: 0,
             reads: vec![of],
             view_of: Some(root),
+            is_given_out: false,
         })
     }
 
@@ -173,6 +178,7 @@ impl Tape {
             rows: 1,
             reads: all,
             view_of: Some(root),
+            is_given_out: false,
         })
     }
 
@@ -180,6 +186,13 @@ impl Tape {
     pub(super) fn pin(&mut self, id: Id, place: Place) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.home = Home::Pinned(place);
+        }
+    }
+
+    /// Says that something is given out.
+    pub(super) fn give_out(&mut self, id: Id) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.is_given_out = true;
         }
     }
 

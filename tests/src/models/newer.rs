@@ -1,0 +1,90 @@
+//! Newer hybrid models: layers with a delta rule or a scan by head, and attention every few layers.
+
+use super::maker::{Maker, Other};
+use super::others::NORM;
+
+/// What layers with a delta rule take.
+const DELTA: [(&str, u64); 5] = [
+    ("ssm.conv_kernel", 4),
+    ("ssm.inner_size", 4096),
+    ("ssm.state_size", 128),
+    ("ssm.time_step_rank", 32),
+    ("ssm.group_count", 16),
+];
+
+fn delta_net(architecture: &'static str, experts: u64) -> Other {
+    let (wide, layers) = (2048, 12);
+    let numbers = [
+        &DELTA[..],
+        &[
+            ("feed_forward_length", 6144),
+            ("expert_feed_forward_length", 512),
+            ("expert_shared_feed_forward_length", 512),
+            ("expert_count", experts),
+            ("expert_used_count", if experts > 0 { 8 } else { 0 }),
+            ("attention.head_count", 16),
+            ("attention.head_count_kv", 2),
+            ("attention.key_length", 256),
+            ("attention.value_length", 256),
+            ("rope.dimension_count", 64),
+        ],
+    ]
+    .concat();
+    let mut maker = Maker::new(architecture, layers, wide, 65_536, &numbers);
+    maker.sections(&[11, 11, 10, 0]);
+    maker.put("output.weight", "Q6_K", &[wide, 65_536]);
+    for layer in 0..layers {
+        maker.layer(layer, &[("attn_norm", &[wide]), ("post_attention_norm", &[wide])]);
+        if layer % 4 == 3 {
+            maker.layer(
+                layer,
+                &[
+                    ("attn_q", &[wide, 8192]),
+                    ("attn_k", &[wide, 512]),
+                    ("attn_v", &[wide, 512]),
+                    ("attn_output", &[4096, wide]),
+                    ("attn_q_norm", &[256]),
+                    ("attn_k_norm", &[256]),
+                ],
+            );
+        } else {
+            maker.layer(
+                layer,
+                &[
+                    ("attn_qkv", &[wide, 8192]),
+                    ("attn_gate", &[wide, 4096]),
+                    ("ssm_conv1d", &[4, 8192]),
+                    ("ssm_dt.bias", &[32]),
+                    ("ssm_a", &[32]),
+                    ("ssm_norm", &[128]),
+                    ("ssm_out", &[4096, wide]),
+                ],
+            );
+            if architecture == "qwen3next" {
+                maker.layer(layer, &[("ssm_ba", &[wide, 64])]);
+            } else {
+                maker.layer(layer, &[("ssm_beta", &[wide, 32]), ("ssm_alpha", &[wide, 32])]);
+            }
+        }
+        if experts == 0 {
+            maker.feed_forward(layer, 6144);
+        } else {
+            maker.experts(layer, 512, experts);
+            maker.layer(
+                layer,
+                &[
+                    ("ffn_gate_inp_shexp", &[wide]),
+                    ("ffn_gate_shexp", &[wide, 512]),
+                    ("ffn_up_shexp", &[wide, 512]),
+                    ("ffn_down_shexp", &[512, wide]),
+                ],
+            );
+        }
+    }
+    maker.without("ffn_norm").done(NORM)
+}
+
+/// One of each.
+pub(super) fn all() -> Vec<Other> {
+    vec![delta_net("qwen3next", 64), delta_net("qwen35", 0), delta_net("qwen35moe", 64)]
+}
