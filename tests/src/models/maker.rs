@@ -129,6 +129,10 @@ impl Maker {
         );
     }
 
+    pub(super) fn factor(&mut self, key: &str, factor: f64) {
+        self.metadata.insert(format!("{}.{key}", self.architecture), Value::Float(factor));
+    }
+
     /// Experts of a layer, and what chooses among them.
     pub(super) fn experts(&mut self, layer: u64, inner: u64, experts: u64) {
         let wide = self.wide;

@@ -7,6 +7,7 @@ mod known;
 mod maker;
 mod newer;
 mod others;
+mod plain;
 mod write;
 
 use std::collections::BTreeMap;

@@ -84,7 +84,85 @@ fn delta_net(architecture: &'static str, experts: u64) -> Other {
     maker.without("ffn_norm").done(NORM)
 }
 
+/// What scans by head take.
+const SPACE: [(&str, u64); 5] = [
+    ("ssm.conv_kernel", 4),
+    ("ssm.inner_size", 4096),
+    ("ssm.state_size", 128),
+    ("ssm.time_step_rank", 64),
+    ("ssm.group_count", 1),
+];
+
+fn space(maker: &mut Maker, layer: u64) {
+    let wide = maker.wide;
+    maker.layer(
+        layer,
+        &[
+            ("ssm_in", &[wide, 8512]),
+            ("ssm_conv1d", &[4, 4352]),
+            ("ssm_conv1d.bias", &[4352]),
+            ("ssm_dt.bias", &[64]),
+            ("ssm_a", &[1, 64]),
+            ("ssm_d", &[1, 64]),
+            ("ssm_norm", &[4096, 1]),
+            ("ssm_out", &[4096, wide]),
+        ],
+    );
+}
+
+/// Scans, with attention every sixth layer.
+fn granite_hybrid() -> Other {
+    let (wide, layers) = (2048, 12);
+    let numbers =
+        [&SPACE[..], &[("feed_forward_length", 8192), ("attention.head_count", 32), ("rope.dimension_count", 64)]]
+            .concat();
+    let mut maker = Maker::new("granitehybrid", layers, wide, 65_536, &numbers);
+    maker.by_layer("attention.head_count_kv", |layer| if layer % 6 == 5 { 8 } else { 0 });
+    for factor in ["residual_scale", "embedding_scale", "attention.scale"] {
+        maker.factor(factor, 0.5);
+    }
+    for layer in 0..layers {
+        maker.layer(layer, &[("attn_norm", &[wide])]);
+        if layer % 6 == 5 {
+            maker.attention(layer, wide, 512);
+        } else {
+            space(&mut maker, layer);
+        }
+        maker.feed_forward(layer, 8192);
+    }
+    maker.done(NORM)
+}
+
+/// Each layer is one of a scan, attention, and a feed-forward part.
+fn nemotron_h() -> Other {
+    let (wide, layers) = (2048, 12);
+    let numbers = [&SPACE[..], &[("attention.head_count", 32), ("rope.dimension_count", 64)]].concat();
+    let mut maker = Maker::new("nemotron_h", layers, wide, 65_536, &numbers);
+    maker.factor("attention.layer_norm_epsilon", 1e-5);
+    let is_attention = |layer| layer % 6 == 4;
+    maker.by_layer("attention.head_count_kv", |layer| if is_attention(layer) { 8 } else { 0 });
+    maker.by_layer("feed_forward_length", |layer| if layer % 2 == 1 { 8192 } else { 0 });
+    maker.put("output.weight", "Q6_K", &[wide, 65_536]);
+    for layer in 0..layers {
+        maker.layer(layer, &[("attn_norm", &[wide])]);
+        if layer % 2 == 1 {
+            maker.layer(layer, &[("ffn_up", &[wide, 8192]), ("ffn_down", &[8192, wide])]);
+        } else if is_attention(layer) {
+            maker.attention(layer, wide, 512);
+        } else {
+            space(&mut maker, layer);
+        }
+    }
+    maker.done(NORM)
+}
+
 /// One of each.
 pub(super) fn all() -> Vec<Other> {
-    vec![delta_net("qwen3next", 64), delta_net("qwen35", 0), delta_net("qwen35moe", 64)]
+    vec![
+        granite_hybrid(),
+        nemotron_h(),
+        delta_net("qwen3next", 64),
+        delta_net("qwen35", 0),
+        delta_net("qwen35moe", 64),
+    ]
 }

@@ -5,7 +5,7 @@
 use nixmox_core::offload::gguf::Value;
 
 use super::maker::{Maker, Other};
-use super::newer;
+use super::{newer, plain};
 
 pub(super) const NORM: &str = "output_norm.weight";
 
@@ -356,5 +356,6 @@ fn bert() -> Other {
 pub fn others() -> Vec<Other> {
     let mut all = vec![mamba(), jamba(), falcon_h1(), lfm2(), gemma3n(), llama4(), cohere2(), glm4moe(), bert()];
     all.extend(newer::all());
+    all.extend(plain::all());
     all
 }

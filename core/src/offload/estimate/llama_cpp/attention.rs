@@ -8,6 +8,8 @@ use super::tape::{Home, Id, Kind};
 const NO_POSITIONS: [&str; 5] = ["bert", "jamba", "jina-bert-v2", "nemotron_h", "nemotron_h_moe"];
 /// Architectures that scale queries before attention does.
 const SCALES_QUERIES: [&str; 4] = ["gemma", "gemma2", "gemma3", "phi3"];
+/// Architectures that rotate before they normalise.
+const ROTATES_FIRST: [&str; 3] = ["hunyuan-dense", "hunyuan-moe", "hunyuan_vl"];
 /// Architectures that normalise values, without weights.
 const NORMALISES_VALUES: [&str; 2] = ["gemma3n", "gemma4"];
 
@@ -96,8 +98,7 @@ fn raw<'a>(
 fn queries<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, fused: Option<Id>) -> Id {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let query = raw(batch, layer, input, fused, "attn_q.weight", [keeps.key, keeps.heads, batch.tokens, 1]);
-    let query = head_norm(batch, layer, "attn_q_norm.weight", query);
-    let mut query = rotate(batch, layer, query);
+    let mut query = turned(batch, layer, "attn_q_norm.weight", query);
     if SCALES_QUERIES.contains(&batch.measure.model.architecture.as_str()) {
         let shape = batch.tape.entries.get(query).map_or([0; 4], |entry| entry.shape);
         query = batch.tape.make(Kind::InPlace, shape, &[query]);
@@ -110,8 +111,7 @@ fn queries<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, fused: Optio
 fn keys<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, fused: Option<Id>) -> (Id, Id) {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let plain = raw(batch, layer, input, fused, "attn_k.weight", [keeps.key, keeps.heads_kv, batch.tokens, 1]);
-    let key = head_norm(batch, layer, "attn_k_norm.weight", plain);
-    let key = rotate(batch, layer, key);
+    let key = turned(batch, layer, "attn_k_norm.weight", plain);
     let matrix = inputs(batch, layer).rotates_keys;
     (plain, if keeps.has_cache { spread(batch, matrix, key) } else { key })
 }
@@ -146,6 +146,16 @@ fn head_norm<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, name: &str, what: Id)
 fn is_whole(batch: &Batch<'_>, layer: &Layer<'_>, name: &str) -> bool {
     let head = batch.measure.keeps.layers.get(layer.index).map_or(0, |keeps| keeps.key);
     layer.find(name).and_then(|tensor| tensor.shape.first()).is_some_and(|width| *width > head)
+}
+
+/// Normalises and rotates each head.
+fn turned<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, norm: &str, what: Id) -> Id {
+    if ROTATES_FIRST.contains(&batch.measure.model.architecture.as_str()) {
+        let what = rotate(batch, layer, what);
+        return head_norm(batch, layer, norm, what);
+    }
+    let what = head_norm(batch, layer, norm, what);
+    rotate(batch, layer, what)
 }
 
 /// Rotates by position, where a layer does.

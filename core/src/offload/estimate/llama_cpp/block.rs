@@ -17,6 +17,9 @@ pub(super) const CHOOSES_AFTER_LAYERS: [&str; 1] = ["gemma3n"];
 pub(super) const CHOOSES_AFTER_NORM: [&str; 6] =
     ["gpt-oss", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"];
 
+/// Architectures with attention beside the feed-forward part that add what attention found first.
+const ATTENTION_FIRST: [&str; 1] = ["phi2"];
+
 /// Writes down a layer.
 pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_last: bool) -> Id {
     let is_of = |list: &[&str]| list.contains(&batch.measure.model.architecture.as_str());
@@ -29,6 +32,9 @@ pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_
     }
     let has_own_norm = layer.any(&["ffn_norm.weight", "ffn_norm"]).is_some();
     let is_parallel = !has_own_norm && layer.any(&["post_attention_norm.weight"]).is_none();
+    if is_of(&["nemotron_h", "nemotron_h_moe"]) {
+        return one_part(batch, layer, input);
+    }
     if is_parallel && feed_forward::is_in(layer) {
         return beside(batch, layer, input, is_last);
     }
@@ -54,12 +60,14 @@ pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_
     if is_behind {
         attended = batch.normalise(layer, &["post_attention_norm.weight"], attended);
     }
+    attended = scaled(batch, attended);
     let reads = if old_first_behind { [residual, attended] } else { [attended, residual] };
     let sum = batch.tape.make(Kind::InPlace, shape, &reads);
     let norms: &[&str] = if is_behind { &["ffn_norm.weight", "ffn_norm"] } else { &["post_attention_norm.weight"] };
     let normal = batch.normalise(layer, norms, sum);
     let made = feed_forward::write(batch, layer, normal);
     let made = batch.normalise(layer, &["post_ffw_norm.weight"], made);
+    let made = scaled(batch, made);
     let reads = if old_first { [sum, made] } else { [made, sum] };
     batch.tape.make(Kind::InPlace, shape, &reads)
 }
@@ -84,19 +92,35 @@ fn normalised_behind<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is
 fn beside<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_last: bool) -> Id {
     let mut normal = batch.normalise(layer, &["attn_norm.weight"], input);
     let mixed = attention::mixed(batch, layer, normal);
-    // What attention found is only delivered when it is added up.
-    if is_last {
-        normal = chosen(batch, normal);
-    }
+    let kept = |batch: &mut Batch<'a>, what: Id| if is_last { chosen(batch, what) } else { what };
+    let delivered = |batch: &mut Batch<'a>| {
+        let made = attention::delivered(batch, layer, mixed);
+        kept(batch, made)
+    };
+    // What attention found is delivered when it is added up: first, or last.
+    let is_first = ATTENTION_FIRST.contains(&batch.measure.model.architecture.as_str());
+    let early = is_first.then(|| delivered(batch));
+    normal = kept(batch, normal);
     let made = feed_forward::write(batch, layer, normal);
-    let residual = if is_last { chosen(batch, input) } else { input };
-    let shape = batch.tape.entries.get(residual).map_or([0; 4], |entry| entry.shape);
-    let sum = batch.tape.make(Kind::InPlace, shape, &[made, residual]);
-    let mut attended = attention::delivered(batch, layer, mixed);
-    if is_last {
-        attended = chosen(batch, attended);
+    let shape = batch.tape.entries.get(made).map_or([0; 4], |entry| entry.shape);
+    if let Some(attended) = early {
+        let sum = batch.tape.make(Kind::InPlace, shape, &[attended, made]);
+        let residual = kept(batch, input);
+        return batch.tape.make(Kind::InPlace, shape, &[sum, residual]);
     }
+    let residual = kept(batch, input);
+    let sum = batch.tape.make(Kind::InPlace, shape, &[made, residual]);
+    let attended = delivered(batch);
     batch.tape.make(Kind::InPlace, shape, &[sum, attended])
+}
+
+/// A layer that is of one part: a scan, attention or a feed-forward part (Nemotron H).
+fn one_part<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
+    let normal = batch.normalise(layer, &["attn_norm.weight"], input);
+    let part = if feed_forward::is_in(layer) { feed_forward::write } else { attention::write };
+    let made = part(batch, layer, normal);
+    let shape = batch.tape.entries.get(input).map_or([0; 4], |entry| entry.shape);
+    batch.tape.make(Kind::InPlace, shape, &[made, input])
 }
 
 /// A layer whose attention and scan are given the same, and added up (Falcon H1).
@@ -117,6 +141,15 @@ fn side_by_side<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_last
     let made = feed_forward::write(batch, layer, normal);
     let shape = batch.tape.entries.get(sum).map_or([0; 4], |entry| entry.shape);
     batch.tape.make(Kind::InPlace, shape, &[made, sum])
+}
+
+/// Multiplies what is added to what a layer was given by a factor, where the file says one (Granite).
+fn scaled(batch: &mut Batch<'_>, what: Id) -> Id {
+    if !batch.has_factor("residual_scale") {
+        return what;
+    }
+    let shape = batch.tape.entries.get(what).map_or([0; 4], |entry| entry.shape);
+    batch.tape.make(Kind::InPlace, shape, &[what])
 }
 
 /// Keeps the tokens that the output is computed of.

@@ -7,7 +7,7 @@ use super::placement::Placement;
 use super::tape::{Home, Id, Kind, Tape};
 use super::weights::{of_layer, on_gpu};
 use super::{Measure, block};
-use crate::offload::gguf::Tensor;
+use crate::offload::gguf::{Tensor, Value};
 
 /// Bytes of whole numbers, as positions and rows are given.
 const I32: u64 = 4;
@@ -132,7 +132,8 @@ impl<'a> Batch<'a> {
     /// How a norm is computed: one by the mean and the variance never writes over what it reads.
     fn norm(&self) -> Kind {
         let has = |key| self.measure.model.value(key).is_some();
-        let by_mean = has("attention.layer_norm_epsilon") && !has("attention.layer_norm_rms_epsilon");
+        let is_other = self.measure.model.architecture.starts_with("nemotron_h");
+        let by_mean = !is_other && has("attention.layer_norm_epsilon") && !has("attention.layer_norm_rms_epsilon");
         if by_mean { Kind::Other } else { Kind::InPlace }
     }
 
@@ -179,8 +180,16 @@ impl<'a> Batch<'a> {
             let scale = self.tape.leaf(Home::Input, tokens.saturating_mul(4), [1, tokens, 1, 1]);
             made = self.tape.make(Kind::InPlace, shape, &[made, scale]);
         }
+        if self.has_factor("embedding_scale") {
+            made = self.tape.make(Kind::InPlace, shape, &[made]);
+        }
         self.tape.ask();
         made
+    }
+
+    /// Whether the file says a factor by which something is multiplied.
+    pub(super) fn has_factor(&self, key: &str) -> bool {
+        matches!(self.measure.model.value(key), Some(Value::Float(factor)) if factor.abs() > f64::EPSILON)
     }
 
     /// Adds what a token is besides, and where it is, in models that make one vector of a text.
@@ -316,6 +325,10 @@ impl<'a> Batch<'a> {
             let weight = self.weight(norm, place);
             let made = self.tape.make(self.norm(), shape, &[current]);
             current = self.tape.make(Kind::InPlace, shape, &[made, weight]);
+            if let Some(bias) = model.output.iter().find(|tensor| tensor.name == "output_norm.bias") {
+                let bias = self.weight(bias, place);
+                current = self.tape.make(Kind::InPlace, shape, &[current, bias]);
+            }
         }
         if block::CHOOSES_AFTER_NORM.contains(&architecture) {
             // Layers that guess ahead begin from it.
@@ -327,7 +340,11 @@ impl<'a> Batch<'a> {
         let words = matrix.shape.get(1).copied().unwrap_or(0);
         let weight = self.weight(matrix, place);
         let shape = [words, self.outputs(), 1, 1];
-        let made = self.tape.multiply(shape, &[weight, current]);
+        let mut made = self.tape.multiply(shape, &[weight, current]);
+        if let Some(bias) = model.output.iter().find(|tensor| tensor.name == "output.bias") {
+            let bias = self.weight(bias, place);
+            made = self.tape.make(Kind::InPlace, shape, &[made, bias]);
+        }
         if model.value("final_logit_softcapping").is_some() {
             let made = self.tape.make(Kind::InPlace, shape, &[made]);
             let made = self.tape.make(Kind::InPlace, shape, &[made]);

@@ -262,10 +262,13 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
 }
 
 /// Architectures whose weights and caches were compared with llama.cpp's own.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 37] = [
     "bert",
     "cohere2",
+    "command-r",
     "deepseek2",
+    "ernie4_5",
+    "exaone4",
     "falcon-h1",
     "gemma",
     "gemma2",
@@ -273,12 +276,20 @@ const KNOWN: [&str; 23] = [
     "gemma3n",
     "glm4moe",
     "gpt-oss",
+    "granite",
+    "granitehybrid",
+    "hunyuan-dense",
+    "internlm2",
     "jamba",
     "lfm2",
     "llama",
     "llama4",
     "mamba",
+    "minicpm",
+    "mistral3",
+    "nemotron_h",
     "olmo2",
+    "phi2",
     "phi3",
     "qwen2",
     "qwen3",
@@ -286,6 +297,9 @@ const KNOWN: [&str; 23] = [
     "qwen35moe",
     "qwen3moe",
     "qwen3next",
+    "seed_oss",
+    "smollm3",
+    "starcoder2",
 ];
 
 /// Those of which buffers were off by more than a tenth.
