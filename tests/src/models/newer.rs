@@ -156,11 +156,68 @@ fn nemotron_h() -> Other {
     maker.done(NORM)
 }
 
+/// Layers with a window are narrower, the last ones use keys and values of others; `own`: numbers of each layer's own vectors.
+fn gemma4(own: u64) -> Other {
+    let (wide, layers, words) = (2560, 18, 65_536);
+    let shared = if own > 0 { 6 } else { 0 };
+    let mut maker = Maker::new(
+        "gemma4",
+        layers,
+        wide,
+        words,
+        &[
+            ("feed_forward_length", 10_240),
+            ("attention.head_count", 8),
+            ("attention.key_length", 512),
+            ("attention.value_length", 512),
+            ("attention.key_length_swa", 256),
+            ("attention.value_length_swa", 256),
+            ("rope.dimension_count", 512),
+            ("rope.dimension_count_swa", 256),
+            ("attention.sliding_window", 512),
+            ("attention.shared_kv_layers", shared),
+            ("embedding_length_per_layer_input", own),
+        ],
+    );
+    let is_windowed = |layer| layer % 6 != 5;
+    maker.by_layer("attention.head_count_kv", |_| 2);
+    maker.by_layer("attention.sliding_window_pattern", |layer| i64::from(is_windowed(layer)));
+    maker.factor("final_logit_softcapping", 30.0);
+    maker.put("rope_freqs.weight", "F32", &[256]);
+    if own > 0 {
+        maker.put("per_layer_token_embd.weight", "Q8_0", &[own * layers, words]);
+        maker.put("per_layer_model_proj.weight", "Q8_0", &[wide, own * layers]);
+        maker.put("per_layer_proj_norm.weight", "F32", &[own]);
+    }
+    for layer in 0..layers {
+        let head = if is_windowed(layer) { 256 } else { 512 };
+        maker.attention(layer, 8 * head, 2 * head);
+        maker.feed_forward(layer, 10_240);
+        maker.layer(
+            layer,
+            &[
+                ("attn_norm", &[wide]),
+                ("attn_q_norm", &[head]),
+                ("attn_k_norm", &[head]),
+                ("post_attention_norm", &[wide]),
+                ("post_ffw_norm", &[wide]),
+                ("layer_output_scale", &[1]),
+            ],
+        );
+        if own > 0 {
+            maker.layer(layer, &[("inp_gate", &[wide, own]), ("proj", &[own, wide]), ("post_norm", &[wide])]);
+        }
+    }
+    maker.done(NORM)
+}
+
 /// One of each.
 pub(super) fn all() -> Vec<Other> {
     vec![
         granite_hybrid(),
         nemotron_h(),
+        gemma4(0),
+        gemma4(256),
         delta_net("qwen3next", 64),
         delta_net("qwen35", 0),
         delta_net("qwen35moe", 64),

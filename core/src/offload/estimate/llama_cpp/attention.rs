@@ -56,7 +56,8 @@ fn projections<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Optio
         }
     }
     let query = queries(batch, layer, input, fused.or(both));
-    if fused.is_none() && layer.any(&["attn_k.weight"]).is_none() {
+    let has_own = keeps.has_cache || batch.measure.is_encoder;
+    if !has_own || (fused.is_none() && layer.any(&["attn_k.weight"]).is_none()) {
         return Some((both, [query; 3]));
     }
     let by_head = [keeps.value, keeps.heads_kv, batch.tokens, 1];
@@ -173,7 +174,14 @@ fn rotate(batch: &mut Batch<'_>, layer: &Layer<'_>, what: Id) -> Id {
     }
     let shape = batch.tape.entries.get(what).map_or([0; 4], |entry| entry.shape);
     let positions = batch.inputs.positions;
-    batch.tape.make(Kind::InPlaceAnywhere, shape, &[what, positions])
+    // Factors of frequencies are a weight, though where this is done does not depend on it.
+    let has_factors = architecture != "gemma4" || !is_windowed;
+    let is_factors = |name: &str| matches!(name, "rope_freqs.weight" | "rope_factors_short.weight");
+    let model = batch.measure.model;
+    let factors = model.others.iter().find(|tensor| has_factors && is_factors(&tensor.name));
+    let factors = factors.map(|tensor| batch.weight(tensor, batch.placement.layer(layer.index)));
+    let reads: Vec<Id> = [what, positions].into_iter().chain(factors).collect();
+    batch.tape.make(Kind::InPlaceAnywhere, shape, &reads)
 }
 
 /// Multiplies with the matrix that spreads what is quantised.
@@ -198,8 +206,13 @@ fn attend<'a>(
     let inputs = inputs(batch, layer);
     let cells = measure.cells();
     let held = if keeps.is_windowed { cells.windowed } else { cells.full };
-    let place = batch.placement.layer(layer.index);
-    let cache = measure.keeps.layer(layer.index, &cells, &measure.how());
+    // Layers without a cache of their own use that of the last one before that looks as far.
+    let looks_alike = |at: &usize| {
+        measure.keeps.layers.get(*at).is_some_and(|other| other.has_cache && other.is_windowed == keeps.is_windowed)
+    };
+    let source = (0..=layer.index).rev().find(looks_alike).unwrap_or(layer.index);
+    let place = batch.placement.layer(source);
+    let cache = measure.keeps.layer(source, &cells, &measure.how());
     let (keys, values) = kept(batch, layer, inputs, [key, value], place, (cache.keys, cache.values));
     let tokens = batch.tokens;
     let part = tokens.checked_div(cells.sequences).unwrap_or(tokens).max(1);

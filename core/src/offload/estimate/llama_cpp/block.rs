@@ -4,7 +4,7 @@
 
 use super::layers::{Batch, Layer};
 use super::tape::{Id, Kind};
-use super::{attention, feed_forward, recurrent};
+use super::{attention, feed_forward, gemma, recurrent};
 
 /// Architectures that name what they have before what is added to it: what is named first is written over first.
 const OLD_FIRST: [&str; 4] = ["jamba", "lfm2", "lfm2moe", "phi3"];
@@ -14,8 +14,8 @@ const OLD_FIRST_BEHIND_ATTENTION: [&str; 3] = ["jamba", "lfm2", "lfm2moe"];
 /// Architectures that leave out what no output is computed of behind all layers.
 pub(super) const CHOOSES_AFTER_LAYERS: [&str; 1] = ["gemma3n"];
 /// The same behind the last norm.
-pub(super) const CHOOSES_AFTER_NORM: [&str; 6] =
-    ["gpt-oss", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"];
+pub(super) const CHOOSES_AFTER_NORM: [&str; 7] =
+    ["gemma4", "gpt-oss", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"];
 
 /// Architectures with attention beside the feed-forward part that add what attention found first.
 const ATTENTION_FIRST: [&str; 1] = ["phi2"];
@@ -24,6 +24,9 @@ const ATTENTION_FIRST: [&str; 1] = ["phi2"];
 pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_last: bool) -> Id {
     let is_of = |list: &[&str]| list.contains(&batch.measure.model.architecture.as_str());
     let (old_first, old_first_behind) = (is_of(&OLD_FIRST), is_of(&OLD_FIRST_BEHIND_ATTENTION));
+    if is_of(&["gemma3n"]) {
+        return gemma::layer(batch, layer, input);
+    }
     if is_of(&["falcon-h1"]) {
         return side_by_side(batch, layer, input, is_last);
     }
@@ -69,7 +72,8 @@ pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_
     let made = batch.normalise(layer, &["post_ffw_norm.weight"], made);
     let made = scaled(batch, made);
     let reads = if old_first { [sum, made] } else { [made, sum] };
-    batch.tape.make(Kind::InPlace, shape, &reads)
+    let made = batch.tape.make(Kind::InPlace, shape, &reads);
+    gemma::behind(batch, layer, made)
 }
 
 /// A layer that is normalised behind its parts (BERT).

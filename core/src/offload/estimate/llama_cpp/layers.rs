@@ -6,7 +6,7 @@
 use super::placement::Placement;
 use super::tape::{Home, Id, Kind, Tape};
 use super::weights::{of_layer, on_gpu};
-use super::{Measure, block};
+use super::{Measure, block, gemma};
 use crate::offload::gguf::{Tensor, Value};
 
 /// Bytes of whole numbers, as positions and rows are given.
@@ -25,6 +25,8 @@ pub(super) struct Batch<'a> {
     pub(super) tokens: u64,
     /// What all layers are given.
     pub(super) inputs: Inputs,
+    /// Vectors of tokens for each layer: as they are looked up, as layers take them, and the tokens that these are made of.
+    pub(super) per_layer: (Option<Id>, Option<Id>, Id),
     /// Weights that are on the tape already, by name.
     weights: std::collections::BTreeMap<(&'a str, usize), Id>,
 }
@@ -77,16 +79,25 @@ pub(super) fn tape(measure: &Measure<'_>, placement: &Placement, layers: &[usize
         tape: Tape::default(),
         tokens,
         inputs: Inputs::default(),
+        per_layer: (None, None, 0),
         weights: std::collections::BTreeMap::new(),
     };
     let mut current = batch.embedding();
     batch.inputs = batch.given();
     current = batch.encoded(current);
+    batch.per_layer = (gemma::looked_up(&mut batch), None, current);
+    let has_versions = measure.model.architecture == "gemma3n";
+    if has_versions {
+        current = gemma::stacked(&mut batch, current);
+    }
     let count = measure.loaded;
     for index in layers.iter().copied() {
         let Some(tensors) = measure.model.layers.get(index) else { continue };
         let layer = Layer { index, tensors };
         current = block::write(&mut batch, &layer, current, index.saturating_add(1) == count);
+    }
+    if has_versions {
+        current = gemma::merged(&mut batch, current);
     }
     batch.output(current);
     batch.tape
@@ -252,8 +263,16 @@ impl<'a> Batch<'a> {
         } else {
             positions
         };
+        // What the first layer is given comes first.
+        let window_first = keeps.window > 0 && keeps.layers.first().is_some_and(|layer| layer.is_windowed);
+        let has_window = keeps.window > 0;
+        let early = window_first.then(|| self.attention_inputs(true));
         let full = if looks { self.attention_inputs(false) } else { AttentionInputs::default() };
-        let windowed = if self.measure.keeps.window > 0 { self.attention_inputs(true) } else { full };
+        let windowed = match early {
+            Some(inputs) => inputs,
+            None if has_window => self.attention_inputs(true),
+            None => full,
+        };
         let outputs = self.tape.leaf(Home::Input, self.outputs().saturating_mul(I32), [self.outputs(), 1, 1, 1]);
         Inputs { positions, outputs, states, full, windowed }
     }

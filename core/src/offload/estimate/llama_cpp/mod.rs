@@ -12,6 +12,7 @@ mod attention;
 mod block;
 mod delta;
 mod feed_forward;
+mod gemma;
 mod layers;
 #[cfg(test)]
 mod logs;
@@ -246,8 +247,9 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
     if recurrent.into_iter().any(|(_, tensors)| !recurrent::is_known(tensors)) {
         doubts.push(format!("compute buffers of recurrent layers (`{}`) are approximate", model.architecture));
     }
-    if APPROXIMATE.contains(&model.architecture.as_str()) {
-        doubts.push(format!("compute buffers of `{}` are approximate", model.architecture));
+    let has_experts = model.layers.iter().flatten().any(|tensor| tensor.name.ends_with("ffn_gate_inp.weight"));
+    if model.architecture == "gemma4" && has_experts {
+        doubts.push("compute buffers of `gemma4` with experts are approximate".to_owned());
     }
     if !KNOWN.contains(&model.architecture.as_str()) {
         doubts.push(format!(
@@ -261,8 +263,8 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
     doubts
 }
 
-/// Architectures whose weights and caches were compared with llama.cpp's own.
-const KNOWN: [&str; 37] = [
+/// Architectures whose weights, caches and buffers were compared with llama.cpp's own.
+const KNOWN: [&str; 38] = [
     "bert",
     "cohere2",
     "command-r",
@@ -274,6 +276,7 @@ const KNOWN: [&str; 37] = [
     "gemma2",
     "gemma3",
     "gemma3n",
+    "gemma4",
     "glm4moe",
     "gpt-oss",
     "granite",
@@ -301,6 +304,3 @@ const KNOWN: [&str; 37] = [
     "smollm3",
     "starcoder2",
 ];
-
-/// Those of which buffers were off by more than a tenth.
-const APPROXIMATE: [&str; 1] = ["gemma3n"];
