@@ -152,7 +152,7 @@ fn what_a_placement_takes_is_what_the_real_llama_cpp_says() {
         "{exact} of {} compute buffers are exact; all of a GPU's memory is off by more than 5 % in {far}",
         all.len()
     );
-    assert!(exact * 100 >= all.len() * 99, "{exact} of {}", all.len());
+    assert!(exact + 2 >= all.len(), "{exact} of {}", all.len());
     assert!(far == 0, "{far} of {}", all.len());
 }
 
@@ -196,7 +196,7 @@ fn the_placement_that_fit_makes_is_the_one_that_the_real_one_makes() {
         }
     }
     println!("{same} of {all} are the same");
-    assert!(same * 100 >= all * 99, "{same} of {all}");
+    assert!(same == all, "{same} of {all}");
     assert!(off.iter().all(|layers| *layers <= 1), "never off by more than a layer");
 }
 

@@ -187,7 +187,9 @@ impl<'a> Batch<'a> {
             let copy = self.tape.make(Kind::Other, shape, &[vectors]);
             self.tape.store(copy, &[rows, slots]);
         }
-        if self.measure.model.architecture.starts_with("gemma") {
+        if matches!(self.measure.model.architecture.as_str(), "gemma" | "gemma2") {
+            made = self.tape.make(Kind::InPlace, shape, &[made]);
+        } else if self.measure.model.architecture.starts_with("gemma") {
             let scale = self.tape.leaf(Home::Input, tokens.saturating_mul(4), [1, tokens, 1, 1]);
             made = self.tape.make(Kind::InPlace, shape, &[made, scale]);
         }
