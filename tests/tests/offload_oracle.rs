@@ -115,7 +115,7 @@ fn weights_states_and_caches_of_models_that_are_built_unlike_the_usual_are_what_
         far(0.15)
     );
     let reached = (all.len(), exact, far(0.05), far(0.15));
-    assert!(reached.0 == 108 && reached.1 >= 32 && reached.2 <= 25 && reached.3 <= 12, "{reached:?}");
+    assert!(reached == (336, 336, 0, 0), "{reached:?}");
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn what_a_placement_takes_is_what_the_real_llama_cpp_says() {
         "{exact} of {} compute buffers are exact; all of a GPU's memory is off by more than 5 % in {far}",
         all.len()
     );
-    assert!(exact * 100 >= all.len() * 95, "{exact} of {}", all.len());
-    assert!(far * 100 <= all.len(), "{far} of {}", all.len());
+    assert!(exact + 2 >= all.len(), "{exact} of {}", all.len());
+    assert!(far == 0, "{far} of {}", all.len());
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn the_placement_that_fit_makes_is_the_one_that_the_real_one_makes() {
         }
     }
     println!("{same} of {all} are the same");
-    assert!(same * 100 >= all * 99, "{same} of {all}");
+    assert!(same == all, "{same} of {all}");
     assert!(off.iter().all(|layers| *layers <= 1), "never off by more than a layer");
 }
 

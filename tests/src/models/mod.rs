@@ -4,7 +4,10 @@
 //! as large as the model and of no size on disk. `gguf` makes models that can be run.
 
 mod known;
+mod maker;
+mod newer;
 mod others;
+mod plain;
 mod write;
 
 use std::collections::BTreeMap;
@@ -14,7 +17,8 @@ use nixmox_core::offload::gguf::{Header, Tensor, TensorType, Value};
 use nixmox_core::offload::model::Model;
 
 pub use known::{known, shapes};
-pub use others::{Other, others};
+pub use maker::Other;
+pub use others::others;
 
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +103,7 @@ impl Shape {
         }
         metadata.insert("general.architecture".to_owned(), Value::Text(self.architecture.to_owned()));
         metadata.insert("tokenizer.ggml.model".to_owned(), Value::Text("none".to_owned()));
-        for key in ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"] {
-            metadata.insert(format!("{}.{key}", self.architecture), Value::Float(1e-5));
-        }
+        metadata.insert(format!("{}.{}", self.architecture, epsilon(self.architecture)), Value::Float(1e-5));
         if self.architecture == "gemma2" {
             for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
                 metadata.insert(format!("gemma2.{key}"), Value::Float(30.0));
@@ -132,4 +134,12 @@ impl Shape {
 pub(crate) fn tensor(name: String, kind: &str, shape: &[u64]) -> Tensor {
     let kind = TensorType::from_name(kind).unwrap_or_else(|| panic!("no type {kind}"));
     Tensor::new(name.clone(), kind, shape.to_vec()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Returns the key of what norms add to what they divide by: its name says which kind they are.
+fn epsilon(architecture: &str) -> &'static str {
+    match architecture {
+        "bert" | "cohere2" | "command-r" | "nomic-bert" | "phi2" | "starcoder2" => "attention.layer_norm_epsilon",
+        _ => "attention.layer_norm_rms_epsilon",
+    }
 }

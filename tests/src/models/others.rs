@@ -2,138 +2,12 @@
 //!
 //! Owns small ones of each architecture, as llama.cpp reads them; figures that do not matter for it are those of published models.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use nixmox_core::offload::gguf::Value;
 
-use nixmox_core::offload::gguf::{Header, Tensor, Value};
-use nixmox_core::offload::model::Model;
+use super::maker::{Maker, Other};
+use super::{newer, plain};
 
-use super::{tensor, write};
-
-/// A model that is built unlike the usual ones.
-#[derive(Clone, Debug)]
-pub struct Other {
-    /// Its architecture.
-    pub architecture: &'static str,
-    /// Layers that repeat.
-    pub layers: u64,
-    header: Header,
-}
-
-impl Other {
-    /// Returns the model.
-    ///
-    /// # Panics
-    /// When it is none that a model can be.
-    #[must_use]
-    pub fn model(&self) -> Model {
-        Model::of(std::slice::from_ref(&self.header))
-            .unwrap_or_else(|error| panic!("{}: {error}", self.architecture))
-    }
-
-    /// Writes a hollow file of it.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        write::hollow(&self.header, path)
-    }
-}
-
-/// Puts a model together.
-struct Maker {
-    architecture: &'static str,
-    layers: u64,
-    wide: u64,
-    metadata: BTreeMap<String, Value>,
-    tensors: Vec<Tensor>,
-}
-
-impl Maker {
-    fn new(architecture: &'static str, layers: u64, wide: u64, words: u64, numbers: &[(&str, u64)]) -> Self {
-        let mut maker = Self { architecture, layers, wide, metadata: BTreeMap::new(), tensors: Vec::new() };
-        for (key, number) in [("block_count", layers), ("context_length", 32_768), ("embedding_length", wide)] {
-            maker.number(key, number);
-        }
-        maker.number("vocab_size", words);
-        for (key, number) in numbers {
-            maker.number(key, *number);
-        }
-        for key in ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "logit_scale"] {
-            maker.metadata.insert(format!("{architecture}.{key}"), Value::Float(1e-5));
-        }
-        for (key, text) in [("general.architecture", architecture), ("tokenizer.ggml.model", "none")] {
-            maker.metadata.insert(key.to_owned(), Value::Text(text.to_owned()));
-        }
-        maker.put("token_embd.weight", "Q6_K", &[wide, words]);
-        maker
-    }
-
-    fn number(&mut self, key: &str, number: u64) {
-        self.metadata.insert(format!("{}.{key}", self.architecture), Value::Unsigned(number));
-    }
-
-    fn by_layer(&mut self, key: &str, of: impl Fn(u64) -> i64) {
-        let numbers = (0..self.layers).map(of).collect();
-        self.metadata.insert(format!("{}.{key}", self.architecture), Value::Numbers(numbers));
-    }
-
-    fn put(&mut self, name: &str, kind: &str, shape: &[u64]) {
-        self.tensors.push(tensor(name.to_owned(), kind, shape));
-    }
-
-    /// Tensors of a layer: those with one extent, and all that a scan reads, have 32 bits.
-    fn layer(&mut self, layer: u64, tensors: &[(&str, &[u64])]) {
-        for (name, shape) in tensors {
-            let is_plain = shape.len() == 1
-                || ["ssm_a", "ssm_d", "ssm_conv1d", "shortconv.conv", "altup", "ssm_norm", "ffn_gate_inp"]
-                    .iter()
-                    .any(|start| name.starts_with(start));
-            let name = if name.contains('.') || matches!(*name, "ssm_a" | "ssm_d") {
-                (*name).to_owned()
-            } else {
-                format!("{name}.weight")
-            };
-            let name = if name == "shortconv.conv" { "shortconv.conv.weight".to_owned() } else { name };
-            self.put(&format!("blk.{layer}.{name}"), if is_plain { "F32" } else { "Q8_0" }, shape);
-        }
-    }
-
-    fn feed_forward(&mut self, layer: u64, inner: u64) {
-        let wide = self.wide;
-        self.layer(
-            layer,
-            &[
-                ("ffn_norm", &[wide]),
-                ("ffn_gate", &[wide, inner]),
-                ("ffn_up", &[wide, inner]),
-                ("ffn_down", &[inner, wide]),
-            ],
-        );
-    }
-
-    fn attention(&mut self, layer: u64, queries: u64, keys: u64) {
-        let wide = self.wide;
-        self.layer(
-            layer,
-            &[
-                ("attn_q", &[wide, queries]),
-                ("attn_k", &[wide, keys]),
-                ("attn_v", &[wide, keys]),
-                ("attn_output", &[queries, wide]),
-            ],
-        );
-    }
-
-    fn done(mut self, norm: &str) -> Other {
-        let wide = self.wide;
-        self.put(norm, "F32", &[wide]);
-        let header = Header { metadata: self.metadata, tensors: self.tensors };
-        Other { architecture: self.architecture, layers: self.layers, header }
-    }
-}
-
-const NORM: &str = "output_norm.weight";
+pub(super) const NORM: &str = "output_norm.weight";
 
 /// What a first kind of state space takes: twice as wide as a vector.
 const SPACE: [(&str, u64); 4] =
@@ -480,5 +354,8 @@ fn bert() -> Other {
 /// One of each architecture that is known.
 #[must_use]
 pub fn others() -> Vec<Other> {
-    vec![mamba(), jamba(), falcon_h1(), lfm2(), gemma3n(), llama4(), cohere2(), glm4moe(), bert()]
+    let mut all = vec![mamba(), jamba(), falcon_h1(), lfm2(), gemma3n(), llama4(), cohere2(), glm4moe(), bert()];
+    all.extend(newer::all());
+    all.extend(plain::all());
+    all
 }

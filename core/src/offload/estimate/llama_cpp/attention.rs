@@ -1,88 +1,137 @@
-//! Attention of a layer, and what recurrent layers have in its place.
+//! Attention of a layer.
 
 use super::layers::{AttentionInputs, Batch, Layer};
+use super::recurrent;
 use super::tape::{Home, Id, Kind};
 
-/// Writes down the attention of a layer, up to what is added to what the layer was given.
+/// Architectures whose attention knows of no positions.
+const NO_POSITIONS: [&str; 5] = ["bert", "jamba", "jina-bert-v2", "nemotron_h", "nemotron_h_moe"];
+/// Architectures that scale queries before attention does.
+const SCALES_QUERIES: [&str; 4] = ["gemma", "gemma2", "gemma3", "phi3"];
+/// Architectures that rotate before they normalise.
+const ROTATES_FIRST: [&str; 3] = ["hunyuan-dense", "hunyuan-moe", "hunyuan_vl"];
+/// Architectures that normalise values, without weights.
+const NORMALISES_VALUES: [&str; 2] = ["gemma3n", "gemma4"];
+
+/// Writes down the attention of a layer, or what it has in its place, up to what is added to what the layer was given.
 pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     if keeps.state > 0 {
-        let states = recurrent(batch, layer, input);
-        if !keeps.has_cache {
-            return states;
-        }
+        return recurrent::write(batch, layer, input);
     }
+    let mixed = mixed(batch, layer, input);
+    delivered(batch, layer, mixed)
+}
+
+/// Writes down attention up to the values of all heads.
+pub(super) fn mixed<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     if batch.measure.keeps.is_compressed || layer.any(&["attn_kv_a_mqa.weight"]).is_some() {
         return compressed(batch, layer, input);
     }
-    let Some((query, key, value)) = projections(batch, layer, input) else { return input };
-    let attended = attend(batch, layer, [query, key, value], None);
-    match layer.any(&["attn_output.weight"]) {
-        Some(matrix) => batch.multiply(layer, matrix, attended),
-        None => attended,
-    }
+    let Some((gated, parts)) = projections(batch, layer, input) else { return input };
+    let mixed = attend(batch, layer, parts, None);
+    let Some(all) = gated else { return mixed };
+    // What queries come with is a gate of what attention finds.
+    let shape = batch.tape.entries.get(mixed).map_or([0; 4], |entry| entry.shape);
+    let gate = batch.tape.view(all, shape, false);
+    let gate = batch.tape.make(Kind::Other, shape, &[gate]);
+    let gate = batch.tape.make(Kind::InPlace, shape, &[gate]);
+    batch.tape.make(Kind::InPlace, shape, &[mixed, gate])
 }
 
-/// Queries, keys and values, by head.
-fn projections<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Option<(Id, Id, Id)> {
+/// Multiplies what attention found with its last matrix.
+pub(super) fn delivered<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, mixed: Id) -> Id {
+    layer.any(&["attn_output.weight"]).map_or(mixed, |matrix| batch.multiply(layer, matrix, mixed))
+}
+
+/// Queries, keys and values by head, in the order in which they are asked for; and what has a gate besides queries.
+fn projections<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Option<(Option<Id>, [Id; 3])> {
     let keeps = batch.measure.keeps.layers.get(layer.index).copied()?;
-    let tokens = batch.tokens;
-    let by_head = |head: u64, heads: u64| [head, heads, tokens, 1];
-    let (mut query, mut key, value) = if let Some(fused) = layer.any(&["attn_qkv.weight"]) {
-        let all = batch.multiply(layer, fused, input);
-        let part = |batch: &mut Batch<'_>, shape: [u64; 4]| batch.tape.view(all, shape, false);
-        let query = part(batch, by_head(keeps.key, keeps.heads));
-        let key = part(batch, by_head(keeps.key, keeps.heads_kv));
-        (query, key, part(batch, by_head(keeps.value, keeps.heads_kv)))
-    } else {
-        let made = batch.multiply(layer, layer.any(&["attn_q.weight"])?, input);
-        let made = whole_norm(batch, layer, "attn_q_norm.weight", made);
-        let gate = batch.tape.entries.get(made).map_or(0, |entry| entry.shape[0]);
-        let query =
-            batch.tape.view(made, by_head(keeps.key, keeps.heads), gate == keeps.key.saturating_mul(keeps.heads));
-        // They are written down when they are needed: values before keys.
-        let value = layer.any(&["attn_v.weight"]);
-        return finish_separate(batch, layer, input, query, value);
-    };
-    query = batch.normalise(layer, &["attn_q_norm.weight"], query);
-    query = rotate(batch, query);
-    if batch.measure.model.architecture == "phi3" {
-        query = batch.tape.make(Kind::InPlace, by_head(keeps.key, keeps.heads), &[query]);
+    let fused = layer.any(&["attn_qkv.weight"]).map(|matrix| batch.multiply(layer, matrix, input));
+    let mut both = None;
+    if fused.is_none() {
+        let matrix = layer.any(&["attn_q.weight"])?;
+        if matrix.shape.get(1).copied() == Some(keeps.key.saturating_mul(keeps.heads).saturating_mul(2)) {
+            both = Some(batch.multiply(layer, matrix, input));
+        }
     }
-    key = batch.normalise(layer, &["attn_k_norm.weight"], key);
-    key = rotate(batch, key);
-    Some((query, key, value))
+    let query = queries(batch, layer, input, fused.or(both));
+    let has_own = keeps.has_cache || batch.measure.is_encoder;
+    if !has_own || (fused.is_none() && layer.any(&["attn_k.weight"]).is_none()) {
+        return Some((both, [query; 3]));
+    }
+    let by_head = [keeps.value, keeps.heads_kv, batch.tokens, 1];
+    let has_values = fused.is_some() || layer.any(&["attn_v.weight"]).is_some();
+    let values = |batch: &mut Batch<'a>| {
+        let what = raw(batch, layer, input, fused, "attn_v.weight", by_head);
+        settled(batch, layer, what)
+    };
+    // Where some layers have a window keys are asked for first, and where nothing is kept.
+    if batch.measure.keeps.window > 0 || batch.measure.is_encoder || !has_values {
+        let (plain, key) = keys(batch, layer, input, fused);
+        let value = if has_values { values(batch) } else { settled(batch, layer, plain) };
+        return Some((both, [query, key, value]));
+    }
+    let value = values(batch);
+    let (_, key) = keys(batch, layer, input, fused);
+    Some((both, [query, key, value]))
 }
 
-fn finish_separate<'a>(
+/// What a matrix, or a part of a fused one, makes of what a layer is given.
+fn raw<'a>(
     batch: &mut Batch<'a>,
     layer: &Layer<'a>,
     input: Id,
-    query: Id,
-    value: Option<&'a crate::offload::gguf::Tensor>,
-) -> Option<(Id, Id, Id)> {
-    let keeps = batch.measure.keeps.layers.get(layer.index).copied()?;
-    let tokens = batch.tokens;
-    let query = head_norm(batch, layer, "attn_q_norm.weight", query);
-    let mut query = rotate(batch, query);
-    if batch.measure.model.architecture.starts_with("gemma") {
+    fused: Option<Id>,
+    name: &str,
+    by_head: [u64; 4],
+) -> Id {
+    if let Some(all) = fused {
+        return batch.tape.view(all, by_head, false);
+    }
+    let made = layer.any(&[name]).map_or(input, |matrix| batch.multiply(layer, matrix, input));
+    let norm = name.replace(".weight", "_norm.weight");
+    let made = whole_norm(batch, layer, &norm, made);
+    let width = batch.tape.entries.get(made).map_or(0, |entry| entry.shape[0]);
+    batch.tape.view(made, by_head, width == by_head[0].saturating_mul(by_head[1]))
+}
+
+fn queries<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, fused: Option<Id>) -> Id {
+    let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
+    let query = raw(batch, layer, input, fused, "attn_q.weight", [keeps.key, keeps.heads, batch.tokens, 1]);
+    let mut query = turned(batch, layer, "attn_q_norm.weight", query);
+    if SCALES_QUERIES.contains(&batch.measure.model.architecture.as_str()) {
         let shape = batch.tape.entries.get(query).map_or([0; 4], |entry| entry.shape);
         query = batch.tape.make(Kind::InPlace, shape, &[query]);
     }
-    let Some(keys) = layer.any(&["attn_k.weight"]) else { return Some((query, query, query)) };
-    let value = match value {
-        Some(matrix) => {
-            let made = batch.multiply(layer, matrix, input);
-            Some(batch.tape.view(made, [keeps.value, keeps.heads_kv, tokens, 1], true))
-        }
-        None => None,
-    };
-    let made = batch.multiply(layer, keys, input);
-    let made = whole_norm(batch, layer, "attn_k_norm.weight", made);
-    let key = batch.tape.view(made, [keeps.key, keeps.heads_kv, tokens, 1], true);
-    let value = value.unwrap_or(key);
-    let key = head_norm(batch, layer, "attn_k_norm.weight", key);
-    Some((query, rotate(batch, key), value))
+    let matrix = inputs(batch, layer).rotates_keys;
+    spread(batch, matrix, query)
+}
+
+/// Keys as they come, and as they are kept.
+fn keys<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, fused: Option<Id>) -> (Id, Id) {
+    let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
+    let plain = raw(batch, layer, input, fused, "attn_k.weight", [keeps.key, keeps.heads_kv, batch.tokens, 1]);
+    let key = turned(batch, layer, "attn_k_norm.weight", plain);
+    let matrix = inputs(batch, layer).rotates_keys;
+    (plain, if keeps.has_cache { spread(batch, matrix, key) } else { key })
+}
+
+/// Values as they are kept.
+fn settled<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, mut value: Id) -> Id {
+    let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
+    if NORMALISES_VALUES.contains(&batch.measure.model.architecture.as_str()) {
+        let shape = batch.tape.entries.get(value).map_or([0; 4], |entry| entry.shape);
+        value = batch.tape.make(Kind::InPlace, shape, &[value]);
+    }
+    let matrix = inputs(batch, layer).rotates_values;
+    if keeps.has_cache { spread(batch, matrix, value) } else { value }
+}
+
+/// What the attention of a layer is given besides.
+fn inputs(batch: &Batch<'_>, layer: &Layer<'_>) -> AttentionInputs {
+    let is_windowed = batch.measure.keeps.layers.get(layer.index).is_some_and(|keeps| keeps.is_windowed);
+    if is_windowed { batch.inputs.windowed } else { batch.inputs.full }
 }
 
 /// Normalises all heads as one, before they are told apart, where the weights are for all of them.
@@ -100,11 +149,39 @@ fn is_whole(batch: &Batch<'_>, layer: &Layer<'_>, name: &str) -> bool {
     layer.find(name).and_then(|tensor| tensor.shape.first()).is_some_and(|width| *width > head)
 }
 
-/// Rotates by position.
-fn rotate(batch: &mut Batch<'_>, what: Id) -> Id {
+/// Normalises and rotates each head.
+fn turned<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, norm: &str, what: Id) -> Id {
+    if ROTATES_FIRST.contains(&batch.measure.model.architecture.as_str()) {
+        let what = rotate(batch, layer, what);
+        return head_norm(batch, layer, norm, what);
+    }
+    let what = head_norm(batch, layer, norm, what);
+    rotate(batch, layer, what)
+}
+
+/// Rotates by position, where a layer does.
+fn rotate(batch: &mut Batch<'_>, layer: &Layer<'_>, what: Id) -> Id {
+    let architecture = batch.measure.model.architecture.as_str();
+    let is_windowed = batch.measure.keeps.layers.get(layer.index).is_some_and(|keeps| keeps.is_windowed);
+    let knows_positions = match architecture {
+        "cohere2" => is_windowed,
+        "exaone4" => is_windowed || batch.measure.keeps.window == 0,
+        "smollm3" => layer.index.saturating_add(1).checked_rem(4) != Some(0),
+        other => !NO_POSITIONS.contains(&other),
+    };
+    if !knows_positions {
+        return what;
+    }
     let shape = batch.tape.entries.get(what).map_or([0; 4], |entry| entry.shape);
     let positions = batch.inputs.positions;
-    batch.tape.make(Kind::InPlaceAnywhere, shape, &[what, positions])
+    // Factors of frequencies are a weight, though where this is done does not depend on it.
+    let has_factors = architecture != "gemma4" || !is_windowed;
+    let is_factors = |name: &str| matches!(name, "rope_freqs.weight" | "rope_factors_short.weight");
+    let model = batch.measure.model;
+    let factors = model.others.iter().find(|tensor| has_factors && is_factors(&tensor.name));
+    let factors = factors.map(|tensor| batch.weight(tensor, batch.placement.layer(layer.index)));
+    let reads: Vec<Id> = [what, positions].into_iter().chain(factors).collect();
+    batch.tape.make(Kind::InPlaceAnywhere, shape, &reads)
 }
 
 /// Multiplies with the matrix that spreads what is quantised.
@@ -126,17 +203,16 @@ fn attend<'a>(
 ) -> Id {
     let measure = batch.measure;
     let keeps = measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
-    let inputs = if keeps.is_windowed { batch.inputs.windowed } else { batch.inputs.full };
+    let inputs = inputs(batch, layer);
     let cells = measure.cells();
     let held = if keeps.is_windowed { cells.windowed } else { cells.full };
-    let place = batch.placement.layer(layer.index);
-    let cache = measure.keeps.layer(layer.index, &cells, &measure.how());
-    let (query, key, value) = if keeps.has_cache {
-        let (query, key) = (spread(batch, inputs.rotates_keys, query), spread(batch, inputs.rotates_keys, key));
-        (query, key, spread(batch, inputs.rotates_values, value))
-    } else {
-        (spread(batch, inputs.rotates_keys, query), key, value)
+    // Layers without a cache of their own use that of the last one before that looks as far.
+    let looks_alike = |at: &usize| {
+        measure.keeps.layers.get(*at).is_some_and(|other| other.has_cache && other.is_windowed == keeps.is_windowed)
     };
+    let source = (0..=layer.index).rev().find(looks_alike).unwrap_or(layer.index);
+    let place = batch.placement.layer(source);
+    let cache = measure.keeps.layer(source, &cells, &measure.how());
     let (keys, values) = kept(batch, layer, inputs, [key, value], place, (cache.keys, cache.values));
     let tokens = batch.tokens;
     let part = tokens.checked_div(cells.sequences).unwrap_or(tokens).max(1);
@@ -184,10 +260,13 @@ fn attend<'a>(
     let flat = [width.saturating_mul(keeps.heads), tokens, 1, 1];
     if measure.setup.flash_attention {
         let flat = batch.tape.view(attended, flat, true);
+        batch.tape.ask();
         return spread(batch, inputs.rotates_values, flat);
     }
     let turned = batch.tape.view(attended, [width, keeps.heads, part, cells.sequences], false);
-    batch.tape.make(Kind::Other, flat, &[turned])
+    let made = batch.tape.make(Kind::Other, flat, &[turned]);
+    batch.tape.ask();
+    made
 }
 
 /// Writes keys and values to where they are kept, and returns what is there.
@@ -200,7 +279,7 @@ fn kept<'a>(
     (keys, values): (u64, u64),
 ) -> (Id, Id) {
     if batch.measure.is_encoder {
-        return (key, value);
+        return (halved(batch, key), halved(batch, value));
     }
     let keeps = batch.measure.keeps.layers.get(layer.index).copied().unwrap_or_default();
     let tokens = batch.tokens;
@@ -217,6 +296,21 @@ fn kept<'a>(
         batch.tape.store(all_values, &[flat, inputs.rows_of_values]);
     }
     (all_keys, all_values)
+}
+
+/// Makes a copy with 16 bits, as attention in one pass reads them.
+fn halved(batch: &mut Batch<'_>, what: Id) -> Id {
+    if !batch.measure.setup.flash_attention {
+        return what;
+    }
+    let shape = batch.tape.entries.get(what).map_or([0; 4], |entry| entry.shape);
+    let made = batch.tape.make(Kind::Other, shape, &[what]);
+    if let Some(entry) = batch.tape.entries.get_mut(made) {
+        entry.bytes = entry.bytes.div_ceil(2);
+        entry.bytes_on_gpu = entry.bytes;
+        entry.is_plain = false;
+    }
+    made
 }
 
 /// Bytes of copies with 16 bits that a GPU makes of keys and values which are quantised.
@@ -252,29 +346,22 @@ fn compressed<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let query = batch.tape.view(query, [head, keeps.heads, tokens, 1], true);
     let Some(matrix) = layer.any(&["attn_kv_a_mqa.weight"]) else { return input };
     let is_absorbed = batch.measure.keeps.is_compressed;
-    let turned_query = if is_absorbed {
-        let part = batch.tape.view(query, [turning, keeps.heads, tokens, 1], false);
-        Some(rotate(batch, part))
-    } else {
-        None
-    };
-    let absorbed = if is_absorbed {
+    let absorbed = is_absorbed.then(|| {
         let part = batch.tape.view(query, [still, tokens, keeps.heads, 1], false);
         let weight = layer.any(&["attn_k_b.weight"]).map(|tensor| batch.layer_weight(layer, tensor));
         let reads: Vec<Id> = weight.into_iter().chain([part]).collect();
         let made = batch.tape.multiply([rank, tokens, keeps.heads, 1], &reads);
-        let turned = batch.tape.view(made, [rank, keeps.heads, tokens, 1], false);
-        let reads: Vec<Id> = [turned].into_iter().chain(turned_query).collect();
-        Some(batch.tape.make(Kind::Other, [rank.saturating_add(turning), keeps.heads, tokens, 1], &reads))
-    } else {
-        None
-    };
+        let made = batch.tape.view(made, [rank, keeps.heads, tokens, 1], false);
+        let part = batch.tape.view(query, [turning, keeps.heads, tokens, 1], false);
+        let turned = rotate(batch, layer, part);
+        batch.tape.make(Kind::Other, [rank.saturating_add(turning), keeps.heads, tokens, 1], &[made, turned])
+    });
     let both = batch.multiply(layer, matrix, input);
     let squeezed = batch.tape.view(both, [rank, tokens, 1, 1], false);
     let squeezed = batch.normalise(layer, &["attn_kv_a_norm.weight"], squeezed);
     let turning_part = batch.tape.view(both, [turning, 1, tokens, 1], false);
-    let turned = rotate(batch, turning_part);
-    let attended = if let Some(query) = absorbed {
+    let turned = rotate(batch, layer, turning_part);
+    if let Some(query) = absorbed {
         let squeezed = batch.tape.view(squeezed, [rank, 1, tokens, 1], true);
         let key = batch.tape.make(Kind::Other, [rank.saturating_add(turning), 1, tokens, 1], &[squeezed, turned]);
         let behind = layer.any(&["attn_v_b.weight"]).map(|tensor| (batch.layer_weight(layer, tensor), value));
@@ -287,36 +374,7 @@ fn compressed<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
         let value = batch.tape.make(Kind::Other, [value, keeps.heads, tokens, 1], &[value_part]);
         let repeated = batch.tape.make(Kind::Other, [turning, keeps.heads, tokens, 1], &[turned]);
         let key = batch.tape.make(Kind::Other, [head, keeps.heads, tokens, 1], &[still_key, repeated]);
-        let query = rotate(batch, query);
+        let query = rotate(batch, layer, query);
         attend(batch, layer, [query, key, value], None)
-    };
-    match layer.any(&["attn_output.weight"]) {
-        Some(matrix) => batch.multiply(layer, matrix, attended),
-        None => attended,
     }
-}
-
-/// A recurrent layer: projections, a short convolution, a scan over the tokens. What the scan takes is approximate.
-fn recurrent<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
-    let tokens = batch.tokens;
-    let names = [
-        "ssm_in.weight",
-        "attn_qkv.weight",
-        "ssm_qkvz.weight",
-        "shortconv.in_proj.weight",
-        "time_mix_receptance.weight",
-    ];
-    let mut made = layer.any(&names).map_or(input, |matrix| batch.multiply(layer, matrix, input));
-    if let Some(gate) = layer.any(&["attn_gate.weight"]) {
-        batch.multiply(layer, gate, input);
-    }
-    let width = batch.tape.entries.get(made).map_or(0, |entry| entry.shape[0]);
-    for _ in 0..2 {
-        made = batch.tape.make(Kind::Other, [width, tokens, 1, 1], &[made]);
-    }
-    let names = ["ssm_out.weight", "shortconv.out_proj.weight", "time_mix_output.weight"];
-    let Some(matrix) = layer.any(&names) else { return input };
-    let inner = matrix.shape.first().copied().unwrap_or(width);
-    let scanned = batch.tape.make(Kind::Other, [inner, tokens, 1, 1], &[made]);
-    batch.multiply(layer, matrix, scanned)
 }

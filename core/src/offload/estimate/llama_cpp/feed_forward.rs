@@ -3,10 +3,41 @@
 use super::layers::{Batch, Layer};
 use super::tape::{Id, Kind};
 use super::weights::of_layer;
-use crate::offload::gguf::Tensor;
+use crate::offload::gguf::{Tensor, Value};
 
 /// More experts of one token than this are not written down one by one.
 const EXPERTS_USED_MAX: u64 = 64;
+
+/// Architectures whose experts count 1 in sum, whatever the file says.
+const SUM_UP_TO_ONE: [&str; 22] = [
+    "arctic",
+    "dbrx",
+    "ernie4_5-moe",
+    "gemma4",
+    "granitehybrid",
+    "granitemoe",
+    "grok",
+    "grovemoe",
+    "hunyuan-moe",
+    "kimi-linear",
+    "lfm2moe",
+    "llama",
+    "mimo2",
+    "minimax-m2",
+    "mistral3",
+    "phimoe",
+    "qwen35moe",
+    "qwen3moe",
+    "qwen3next",
+    "qwen3vlmoe",
+    "rnd1",
+    "smallthinker",
+];
+
+/// Whether a layer has a feed-forward part.
+pub(super) fn is_in(layer: &Layer<'_>) -> bool {
+    layer.any(&["ffn_gate_inp.weight", "ffn_down.weight"]).is_some()
+}
 
 /// Writes down the feed-forward part of a layer, up to what is added to what it was given.
 pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
@@ -104,6 +135,7 @@ fn experts<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     let mut parts = parts.into_iter();
     let first = parts.next().unwrap_or(weighted);
     let sum = parts.fold(first, |sum, part| batch.tape.make(Kind::InPlace, [width, tokens, 1, 1], &[sum, part]));
+    batch.tape.ask();
     if used == 1 { batch.tape.make(Kind::Other, [width, tokens, 1, 1], &[sum]) } else { sum }
 }
 
@@ -131,5 +163,29 @@ fn choose<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, router: &'a Tensor, inpu
         let made = batch.tape.make(Kind::InPlace, [used, tokens, 1, 1], &[flat]);
         shares = batch.tape.view(made, [1, used, tokens, 1], true);
     }
+    if sum_up_to_one(batch) {
+        let flat = batch.tape.view(shares, [used, tokens, 1, 1], true);
+        let sum = batch.tape.make(Kind::Other, [1, tokens, 1, 1], &[flat]);
+        let sum = batch.tape.make(Kind::InPlace, [1, tokens, 1, 1], &[sum]);
+        let made = batch.tape.make(Kind::InPlace, [used, tokens, 1, 1], &[flat, sum]);
+        shares = batch.tape.view(made, [1, used, tokens, 1], true);
+    }
+    let scale = match batch.measure.model.value("expert_weights_scale") {
+        Some(Value::Float(scale)) => *scale,
+        Some(_) | None => 0.0,
+    };
+    if scale.abs() > f64::EPSILON && (scale - 1.0).abs() > f64::EPSILON {
+        shares = batch.tape.make(Kind::InPlace, [1, used, tokens, 1], &[shares]);
+    }
+    batch.tape.ask();
     (chosen, shares)
+}
+
+/// Whether what experts count is made to be 1 in sum.
+fn sum_up_to_one(batch: &Batch<'_>) -> bool {
+    let model = batch.measure.model;
+    match model.value("expert_weights_norm") {
+        Some(Value::Bool(does)) => *does,
+        Some(_) | None => SUM_UP_TO_ONE.contains(&model.architecture.as_str()),
+    }
 }

@@ -6,12 +6,15 @@
 use super::placement::Placement;
 use super::tape::{Home, Id, Kind, Tape};
 use super::weights::{of_layer, on_gpu};
-use super::{Measure, attention, feed_forward};
-use crate::offload::gguf::Tensor;
+use super::{Measure, block, gemma};
+use crate::offload::gguf::{Tensor, Value};
 
 /// Bytes of whole numbers, as positions and rows are given.
 const I32: u64 = 4;
 const I64: u64 = 8;
+
+/// Architectures that are given four numbers for each position.
+const POSITIONS_OF_PICTURES: [&str; 6] = ["paddleocr", "qwen2vl", "qwen35", "qwen35moe", "qwen3vl", "qwen3vlmoe"];
 
 /// A batch that is being written down.
 pub(super) struct Batch<'a> {
@@ -22,6 +25,8 @@ pub(super) struct Batch<'a> {
     pub(super) tokens: u64,
     /// What all layers are given.
     pub(super) inputs: Inputs,
+    /// Vectors of tokens for each layer: as they are looked up, as layers take them, and the tokens that these are made of.
+    pub(super) per_layer: (Option<Id>, Option<Id>, Id),
     /// Weights that are on the tape already, by name.
     weights: std::collections::BTreeMap<(&'a str, usize), Id>,
 }
@@ -31,6 +36,8 @@ pub(super) struct Batch<'a> {
 pub(super) struct Inputs {
     pub(super) positions: Id,
     pub(super) outputs: Id,
+    /// Which states a batch goes on from.
+    pub(super) states: Id,
     pub(super) full: AttentionInputs,
     pub(super) windowed: AttentionInputs,
 }
@@ -72,15 +79,25 @@ pub(super) fn tape(measure: &Measure<'_>, placement: &Placement, layers: &[usize
         tape: Tape::default(),
         tokens,
         inputs: Inputs::default(),
+        per_layer: (None, None, 0),
         weights: std::collections::BTreeMap::new(),
     };
     let mut current = batch.embedding();
     batch.inputs = batch.given();
+    current = batch.encoded(current);
+    batch.per_layer = (gemma::looked_up(&mut batch), None, current);
+    let has_versions = measure.model.architecture == "gemma3n";
+    if has_versions {
+        current = gemma::stacked(&mut batch, current);
+    }
     let count = measure.loaded;
     for index in layers.iter().copied() {
         let Some(tensors) = measure.model.layers.get(index) else { continue };
         let layer = Layer { index, tensors };
-        current = batch.layer(&layer, current, index.saturating_add(1) == count);
+        current = block::write(&mut batch, &layer, current, index.saturating_add(1) == count);
+    }
+    if has_versions {
+        current = gemma::merged(&mut batch, current);
     }
     batch.output(current);
     batch.tape
@@ -112,14 +129,23 @@ impl<'a> Batch<'a> {
     pub(super) fn multiply(&mut self, layer: &Layer<'a>, tensor: &'a Tensor, with: Id) -> Id {
         let weight = self.layer_weight(layer, tensor);
         let rows = tensor.shape.get(1).copied().unwrap_or(1);
-        let tokens = self.tape.entries.get(with).map_or(self.tokens, |entry| entry.shape[1]);
-        let mut made = self.tape.multiply([rows, tokens, 1, 1], &[weight, with]);
+        let given = self.tape.entries.get(with).map_or([0, self.tokens, 1, 1], |entry| entry.shape);
+        let shape = [rows, given[1], given[2], given[3]];
+        let mut made = self.tape.multiply(shape, &[weight, with]);
         let bias = of_layer(&tensor.name).strip_suffix(".weight").map(|stem| format!("{stem}.bias"));
         if let Some(bias) = bias.and_then(|name| layer.find(&name)) {
             let bias = self.layer_weight(layer, bias);
-            made = self.tape.make(Kind::InPlace, [rows, tokens, 1, 1], &[made, bias]);
+            made = self.tape.make(Kind::InPlace, shape, &[made, bias]);
         }
         made
+    }
+
+    /// How a norm is computed: one by the mean and the variance never writes over what it reads.
+    fn norm(&self) -> Kind {
+        let has = |key| self.measure.model.value(key).is_some();
+        let is_other = self.measure.model.architecture.starts_with("nemotron_h");
+        let by_mean = !is_other && has("attention.layer_norm_epsilon") && !has("attention.layer_norm_rms_epsilon");
+        if by_mean { Kind::Other } else { Kind::InPlace }
     }
 
     /// Normalises, with the weights of a layer of that name; as it is, where it has none.
@@ -127,7 +153,7 @@ impl<'a> Batch<'a> {
         let Some(tensor) = layer.any(names) else { return what };
         let weight = self.layer_weight(layer, tensor);
         let shape = self.tape.entries.get(what).map_or([0; 4], |entry| entry.shape);
-        let norm = self.tape.make(Kind::InPlace, shape, &[what]);
+        let norm = self.tape.make(self.norm(), shape, &[what]);
         if self.placement.is_whole() {
             self.tape.pin(norm, self.placement.layer(layer.index));
         }
@@ -161,21 +187,96 @@ impl<'a> Batch<'a> {
             let copy = self.tape.make(Kind::Other, shape, &[vectors]);
             self.tape.store(copy, &[rows, slots]);
         }
-        if self.measure.model.architecture.starts_with("gemma") {
+        if matches!(self.measure.model.architecture.as_str(), "gemma" | "gemma2") {
+            made = self.tape.make(Kind::InPlace, shape, &[made]);
+        } else if self.measure.model.architecture.starts_with("gemma") {
             let scale = self.tape.leaf(Home::Input, tokens.saturating_mul(4), [1, tokens, 1, 1]);
             made = self.tape.make(Kind::InPlace, shape, &[made, scale]);
         }
+        if self.has_factor("embedding_scale") {
+            made = self.tape.make(Kind::InPlace, shape, &[made]);
+        }
+        self.tape.ask();
+        made
+    }
+
+    /// Whether the file says a factor by which something is multiplied.
+    pub(super) fn has_factor(&self, key: &str) -> bool {
+        matches!(self.measure.model.value(key), Some(Value::Float(factor)) if factor.abs() > f64::EPSILON)
+    }
+
+    /// Adds what a token is besides, and where it is, in models that make one vector of a text.
+    fn encoded(&mut self, made: Id) -> Id {
+        if !self.measure.is_encoder {
+            return made;
+        }
+        let shape = [self.width(), self.tokens, 1, 1];
+        let (host, first) = (self.placement.gpus(), self.placement.layer(0));
+        let find = |name: &str| self.measure.model.input.iter().find(|tensor| tensor.name == name);
+        let (types, places) = (find("token_types.weight"), find("position_embd.weight"));
+        let (norm, bias) = (find("token_embd_norm.weight"), find("token_embd_norm.bias"));
+        let positions = self.inputs.positions;
+        // Places are looked up first: they are named before what they are added to.
+        let places = places.map(|tensor| {
+            let weight = self.weight(tensor, host);
+            self.tape.make(Kind::Rows, shape, &[weight, positions])
+        });
+        let mut made = made;
+        if let Some(tensor) = types {
+            let weight = self.weight(tensor, host);
+            let row = self.tape.beginning(weight, [self.width(), 1, 1, 1]);
+            made = self.tape.make(Kind::InPlace, shape, &[made, row]);
+        }
+        if let Some(places) = places {
+            made = self.tape.make(Kind::InPlace, shape, &[places, made]);
+        }
+        made = self.tape.make(self.norm(), shape, &[made]);
+        if self.placement.is_whole() {
+            self.tape.pin(made, first);
+        }
+        for tensor in norm.into_iter().chain(bias) {
+            let weight = self.weight(tensor, first);
+            made = self.tape.make(Kind::InPlace, shape, &[made, weight]);
+        }
+        made
+    }
+
+    /// Writes down what is done before what nobody has asked for yet.
+    pub(super) fn ahead<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> T {
+        let later = self.tape.step_back();
+        let made = write(self);
+        self.tape.step_forward(later);
         made
     }
 
     /// What all layers are given.
     fn given(&mut self) -> Inputs {
         let tokens = self.tokens;
-        let positions = self.tape.leaf(Home::Input, tokens.saturating_mul(I32), [tokens, 1, 1, 1]);
-        let full = self.attention_inputs(false);
-        let windowed = if self.measure.keeps.window > 0 { self.attention_inputs(true) } else { full };
+        let keeps = &self.measure.keeps;
+        let has_states = keeps.layers.iter().any(|layer| layer.state > 0);
+        let looks = self.measure.is_encoder || keeps.layers.iter().any(|layer| layer.has_cache);
+        // A place in a picture has more numbers than one in a text.
+        let has_more = POSITIONS_OF_PICTURES.contains(&self.measure.model.architecture.as_str());
+        let numbers = tokens.saturating_mul(if has_more { 4 } else { 1 });
+        let positions = self.tape.leaf(Home::Input, numbers.saturating_mul(I32), [numbers, 1, 1, 1]);
+        let sequences = self.measure.cells().sequences;
+        let states = if has_states {
+            self.tape.leaf(Home::Input, sequences.saturating_mul(I32), [sequences, 1, 1, 1])
+        } else {
+            positions
+        };
+        // What the first layer is given comes first.
+        let window_first = keeps.window > 0 && keeps.layers.first().is_some_and(|layer| layer.is_windowed);
+        let has_window = keeps.window > 0;
+        let early = window_first.then(|| self.attention_inputs(true));
+        let full = if looks { self.attention_inputs(false) } else { AttentionInputs::default() };
+        let windowed = match early {
+            Some(inputs) => inputs,
+            None if has_window => self.attention_inputs(true),
+            None => full,
+        };
         let outputs = self.tape.leaf(Home::Input, self.outputs().saturating_mul(I32), [self.outputs(), 1, 1, 1]);
-        Inputs { positions, outputs, full, windowed }
+        Inputs { positions, outputs, states, full, windowed }
     }
 
     fn attention_inputs(&mut self, is_windowed: bool) -> AttentionInputs {
@@ -202,9 +303,11 @@ impl<'a> Batch<'a> {
         }
         let keys_turn = turns(setup.keys, first.key).then_some(size_of_keys);
         let values_turn = turns(setup.values, first.value).then_some(64_u64);
-        let rows_of_keys = self.tape.leaf(Home::Input, tokens.saturating_mul(I64), [tokens, 1, 1, 1]);
-        let rows_of_values =
-            self.tape.leaf(Home::Input, rows_of_values.saturating_mul(I64), [rows_of_values, 1, 1, 1]);
+        let mut rows = |numbers: u64| {
+            let bytes = if self.measure.is_encoder { 0 } else { numbers.saturating_mul(I64) };
+            self.tape.leaf(Home::Input, bytes, [numbers, 1, 1, 1])
+        };
+        let (rows_of_keys, rows_of_values) = (rows(tokens), rows(rows_of_values));
         let mask_shape = [held, part, 1, cells.sequences];
         let mut mask = self.tape.leaf(Home::Input, numbers.saturating_mul(if is_half { 2 } else { 4 }), mask_shape);
         if self.measure.setup.flash_attention && !is_half {
@@ -231,64 +334,38 @@ impl<'a> Batch<'a> {
         self.measure.setup.outputs.clamp(1, self.tokens)
     }
 
-    fn layer(&mut self, layer: &Layer<'a>, input: Id, is_last: bool) -> Id {
-        let width = self.width();
-        let normal = self.normalise(layer, &["attn_norm.weight"], input);
-        let mut attended = attention::write(self, layer, normal);
-        let mut residual = input;
-        let mut beside = normal;
-        if is_last && self.measure.model.architecture != "gpt-oss" {
-            let shape = [width, self.outputs(), 1, 1];
-            let outputs = self.inputs.outputs;
-            attended = self.tape.make(Kind::Rows, shape, &[attended, outputs]);
-            residual = self.tape.make(Kind::Rows, shape, &[residual, outputs]);
-        }
-        let shape = self.tape.entries.get(residual).map_or([0; 4], |entry| entry.shape);
-        let has_own_norm = layer.any(&["ffn_norm.weight"]).is_some();
-        // The norm behind attention is that before the feed-forward part, where neither that nor what is behind it has one.
-        let is_behind = has_own_norm || layer.any(&["post_ffw_norm.weight"]).is_some();
-        if is_behind {
-            attended = self.normalise(layer, &["post_attention_norm.weight"], attended);
-        }
-        let is_parallel = !has_own_norm && layer.any(&["post_attention_norm.weight"]).is_none();
-        if is_parallel {
-            if is_last {
-                let outputs = self.inputs.outputs;
-                beside = self.tape.make(Kind::Rows, shape, &[beside, outputs]);
-            }
-            let made = feed_forward::write(self, layer, beside);
-            let sum = self.tape.make(Kind::InPlace, shape, &[made, residual]);
-            return self.tape.make(Kind::InPlace, shape, &[sum, attended]);
-        }
-        let sum = self.tape.make(Kind::InPlace, shape, &[attended, residual]);
-        let norm = if is_behind { "ffn_norm.weight" } else { "post_attention_norm.weight" };
-        let normal = self.normalise(layer, &[norm], sum);
-        let made = feed_forward::write(self, layer, normal);
-        let made = self.normalise(layer, &["post_ffw_norm.weight"], made);
-        // What is named first is written over first.
-        let reads = if self.measure.model.architecture == "phi3" { [sum, made] } else { [made, sum] };
-        self.tape.make(Kind::InPlace, shape, &reads)
-    }
-
     fn output(&mut self, mut current: Id) {
         let place = self.placement.output();
         let model = self.measure.model;
-        if model.architecture == "gpt-oss" {
-            let outputs = self.inputs.outputs;
-            current = self.tape.make(Kind::Rows, [self.width(), self.outputs(), 1, 1], &[current, outputs]);
+        let architecture = model.architecture.as_str();
+        if block::CHOOSES_AFTER_LAYERS.contains(&architecture) {
+            current = block::chosen(self, current);
         }
         let shape = self.tape.entries.get(current).map_or([0; 4], |entry| entry.shape);
         if let Some(norm) = model.output.iter().find(|tensor| tensor.name == "output_norm.weight") {
             let weight = self.weight(norm, place);
-            let made = self.tape.make(Kind::InPlace, shape, &[current]);
+            let made = self.tape.make(self.norm(), shape, &[current]);
             current = self.tape.make(Kind::InPlace, shape, &[made, weight]);
+            if let Some(bias) = model.output.iter().find(|tensor| tensor.name == "output_norm.bias") {
+                let bias = self.weight(bias, place);
+                current = self.tape.make(Kind::InPlace, shape, &[current, bias]);
+            }
+        }
+        if block::CHOOSES_AFTER_NORM.contains(&architecture) {
+            // Layers that guess ahead begin from it.
+            self.tape.give_out(current);
+            current = block::chosen(self, current);
         }
         let name = if model.is_tied { "token_embd.weight" } else { "output.weight" };
         let Some(matrix) = model.output.iter().find(|tensor| tensor.name == name) else { return };
         let words = matrix.shape.get(1).copied().unwrap_or(0);
         let weight = self.weight(matrix, place);
         let shape = [words, self.outputs(), 1, 1];
-        let made = self.tape.multiply(shape, &[weight, current]);
+        let mut made = self.tape.multiply(shape, &[weight, current]);
+        if let Some(bias) = model.output.iter().find(|tensor| tensor.name == "output.bias") {
+            let bias = self.weight(bias, place);
+            made = self.tape.make(Kind::InPlace, shape, &[made, bias]);
+        }
         if model.value("final_logit_softcapping").is_some() {
             let made = self.tape.make(Kind::InPlace, shape, &[made]);
             let made = self.tape.make(Kind::InPlace, shape, &[made]);

@@ -9,11 +9,15 @@
 
 mod allocator;
 mod attention;
+mod block;
+mod delta;
 mod feed_forward;
+mod gemma;
 mod layers;
 #[cfg(test)]
 mod logs;
 mod placement;
+mod recurrent;
 mod repeats;
 mod schedule;
 mod tape;
@@ -239,11 +243,13 @@ fn with(parts: &mut [Parts], place: usize, change: impl FnOnce(&mut Parts)) {
 pub(super) fn doubts(model: &Model) -> Vec<String> {
     let mut doubts = Vec::new();
     let keeps = Keeps::of(model);
-    if keeps.layers.iter().any(|layer| layer.state > 0) {
+    let recurrent = keeps.layers.iter().zip(&model.layers).filter(|(layer, _)| layer.state > 0);
+    if recurrent.into_iter().any(|(_, tensors)| !recurrent::is_known(tensors)) {
         doubts.push(format!("compute buffers of recurrent layers (`{}`) are approximate", model.architecture));
     }
-    if APPROXIMATE.contains(&model.architecture.as_str()) {
-        doubts.push(format!("compute buffers of `{}` are approximate", model.architecture));
+    let has_experts = model.layers.iter().flatten().any(|tensor| tensor.name.ends_with("ffn_gate_inp.weight"));
+    if model.architecture == "gemma4" && has_experts {
+        doubts.push("compute buffers of `gemma4` with experts are approximate".to_owned());
     }
     if !KNOWN.contains(&model.architecture.as_str()) {
         doubts.push(format!(
@@ -257,29 +263,44 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
     doubts
 }
 
-/// Architectures whose weights and caches were compared with llama.cpp's own.
-const KNOWN: [&str; 20] = [
+/// Architectures whose weights, caches and buffers were compared with llama.cpp's own.
+const KNOWN: [&str; 38] = [
     "bert",
     "cohere2",
+    "command-r",
     "deepseek2",
+    "ernie4_5",
+    "exaone4",
     "falcon-h1",
     "gemma",
     "gemma2",
     "gemma3",
     "gemma3n",
+    "gemma4",
     "glm4moe",
     "gpt-oss",
+    "granite",
+    "granitehybrid",
+    "hunyuan-dense",
+    "internlm2",
     "jamba",
     "lfm2",
     "llama",
     "llama4",
     "mamba",
+    "minicpm",
+    "mistral3",
+    "nemotron_h",
     "olmo2",
+    "phi2",
     "phi3",
     "qwen2",
     "qwen3",
+    "qwen35",
+    "qwen35moe",
     "qwen3moe",
+    "qwen3next",
+    "seed_oss",
+    "smollm3",
+    "starcoder2",
 ];
-
-/// Those of which buffers were off by more than a tenth.
-const APPROXIMATE: [&str; 2] = ["bert", "gemma3n"];

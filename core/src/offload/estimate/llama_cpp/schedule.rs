@@ -163,6 +163,7 @@ fn copy_of(tape: &mut Tape, id: Id) -> Id {
         home: Home::Made,
         reads: Vec::new(),
         view_of: None,
+        is_given_out: false,
         ..entry.clone()
     });
     let new = tape.entries.len();
@@ -328,11 +329,13 @@ impl Memory<'_> {
 
     /// Whether the memory of an entry is never given back.
     fn is_kept(&self, id: Id) -> bool {
-        self.keeps
+        let is_given_out = self.tape.entries.get(id).is_some_and(|entry| entry.is_given_out);
+        let is_kept = self.keeps
             && self.tape.entries.get(id).is_some_and(|entry| {
                 entry.home == Home::Input
                     || (entry.kind == Kind::Other && entry.reads.is_empty() && entry.home == Home::Made)
-            })
+            });
+        is_given_out || is_kept
     }
 
     /// Says that something was read, and gives its memory back if that was the last time.

@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub(super) reads: Vec<Id>,
     /// What it is a view of, and nothing of its own.
     pub(super) view_of: Option<Id>,
+    /// Whether it is given out, and stays where it is until all is done.
+    pub(super) is_given_out: bool,
 }
 
 /// The list.
@@ -71,6 +73,8 @@ pub(super) struct Tape {
     pub(super) entries: Vec<Entry>,
     /// The operations, in their order; without leaves.
     pub(super) order: Vec<Id>,
+    /// How many of them are asked for: the others are only needed by what comes later.
+    asked: usize,
 }
 
 impl Tape {
@@ -86,6 +90,7 @@ impl Tape {
             rows: 0,
             reads: Vec::new(),
             view_of: None,
+            is_given_out: false,
         });
         self.entries.len().saturating_sub(1)
     }
@@ -109,6 +114,7 @@ impl Tape {
             rows,
             reads: reads.to_vec(),
             view_of: None,
+            is_given_out: false,
         })
     }
 
@@ -133,6 +139,7 @@ impl Tape {
             rows: 0,
             reads: vec![of],
             view_of: Some(root),
+            is_given_out: false,
         })
     }
 
@@ -142,6 +149,16 @@ impl Tape {
         if let Some(entry) = self.entries.get_mut(view) {
             entry.bytes = bytes;
             entry.bytes_on_gpu = bytes;
+        }
+        view
+    }
+
+    /// Adds a view of numbers that lie one after the other, from the beginning on.
+    pub(super) fn beginning(&mut self, of: Id, shape: [u64; 4]) -> Id {
+        let bytes = shape.iter().fold(4_u64, |bytes, extent| bytes.saturating_mul(*extent));
+        let view = self.part(of, shape, bytes);
+        if let Some(entry) = self.entries.get_mut(view) {
+            entry.is_plain = true;
         }
         view
     }
@@ -161,6 +178,7 @@ impl Tape {
             rows: 1,
             reads: all,
             view_of: Some(root),
+            is_given_out: false,
         })
     }
 
@@ -168,6 +186,13 @@ impl Tape {
     pub(super) fn pin(&mut self, id: Id, place: Place) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.home = Home::Pinned(place);
+        }
+    }
+
+    /// Says that something is given out.
+    pub(super) fn give_out(&mut self, id: Id) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.is_given_out = true;
         }
     }
 
@@ -185,6 +210,22 @@ impl Tape {
             Some(root) => root.home,
             None => entry.home,
         }
+    }
+
+    /// Says that all that is written down is done before what is asked for from here on.
+    pub(super) fn ask(&mut self) {
+        self.asked = self.order.len();
+    }
+
+    /// Begins to write down what is asked for before what is not yet, and returns the latter.
+    pub(super) fn step_back(&mut self) -> Vec<Id> {
+        self.order.split_off(self.asked.min(self.order.len()))
+    }
+
+    /// Goes on behind what was not asked for yet.
+    pub(super) fn step_forward(&mut self, later: Vec<Id>) {
+        self.ask();
+        self.order.extend(later);
     }
 
     fn push(&mut self, entry: Entry) -> Id {
