@@ -42,8 +42,8 @@ pub struct LoadedModel {
     pub context: Option<u32>,
     /// Whether a request is under way; `None`: the engine does not say.
     pub busy: Option<bool>,
-    /// When it is unloaded unless somebody asks, in microseconds since 1970; `u64::MAX`: never; `None`: never as well, or it
-    /// does not say.
+    /// When it is unloaded unless somebody asks, in microseconds since 1970, which moves when somebody does; of one that stays for good it is far away,
+    /// and moves likewise. `None`: never, or the engine does not say.
     pub expires_usec: Option<u64>,
     /// Whether it never is because it was loaded to be kept, and not because a client wants it so. No engine says it.
     pub is_pinned: bool,

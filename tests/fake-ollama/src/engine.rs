@@ -109,6 +109,7 @@ struct Runner {
     stays: Duration,
     /// When it is unloaded; `None` while it is used or loaded.
     due: Option<Instant>,
+    /// When it was to be unloaded as its last request ended; `None`: none has yet.
     expires: Option<SystemTime>,
 }
 
@@ -269,7 +270,8 @@ impl Engine {
             return None;
         }
         runner.requests += 1;
-        (runner.due, runner.expires) = (None, None);
+        // What was told before is told until the request ends.
+        runner.due = None;
         runner.stays = ask.keep_alive.unwrap_or(runner.stays);
         let is_whole = runner.placed.layers == runner.model.layers();
         Some(Used { engine: Arc::clone(self), key: model.name.clone(), id: runner.id, is_whole })

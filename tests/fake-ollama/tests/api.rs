@@ -234,6 +234,8 @@ fn time_to_stay_begins_with_the_end_of_a_request() {
     let told = expires();
     assert_eq!(expires(), told, "while nobody asks it, that moment stays");
     let request = ollama.prompt("tiny", 50);
+    ollama.wait("it computes", || ollama.ask("GET", "/test/runners", "").1[0]["requests"] == 1);
+    assert_eq!(expires(), told, "nor does it move while one is answered");
     request.join().expect("it ends");
     assert_eq!(ollama.names(), ["tiny:latest"], "half a second later it has not run out");
     assert!(expires() > told, "it has moved");

@@ -1,24 +1,20 @@
 //! Times as Ollama writes them: RFC 3339, with a fraction and a zone of its own.
 
-/// What stands for "for ever", in microseconds since 1970.
-pub(crate) const NEVER: u64 = u64::MAX;
-/// Years that are told. Before them is what Go writes for no time, and for 1970 while a model is loaded.
-const YEARS: std::ops::Range<i64> = 2000..FOR_EVER;
-/// From this year on it is "for ever", which Ollama counts as 292 years.
-const FOR_EVER: i64 = 2200;
+/// What ends after this, in microseconds since 1970, stays for good: the beginning of 2200. Ollama counts that as 292 years from the last request, so
+/// that it moves with each of them.
+pub(crate) const FOR_EVER: u64 = 7_258_118_400_000_000;
+/// The first year that is told. Before it is what Go writes for no time, and for 1970 while a model is loaded.
+const FIRST_YEAR: i64 = 2000;
 /// Microseconds of a second.
 const SECOND: i64 = 1_000_000;
 
-/// Returns when something ends, in microseconds since 1970, or [`NEVER`]; `None`: that is not known.
+/// Returns when something ends, in microseconds since 1970, see also [`FOR_EVER`]; `None`: that is not known.
 pub(super) fn expiry(text: &str) -> Option<u64> {
     let (date, time) = text.split_once(['T', 't'])?;
     let mut date = date.splitn(3, '-');
     let mut next = |length: usize| digits(date.next()?, length);
     let (year, month, day) = (next(4)?, next(2)?, next(2)?);
-    if year >= FOR_EVER {
-        return Some(NEVER);
-    }
-    if !YEARS.contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if year < FIRST_YEAR || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
     let zone_at = time.find(['Z', 'z', '+', '-'])?;
@@ -87,10 +83,12 @@ mod tests {
 
     #[test]
     fn what_is_far_away_is_for_ever() {
-        for never in ["2318-09-05T01:23:45.678+02:00", "2200-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
-            assert_eq!(expiry(never), Some(NEVER), "{never}");
+        assert_eq!(expiry("2200-01-01T00:00:00Z"), Some(FOR_EVER));
+        for never in ["2318-09-05T01:23:45.678+02:00", "9999-12-31T23:59:59Z"] {
+            assert!(expiry(never).is_some_and(|at| at > FOR_EVER), "{never}");
         }
-        assert!(expiry("2199-12-31T23:59:59Z").is_some_and(|at| at < NEVER));
+        assert!(expiry("2318-09-05T01:23:46Z") > expiry("2318-09-05T01:23:45Z"));
+        assert!(expiry("2199-12-31T23:59:59Z").is_some_and(|at| at < FOR_EVER));
     }
 
     #[test]

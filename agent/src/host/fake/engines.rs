@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub use model::FakeModel;
 
 use super::{Fake, Simulated, State};
-use crate::guest_helper::engine::time::NEVER;
+use crate::guest_helper::engine::time::FOR_EVER;
 use crate::host::StepError;
 use crate::host::engine::{LOAD_LIMIT, LOOK_LIMIT, SHOW_LIMIT, engine_error};
 
@@ -125,12 +125,19 @@ struct Loaded {
     setting: Setting,
     is_busy: bool,
     is_to_go: bool,
-    expires: Option<Instant>,
+    /// How long it stays that nobody asks; `None`: for good.
+    stays: Option<Duration>,
+    /// When it was loaded, or the last request ended.
+    used: Instant,
 }
 
 impl Loaded {
     fn vram(&self) -> u64 {
         self.model.on_gpu(self.layers, self.context)
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        self.stays.map(|stays| self.used + stays)
     }
 }
 
@@ -145,7 +152,7 @@ impl Running {
             self.leaving.clear();
         }
         let is_over = |model: &Loaded| {
-            !model.is_busy && (model.is_to_go || model.expires.is_some_and(|expires| expires <= now))
+            !model.is_busy && (model.is_to_go || model.expires().is_some_and(|expires| expires <= now))
         };
         while let Some(at) = self.loaded.iter().position(is_over) {
             self.take_out(at);
@@ -176,7 +183,7 @@ impl Running {
             size_vram: of_ollama.then(|| Bytes(loaded.vram())),
             context: Some(loaded.context),
             busy: (!of_ollama).then_some(loaded.is_busy),
-            expires_usec: of_ollama.then(|| loaded.expires.map_or(NEVER, usec)),
+            expires_usec: of_ollama.then(|| loaded.expires().map_or_else(|| FOR_EVER + usec(loaded.used), usec)),
             is_pinned: false,
         });
         let version = self.engine.version;
@@ -190,13 +197,13 @@ impl Running {
     }
 
     /// Loads a model, or leaves it as it is where it is loaded so already. `room` is the GPU's memory that is free.
-    fn load(&mut self, name: &str, setting: Setting, expires: Option<Instant>, room: u64) -> Result<(), String> {
+    fn load(&mut self, name: &str, setting: Setting, stays: Option<Duration>, room: u64) -> Result<(), String> {
         let model = *self.engine.models.get(name).ok_or_else(|| format!("model '{name}' not found"))?;
         let context = setting.context.unwrap_or(model.context);
         if let Some(loaded) = self.loaded.iter_mut().find(|loaded| loaded.name == name)
             && loaded.setting == setting
         {
-            (loaded.is_to_go, loaded.expires) = (false, expires);
+            (loaded.is_to_go, loaded.stays, loaded.used) = (false, stays, Instant::now());
             return Ok(());
         }
         let before = self.loaded.iter().position(|loaded| loaded.name == name);
@@ -226,7 +233,8 @@ impl Running {
             setting,
             is_busy: false,
             is_to_go: false,
-            expires,
+            stays,
+            used: Instant::now(),
         });
         Ok(())
     }
@@ -271,7 +279,8 @@ impl Fake {
         self.with_engine(name, |running, room| {
             let at = running.loaded.iter().position(|loaded| loaded.name == model);
             if at.is_none() {
-                running.load(model, OF_ITS_OWN, None, room).unwrap_or_else(|why| panic!("{model}: {why}"));
+                let stays = running.engine.keep_alive;
+                running.load(model, OF_ITS_OWN, stays, room).unwrap_or_else(|why| panic!("{model}: {why}"));
             }
             if let Some(loaded) = running.loaded.iter_mut().find(|loaded| loaded.name == model) {
                 (loaded.is_busy, loaded.is_to_go) = (true, false);
@@ -282,10 +291,9 @@ impl Fake {
     /// Ends the request of somebody; from now on it counts how long nobody asks. Nothing to do where none is under way.
     pub fn finish_model(&self, name: &ContainerName, model: &str) {
         self.with_engine(name, |running, _| {
-            let expires = running.engine.keep_alive.map(|time| Instant::now() + time);
             if let Some(loaded) = running.loaded.iter_mut().find(|loaded| loaded.name == model && loaded.is_busy) {
                 loaded.is_busy = false;
-                loaded.expires = expires;
+                loaded.used = Instant::now();
             }
         });
     }
@@ -445,11 +453,11 @@ impl Fake {
                 // Who asked is gone, and so is the load.
                 loaded.map_err(|_late| failed("no answer in time"))?;
                 let idle = offload.idle_unload.or(keep_alive);
-                let expires = idle.filter(|_| !keep).map(|time| Instant::now() + time);
+                let stays = idle.filter(|_| !keep);
                 let room = self.room_of(name);
                 let mut state = self.state();
                 let running = state.engine_of(name).ok_or_else(|| failed("the container ended"))?;
-                running.load(model, *setting, expires, room).map_err(|why| failed(&why))
+                running.load(model, *setting, stays, room).map_err(|why| failed(&why))
             }
         }
     }

@@ -26,7 +26,7 @@ use nixmox_core::offload::watchdog::{self, Incident};
 
 use super::given::Given;
 use super::models::Models;
-use crate::guest_helper::engine::time::NEVER;
+use crate::guest_helper::engine::time::FOR_EVER;
 
 /// Time between two looks while all is as it should be.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -210,18 +210,19 @@ impl Engine {
         self.seen = Some((Arc::new(seen), begun));
     }
 
-    /// A model that a client has kept for good is in use, though its time never changes, and one that we had kept so is not: what counts as use
-    /// is another time than before. One that is to be kept and stays for good is ours, whoever asked for it.
+    /// A model that a client has kept for good is in use, whenever it was asked last, and one that we had kept so is only when it is asked: what counts as
+    /// use is another time than before. One that is to be kept and stays for good is ours, whoever asked for it.
     fn see_pinned(&mut self, begun: Duration, view: &mut EngineView) {
         self.pinned.retain(|name| view.loaded.iter().any(|model| model.name == *name));
-        for model in view.loaded.iter_mut().filter(|model| model.expires_usec == Some(NEVER)) {
+        let stays = |model: &&mut LoadedModel| model.expires_usec.is_some_and(|at| at >= FOR_EVER);
+        for model in view.loaded.iter_mut().filter(stays) {
             if self.keep.contains(&model.name) {
                 self.pinned.insert(model.name.clone());
             }
             model.is_pinned = self.pinned.contains(&model.name);
             if !model.is_pinned {
                 let since = u64::try_from(begun.as_micros()).unwrap_or(u64::MAX);
-                model.expires_usec = Some(NEVER.saturating_sub(since));
+                model.expires_usec = Some(u64::MAX.saturating_sub(since));
             }
         }
     }

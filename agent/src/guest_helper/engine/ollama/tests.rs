@@ -60,7 +60,7 @@ fn an_old_version_tells_less() {
     let listener =
         Listener::scripted(&[(VERSION, 200, r#"{"version":"0.3.0"}"#), (PS, 200, OLD), (TAGS, 200, NONE)]);
     let view = look(&api(&listener)).unwrap();
-    assert_eq!((view.loaded[0].context, view.loaded[0].expires_usec), (None, Some(super::super::time::NEVER)));
+    assert_eq!((view.loaded[0].context, view.loaded[0].expires_usec), (None, Some(10_987_690_830_400_000)));
     assert_eq!(view.loaded[0].size_vram, Some(5_137_025_024));
 }
 

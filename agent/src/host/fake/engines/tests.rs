@@ -163,7 +163,12 @@ async fn a_model_that_nobody_asks_goes_by_itself() {
     let kept = Step::Load { model: "small".to_owned(), setting: OF_ITS_OWN, keep: true };
     change(&host, &kept).await.unwrap();
     tokio::time::sleep(1000 * SECOND).await;
-    assert_eq!((used(&host).await, view(&host).await.loaded[0].expires_usec), (2, Some(NEVER)));
+    let expires = async || view(&host).await.loaded[0].expires_usec.unwrap();
+    let first = expires().await;
+    assert!(used(&host).await == 2 && first > FOR_EVER);
+    host.ask_model(&llm(), "small");
+    host.finish_model(&llm(), "small");
+    assert_eq!(expires().await - first, 1_000_000_000, "for good, from each request on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -124,15 +124,19 @@ fn what_the_engine_does_not_count_is_an_equal_part_of_each_model_on_gpus() {
     assert!(shares(&models[2..], Bytes(4600)).is_empty());
 }
 
-/// Looks once a minute for two hours, and returns what is unloaded.
+/// Looks once a minute for two hours, and returns what is unloaded of a model that stays as it is.
 fn unloaded_of(engine: &mut Engine, from: u64, model: &LoadedModel) -> Option<Step> {
+    unloaded_while(engine, from, |_| model.clone())
+}
+
+fn unloaded_while(engine: &mut Engine, from: u64, model: impl Fn(u64) -> LoadedModel) -> Option<Step> {
     let (mut given, measured) = (given(10 << 30, ""), Measured::default());
     given.offload.keep = Vec::new();
     given.offload.idle_unload = Some(Duration::from_mins(5));
     (from..from + 120).find_map(|minute| {
         let now = Duration::from_mins(minute);
         given.used_at = now;
-        engine.looked(now, answers(vec![model.clone()]));
+        engine.looked(now, answers(vec![model(minute)]));
         engine.decide(now, &given, &measured).map(|(step, _)| step)
     })
 }
@@ -142,7 +146,7 @@ fn what_a_client_has_kept_for_good_is_not_unloaded_for_want_of_use() {
     let size = Some(Bytes(4 << 30));
     let until = |expires_usec| LoadedModel { size, expires_usec, ..loaded("a", 4 << 30) };
     let engine = || Engine::new(InvocationId(1), Duration::ZERO);
-    assert_eq!(unloaded_of(&mut engine(), 0, &until(Some(NEVER))), None);
+    assert_eq!(unloaded_of(&mut engine(), 0, &until(Some(FOR_EVER))), None);
     let unload = Some(Step::Unload { model: "a".to_owned() });
     assert_eq!(unloaded_of(&mut engine(), 0, &until(Some(1))), unload, "nobody asks for it");
     // It was to be kept, and is not any more.
@@ -150,19 +154,24 @@ fn what_a_client_has_kept_for_good_is_not_unloaded_for_want_of_use() {
     let setting = Setting { layers: Layers::Auto, context: None };
     let load = Step::Load { model: "a".to_owned(), setting, keep: true };
     ours.stepped(Duration::ZERO, &load, Ok(()));
-    ours.looked(Duration::ZERO, answers(vec![until(Some(NEVER))]));
-    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(NEVER))), unload);
+    ours.looked(Duration::ZERO, answers(vec![until(Some(FOR_EVER))]));
+    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(FOR_EVER))), unload);
+    // The same, and clients go on asking for it.
+    ours = engine();
+    ours.stepped(Duration::ZERO, &load, Ok(()));
+    ours.looked(Duration::ZERO, answers(vec![until(Some(FOR_EVER))]));
+    assert_eq!(unloaded_while(&mut ours, 1, |minute| until(Some(FOR_EVER + minute))), None);
     // The same, and an agent before this one had it loaded.
     ours = engine();
     ours.keep = vec!["a".to_owned()];
-    ours.looked(Duration::ZERO, answers(vec![until(Some(NEVER))]));
+    ours.looked(Duration::ZERO, answers(vec![until(Some(FOR_EVER))]));
     ours.keep.clear();
-    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(NEVER))), unload);
+    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(FOR_EVER))), unload);
     // Gone, and loaded by somebody else.
     ours = engine();
     ours.stepped(Duration::ZERO, &load, Ok(()));
     ours.looked(Duration::ZERO, answers(Vec::new()));
-    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(NEVER))), None);
+    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(FOR_EVER))), None);
 }
 
 #[test]
