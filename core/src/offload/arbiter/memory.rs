@@ -190,11 +190,9 @@ impl Memory {
             known.forget(scene.now);
         }
         if let Some(mut step) = self.under_way.take() {
-            let was_gone = step.gone_at.is_some();
+            let was_gone = step.gone_at.or(step.left_at).is_some();
             let progress = step.progress(scene, view);
-            let is_there = loaded(view).any(|model| model.name == step.step.model());
-            // Of one that is not there now it was noted above.
-            if let (false, true, Some(at), Step::Load { .. }) = (was_gone, is_there, step.gone_at, &step.step) {
+            if let (false, Some(at), Step::Load { .. }) = (was_gone, step.gone_at.or(step.left_at), &step.step) {
                 self.leaving.push((at, step.leaves()));
             }
             match progress {
@@ -262,6 +260,15 @@ impl Memory {
             };
             Some(Bytes(held.0.saturating_sub(rest.0)))
         });
+        let taken = match step {
+            Step::Unload { .. } => None,
+            Step::Load { model, setting, .. } => {
+                let known = self.known(model);
+                let held = found.map_or(Some(Bytes(0)), |model| sizes.held(model, &known));
+                let need = sizes.need(model, &known, *setting);
+                need.zip(held).map(|(need, held)| Bytes(need.0.saturating_sub(held.0)))
+            }
+        };
         let left = self.under_way.take().map(|left| (left.step, left.prior));
         if let Some((Step::Load { model, setting, .. }, prior)) = left
             && model != step.model()
@@ -276,10 +283,12 @@ impl Memory {
             asked_at: scene.now,
             used: scene.used,
             expected,
+            taken,
             before: found.map(|model| (model.size_vram, model.context)),
             prior: self.setting(step.model()),
             answered_at: None,
             gone_at: None,
+            left_at: None,
         });
         let now = scene.now;
         let known = self.models.entry(step.model().to_owned()).or_default();

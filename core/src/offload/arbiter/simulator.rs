@@ -18,6 +18,8 @@ pub(super) const GIB: u64 = 1 << 30;
 const CONTEXT_OF_DRIVER: u64 = 200 * MIB;
 /// How long a model stays that nobody asks.
 const KEEP_ALIVE: u64 = 300;
+/// Ends after this, in microseconds, are those of models that stay for good.
+const FOR_EVER: u64 = 1 << 62;
 /// Keys and values of a layer, per token.
 const CACHE: u64 = 2048;
 /// Buffers to compute in.
@@ -266,8 +268,9 @@ impl World {
                 is_pinned: runner.stays == Stays::Ours && !is_server,
                 expires_usec: match runner.stays {
                     Stays::AWhile => Some((used_at + KEEP_ALIVE) * 1_000_000),
-                    Stays::Ours => Some(u64::MAX),
-                    Stays::Theirs => None,
+                    Stays::Ours => Some(FOR_EVER + used_at * 1_000_000),
+                    // It counts as in use at every look.
+                    Stays::Theirs => Some(u64::MAX - self.now * 1_000_000),
                 }
                 .filter(|_| !is_server),
             }

@@ -24,9 +24,10 @@ pub(super) struct UnderWay {
     pub(super) step: Step,
     pub(super) purpose: Purpose,
     pub(super) asked_at: Duration,
-    /// What was used then, and what is to come back.
+    /// What was used then, what is to come back, and what is to be taken beyond what it had.
     pub(super) used: Option<Bytes>,
     pub(super) expected: Option<Bytes>,
+    pub(super) taken: Option<Bytes>,
     /// How the model was loaded then, in what the engine counted.
     pub(super) before: Option<(Option<Bytes>, Option<u32>)>,
     /// How it was loaded by us before.
@@ -35,6 +36,8 @@ pub(super) struct UnderWay {
     pub(super) answered_at: Option<Duration>,
     /// When the model was first seen to be gone.
     pub(super) gone_at: Option<Duration>,
+    /// When another instance of it was first seen in place of the one that is to have more.
+    pub(super) left_at: Option<Duration>,
 }
 
 /// What became of a step.
@@ -146,19 +149,32 @@ impl UnderWay {
         let is_other = found.is_some_and(|model| self.before != Some((model.size_vram, model.context)));
         if is_other && self.before.is_some() && self.purpose != Purpose::Relief {
             // Whether anybody says so or not, it is another instance: what the first had is on its way back.
-            self.gone_at.get_or_insert(scene.seen_at);
+            self.left_at.get_or_insert(scene.seen_at);
         }
+        let is_late = scene.now >= self.asked_at.saturating_add(LOAD_MAX);
         if is_other && scene.seen_at >= self.asked_at.saturating_add(LOAD_SETTLES) {
             // It may have waited for a request until now, and what it had before be on its way back.
-            return match self.purpose {
-                Purpose::Relief => self.returns(scene),
-                Purpose::Promotion | Purpose::Repair | Purpose::Idle => Progress::Done,
-            };
+            match self.purpose {
+                Purpose::Relief => return self.returns(scene),
+                // Ollama tells of a model while it still loads it.
+                Purpose::Promotion | Purpose::Repair | Purpose::Idle if is_late || self.is_taken(scene) => {
+                    return Progress::Done;
+                }
+                Purpose::Promotion | Purpose::Repair | Purpose::Idle => {}
+            }
         }
-        if scene.now >= self.asked_at.saturating_add(LOAD_MAX) {
+        if is_late {
             return Progress::Failed(format!("no answer within {}", span(LOAD_MAX)));
         }
         Progress::Waits
+    }
+}
+
+impl UnderWay {
+    /// Returns whether the driver shows what was to be taken, or nobody can tell.
+    fn is_taken(&self, scene: &Scene<'_>) -> bool {
+        let Some(((before, taken), used)) = self.used.zip(self.taken).zip(scene.used) else { return true };
+        used.0 >= before.0.saturating_add(taken.0 / 4 * 3)
     }
 }
 

@@ -18,6 +18,9 @@ use crate::model::Bytes;
 use rules::{Rule, Violation, Watch, broken, recovered};
 use story::{Event, NAMES, ROUNDS, Story, happens, story};
 
+/// Stories in which a planted mistake has to show: the rarest needs some two hundred, by seed.
+const SAMPLES: usize = 600;
+
 type Planner<'a> = &'a dyn Fn(&Scene<'_>) -> Verdict;
 
 /// Lets a story happen, and then an hour and a half of calm where its end is of interest.
@@ -222,7 +225,7 @@ fn every_planted_mistake_is_noticed_by_its_rule() {
     let mut missed = Vec::new();
     for (mistake, rules) in MISTAKES {
         let planner = |scene: &Scene<'_>| mistaken(mistake, scene);
-        let noticed = (1..).zip(samples(600)).find_map(|(count, story)| {
+        let noticed = (1..).zip(samples(SAMPLES)).find_map(|(count, story)| {
             let violation = tell(&story, &planner, rules.contains(&Rule::Recovers)).err()?;
             rules.contains(&violation.rule).then_some((count, violation))
         });

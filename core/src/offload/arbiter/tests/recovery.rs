@@ -64,6 +64,11 @@ fn a_model_that_is_no_longer_to_be_kept_is_unloaded_where_nobody_asks_it() {
     rounds(&mut world, 20);
     assert_eq!(world.running["a:1"].stays, Stays::Ours);
     world.offload.keep.clear();
+    for _ in 0..30 {
+        // Somebody does.
+        world.ask("a:1", 3);
+        assert_eq!(steps(&rounds(&mut world, 10)), []);
+    }
     let verdicts = rounds(&mut world, 200);
     assert_eq!(steps(&verdicts), [Step::Unload { model: "a:1".to_owned() }]);
     let why = &verdicts.iter().find(|verdict| verdict.step.is_some()).unwrap().why;
@@ -195,4 +200,29 @@ fn a_model_that_was_loaded_with_more_is_not_shrunk_because_what_it_had_before_is
     world.budget = Some(11 * GIB);
     let steps = steps(&rounds(&mut world, 60));
     assert!(matches!(steps[..], [Step::Load { .. }]) && world.running["c:1"].layers > before, "{steps:?}");
+}
+
+#[test]
+fn what_is_loaded_with_more_is_waited_for_before_the_next_takes_the_room() {
+    for (lag, load_time) in [(0, 2), (0, 10), (4, 2), (4, 10), (8, 4), (8, 10), (12, 10)] {
+        let mut world = World::new(&["a:1", "b:1"], 20 * GIB, &[("a:1", 4000), ("b:1", 4000)]);
+        world.load_time = load_time;
+        rounds(&mut world, 100);
+        let full = world.used();
+        squeeze(&mut world, full / 4);
+        relieve(&mut world);
+        rounds(&mut world, 400);
+        let most = full * 5 / 8;
+        (world.lag, world.budget, world.pressure) = (lag, Some(most), String::new());
+        let before = world.used();
+        for _ in 0..300 {
+            world.round(&decide);
+            assert!(
+                world.used() <= most,
+                "lag {lag}, {load_time} s per GiB: {} MiB over",
+                (world.used() - most) >> 20
+            );
+        }
+        assert!(world.used() > before, "lag {lag}, {load_time} s per GiB");
+    }
 }
