@@ -115,7 +115,7 @@ fn weights_states_and_caches_of_models_that_are_built_unlike_the_usual_are_what_
         far(0.15)
     );
     let reached = (all.len(), exact, far(0.05), far(0.15));
-    assert!(reached == (336, 336, 0, 0), "{reached:?}");
+    assert!(reached == (528, 528, 0, 0), "{reached:?}");
 }
 
 #[test]

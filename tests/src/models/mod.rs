@@ -3,6 +3,8 @@
 //! Owns the shapes of some architectures and of well-known models, and files of them for llama.cpp's own programs: hollow ones,
 //! as large as the model and of no size on disk. `gguf` makes models that can be run.
 
+mod encoders;
+mod experts;
 mod known;
 mod maker;
 mod newer;
@@ -139,7 +141,9 @@ pub(crate) fn tensor(name: String, kind: &str, shape: &[u64]) -> Tensor {
 /// Returns the key of what norms add to what they divide by: its name says which kind they are.
 fn epsilon(architecture: &str) -> &'static str {
     match architecture {
-        "bert" | "cohere2" | "command-r" | "nomic-bert" | "phi2" | "starcoder2" => "attention.layer_norm_epsilon",
+        "bert" | "cohere2" | "command-r" | "nomic-bert" | "nomic-bert-moe" | "phi2" | "starcoder2" => {
+            "attention.layer_norm_epsilon"
+        }
         _ => "attention.layer_norm_rms_epsilon",
     }
 }

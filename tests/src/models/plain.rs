@@ -38,7 +38,15 @@ fn plain(architecture: &'static str, apart: &Apart<'_>) -> Other {
     for layer in 0..layers {
         maker.layer(layer, &[("attn_norm", &[wide])]);
         maker.attention(layer, wide, 1024);
-        maker.feed_forward(layer, inner);
+        if architecture == "glm4" {
+            // What goes up and its gate are one matrix.
+            maker.layer(
+                layer,
+                &[("ffn_norm", &[wide]), ("ffn_up", &[wide, 2 * inner]), ("ffn_down", &[inner, wide])],
+            );
+        } else {
+            maker.feed_forward(layer, inner);
+        }
         for (name, width) in apart.more {
             maker.layer(layer, &[(name, &[*width])]);
         }
@@ -121,5 +129,8 @@ pub(super) fn all() -> Vec<Other> {
             ),
         ),
         plain("internlm2", &LIKE_LLAMA),
+        plain("glm4", &like(&[("post_attention_norm", 3072), ("post_ffw_norm", 3072)], &[])),
+        // A file of it without factors: llama.cpp has its own.
+        plain("minicpm", &LIKE_LLAMA),
     ]
 }
