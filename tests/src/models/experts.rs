@@ -59,6 +59,9 @@ fn with_experts(architecture: &'static str, apart: Apart<'_>) -> Other {
     ]
     .concat();
     let mut maker = Maker::new(architecture, LAYERS, WIDE, 65_536, &numbers);
+    if architecture == "qwen3vlmoe" {
+        maker.sections(&[24, 20, 20, 0]);
+    }
     for factor in apart.factors {
         maker.factor(factor, 0.5);
     }
@@ -173,6 +176,7 @@ pub(super) fn all() -> Vec<Other> {
                 ..USUAL
             },
         ),
+        with_experts("qwen3vlmoe", Apart { more: &HEADS, ..USUAL }),
         with_experts(
             "minimax-m2",
             Apart {

@@ -21,6 +21,7 @@ use nixmox_core::offload::model::Model;
 pub use known::{known, shapes};
 pub use maker::Other;
 pub use others::others;
+pub use write::hollow as write;
 
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
