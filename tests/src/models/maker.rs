@@ -15,7 +15,8 @@ pub struct Other {
     pub architecture: &'static str,
     /// Layers that repeat.
     pub layers: u64,
-    pub(super) header: Header,
+    /// The head of its file.
+    pub header: Header,
 }
 
 impl Other {

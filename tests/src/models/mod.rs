@@ -3,6 +3,8 @@
 //! Owns the shapes of some architectures and of well-known models, and files of them for llama.cpp's own programs: hollow ones,
 //! as large as the model and of no size on disk. `gguf` makes models that can be run.
 
+mod encoders;
+mod experts;
 mod known;
 mod maker;
 mod newer;
@@ -19,6 +21,7 @@ use nixmox_core::offload::model::Model;
 pub use known::{known, shapes};
 pub use maker::Other;
 pub use others::others;
+pub use write::hollow as write;
 
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +142,9 @@ pub(crate) fn tensor(name: String, kind: &str, shape: &[u64]) -> Tensor {
 /// Returns the key of what norms add to what they divide by: its name says which kind they are.
 fn epsilon(architecture: &str) -> &'static str {
     match architecture {
-        "bert" | "cohere2" | "command-r" | "nomic-bert" | "phi2" | "starcoder2" => "attention.layer_norm_epsilon",
+        "bert" | "cohere2" | "command-r" | "nomic-bert" | "nomic-bert-moe" | "phi2" | "starcoder2" => {
+            "attention.layer_norm_epsilon"
+        }
         _ => "attention.layer_norm_rms_epsilon",
     }
 }

@@ -134,10 +134,23 @@ fn granite_hybrid() -> Other {
 }
 
 /// Each layer is one of a scan, attention, and a feed-forward part.
-fn nemotron_h() -> Other {
+fn nemotron_h(architecture: &'static str) -> Other {
     let (wide, layers) = (2048, 12);
-    let numbers = [&SPACE[..], &[("attention.head_count", 32), ("rope.dimension_count", 64)]].concat();
-    let mut maker = Maker::new("nemotron_h", layers, wide, 65_536, &numbers);
+    let has_experts = architecture == "nemotron_h_moe";
+    let numbers = [
+        &SPACE[..],
+        &[
+            ("attention.head_count", 32),
+            ("rope.dimension_count", 64),
+            ("expert_feed_forward_length", 1856),
+            ("expert_shared_feed_forward_length", 3712),
+            ("expert_shared_count", 1),
+            ("expert_count", if has_experts { 32 } else { 0 }),
+            ("expert_used_count", if has_experts { 6 } else { 0 }),
+        ],
+    ]
+    .concat();
+    let mut maker = Maker::new(architecture, layers, wide, 65_536, &numbers);
     maker.factor("attention.layer_norm_epsilon", 1e-5);
     let is_attention = |layer| layer % 6 == 4;
     maker.by_layer("attention.head_count_kv", |layer| if is_attention(layer) { 8 } else { 0 });
@@ -145,7 +158,13 @@ fn nemotron_h() -> Other {
     maker.put("output.weight", "Q6_K", &[wide, 65_536]);
     for layer in 0..layers {
         maker.layer(layer, &[("attn_norm", &[wide])]);
-        if layer % 2 == 1 {
+        if layer % 2 == 1 && has_experts {
+            maker.experts(layer, 1856, 32);
+            maker.layer(
+                layer,
+                &[("exp_probs_b.bias", &[32]), ("ffn_up_shexp", &[wide, 3712]), ("ffn_down_shexp", &[3712, wide])],
+            );
+        } else if layer % 2 == 1 {
             maker.layer(layer, &[("ffn_up", &[wide, 8192]), ("ffn_down", &[8192, wide])]);
         } else if is_attention(layer) {
             maker.attention(layer, wide, 512);
@@ -153,11 +172,14 @@ fn nemotron_h() -> Other {
             space(&mut maker, layer);
         }
     }
-    maker.done(NORM)
+    if has_experts {
+        maker.factor("expert_weights_scale", 2.5);
+    }
+    maker.without("ffn_gate_exps").done(NORM)
 }
 
 /// Layers with a window are narrower, the last ones use keys and values of others; `own`: numbers of each layer's own vectors.
-fn gemma4(own: u64) -> Other {
+fn gemma4(own: u64, experts: u64) -> Other {
     let (wide, layers, words) = (2560, 18, 65_536);
     let shared = if own > 0 { 6 } else { 0 };
     let mut maker = Maker::new(
@@ -177,6 +199,9 @@ fn gemma4(own: u64) -> Other {
             ("attention.sliding_window", 512),
             ("attention.shared_kv_layers", shared),
             ("embedding_length_per_layer_input", own),
+            ("expert_count", experts),
+            ("expert_used_count", if experts > 0 { 8 } else { 0 }),
+            ("expert_feed_forward_length", 704),
         ],
     );
     let is_windowed = |layer| layer % 6 != 5;
@@ -204,6 +229,21 @@ fn gemma4(own: u64) -> Other {
                 ("layer_output_scale", &[1]),
             ],
         );
+        if experts > 0 {
+            maker.layer(
+                layer,
+                &[
+                    ("ffn_gate_inp", &[wide, experts]),
+                    ("ffn_gate_inp.scale", &[wide]),
+                    ("ffn_gate_up_exps", &[wide, 1408, experts]),
+                    ("ffn_down_exps", &[704, wide, experts]),
+                    ("ffn_down_exps.scale", &[experts]),
+                    ("pre_ffw_norm_2", &[wide]),
+                    ("post_ffw_norm_1", &[wide]),
+                    ("post_ffw_norm_2", &[wide]),
+                ],
+            );
+        }
         if own > 0 {
             maker.layer(layer, &[("inp_gate", &[wide, own]), ("proj", &[own, wide]), ("post_norm", &[wide])]);
         }
@@ -215,9 +255,11 @@ fn gemma4(own: u64) -> Other {
 pub(super) fn all() -> Vec<Other> {
     vec![
         granite_hybrid(),
-        nemotron_h(),
-        gemma4(0),
-        gemma4(256),
+        nemotron_h("nemotron_h"),
+        nemotron_h("nemotron_h_moe"),
+        gemma4(0, 0),
+        gemma4(256, 0),
+        gemma4(0, 32),
         delta_net("qwen3next", 64),
         delta_net("qwen35", 0),
         delta_net("qwen35moe", 64),

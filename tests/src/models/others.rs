@@ -2,10 +2,8 @@
 //!
 //! Owns small ones of each architecture, as llama.cpp reads them; figures that do not matter for it are those of published models.
 
-use nixmox_core::offload::gguf::Value;
-
 use super::maker::{Maker, Other};
-use super::{newer, plain};
+use super::{encoders, experts, newer, plain};
 
 pub(super) const NORM: &str = "output_norm.weight";
 
@@ -105,10 +103,10 @@ fn falcon_h1() -> Other {
     made
 }
 
-fn lfm2() -> Other {
+fn lfm2(architecture: &'static str) -> Other {
     let wide = 2048;
     let mut maker = Maker::new(
-        "lfm2",
+        architecture,
         16,
         wide,
         65_536,
@@ -117,6 +115,11 @@ fn lfm2() -> Other {
             ("attention.head_count", 32),
             ("rope.dimension_count", 64),
             ("shortconv.l_cache", 3),
+            ("leading_dense_block_count", 2),
+            ("expert_feed_forward_length", 1792),
+            ("expert_count", 32),
+            ("expert_used_count", 4),
+            ("expert_gating_func", 2),
         ],
     );
     let is_attention = |layer| matches!(layer, 2 | 5 | 8 | 10 | 12 | 14);
@@ -136,7 +139,12 @@ fn lfm2() -> Other {
                 ],
             );
         }
-        maker.feed_forward(layer, 8192);
+        if architecture == "lfm2" || layer < 2 {
+            maker.feed_forward(layer, 8192);
+        } else {
+            maker.layer(layer, &[("ffn_norm", &[wide]), ("exp_probs_b.bias", &[32])]);
+            maker.experts(layer, 1792, 32);
+        }
     }
     maker.done("token_embd_norm.weight")
 }
@@ -314,48 +322,15 @@ fn glm4moe() -> Other {
     made
 }
 
-/// It makes one vector of a text, and no tokens.
-fn bert() -> Other {
-    let wide = 1024;
-    let mut maker = Maker::new(
-        "bert",
-        12,
-        wide,
-        30_522,
-        &[("feed_forward_length", 4096), ("attention.head_count", 16), ("attention.head_count_kv", 16)],
-    );
-    maker.metadata.insert("tokenizer.ggml.token_type_count".to_owned(), Value::Unsigned(2));
-    maker.put("position_embd.weight", "F32", &[wide, 32_768]);
-    maker.put("token_types.weight", "F32", &[wide, 2]);
-    maker.put("token_embd_norm.bias", "F32", &[wide]);
-    for layer in 0..12 {
-        maker.attention(layer, wide, wide);
-        maker.layer(
-            layer,
-            &[
-                ("attn_q.bias", &[wide]),
-                ("attn_k.bias", &[wide]),
-                ("attn_v.bias", &[wide]),
-                ("attn_output.bias", &[wide]),
-                ("attn_output_norm", &[wide]),
-                ("attn_output_norm.bias", &[wide]),
-                ("ffn_up", &[wide, 4096]),
-                ("ffn_up.bias", &[4096]),
-                ("ffn_down", &[4096, wide]),
-                ("ffn_down.bias", &[wide]),
-                ("layer_output_norm", &[wide]),
-                ("layer_output_norm.bias", &[wide]),
-            ],
-        );
-    }
-    maker.done("token_embd_norm.weight")
-}
-
 /// One of each architecture that is known.
 #[must_use]
 pub fn others() -> Vec<Other> {
-    let mut all = vec![mamba(), jamba(), falcon_h1(), lfm2(), gemma3n(), llama4(), cohere2(), glm4moe(), bert()];
+    let mut all =
+        vec![mamba(), jamba(), falcon_h1(), lfm2("lfm2"), lfm2("lfm2moe"), gemma3n(), llama4(), cohere2()];
+    all.push(glm4moe());
+    all.extend(encoders::all());
     all.extend(newer::all());
     all.extend(plain::all());
+    all.extend(experts::all());
     all
 }

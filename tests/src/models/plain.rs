@@ -35,10 +35,27 @@ fn plain(architecture: &'static str, apart: &Apart<'_>) -> Other {
     if architecture == "phi2" {
         maker.put("output.bias", "F32", &[words]);
     }
+    // Factors of the frequencies that positions are rotated by: of Llama 3.1, and of Phi 3 for short and for long contexts.
+    let factors: &[&str] = match architecture {
+        "llama" => &["rope_freqs.weight"],
+        "phi3" => &["rope_factors_long.weight", "rope_factors_short.weight"],
+        _ => &[],
+    };
+    for name in factors {
+        maker.put(name, "F32", &[64]);
+    }
     for layer in 0..layers {
         maker.layer(layer, &[("attn_norm", &[wide])]);
         maker.attention(layer, wide, 1024);
-        maker.feed_forward(layer, inner);
+        if matches!(architecture, "glm4" | "phi3") {
+            // What goes up and its gate are one matrix.
+            maker.layer(
+                layer,
+                &[("ffn_norm", &[wide]), ("ffn_up", &[wide, 2 * inner]), ("ffn_down", &[inner, wide])],
+            );
+        } else {
+            maker.feed_forward(layer, inner);
+        }
         for (name, width) in apart.more {
             maker.layer(layer, &[(name, &[*width])]);
         }
@@ -121,5 +138,10 @@ pub(super) fn all() -> Vec<Other> {
             ),
         ),
         plain("internlm2", &LIKE_LLAMA),
+        plain("glm4", &like(&[("post_attention_norm", 3072), ("post_ffw_norm", 3072)], &[])),
+        plain("llama", &LIKE_LLAMA),
+        plain("phi3", &LIKE_LLAMA),
+        // A file of it without factors: llama.cpp has its own.
+        plain("minicpm", &LIKE_LLAMA),
     ]
 }

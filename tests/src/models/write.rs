@@ -9,7 +9,14 @@ use nixmox_core::offload::gguf::{Header, Value};
 
 const ALIGNMENT: u64 = 32;
 
-pub(super) fn hollow(header: &Header, path: &Path) -> io::Result<()> {
+/// Writes a hollow file with this head.
+///
+/// # Errors
+/// When the file cannot be written.
+///
+/// # Panics
+/// When a value of the head is of a kind that no model here has.
+pub fn hollow(header: &Header, path: &Path) -> io::Result<()> {
     let mut bytes = b"GGUF".to_vec();
     bytes.extend(3_u32.to_le_bytes());
     bytes.extend((header.tensors.len() as u64).to_le_bytes());

@@ -67,8 +67,12 @@ pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, is_
     let reads = if old_first_behind { [residual, attended] } else { [attended, residual] };
     let sum = batch.tape.make(Kind::InPlace, shape, &reads);
     let norms: &[&str] = if is_behind { &["ffn_norm.weight", "ffn_norm"] } else { &["post_attention_norm.weight"] };
-    let normal = batch.normalise(layer, norms, sum);
-    let made = feed_forward::write(batch, layer, normal);
+    let made = if is_of(&["gemma4"]) {
+        gemma::both(batch, layer, sum)
+    } else {
+        let normal = batch.normalise(layer, norms, sum);
+        feed_forward::write(batch, layer, normal)
+    };
     let made = batch.normalise(layer, &["post_ffw_norm.weight"], made);
     let made = scaled(batch, made);
     let reads = if old_first { [sum, made] } else { [made, sum] };

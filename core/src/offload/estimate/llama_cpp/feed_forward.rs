@@ -60,7 +60,7 @@ pub(super) fn write<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> 
 }
 
 /// One matrix up, or two that are multiplied with each other, and one down.
-fn dense<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, suffix: &str) -> Id {
+pub(super) fn dense<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, suffix: &str) -> Id {
     let find = |part: &str| layer.find(&format!("ffn_{part}{suffix}.weight"));
     let (Some(up), Some(down)) = (find("up"), find("down")) else { return input };
     let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
@@ -89,8 +89,20 @@ fn multiply_chosen<'a>(
 ) -> Id {
     let weight = batch.layer_weight(layer, tensor);
     let mut made = batch.tape.make_rows(Kind::Other, shape, shape[2], &[weight, reads[0], reads[1]]);
-    let bias = of_layer(&tensor.name).strip_suffix(".weight").map(|stem| format!("{stem}.bias"));
-    if let Some(bias) = bias.and_then(|name| layer.find(&name)) {
+    let beside = |part: &str| {
+        let stem = of_layer(&tensor.name).strip_suffix(".weight")?;
+        layer.find(&format!("{stem}.{part}"))
+    };
+    if let Some(scale) = beside("scale") {
+        // A factor of each expert, of which each token takes those that it has chosen.
+        let all = scale.shape.first().copied().unwrap_or(1);
+        let weight = batch.layer_weight(layer, scale);
+        let by_expert = batch.tape.view(weight, [1, all, 1, 1], true);
+        let by_token = batch.tape.make(Kind::Other, [1, all, shape[2], 1], &[by_expert]);
+        let factors = batch.tape.make(Kind::Rows, [1, shape[1], shape[2], 1], &[by_token, reads[1]]);
+        made = batch.tape.make(Kind::InPlace, shape, &[made, factors]);
+    }
+    if let Some(bias) = beside("bias") {
         let bias = batch.layer_weight(layer, bias);
         made = batch.tape.make(Kind::InPlace, shape, &[made, bias, reads[1]]);
     }
@@ -99,15 +111,23 @@ fn multiply_chosen<'a>(
 
 /// Chooses experts for each token, has them compute, and adds up what they say.
 fn experts<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
-    let model = batch.measure.model;
+    let Some(router) = layer.any(&["ffn_gate_inp.weight"]) else { return input };
+    let scores = batch.multiply(layer, router, input);
+    let choice = choose(batch, layer, scores);
+    computed(batch, layer, input, choice)
+}
+
+/// How many experts each token takes.
+fn used(batch: &Batch<'_>, layer: &Layer<'_>) -> u64 {
+    let used = batch.measure.model.numbers("expert_used_count");
+    used.and_then(|used| used.get(layer.index).copied()).unwrap_or(1).clamp(1, EXPERTS_USED_MAX)
+}
+
+/// Has the chosen experts compute, and adds up what they say.
+pub(super) fn computed<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id, (chosen, shares): (Id, Id)) -> Id {
     let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
-    let used = model.numbers("expert_used_count").and_then(|used| used.get(layer.index).copied()).unwrap_or(1);
-    let used = used.clamp(1, EXPERTS_USED_MAX);
-    let (Some(router), Some(down)) = (layer.any(&["ffn_gate_inp.weight"]), layer.any(&["ffn_down_exps.weight"]))
-    else {
-        return input;
-    };
-    let (chosen, shares) = choose(batch, layer, router, input, used);
+    let used = used(batch, layer);
+    let Some(down) = layer.any(&["ffn_down_exps.weight"]) else { return input };
     let width = batch.width();
     let inner = down.shape.first().copied().unwrap_or(0);
     let by_token = batch.tape.view(input, [width, 1, tokens, 1], true);
@@ -139,12 +159,11 @@ fn experts<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, input: Id) -> Id {
     if used == 1 { batch.tape.make(Kind::Other, [width, tokens, 1, 1], &[sum]) } else { sum }
 }
 
-/// Returns which experts each token takes, and how much each of them counts.
-fn choose<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, router: &'a Tensor, input: Id, used: u64) -> (Id, Id) {
-    let tokens = batch.tape.entries.get(input).map_or(batch.tokens, |entry| entry.shape[1]);
-    let all = router.shape.get(1).copied().unwrap_or(1);
-    let shape = [all, tokens, 1, 1];
-    let scores = batch.multiply(layer, router, input);
+/// Returns which experts each token takes by their scores, and how much each of them counts.
+pub(super) fn choose<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, scores: Id) -> (Id, Id) {
+    let shape = batch.tape.entries.get(scores).map_or([0; 4], |entry| entry.shape);
+    let [all, tokens, ..] = shape;
+    let used = used(batch, layer);
     let late = batch.measure.model.architecture == "gpt-oss";
     let chances = if late { scores } else { batch.tape.make(Kind::InPlace, shape, &[scores]) };
     let biased = match layer.any(&["exp_probs_b.bias"]) {

@@ -79,6 +79,28 @@ fn of_layer<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, given: Id) -> Id {
     batch.normalise(layer, &["post_norm.weight"], made)
 }
 
+/// The feed-forward part of Gemma 4, with experts beside what all tokens take: both are given what attention left.
+pub(super) fn both<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, given: Id) -> Id {
+    let shape = batch.tape.entries.get(given).map_or([0; 4], |entry| entry.shape);
+    let (Some(scale), Some(router)) = (layer.find("ffn_gate_inp.scale"), layer.find("ffn_gate_inp.weight")) else {
+        let normal = batch.normalise(layer, &["ffn_norm.weight"], given);
+        return feed_forward::write(batch, layer, normal);
+    };
+    let made = batch.tape.make(Kind::InPlace, shape, &[given]);
+    let made = batch.tape.make(Kind::InPlace, shape, &[made]);
+    let weight = batch.layer_weight(layer, scale);
+    let made = batch.tape.make(Kind::InPlace, shape, &[made, weight]);
+    let scores = batch.multiply(layer, router, made);
+    let choice = feed_forward::choose(batch, layer, scores);
+    let normal = batch.normalise(layer, &["pre_ffw_norm_2.weight"], given);
+    let chosen = feed_forward::computed(batch, layer, normal, choice);
+    let normal = batch.normalise(layer, &["ffn_norm.weight"], given);
+    let dense = feed_forward::dense(batch, layer, normal, "");
+    let dense = batch.normalise(layer, &["post_ffw_norm_1.weight"], dense);
+    let chosen = batch.normalise(layer, &["post_ffw_norm_2.weight"], chosen);
+    batch.tape.make(Kind::InPlace, shape, &[dense, chosen])
+}
+
 /// What follows a layer of Gemma 4.
 pub(super) fn behind<'a>(batch: &mut Batch<'a>, layer: &Layer<'a>, mut current: Id) -> Id {
     let shape = batch.tape.entries.get(current).map_or([0; 4], |entry| entry.shape);

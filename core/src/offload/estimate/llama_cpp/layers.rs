@@ -200,9 +200,11 @@ impl<'a> Batch<'a> {
         made
     }
 
-    /// Whether the file says a factor by which something is multiplied.
+    /// Whether there is a factor by which something is multiplied: the file says it, or llama.cpp has its own (`minicpm`).
     pub(super) fn has_factor(&self, key: &str) -> bool {
-        matches!(self.measure.model.value(key), Some(Value::Float(factor)) if factor.abs() > f64::EPSILON)
+        let has_own = self.measure.model.architecture == "minicpm" && self.measure.model.value(key).is_none();
+        has_own
+            || matches!(self.measure.model.value(key), Some(Value::Float(factor)) if factor.abs() > f64::EPSILON)
     }
 
     /// Adds what a token is besides, and where it is, in models that make one vector of a text.

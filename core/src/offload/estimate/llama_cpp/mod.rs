@@ -247,10 +247,6 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
     if recurrent.into_iter().any(|(_, tensors)| !recurrent::is_known(tensors)) {
         doubts.push(format!("compute buffers of recurrent layers (`{}`) are approximate", model.architecture));
     }
-    let has_experts = model.layers.iter().flatten().any(|tensor| tensor.name.ends_with("ffn_gate_inp.weight"));
-    if model.architecture == "gemma4" && has_experts {
-        doubts.push("compute buffers of `gemma4` with experts are approximate".to_owned());
-    }
     if !KNOWN.contains(&model.architecture.as_str()) {
         doubts.push(format!(
             "`{}` is computed as its tensors suggest: no figures of it were compared",
@@ -264,12 +260,16 @@ pub(super) fn doubts(model: &Model) -> Vec<String> {
 }
 
 /// Architectures whose weights, caches and buffers were compared with llama.cpp's own.
-const KNOWN: [&str; 38] = [
+const KNOWN: [&str; 52] = [
+    "bailingmoe2",
     "bert",
     "cohere2",
     "command-r",
+    "deepseek",
     "deepseek2",
+    "dots1",
     "ernie4_5",
+    "ernie4_5-moe",
     "exaone4",
     "falcon-h1",
     "gemma",
@@ -277,24 +277,34 @@ const KNOWN: [&str; 38] = [
     "gemma3",
     "gemma3n",
     "gemma4",
+    "glm4",
     "glm4moe",
     "gpt-oss",
     "granite",
     "granitehybrid",
+    "granitemoe",
     "hunyuan-dense",
+    "hunyuan-moe",
     "internlm2",
     "jamba",
     "lfm2",
+    "lfm2moe",
     "llama",
     "llama4",
     "mamba",
     "minicpm",
+    "minimax-m2",
     "mistral3",
     "nemotron_h",
+    "nemotron_h_moe",
+    "nomic-bert",
+    "nomic-bert-moe",
     "olmo2",
+    "olmoe",
     "phi2",
     "phi3",
     "qwen2",
+    "qwen2moe",
     "qwen3",
     "qwen35",
     "qwen35moe",
