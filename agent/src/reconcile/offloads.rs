@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixmox_core::model::{ActiveState, Bytes, Container, ContainerName, Desired, InvocationId, Observed};
+use nixmox_core::model::{
+    ActiveState, Bytes, Container, ContainerName, Desired, GpuStanding, InvocationId, Observed,
+};
 use nixmox_core::offload::arbiter::{Load, Step};
 use nixmox_core::offload::gguf::Header;
 use nixmox_core::offload::seen::EngineSeen;
@@ -148,7 +150,6 @@ impl Offloads {
                 if may_act && engine.is_up && !acting_on.contains(name) {
                     engine.estimates.allow(estimates);
                     let step = engine.decide(now, &given, &self.loads.measured);
-                    news.extend(engine.news_of_stiffness(now, &given).map(told));
                     news.extend(engine.news_of_incidents(now, &given, &self.loads.measured).into_iter().map(told));
                     estimates = engine.estimates.left().unwrap_or(0);
                     if let Some((step, why)) = step {
@@ -161,6 +162,15 @@ impl Offloads {
             } else {
                 engine.undecided();
             }
+            let is_asked = match &assigned.gpu {
+                GpuStanding::Yielding { .. } => true,
+                GpuStanding::Shrinking { .. } => engine.is_pressed(now),
+                GpuStanding::None
+                | GpuStanding::Waiting { .. }
+                | GpuStanding::Granted(_)
+                | GpuStanding::Kept { .. } => false,
+            };
+            news.extend(engine.news_of_elasticity(now, is_asked).map(told));
             if engine.begin_look(now, offload) {
                 works.push((name.clone(), engine.invocation, offload.clone(), Work::Look(now)));
             }

@@ -144,7 +144,7 @@ impl Reporter {
             places: Arc::new(places(scene)),
             memory_high: Arc::new(memory_high(scene.desired)),
         };
-        self.causes.see_without_gpus(without_gpus(scene.desired));
+        self.causes.see_without_gpus(without_gpus(scene));
         self.announce(next, aside, |name| dependencies(scene, name));
         self.causes.settle(&open);
     }
@@ -572,11 +572,14 @@ fn gpu_status(scene: &Scene<'_>, assigned: &Assigned) -> Option<GpuStatus> {
     })
 }
 
-/// Returns who is not given the GPUs that it asks for.
-fn without_gpus(desired: &Desired) -> BTreeSet<String> {
-    let is_without =
-        |assigned: &&Assigned| matches!(assigned.gpu, GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. });
-    desired.services.values().filter(is_without).map(|assigned| assigned.service.name.to_string()).collect()
+/// Returns who is not given the GPUs that it asks for, and waits for nothing else.
+fn without_gpus(scene: &Scene<'_>) -> BTreeSet<String> {
+    let is_without = |assigned: &&Assigned| {
+        matches!(assigned.gpu, GpuStanding::Waiting { .. } | GpuStanding::Yielding { .. })
+            && status::waits_for(&assigned.service.name, scene.plan).is_empty()
+    };
+    let without = scene.desired.services.values().filter(is_without);
+    without.map(|assigned| assigned.service.name.to_string()).collect()
 }
 
 /// Returns whether a service is as it was asked for.

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixmox_core::model::{Bytes, InvocationId, Offload};
+use nixmox_core::model::{Bytes, Engine as Program, InvocationId, Offload};
 use nixmox_core::offload::arbiter::{self, Estimates, Load, Measured, Memory, Scene, Setting, Step, Verdict};
 use nixmox_core::offload::estimate::{Layers, estimate};
 use nixmox_core::offload::seen::{EngineSeen, EngineView, LoadedModel};
@@ -89,15 +89,16 @@ pub(in crate::reconcile) struct Engine {
     incidents: BTreeMap<String, Lasting>,
     incidents_at: Option<Duration>,
     told_budget: Option<Given>,
-    /// Whether it was told that it cannot be made to give memory back.
+    /// Whether it was told that it cannot be made to give back what is asked for.
     told_stiff: bool,
     /// What is loaded, and since when it is the same.
     steady: (Vec<LoadedModel>, Duration),
     measured_at: Duration,
     /// Models that the engine keeps for good because we had it load them so, or an agent before this one.
     pinned: BTreeSet<String>,
-    /// What was to be kept when the last look was begun.
+    /// What was to be kept, and of what engine, when the last look was begun.
     keep: Vec<String>,
+    program: Program,
     /// Models whose memory was taken back.
     given_up: Vec<String>,
 }
@@ -140,6 +141,7 @@ impl Engine {
             measured_at: Duration::ZERO,
             pinned: BTreeSet::new(),
             keep: Vec::new(),
+            program: Program::Ollama,
             given_up: Vec::new(),
         }
     }
@@ -183,6 +185,7 @@ impl Engine {
         if is_due {
             (self.looking, self.looked) = (true, Some(now));
             self.keep.clone_from(&offload.keep);
+            self.program = offload.engine;
         }
         is_due
     }
@@ -211,20 +214,24 @@ impl Engine {
     }
 
     /// A model that a client has kept for good is in use, whenever it was asked last, and one that we had kept so is only when it is asked: what counts as
-    /// use is another time than before. One that is to be kept and stays for good is ours, whoever asked for it.
+    /// use is another time than before. One that is to be kept and stays for good is ours, whoever asked for it; one that does not stay for good is
+    /// nobody's. What leaves `keep` may be called by another name from then on.
     fn see_pinned(&mut self, begun: Duration, view: &mut EngineView) {
-        self.pinned.retain(|name| view.loaded.iter().any(|model| model.name == *name));
-        let stays = |model: &&mut LoadedModel| model.expires_usec.is_some_and(|at| at >= FOR_EVER);
-        for model in view.loaded.iter_mut().filter(stays) {
-            if self.keep.contains(&model.name) {
-                self.pinned.insert(model.name.clone());
-            }
-            model.is_pinned = self.pinned.contains(&model.name);
-            if !model.is_pinned {
+        let stays = |model: &LoadedModel| model.expires_usec.is_some_and(|at| at >= FOR_EVER);
+        let program = self.program;
+        let mut pinned = BTreeSet::new();
+        for model in view.loaded.iter_mut().filter(|model| stays(model)) {
+            let mut names = self.keep.iter().chain(&self.pinned);
+            let is_ours = names.any(|name| program.is_same_model(name, &model.name));
+            model.is_pinned = is_ours;
+            if is_ours {
+                pinned.insert(model.name.clone());
+            } else {
                 let since = u64::try_from(begun.as_micros()).unwrap_or(u64::MAX);
                 model.expires_usec = Some(u64::MAX.saturating_sub(since));
             }
         }
+        self.pinned = pinned;
     }
 
     fn see_loaded(&mut self, begun: Duration, view: &EngineView) {
@@ -255,59 +262,6 @@ impl Engine {
         self.estimates.forget(&model);
         self.models.shown(now, model, digest, shown);
         self.changes = self.changes.saturating_add(1);
-    }
-
-    /// Returns what is to be told of its budget: each change once.
-    pub(super) fn news_of_budget(&mut self, given: &Given) -> Option<String> {
-        let size = |budget: Option<Bytes>| budget.map_or_else(|| "all there is".to_owned(), Bytes::roughly);
-        let change = |before: &Given| before.budget.zip(given.budget).map(|(before, now)| before.0.abs_diff(now.0));
-        let is_large = |before: &Given| change(before).is_none_or(|change| change >= BUDGET_STEP);
-        if given.for_whom.is_empty() {
-            let before = self.told_budget.as_mut()?;
-            let wants = given.share.vram;
-            if given.budget.zip(wants).is_none_or(|(budget, wants)| budget >= wants) {
-                self.told_budget = None;
-                return Some(format!("may have {} of video memory again", size(given.budget)));
-            }
-            // What was given back went to somebody who still has it.
-            if !is_large(before) {
-                return None;
-            }
-            before.budget = given.budget;
-            return Some(format!(
-                "may have {} of video memory, of the {} that it asks for",
-                size(given.budget),
-                size(wants)
-            ));
-        }
-        if self.told_budget.as_ref().is_some_and(|before| before.for_whom == given.for_whom && !is_large(before)) {
-            return None;
-        }
-        self.told_budget = Some(given.clone());
-        Some(format!(
-            "shrinks to {} of video memory for {}: {}",
-            size(given.budget),
-            given.for_whom,
-            given.pressure
-        ))
-    }
-
-    /// Returns what is to be told when it cannot be made to give memory back while that is asked of it, or since it says nothing, and when it can
-    /// be again: what follows is that its container is stopped.
-    pub(super) fn news_of_stiffness(&mut self, now: Duration, given: &Given) -> Option<String> {
-        let verdict = self.verdict.as_ref()?;
-        let is_silent = matches!(self.seen.as_ref()?.0.as_ref(), EngineSeen::Silent(_));
-        let is_asked = self.over_since.is_some() && !given.for_whom.is_empty();
-        let is_elastic = self.is_elastic(now);
-        let is_told = !is_elastic && (self.told_stiff || is_silent || is_asked);
-        if std::mem::replace(&mut self.told_stiff, is_told) == is_told {
-            return None;
-        }
-        Some(if is_told {
-            format!("cannot be made to give video memory back: {}", verdict.why)
-        } else {
-            "can be made to give video memory back again".to_owned()
-        })
     }
 
     fn scene<'a>(

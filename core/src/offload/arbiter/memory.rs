@@ -55,6 +55,8 @@ pub(super) struct Known {
     /// When it was asked last, as far as that can be seen.
     pub(super) used_at: Duration,
     expires_usec: Option<u64>,
+    /// When it was last seen to be one that is kept.
+    pub(super) kept_at: Duration,
     /// Its digest, where the engine said one.
     pub(super) digest: String,
     /// What the engine counted of it on the GPUs last.
@@ -166,8 +168,12 @@ impl Memory {
             Step::Unload { .. } => None,
         };
         let ours = self.under_way.as_ref().and_then(loads);
+        let keep = kept(scene.offload);
         for model in loaded(view) {
             let known = self.models.entry(model.name.clone()).or_default();
+            if keep.contains(&model.name) {
+                known.kept_at = scene.now;
+            }
             known.see(scene, model, ours.as_ref() == Some(&model.name));
             if was_silent && model.expires_usec.is_none() {
                 // Nobody saw whether it was asked meanwhile.
@@ -208,7 +214,6 @@ impl Memory {
                 }
             }
         }
-        let keep = kept(scene.offload);
         let busy = self.is_busy_with().map(str::to_owned);
         let is_needed = |name: &String, known: &mut Known| {
             known.is_loaded || keep.contains(name) || busy.as_ref() == Some(name) || known.is_fresh(scene.now)

@@ -417,7 +417,8 @@ impl Judge<'_> {
                 None => continue,
             };
             let known = self.memory.known(&model.name);
-            let due = known.used_at.saturating_add(idle).max(known.retry_at);
+            // What is known of its use may be older than that it is kept no longer.
+            let due = known.used_at.max(known.kept_at).saturating_add(idle).max(known.retry_at);
             if self.scene.now < due {
                 again_at = earlier(again_at, Some(due));
                 continue;

@@ -167,6 +167,18 @@ fn what_a_client_has_kept_for_good_is_not_unloaded_for_want_of_use() {
     ours.looked(Duration::ZERO, answers(vec![until(Some(FOR_EVER))]));
     ours.keep.clear();
     assert_eq!(unloaded_of(&mut ours, 1, &until(Some(FOR_EVER))), unload);
+    // The same, and from then on it is called as the engine has it.
+    ours = engine();
+    ours.stepped(Duration::ZERO, &load, Ok(()));
+    ours.looked(Duration::ZERO, answers(vec![until(Some(FOR_EVER))]));
+    let renamed = LoadedModel { name: "a:latest".to_owned(), ..until(Some(FOR_EVER)) };
+    let unload_renamed = Some(Step::Unload { model: "a:latest".to_owned() });
+    assert_eq!(unloaded_of(&mut ours, 1, &renamed), unload_renamed);
+    // A client had it stay for a while, and then for good.
+    ours = engine();
+    ours.stepped(Duration::ZERO, &load, Ok(()));
+    ours.looked(Duration::ZERO, answers(vec![until(Some(1))]));
+    assert_eq!(unloaded_of(&mut ours, 1, &until(Some(FOR_EVER))), None);
     // Gone, and loaded by somebody else.
     ours = engine();
     ours.stepped(Duration::ZERO, &load, Ok(()));

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixmox_core::model::{CpuFallback, Offload};
+use nixmox_core::model::{Bytes, CpuFallback, Offload};
 use nixmox_core::offload::arbiter::Step;
 use nixmox_core::offload::seen::{EngineSeen, LoadedModel};
 use nixmox_core::offload::watchdog::Incident;
 use nixmox_core::restart::GOOD_RUN;
 
 use super::super::text::asked;
-use super::{Engine, INCIDENT_LOOKS};
+use super::{BUDGET_STEP, Engine, Given, INCIDENT_LOOKS};
 
 /// For how long a model must have been on a GPU, without anything being found wrong with it: longer than the watchdog takes.
 const PROVEN: Duration = Duration::from_secs(45);
@@ -58,6 +58,67 @@ impl Engine {
         let step = self.step.as_ref().map(|(step, _)| format!("now: {}", asked(step)));
         let notes: Vec<String> = shrunk.into_iter().chain(incidents).chain(step).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
+    }
+
+    /// Returns what is to be told of its budget: each change once.
+    pub(in crate::reconcile::offloads) fn news_of_budget(&mut self, given: &Given) -> Option<String> {
+        let size = |budget: Option<Bytes>| budget.map_or_else(|| "all there is".to_owned(), Bytes::roughly);
+        let change = |before: &Given| before.budget.zip(given.budget).map(|(before, now)| before.0.abs_diff(now.0));
+        let is_large = |before: &Given| change(before).is_none_or(|change| change >= BUDGET_STEP);
+        if given.for_whom.is_empty() {
+            let before = self.told_budget.as_mut()?;
+            let wants = given.share.vram;
+            if given.budget.zip(wants).is_none_or(|(budget, wants)| budget >= wants) {
+                self.told_budget = None;
+                return Some(format!("may have {} of video memory again", size(given.budget)));
+            }
+            // What was given back went to somebody who still has it.
+            if !is_large(before) {
+                return None;
+            }
+            before.budget = given.budget;
+            return Some(format!(
+                "may have {} of video memory, of the {} that it asks for",
+                size(given.budget),
+                size(wants)
+            ));
+        }
+        if self.told_budget.as_ref().is_some_and(|before| before.for_whom == given.for_whom && !is_large(before)) {
+            return None;
+        }
+        self.told_budget = Some(given.clone());
+        Some(format!(
+            "shrinks to {} of video memory for {}: {}",
+            size(given.budget),
+            given.for_whom,
+            given.pressure
+        ))
+    }
+
+    /// Returns what is to be told when memory is asked for that it cannot be made to give back, once each time: what follows is that its container is
+    /// stopped.
+    pub(in crate::reconcile::offloads) fn news_of_elasticity(
+        &mut self,
+        now: Duration,
+        is_asked: bool,
+    ) -> Option<String> {
+        let is_stiff = is_asked && !self.is_elastic(now);
+        if std::mem::replace(&mut self.told_stiff, is_stiff) || !is_stiff {
+            return None;
+        }
+        let decided =
+            || self.verdict.as_ref().filter(|verdict| !verdict.is_elastic).map(|verdict| verdict.why.clone());
+        let why = match self.seen().map(AsRef::as_ref) {
+            Some(EngineSeen::Silent(reason)) if reason.is_empty() => "its engine does not answer".to_owned(),
+            Some(EngineSeen::Silent(reason)) => format!("its engine does not answer: {reason}"),
+            Some(EngineSeen::Answers(view)) if !view.is_multi => {
+                "it has a single model, and gives back nothing while it runs".to_owned()
+            }
+            Some(EngineSeen::Answers(_)) => decided().unwrap_or_default(),
+            None => "its engine has not been heard of".to_owned(),
+        };
+        let why = if why.is_empty() { why } else { format!(": {why}") };
+        Some(format!("cannot be made to give video memory back{why}"))
     }
 
     /// Returns what it said last; `None`: nobody has asked yet.

@@ -64,6 +64,7 @@ fn a_model_that_is_no_longer_to_be_kept_is_unloaded_where_nobody_asks_it() {
     rounds(&mut world, 20);
     assert_eq!(world.running["a:1"].stays, Stays::Ours);
     world.offload.keep.clear();
+    assert_eq!(steps(&rounds(&mut world, 140)), [], "nor at once, whenever it was asked last");
     for _ in 0..30 {
         // Somebody does.
         world.ask("a:1", 3);
