@@ -317,7 +317,7 @@ fn halved(batch: &mut Batch<'_>, what: Id) -> Id {
 fn half_copies(batch: &Batch<'_>, keeps: &crate::offload::estimate::kv::LayerKeeps, rows: u64) -> u64 {
     let setup = &batch.measure.setup;
     let half = |kind: super::KvType, numbers: u64| {
-        if kind == super::KvType::F16 || !setup.build.rotates {
+        if kind == super::KvType::F16 || !setup.build.half_copies {
             0
         } else {
             numbers.saturating_mul(rows).saturating_mul(2)

@@ -37,12 +37,14 @@ const FITS_SINCE: u32 = 7_407;
 const WINDOWS_SINCE: u32 = 5_427;
 /// The build that keeps no values where keys hold them (MLA).
 const NO_VALUES_SINCE: u32 = 7_772;
-/// The build that gives the mask of attention in one pass with 16 bits.
-const HALF_MASK_SINCE: u32 = 7_000;
+/// The build that gives the mask of attention in one pass with 16 bits: llama.cpp pull request 23764, of the end of May 2026.
+const HALF_MASK_SINCE: u32 = 9_350;
 /// The build that stores keys and values by the numbers of their rows; b5950 does not, unless told to.
 const ROWS_SINCE: u32 = 6_100;
 /// The build that rotates quantised keys and values.
 const ROTATES_SINCE: u32 = 8_600;
+/// The build that reserves room on the GPU for copies of quantised keys and values: pull request 23907, of June 2026.
+const HALF_COPIES_SINCE: u32 = 9_500;
 /// The build that reserves room for as many outputs as `llama-server` needs: after May, before the end of June 2026.
 const FEW_OUTPUTS_SINCE: u32 = 9_400;
 /// The build that has room for batches of tokens and of vectors: after June, before October 2026.
@@ -89,6 +91,8 @@ pub struct Build {
     pub stores_by_rows: bool,
     /// Quantised keys and values are rotated.
     pub rotates: bool,
+    /// Copies of quantised keys and values with 16 bits are part of the compute buffer.
+    pub half_copies: bool,
     /// `llama-server` reserves room for the outputs that it needs, one of each sequence; before, of all tokens.
     pub few_outputs: bool,
 }
@@ -112,6 +116,7 @@ impl Build {
             half_mask: build >= HALF_MASK_SINCE,
             stores_by_rows: build >= ROWS_SINCE,
             rotates: build >= ROTATES_SINCE,
+            half_copies: build >= HALF_COPIES_SINCE,
             few_outputs: build >= FEW_OUTPUTS_SINCE,
         }
     }
