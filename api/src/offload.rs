@@ -97,7 +97,7 @@ pub struct OffloadModelReply {
     pub tensors: Vec<ModelTensor>,
     /// The engine's version, as it says it; empty: nobody knows.
     pub version: String,
-    /// Requests at the same time.
+    /// Requests at the same time; 0: as many as `llama-server` takes by itself.
     pub parallel: u32,
     /// How keys and values are kept, in llama.cpp's word.
     pub kv: String,
@@ -157,7 +157,7 @@ pub struct ModelRoom {
 pub struct MeasuredLoad {
     /// Tokens of context.
     pub context: u32,
-    /// Requests at the same time.
+    /// Requests at the same time; 0: as many as `llama-server` takes by itself.
     pub parallel: u32,
     /// How keys and values are kept.
     pub kv: String,

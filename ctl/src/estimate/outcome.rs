@@ -54,7 +54,7 @@ pub(crate) struct Outcome {
     pub(crate) context: u32,
     /// Tokens of context that were asked for.
     pub(crate) context_asked: u32,
-    /// Requests at the same time.
+    /// Requests at the same time; 0: as many as `llama-server` takes by itself.
     pub(crate) parallel: u32,
     /// How keys and values are kept.
     pub(crate) kv: &'static str,

@@ -80,16 +80,16 @@ fn rooms(inventory: &Inventory, grant: &Grant) -> Vec<Room> {
 }
 
 /// Returns how an engine loads all of its models, as far as its container's environment says so: requests at the same time, and how keys
-/// and values are kept. What the guest sets by itself is not known.
+/// and values are kept. What the guest sets by itself is not known. No requests (0) are said where that is left to a `llama-server`.
 pub(in crate::reconcile) fn conditions(assigned: &Assigned, engine: Program) -> (u32, KvType) {
     let environment = assigned.environment();
-    let (parallel, kv) = match engine {
-        Program::Ollama => ("OLLAMA_NUM_PARALLEL", "OLLAMA_KV_CACHE_TYPE"),
-        Program::LlamaServer => ("LLAMA_ARG_N_PARALLEL", "LLAMA_ARG_CACHE_TYPE_K"),
+    let (parallel, usual, kv) = match engine {
+        Program::Ollama => ("OLLAMA_NUM_PARALLEL", 1, "OLLAMA_KV_CACHE_TYPE"),
+        Program::LlamaServer => ("LLAMA_ARG_N_PARALLEL", 0, "LLAMA_ARG_CACHE_TYPE_K"),
     };
     let parallel = environment.get(parallel).and_then(|text| text.parse().ok()).filter(|count| *count > 0);
     let kv = environment.get(kv).and_then(|word| KvType::from_word(word));
-    (parallel.unwrap_or(1), kv.unwrap_or(KvType::F16))
+    (parallel.unwrap_or(usual), kv.unwrap_or(KvType::F16))
 }
 
 /// Returns what an engine was told at its start, as far as that decides on the context by itself: what to leave of each GPU, and how many

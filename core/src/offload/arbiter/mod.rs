@@ -86,7 +86,7 @@ pub struct Scene<'a> {
     pub models: &'a BTreeMap<String, Model>,
     /// What loads were measured to take.
     pub measured: &'a Measured,
-    /// What its environment says: requests at the same time, and how keys and values are kept.
+    /// What its environment says: requests at the same time (0: nothing, so as many as `llama-server` takes by itself), and how keys and values are kept.
     pub parallel: u32,
     /// See `parallel`.
     pub kv: KvType,
@@ -164,7 +164,7 @@ pub struct Load {
     pub model: String,
     /// Tokens of context.
     pub context: u32,
-    /// Requests at the same time.
+    /// Requests at the same time; 0: what `llama-server` takes by itself.
     pub parallel: u32,
     /// How keys and values are kept.
     pub kv: KvType,

@@ -87,7 +87,7 @@ impl<'a> Sizes<'a> {
             version: self.view.version,
             gpus: rooms.iter().map(|room| Room { total: room.total, free: room.total }).collect(),
             context,
-            parallel: self.scene.parallel.max(1),
+            parallel: self.scene.parallel,
             batch: BATCH,
             keys: self.scene.kv,
             values: self.scene.kv,

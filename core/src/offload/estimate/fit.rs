@@ -19,11 +19,18 @@ const ROUNDS_MAX: usize = 4_096;
 pub(super) fn estimate(model: &Model, ask: &Ask) -> Estimate {
     let build = Build::of(ask.version);
     let trained = model.number("context_length").unwrap_or(CONTEXT_MIN).max(1);
+    // What says nothing leaves it to the engine.
+    let (sequences, slots) = match u64::from(ask.parallel) {
+        0 => (1, build.slots),
+        parallel => (parallel, 1),
+    };
+    let outputs = if build.few_outputs { sequences.saturating_mul(slots) } else { u64::from(ask.batch.max(1)) };
     let setup = Setup {
         context: if ask.context == 0 { trained } else { u64::from(ask.context) },
-        sequences: u64::from(ask.parallel.max(1)),
+        sequences,
+        slots,
         batch: u64::from(ask.batch.max(1)),
-        outputs: if build.few_outputs { u64::from(ask.parallel.max(1)) } else { u64::from(ask.batch.max(1)) },
+        outputs,
         keys: ask.keys,
         values: ask.values,
         flash_attention: ask.flash_attention,

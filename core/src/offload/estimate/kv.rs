@@ -104,6 +104,8 @@ pub struct Cells {
     pub windowed: u64,
     /// Sequences.
     pub sequences: u64,
+    /// States of recurrent layers: one for each sequence, also of those that share tokens.
+    pub states: u64,
 }
 
 impl Keeps {
@@ -143,13 +145,15 @@ impl Keeps {
         Self { layers, window, is_compressed }
     }
 
-    /// Returns how many tokens are held, of a context of so many for each of so many sequences.
+    /// Returns how many tokens are held, of a context of so many for each of so many sequences, or for as many more that share each of these.
     #[must_use]
-    pub fn cells(&self, context: u64, sequences: u64, batch: u64) -> Cells {
+    pub fn cells(&self, context: u64, (sequences, slots): (u64, u64), batch: u64) -> Cells {
+        let (sequences, slots) = (sequences.max(1), slots.max(1));
         let full = context.max(1).div_ceil(PADDING).saturating_mul(PADDING);
-        let wanted = self.window.saturating_add(batch).min(full);
+        let wanted = self.window.saturating_mul(slots).saturating_add(batch).min(full);
         let windowed = wanted.div_ceil(PADDING).saturating_mul(PADDING);
-        Cells { full, windowed: if self.window == 0 { full } else { windowed }, sequences: sequences.max(1) }
+        let windowed = if self.window == 0 { full } else { windowed };
+        Cells { full, windowed, sequences, states: sequences.saturating_mul(slots) }
     }
 
     /// Returns the bytes that a layer keeps: keys, values and its state.
@@ -164,7 +168,7 @@ impl Keeps {
         LayerCache {
             keys: if layer.has_cache { keys } else { 0 },
             values: if layer.has_cache { values } else { 0 },
-            state: layer.state.saturating_mul(4).saturating_mul(cells.sequences),
+            state: layer.state.saturating_mul(4).saturating_mul(cells.states),
         }
     }
 
@@ -345,8 +349,16 @@ mod tests {
     #[test]
     fn a_window_holds_itself_and_a_batch_and_no_more_than_the_context() {
         let keeps = |window| Keeps { layers: vec![LayerKeeps::default()], window, is_compressed: false };
-        assert_eq!(keeps(1024).cells(8000, 2, 512), Cells { full: 8192, windowed: 1536, sequences: 2 });
-        assert_eq!(keeps(4096).cells(2000, 1, 512), Cells { full: 2048, windowed: 2048, sequences: 1 });
-        assert_eq!(keeps(0).cells(300, 1, 512), Cells { full: 512, windowed: 512, sequences: 1 });
+        assert_eq!(
+            keeps(1024).cells(8000, (2, 1), 512),
+            Cells { full: 8192, windowed: 1536, sequences: 2, states: 2 }
+        );
+        assert_eq!(
+            keeps(4096).cells(2000, (1, 1), 512),
+            Cells { full: 2048, windowed: 2048, sequences: 1, states: 1 }
+        );
+        let shared = Cells { full: 8192, windowed: 4608, sequences: 1, states: 4 };
+        assert_eq!(keeps(1024).cells(8000, (1, 4), 512), shared, "four slots share one context");
+        assert_eq!(keeps(0).cells(300, (1, 1), 512), Cells { full: 512, windowed: 512, sequences: 1, states: 1 });
     }
 }

@@ -25,7 +25,8 @@ pub struct Ask {
     /// Tokens of context of one request. 0, with `--fit` alone: as many as the model was trained for, and fewer (down to 4096)
     /// where these do not fit.
     pub context: u32,
-    /// Requests at the same time.
+    /// Requests at the same time, each with its own context. 0, of llama.cpp alone: as many as it takes by itself, which is four that share one
+    /// context since `--parallel` is left to it.
     pub parallel: u32,
     /// Tokens that are computed at once (`n_ubatch`); 512 unless said otherwise.
     pub batch: u32,

@@ -56,7 +56,7 @@ pub(crate) struct EstimateOf {
     /// Tokens of context of one request [default: the engine's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(tokens()))]
     context: Option<u32>,
-    /// Requests at the same time [default: 1]
+    /// Requests at the same time [default: 1; of llama-server four that share one context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     parallel: Option<u32>,
     /// How keys and values are kept, in the word of llama.cpp [default: f16]
@@ -153,6 +153,12 @@ impl EstimateOf {
         let may_take = vram.unwrap_or(Bytes(0));
         let context = self.context.or(known.context);
         let context = context.unwrap_or_else(|| default_context(engine, version, may_take, trained));
+        // What says nothing leaves it to the engine.
+        let usual = match engine {
+            Engine::Ollama => 1,
+            Engine::LlamaServer => 0,
+        };
+        let parallel = self.parallel.or(known.parallel).filter(|parallel| *parallel > 0).unwrap_or(usual);
         let flash_attention = match self.flash_attention {
             Some(YesNo::Yes) => true,
             Some(YesNo::No) if kv.is_quantised() => {
@@ -172,7 +178,7 @@ impl EstimateOf {
             version,
             gpus,
             context: context.max(1),
-            parallel: self.parallel.or(known.parallel).unwrap_or(1).max(1),
+            parallel,
             batch: BATCH,
             keys: kv,
             values: kv,
@@ -266,7 +272,7 @@ fn of_service(asked: &str, context: &Context) -> Result<Known, CtlError> {
         gpus: gpus(&reply),
         budget: reply.budget.map(Bytes),
         context: reply.context,
-        parallel: Some(reply.parallel).filter(|parallel| *parallel > 0),
+        parallel: Some(reply.parallel),
         kv: KvType::from_word(&reply.kv),
         measured: reply.measured,
         service: Some(service.name),

@@ -115,7 +115,10 @@ fn asked(outcome: &Outcome) -> String {
         (context, asked) if context == asked => format!("context {context}"),
         (context, asked) => format!("context {context}, shortened from {asked}"),
     };
-    let requests = counted(usize::try_from(outcome.parallel).unwrap_or(usize::MAX), "request");
+    let requests = match outcome.parallel {
+        0 => "requests as it takes them by itself".to_owned(),
+        count => counted(usize::try_from(count).unwrap_or(usize::MAX), "request"),
+    };
     let flash = if outcome.flash_attention { "flash attention" } else { "no flash attention" };
     format!("{vram}; {context}, {requests}, kv {}, {flash}", outcome.kv)
 }

@@ -175,7 +175,7 @@ impl<'a> Batch<'a> {
         let ids = self.tape.leaf(Home::Input, tokens.saturating_mul(I32), [tokens, 1, 1, 1]);
         let table = self.measure.model.input.iter().find(|tensor| tensor.name == "token_embd.weight");
         let table = table.map_or(ids, |tensor| self.weight(tensor, host));
-        if self.measure.setup.build.half_mask {
+        if self.measure.setup.build.takes_vectors {
             self.tape.leaf(Home::Input, vectors, shape);
         }
         let mut made = self.tape.make(Kind::Rows, shape, &[table, ids]);
@@ -261,9 +261,9 @@ impl<'a> Batch<'a> {
         let has_more = POSITIONS_OF_PICTURES.contains(&self.measure.model.architecture.as_str());
         let numbers = tokens.saturating_mul(if has_more { 4 } else { 1 });
         let positions = self.tape.leaf(Home::Input, numbers.saturating_mul(I32), [numbers, 1, 1, 1]);
-        let sequences = self.measure.cells().sequences;
         let states = if has_states {
-            self.tape.leaf(Home::Input, sequences.saturating_mul(I32), [sequences, 1, 1, 1])
+            let count = self.measure.cells().states;
+            self.tape.leaf(Home::Input, count.saturating_mul(I32), [count, 1, 1, 1])
         } else {
             positions
         };

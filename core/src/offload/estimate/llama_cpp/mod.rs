@@ -37,6 +37,8 @@ const FITS_SINCE: u32 = 7_407;
 const WINDOWS_SINCE: u32 = 5_427;
 /// The build that keeps no values where keys hold them (MLA).
 const NO_VALUES_SINCE: u32 = 7_772;
+/// The build that has room for a batch of vectors beside one of tokens: b7437 has not, b8946 has.
+const VECTORS_SINCE: u32 = 8_200;
 /// The build that gives the mask of attention in one pass with 16 bits: llama.cpp pull request 23764, of the end of May 2026.
 const HALF_MASK_SINCE: u32 = 9_350;
 /// The build that stores keys and values by the numbers of their rows; b5950 does not, unless told to.
@@ -45,6 +47,8 @@ const ROWS_SINCE: u32 = 6_100;
 const ROTATES_SINCE: u32 = 8_600;
 /// The build that reserves room on the GPU for copies of quantised keys and values: pull request 23907, of June 2026.
 const HALF_COPIES_SINCE: u32 = 9_500;
+/// The build whose `llama-server` has four slots that share one context, where `--parallel` is left to it: pull request 16736, of November 2025; b7079 does.
+const SLOTS_SINCE: u32 = 6_950;
 /// The build that reserves room for as many outputs as `llama-server` needs: after May, before the end of June 2026.
 const FEW_OUTPUTS_SINCE: u32 = 9_400;
 /// The build that has room for batches of tokens and of vectors: after June, before October 2026.
@@ -59,6 +63,8 @@ pub struct Setup {
     pub context: u64,
     /// Sequences at the same time, each with a context of its own.
     pub sequences: u64,
+    /// How many share each of these contexts (`--kv-unified`); 1: it is one's own.
+    pub slots: u64,
     /// Tokens that are computed at once.
     pub batch: u64,
     /// Tokens of those that the output is computed of: as many as sequences in `llama-server`, all in `llama-fit-params`.
@@ -85,6 +91,8 @@ pub struct Build {
     pub no_values_beside_keys: bool,
     /// A batch may be of tokens, of vectors or of both: room for each of them is reserved.
     pub mixed_inputs: bool,
+    /// Room for a batch of vectors is reserved beside that for one of tokens.
+    pub takes_vectors: bool,
     /// The mask of attention in one pass is given with 16 bits; before, it was made of one with 32.
     pub half_mask: bool,
     /// Keys and values are stored by the numbers of their rows, which are given with each batch.
@@ -93,6 +101,8 @@ pub struct Build {
     pub rotates: bool,
     /// Copies of quantised keys and values with 16 bits are part of the compute buffer.
     pub half_copies: bool,
+    /// Sequences that share one context in `llama-server` where nothing else is asked for (`--parallel`).
+    pub slots: u64,
     /// `llama-server` reserves room for the outputs that it needs, one of each sequence; before, of all tokens.
     pub few_outputs: bool,
 }
@@ -113,10 +123,12 @@ impl Build {
             windows: build >= WINDOWS_SINCE,
             no_values_beside_keys: build >= NO_VALUES_SINCE,
             mixed_inputs: build >= MIXED_SINCE,
+            takes_vectors: build >= VECTORS_SINCE,
             half_mask: build >= HALF_MASK_SINCE,
             stores_by_rows: build >= ROWS_SINCE,
             rotates: build >= ROTATES_SINCE,
             half_copies: build >= HALF_COPIES_SINCE,
+            slots: if build >= SLOTS_SINCE { 4 } else { 1 },
             few_outputs: build >= FEW_OUTPUTS_SINCE,
         }
     }
@@ -223,9 +235,9 @@ impl<'a> Measure<'a> {
     pub(super) fn cells(&self) -> Cells {
         if self.is_encoder {
             let tokens = self.batch();
-            return Cells { full: tokens, windowed: tokens, sequences: 1 };
+            return Cells { full: tokens, windowed: tokens, sequences: 1, states: 1 };
         }
-        self.keeps.cells(self.setup.context, self.setup.sequences, self.batch())
+        self.keeps.cells(self.setup.context, (self.setup.sequences, self.setup.slots), self.batch())
     }
 
     /// Tokens that are computed at once: no more than there are in the context.

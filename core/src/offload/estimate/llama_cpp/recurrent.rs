@@ -53,7 +53,7 @@ pub(super) struct Sizes {
 impl Sizes {
     pub(super) fn of(batch: &Batch<'_>) -> Self {
         let number = |key: &str| batch.measure.model.number(key).unwrap_or(0);
-        let sequences = batch.measure.cells().sequences;
+        let sequences = batch.measure.cells().states;
         Self {
             back: number("ssm.conv_kernel").saturating_sub(1),
             inner: number("ssm.inner_size"),

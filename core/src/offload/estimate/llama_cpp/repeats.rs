@@ -111,6 +111,7 @@ mod tests {
         Setup {
             context: 4096,
             sequences: 1,
+            slots: 1,
             batch: 512,
             outputs,
             keys: kind,

@@ -144,7 +144,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.append(&mut old);
     for case in &mut cases {
         // Four slots share one context.
-        case.outputs = if case.build >= 10_600 { 4 } else { case.outputs };
+        (case.slots, case.outputs) = if case.build >= 10_600 { (4, 4) } else { (case.slots, case.outputs) };
         if case.context == 16_384 {
             case.kind = KvType::Q8_0;
         }

@@ -174,30 +174,30 @@ fn newer() -> Vec<Case> {
                 [3393.11, 189.31, 498.0, 128.16],
             )
         },
-        // The four share one cache; what is computed of it is left out, since estimates give each its own.
+        // The four share one context.
         Case {
-            sequences: 4,
+            slots: 4,
             batch: 2048,
             outputs: 4,
             ..Case::new(
                 "Qwen 3.5 9B, four requests",
                 hybrid::model(&QWEN35_9B, more),
                 9_849,
-                2048,
+                8192,
                 Asked::Fit(5_022),
                 18,
                 [3123.8, 260.5, 0.0, 0.0],
             )
         },
         Case {
-            sequences: 4,
+            slots: 4,
             batch: 2048,
             outputs: 4,
             ..Case::new(
                 "Qwen 3.5 9B, four requests",
                 hybrid::model(&QWEN35_9B, more),
                 9_849,
-                2048,
+                8192,
                 Asked::Fit(6_898),
                 31,
                 [4854.94, 440.25, 0.0, 0.0],

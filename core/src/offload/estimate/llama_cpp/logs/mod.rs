@@ -27,6 +27,7 @@ struct Case {
     build: u32,
     context: u64,
     sequences: u64,
+    slots: u64,
     batch: u64,
     outputs: u64,
     kind: KvType,
@@ -56,6 +57,7 @@ impl Case {
             build,
             context,
             sequences: 1,
+            slots: 1,
             batch: 512,
             outputs: if build >= super::FEW_OUTPUTS_SINCE { 1 } else { 512 },
             kind: KvType::F16,
@@ -73,6 +75,7 @@ fn estimated(case: &Case) -> (u32, Measured) {
     let setup = Setup {
         context: case.context,
         sequences: case.sequences,
+        slots: case.slots,
         batch: case.batch,
         outputs: case.outputs,
         keys: case.kind,
@@ -150,7 +153,7 @@ fn estimates_are_as_close_to_logs_as_the_documentation_says() {
     }
     let close = errors.iter().filter(|error| **error <= 0.05).count();
     println!("{exact} of {} exact, {close} of {} figures within 5 %, totals {totals:?}", cases.len(), errors.len());
-    assert_eq!((cases.len(), exact), (26, 24));
+    assert_eq!((cases.len(), exact), (26, 25));
     assert!(totals.iter().all(|error| *error <= 0.05), "{totals:?}");
     assert_eq!((errors.len(), close), (83, 76));
 }
