@@ -227,7 +227,8 @@ fn attend<'a>(
     };
     let sinks = layer.any(&["attn_sinks.weight"]).map(|tensor| batch.layer_weight(layer, tensor));
     let attended = if measure.setup.flash_attention {
-        let reads: Vec<Id> = [query_view, keys, values, inputs.mask].into_iter().chain(sinks).collect();
+        let mask = half_mask(batch, inputs);
+        let reads: Vec<Id> = [query_view, keys, values, mask].into_iter().chain(sinks).collect();
         let made = batch.tape.make(Kind::Anywhere, [wide, keeps.heads, part, cells.sequences], &reads);
         let halves = half_copies(batch, &keeps, held.saturating_mul(cells.sequences));
         batch.tape.grow_on_gpu(made, halves);
@@ -296,6 +297,20 @@ fn kept<'a>(
         batch.tape.store(all_values, &[flat, inputs.rows_of_values]);
     }
     (all_keys, all_values)
+}
+
+/// Returns the mask as attention in one pass reads it. What is made of it once serves all layers after.
+fn half_mask(batch: &mut Batch<'_>, inputs: super::layers::AttentionInputs) -> Id {
+    if !inputs.is_wide {
+        return inputs.mask;
+    }
+    let half = halved(batch, inputs.mask);
+    for other in [&mut batch.inputs.full, &mut batch.inputs.windowed] {
+        if other.mask == inputs.mask {
+            (other.mask, other.is_wide) = (half, false);
+        }
+    }
+    half
 }
 
 /// Makes a copy with 16 bits, as attention in one pass reads them.

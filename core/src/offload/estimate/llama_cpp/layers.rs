@@ -48,6 +48,8 @@ pub(super) struct AttentionInputs {
     pub(super) rows_of_keys: Id,
     pub(super) rows_of_values: Id,
     pub(super) mask: Id,
+    /// The mask has 32 bits still, where attention reads 16: the first layer that looks at it makes a copy for all.
+    pub(super) is_wide: bool,
     pub(super) rotates_keys: Option<(Id, u64)>,
     pub(super) rotates_values: Option<(Id, u64)>,
 }
@@ -311,16 +313,8 @@ impl<'a> Batch<'a> {
         };
         let (rows_of_keys, rows_of_values) = (rows(tokens), rows(rows_of_values));
         let mask_shape = [held, part, 1, cells.sequences];
-        let mut mask = self.tape.leaf(Home::Input, numbers.saturating_mul(if is_half { 2 } else { 4 }), mask_shape);
-        if self.measure.setup.flash_attention && !is_half {
-            let half = self.tape.make(Kind::Other, mask_shape, &[mask]);
-            if let Some(entry) = self.tape.entries.get_mut(half) {
-                entry.bytes = numbers.saturating_mul(2);
-                entry.bytes_on_gpu = entry.bytes;
-                entry.is_plain = false;
-            }
-            mask = half;
-        }
+        let mask = self.tape.leaf(Home::Input, numbers.saturating_mul(if is_half { 2 } else { 4 }), mask_shape);
+        let is_wide = setup.flash_attention && !is_half;
         let mut matrix = |size: Option<u64>| {
             size.map(|size| {
                 let bytes = size.saturating_mul(size).saturating_mul(4);
@@ -328,7 +322,7 @@ impl<'a> Batch<'a> {
             })
         };
         let (rotates_keys, rotates_values) = (matrix(keys_turn), matrix(values_turn));
-        AttentionInputs { rows_of_keys, rows_of_values, mask, rotates_keys, rotates_values }
+        AttentionInputs { rows_of_keys, rows_of_values, mask, is_wide, rotates_keys, rotates_values }
     }
 
     /// Tokens that the output is computed of.

@@ -155,5 +155,5 @@ fn estimates_are_as_close_to_logs_as_the_documentation_says() {
     println!("{exact} of {} exact, {close} of {} figures within 5 %, totals {totals:?}", cases.len(), errors.len());
     assert_eq!((cases.len(), exact), (26, 25));
     assert!(totals.iter().all(|error| *error <= 0.05), "{totals:?}");
-    assert_eq!((errors.len(), close), (83, 76));
+    assert_eq!((errors.len(), close), (83, 78));
 }
