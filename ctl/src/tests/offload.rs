@@ -242,6 +242,12 @@ fn options_reach_the_formula() {
     assert!(sum(&long, "cache") > sum(&plain, "cache"), "{long}");
     let parallel = json_of(&format!("{base} --parallel 4"));
     assert!(sum(&parallel, "cache") > sum(&plain, "cache"), "{parallel}");
+    // Said to be left to the engine is as much as not said.
+    for engine in ["ollama", "llama-server"] {
+        let left = json_of(&format!("--vram 12G --engine {engine} --parallel 0"));
+        assert_eq!(left, json_of(&format!("--vram 12G --engine {engine}")));
+        assert_eq!(left["parallel"], u32::from(engine == "ollama"), "{left}");
+    }
     let small = json_of(&format!("{base} --kv q8_0"));
     assert!(sum(&small, "cache") < sum(&plain, "cache"), "{small}");
     assert_eq!((&small["kv"], &small["flash_attention"]), (&json!("q8_0"), &json!(true)));
@@ -275,7 +281,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_read() {
         "--vram 24G --total 12G",
         "--context 255",
         "--context 10000001",
-        "--parallel 0",
+        "--parallel 1025",
         "--kv q9",
         "--kv q8_0 --flash-attention no",
         "--gpus 65",

@@ -56,8 +56,9 @@ pub(crate) struct EstimateOf {
     /// Tokens of context of one request [default: the engine's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(tokens()))]
     context: Option<u32>,
-    /// Requests at the same time [default: 1; of llama-server four that share one context]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Requests at the same time; 0 leaves that to the engine [default: 1; of llama-server 0, which
+    /// is four that share one context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1024))]
     parallel: Option<u32>,
     /// How keys and values are kept, in the word of llama.cpp [default: f16]
     #[arg(long, value_name = "TYPE", value_parser = kv)]
