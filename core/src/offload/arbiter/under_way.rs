@@ -154,13 +154,12 @@ impl UnderWay {
         let is_late = scene.now >= self.asked_at.saturating_add(LOAD_MAX);
         if is_other && scene.seen_at >= self.asked_at.saturating_add(LOAD_SETTLES) {
             // It may have waited for a request until now, and what it had before be on its way back.
-            match self.purpose {
-                Purpose::Relief => return self.returns(scene),
-                // Ollama tells of a model while it still loads it.
-                Purpose::Promotion | Purpose::Repair | Purpose::Idle if is_late || self.is_taken(scene) => {
-                    return Progress::Done;
-                }
-                Purpose::Promotion | Purpose::Repair | Purpose::Idle => {}
+            if self.purpose == Purpose::Relief {
+                return self.returns(scene);
+            }
+            // Ollama tells of a model while it still loads it.
+            if is_late || self.is_taken(scene) {
+                return Progress::Done;
             }
         }
         if is_late {
@@ -168,9 +167,7 @@ impl UnderWay {
         }
         Progress::Waits
     }
-}
 
-impl UnderWay {
     /// Returns whether the driver shows what was to be taken, or nobody can tell.
     fn is_taken(&self, scene: &Scene<'_>) -> bool {
         let Some(((before, taken), used)) = self.used.zip(self.taken).zip(scene.used) else { return true };
